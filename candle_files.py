@@ -1,0 +1,623 @@
+"""One file of candles -> its timestamps and five columns, not yet judged.
+
+In: file formats, column names, timestamp units, truncated and hostile files.
+Out: whether the candles make sense, and joining several files (`candles.py`).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import csv
+import gzip
+import importlib
+import io
+import json
+import logging
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from utils import DataError, DependencyError, MissingInputError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+PRICES = ("open", "high", "low", "close")
+VALUES = (*PRICES, "volume")
+COLUMNS = ("timestamp", *VALUES)
+
+MAX_UNPACKED_BYTES = 2 * 2**30
+MAX_UNPACK_RATIO = 100
+MAX_ROWS = 200_000_000
+MAX_FOOTER_BYTES = 64 * 2**20
+
+_ALIASES = {
+    "timestamp": "timestamp ts time date datetime open_time opentime unix".split(),
+    "open": "open open_price o".split(),
+    "high": "high high_price h".split(),
+    "low": "low low_price l".split(),
+    "close": "close close_price c".split(),
+    "volume": "volume vol base_volume v".split(),
+}
+_MAGIC = {
+    b"ARROW1": "a feather (Arrow) file",
+    b"FEA1": "a feather file of the old version 1",
+    b"PAR1": "a parquet file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip file",
+    b"\x89HDF": "an HDF5 file",
+}
+# Integers from 2001-09-09 (10 digits of seconds) to 2100: no unit reaches into another.
+_UNITS = {"seconds": 10**9, "milliseconds": 10**6, "microseconds": 10**3}
+_UNITS["nanoseconds"] = 1
+_FIRST_SECOND, _LAST_SECOND = 10**9, 4_102_444_800
+_FIRST_DATE_NS = 631_152_000 * 10**9  # 1990-01-01
+_FETCH = "Fetch it again."
+_ZONE = re.compile(r"(Z| ?UTC|[+-]\d{2}:?\d{2})$")
+
+
+def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Reads one file of any known format into the candle columns, unjudged.
+
+    Args:
+        path: `.csv`, `.csv.gz`, `.feather`, `.parquet`, `.zip` (Binance public data),
+            `.json`, `.json.gz` / `.jsongz` or `.h5` / `.hdf5` (freqtrade).
+
+    Returns:
+        Columns `timestamp` (datetime64[ns, UTC]) and open, high, low, close, volume
+        (float64, NaN where a cell is empty), rows in file order, at least one.
+
+    Raises:
+        MissingInputError: If there is no such file.
+        DataError: If its content is not what its name says, or it changed meanwhile.
+        DependencyError: If the format needs a package that is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing there"
+        raise MissingInputError(
+            f"{path}: expected a candle file. Received: {what}. Check the path."
+        )
+    reader = _reader_for(path)
+    before = os.stat(path)
+    if before.st_size == 0:
+        raise _error(path, "candles", "an empty file (0 bytes)", _FETCH)
+    table = reader(path)
+    after = os.stat(path)
+    if _identity(before) != _identity(after):
+        raise _error(
+            path,
+            "a file that rests while it is read",
+            f"{before.st_size} bytes before and {after.st_size} bytes after reading, "
+            "or a new modification time",
+            "Wait until its writer is done, then try again.",
+        )
+    if table.num_rows == 0:
+        raise _error(path, "candles", "a file without rows", _FETCH)
+    values = {name: _floats(table.column(name), name, path) for name in VALUES}
+    return make_table(_timestamps_ns(table.column("timestamp"), path), values)
+
+
+def make_table(timestamps: np.ndarray, values: dict[str, Any]) -> pd.DataFrame:
+    """Returns a table from int64 nanoseconds (num_rows,) and columns, uncopied."""
+    index = pd.DatetimeIndex(timestamps.view("M8[ns]")).tz_localize("UTC")
+    return pd.DataFrame({"timestamp": index, **values}, copy=False)
+
+
+def _error(path: Path, expected: str, received: str, cure: str) -> DataError:
+    return DataError(f"{path}: expected {expected}. Received: {received}. {cure}")
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def _reader_for(path: Path) -> Callable[[Path], pa.Table]:
+    name = path.name.lower()
+    for suffix in sorted(_READERS, key=len, reverse=True):
+        if name.endswith(suffix):
+            return _READERS[suffix]
+    raise _error(
+        path,
+        "one of " + ", ".join(_READERS),
+        f"a file named {path.suffix or 'without a suffix'!r}",
+        f"Convert or rename it.{did_you_mean(path.suffix, _READERS)}",
+    )
+
+
+def _pick_columns(names: Sequence[str], path: Path) -> dict[str, int]:
+    """Returns the position of each candle column among a file's own names."""
+    keys = [re.sub(r"[\s.-]+", "_", str(name).strip().lower()) for name in names]
+    found, problems = {}, []
+    for column, aliases in _ALIASES.items():
+        hits = [i for i, key in enumerate(keys) if key in aliases]
+        if not hits and column == "timestamp":
+            hits = [i for i, key in enumerate(keys) if key == "__index_level_0__"]
+        if len(hits) > 1:
+            several = " and ".join(repr(str(names[i])) for i in hits)
+            problems.append(f"several columns for {column!r}: {several}")
+        elif not hits:
+            problems.append(f"no column {column!r}")
+        else:
+            found[column] = hits[0]
+    if problems:
+        raise _error(
+            path,
+            "exactly one column (or common alias) each for " + ", ".join(COLUMNS),
+            f"{'; '.join(problems)}; the columns are {[str(name) for name in names]}",
+            "Rename or remove columns.",
+        )
+    return found
+
+
+# Text
+
+
+def _read_csv(path: Path) -> pa.Table:
+    with open(path, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        last = stream.read(1)
+        stream.seek(0)
+        return _parse_csv(stream, last, path)
+
+
+def _read_csv_gz(path: Path) -> pa.Table:
+    data = _unpack_gzip(path)
+    return _parse_csv(io.BytesIO(data), data[-1:], path)
+
+
+def _parse_csv(stream: IO[bytes], last: bytes, path: Path) -> pa.Table:
+    head = stream.read(2**16)
+    stream.seek(0)
+    if not head:
+        raise _error(path, "candles", "an empty CSV", _FETCH)
+    first_line = head.split(b"\n", 1)[0].removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = first_line.decode().strip("\r")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise _error(path, "CSV text", _looks_like(head), "Rename or convert it.")
+    if last not in b"\r\n":
+        raise _error(
+            path,
+            "a CSV whose last line ends with a newline",
+            "a last line that breaks off: the file is probably truncated",
+            "Fetch it again, or add the newline if it is complete.",
+        )
+    delimiter = max(",;\t", key=text.count)
+    fields = next(csv.reader([text], delimiter=delimiter), [])
+    headless = len(fields) > 1 and all(_is_number(field) for field in fields[1:6])
+    if headless and len(fields) not in (6, 12):
+        raise _error(
+            path,
+            "6 or 12 columns where the CSV has no header",
+            f"{len(fields)} columns: {text[:80]!r}",
+            "Add a header line.",
+        )
+    positions = _pick_columns(COLUMNS if headless else fields, path)
+    names = [f"c{i}" for i in range(len(fields))]
+    chosen = {f"c{i}": column for column, i in positions.items()}
+    types = {name: pa.float64() for name in chosen}
+    types[f"c{positions['timestamp']}"] = pa.string()
+    try:
+        table = pa_csv.read_csv(
+            pa.PythonFile(stream, mode="r"),
+            read_options=pa_csv.ReadOptions(
+                column_names=names, skip_rows=0 if headless else 1
+            ),
+            parse_options=pa_csv.ParseOptions(delimiter=delimiter),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=types, include_columns=list(chosen)
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise _error(
+            path, "CSV rows of equal length", str(error), "Repair the row."
+        ) from error
+    return table.rename_columns([chosen[name] for name in table.column_names])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_json(path: Path) -> pa.Table:
+    return _parse_json(path.read_bytes(), path)
+
+
+def _read_json_gz(path: Path) -> pa.Table:
+    return _parse_json(_unpack_gzip(path), path)
+
+
+def _parse_json(data: bytes, path: Path) -> pa.Table:
+    expected = "freqtrade JSON: a list of [ms, open, high, low, close, volume] rows"
+    try:
+        values = np.asarray(json.loads(data) or np.empty((0, 6)), dtype=np.float64)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise _error(path, expected, str(error), _FETCH) from error
+    if values.ndim != 2 or values.shape[1] != 6:
+        shape = f"values of shape {values.shape}"
+        raise _error(path, expected, shape, "Convert it to rows of six numbers.")
+    return pa.table({name: values[:, i] for i, name in enumerate(COLUMNS)})
+
+
+# Packed files
+
+
+def _unpack(stream: Any, packed_bytes: int, path: Path) -> bytes:
+    """Returns all of `stream`, refusing what grows beyond any candle file."""
+    limit = min(MAX_UNPACKED_BYTES, MAX_UNPACK_RATIO * packed_bytes + 2**20)
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise _error(
+            path,
+            f"at most {limit} bytes from {packed_bytes} packed bytes",
+            "more: this looks like a decompression bomb",
+            "Do not use this file.",
+        )
+    return data
+
+
+def _unpack_gzip(path: Path) -> bytes:
+    _require_magic(path, b"\x1f\x8b")
+    try:
+        with gzip.open(path) as stream:
+            return _unpack(stream, path.stat().st_size, path)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _error(path, "a whole gzip file", str(error), _FETCH) from error
+
+
+def _read_zip(path: Path) -> pa.Table:
+    _require_magic(path, b"PK\x03\x04")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [item for item in archive.infolist() if not item.is_dir()]
+            names = [item.filename for item in members]
+            if len(members) != 1 or not names[0].lower().endswith(".csv"):
+                raise _error(
+                    path,
+                    "a zip with one CSV inside",
+                    f"{len(names)} members: {names[:5]}",
+                    "Pack each CSV by itself.",
+                )
+            with archive.open(members[0]) as stream:
+                data = _unpack(stream, path.stat().st_size, path)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        RuntimeError,  # encrypted, or a compression that Python does not know
+    ) as error:
+        raise _error(path, "a whole, unencrypted zip", str(error), _FETCH) from error
+    return _parse_csv(io.BytesIO(data), data[-1:], path)
+
+
+# Arrow files
+
+
+def _looks_like(head: bytes) -> str:
+    for magic, what in _MAGIC.items():
+        if head.startswith(magic):
+            return what
+    start = head[:40].split(b"\n")[0]
+    if start and all(byte == 9 or 32 <= byte < 127 for byte in start.strip(b"\r")):
+        return f"text that begins with {start.decode()!r}"
+    return f"bytes that begin with {start[:8]!r}"
+
+
+def _require_magic(path: Path, magic: bytes, *, at_end: bool = False) -> None:
+    with open(path, "rb") as stream:
+        head = stream.read(64)
+        stream.seek(max(0, path.stat().st_size - len(magic)))
+        tail = stream.read()
+    if not head.startswith(magic):
+        raise _error(
+            path, _MAGIC[magic], _looks_like(head), "Rename it after what it is."
+        )
+    if at_end and tail != magic:
+        raise _error(path, f"{_MAGIC[magic]} with its end", "a truncated file", _FETCH)
+
+
+def _refuse_extension_types(path: Path, magic: bytes) -> None:
+    """Refuses Arrow extension types by the bytes of the schema.
+
+    Arrow builds registered types, which may run code, as soon as it opens a file; so
+    this looks before it does. Parquet carries the Arrow schema as base64 text.
+    """
+    with open(path, "rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, end - len(magic) - 4))
+        length = int.from_bytes(stream.read(4), "little")
+        if not 0 < length <= min(end - len(magic) - 4, MAX_FOOTER_BYTES):
+            received = f"a footer length of {length} bytes in a file of {end}"
+            raise _error(path, _MAGIC[magic], received, _FETCH)
+        stream.seek(end - len(magic) - 4 - length)
+        footer = stream.read(length)
+    places = [footer]
+    for run in re.findall(rb"[A-Za-z0-9+/]{40,}", footer):
+        places += [
+            base64.b64decode(run[start:][: (len(run) - start) // 4 * 4])
+            for start in range(4)
+        ]
+    if any(b"ARROW:extension:name" in place for place in places):
+        raise _error(
+            path,
+            "plain numbers and timestamps",
+            "Arrow extension types in the schema, which may run code",
+            "Do not use this file; write it again with plain columns.",
+        )
+
+
+def _read_feather(path: Path) -> pa.Table:
+    _require_magic(path, b"ARROW1", at_end=True)
+    _refuse_extension_types(path, b"ARROW1")
+
+    def read() -> pa.Table:
+        with pa.OSFile(str(path)) as source:
+            names = pa.ipc.open_file(source).schema.names
+            chosen = _pick_columns(names, path)
+            options = pa.ipc.IpcReadOptions(included_fields=sorted(chosen.values()))
+            table = pa.ipc.open_file(source, options=options).read_all()
+        order = sorted(chosen, key=chosen.__getitem__)
+        return table.rename_columns(order)
+
+    return _read_arrow(read, path, _MAGIC[b"ARROW1"])
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    _require_magic(path, b"PAR1", at_end=True)
+    _refuse_extension_types(path, b"PAR1")
+
+    def read() -> pa.Table:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if file.metadata.num_rows > MAX_ROWS:
+                received = f"{file.metadata.num_rows} rows"
+                raise _error(path, f"at most {MAX_ROWS} rows", received, "Split it.")
+            names = file.schema_arrow.names
+            chosen = _pick_columns(names, path)
+            table = file.read(columns=[names[i] for i in chosen.values()])
+        return table.select([names[i] for i in chosen.values()]).rename_columns(
+            list(chosen)
+        )
+
+    return _read_arrow(read, path, _MAGIC[b"PAR1"])
+
+
+def _read_arrow(read: Callable[[], pa.Table], path: Path, expected: str) -> pa.Table:
+    try:
+        table = read()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        cure = "Fetch it again, or write it again from its source."
+        raise _error(path, f"{expected}, intact", str(error), cure) from error
+    return table
+
+
+def _read_hdf5(path: Path) -> pa.Table:
+    """Reads freqtrade's HDF5 layout through h5py, which runs no pickles."""
+    _require_magic(path, b"\x89HDF")
+    needs = (
+        f"{path}: reading HDF5 needs h5py and hdf5plugin. "
+        "Install them with: pip install -r requirements-data.txt"
+    )
+    try:
+        h5py = importlib.import_module("h5py")
+    except ImportError as error:
+        raise DependencyError(needs) from error
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")  # the blosc filter that freqtrade uses
+    expected = "one freqtrade table with 'date' and five float columns"
+    nodes: list[Any] = []
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(lambda _, node: nodes.append(node))
+            tables = [n for n in nodes if isinstance(n, h5py.Dataset) and n.dtype.names]
+            tables = [n for n in tables if n.name.endswith("/table")]
+            if len(tables) != 1 or tables[0].external or tables[0].is_virtual:
+                received = f"{len(tables)} tables"
+                raise _error(path, expected, received, "Keep one pair per file.")
+            filters = tables[0].id.get_create_plist()
+            codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+            if not all(h5py.h5z.filter_avail(code) for code in codes):
+                raise DependencyError(needs)
+            rows = tables[0][:]
+            kinds = bytes(tables[0].attrs.get("values_block_0_kind", b""))
+    except DependencyError:
+        raise
+    except (OSError, KeyError, RuntimeError) as error:
+        raise _error(path, expected, str(error), _FETCH) from error
+    names = list(rows.dtype.names)
+    if "values_block_0" in names and "date" in names:
+        # The column names are a pickle; their order can be seen without running it.
+        block = rows["values_block_0"]
+        once = all(kinds.count(name.encode()) == 1 for name in VALUES)
+        if not once or block.shape != (len(rows), len(VALUES)):
+            raise _error(path, expected, "other columns", "Convert it to feather.")
+        order = sorted(VALUES, key=lambda name: kinds.find(name.encode()))
+        columns = {name: block[:, i].copy() for i, name in enumerate(order)}
+        return pa.table({"timestamp": rows["date"], **columns})
+    chosen = _pick_columns(names, path)
+    return pa.table({column: rows[names[i]] for column, i in chosen.items()})
+
+
+_READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".csv": _read_csv,
+    ".csv.gz": _read_csv_gz,
+    ".feather": _read_feather,
+    ".parquet": _read_parquet,
+    ".zip": _read_zip,
+    ".json": _read_json,
+    ".json.gz": _read_json_gz,
+    ".jsongz": _read_json_gz,
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+}
+
+
+# Cells
+
+
+def _floats(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
+    try:
+        return pc.cast(column, pa.float64()).to_numpy()
+    except pa.ArrowException as error:
+        raise _error(
+            path,
+            f"numbers in column {name!r}",
+            f"type {column.type}: {error}",
+            "Write the column as float64.",
+        ) from error
+
+
+def _timestamps_ns(column: pa.ChunkedArray, path: Path) -> np.ndarray:
+    """Returns int64 nanoseconds UTC (num_rows,) from any way to write a timestamp."""
+    empty = np.flatnonzero(column.is_null().to_numpy())
+    if len(empty):
+        raise _error(
+            path,
+            "a timestamp in every row",
+            f"{len(empty)} empty cells, first in rows {empty[:5].tolist()}",
+            "Remove or repair these rows.",
+        )
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = pc.cast(column, kind.value_type), kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        column = pc.utf8_trim_whitespace(column)
+        if _is_number(column[0].as_py()):
+            return _integers_ns(_numbers(column, path), path)
+        return _dates_ns(column, path)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _integers_ns(_numbers(column, path), path)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        if not getattr(kind, "tz", None):
+            logger.info("%s: timestamps without a timezone are taken as UTC", path)
+        try:
+            nanoseconds = pc.cast(
+                pc.cast(column, pa.timestamp("ns", getattr(kind, "tz", None))),
+                pa.int64(),
+            ).to_numpy()
+        except pa.ArrowException as error:
+            raise _error(path, "timestamps", str(error), "Check their unit.") from error
+        return _require_plausible(nanoseconds, path)
+    raise _error(
+        path,
+        "timestamps as dates or whole numbers",
+        f"type {kind}",
+        "Write the open time of each bar in UTC.",
+    )
+
+
+def _require_plausible(nanoseconds: np.ndarray, path: Path) -> np.ndarray:
+    wrong = (nanoseconds < _FIRST_DATE_NS) | (nanoseconds >= _LAST_SECOND * 10**9)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise _error(
+            path,
+            "dates from 1990 to 2100",
+            f"{wrong.sum()} others, first {np.datetime64(int(nanoseconds[row]), 'ns')} "
+            f"in row {row}",
+            "Check the unit in which they were written.",
+        )
+    return nanoseconds
+
+
+def _numbers(column: pa.ChunkedArray, path: Path) -> np.ndarray:
+    """Returns int64 (num_rows,) from whole numbers, also when written as `1.0`."""
+    with contextlib.suppress(pa.ArrowException):
+        return pc.cast(column, pa.int64()).to_numpy()
+    try:
+        values = pc.cast(column, pa.float64()).to_numpy()
+        whole = (np.abs(values) < 2**53) & (values == np.floor(values))
+    except pa.ArrowException:
+        text = column.to_pandas()
+        whole = ~pd.to_numeric(text, errors="coerce").isna().to_numpy()
+    if not whole.all():
+        row = int((~whole).argmax())
+        raise _error(
+            path,
+            "timestamps that are all whole numbers",
+            f"{(~whole).sum()} others, first {column[row].as_py()!r} in row {row}",
+            "Write all timestamps in the same way.",
+        )
+    return values.astype(np.int64)
+
+
+def _integers_ns(values: np.ndarray, path: Path) -> np.ndarray:
+    """Returns nanoseconds; the magnitude tells the unit, which all rows must share."""
+    unit = "a known unit"
+    fits, factor = np.zeros(len(values), bool), 1
+    for name, nanoseconds in _UNITS.items():
+        per_second = 10**9 // nanoseconds
+        low, high = _FIRST_SECOND * per_second, _LAST_SECOND * per_second
+        if low <= values[0] < high:
+            unit, factor = name, nanoseconds
+            fits = (values >= low) & (values < high)
+    if not fits.all():
+        row = int((~fits).argmax())
+        raise _error(
+            path,
+            "epoch timestamps in one unit (10 digits are seconds, 13 milliseconds, "
+            "16 microseconds, 19 nanoseconds; years 2001 to 2100)",
+            f"{values[0]} in row 0 and {(~fits).sum()} rows that are not in {unit}, "
+            f"first {values[row]} in row {row}",
+            "Convert all rows to one unit, or split the file.",
+        )
+    logger.info("%s: timestamps read as %s since 1970", path, unit)
+    return values * factor
+
+
+def _dates_ns(column: pa.ChunkedArray, path: Path) -> np.ndarray:
+    match = _ZONE.search(column[0].as_py())
+    zone = match.group() if match else ""
+    offset = 0
+    if zone[:1] in ("+", "-") and zone:
+        hours, minutes = int(zone[1:3]), int(zone[-2:])
+        offset = (hours * 60 + minutes) * (1 if zone[0] == "+" else -1)
+    same = pc.ends_with(column, zone)
+    if not pc.all(same).as_py():
+        row = int((~same.to_numpy()).argmax())
+        raise _mixed_zones(column, row, path)
+    bare = pc.utf8_slice_codeunits(column, 0, -len(zone)) if zone else column
+    try:
+        parsed = pc.cast(pc.cast(bare, pa.timestamp("ns")), pa.int64()).to_numpy()
+    except pa.ArrowException as error:
+        zoned = pc.match_substring_regex(bare, _ZONE.pattern).to_numpy()
+        if zoned.any():
+            raise _mixed_zones(column, int(zoned.argmax()), path) from error
+        bad = pd.to_datetime(bare.to_pandas(), format="ISO8601", errors="coerce").isna()
+        row = int(bad.to_numpy().argmax())
+        raise _error(
+            path,
+            "timestamps such as '2024-01-31 23:59:00' or whole numbers",
+            f"{bad.sum()} others, first {column[row].as_py()!r} in row {row}",
+            "Write them in ISO 8601, in UTC.",
+        ) from error
+    if not zone:
+        logger.info("%s: timestamps without a timezone are taken as UTC", path)
+    return _require_plausible(parsed - offset * 60 * 10**9, path)
+
+
+def _mixed_zones(column: pa.ChunkedArray, row: int, path: Path) -> DataError:
+    return _error(
+        path,
+        "timestamps in one timezone",
+        f"{column[0].as_py()!r} in row 0 and {column[row].as_py()!r} in row {row}",
+        "Write all of them in UTC.",
+    )

@@ -1,0 +1,623 @@
+"""Exchange files -> the one candle table: read, check, fill, resample, synthesise.
+
+The table: `timestamp` (datetime64[ns, UTC], the open of the bar), `open`, `high`,
+`low`, `close`, `volume` (float64, base units), strictly increasing, one timeframe.
+
+In: what makes candles good candles. Out: file formats (`candle_files.py`), remote
+archives (`download.py`), and anything computed from candles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils import (
+    ConfigError,
+    DataError,
+    configure_logging,
+    duration_seconds,
+    run_command_line,
+)
+
+logger = logging.getLogger(__name__)
+
+PRICES = ("open", "high", "low", "close")
+VALUES = (*PRICES, "volume")
+COLUMNS = ("timestamp", *VALUES)
+MAX_FILL_BARS = 60
+
+_SECOND = 10**9
+_MONDAY = 4 * 86400 * _SECOND  # 1970-01-05: weeks open on Mondays, the epoch did not
+_FILE_NAME = re.compile(r"([A-Za-z0-9]+(?:_[A-Za-z0-9]+)*)-(\d+[smhdw])(?![A-Za-z0-9])")
+
+
+# Reading
+
+
+def read_candles(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    timeframe: str | None = None,
+) -> pd.DataFrame:
+    """Reads one file of candles, or joins several, and refuses what is not right.
+
+    Several files are joined in time order. Rows that are in two files are merged where
+    they are identical and refused where they differ.
+
+    Args:
+        path: A file of any format of `candle_files.read_file`, or a sequence of them.
+        timeframe: The timeframe wanted, such as `"5m"`. Finer candles are resampled to
+            it (see `resample_candles`); None keeps the candles' own.
+
+    Returns:
+        The candle table; gaps are still gaps (see `fill_gaps`).
+
+    Raises:
+        MissingInputError: If a file is missing.
+        DataError: If a file breaks its format or the candles their contract (one
+            message with all findings), or they are coarser than `timeframe`.
+    """
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    table = _join(paths, timeframe=timeframe)
+    if timeframe is not None:
+        table = resample_candles(table, timeframe)
+    return table
+
+
+def _join(
+    paths: Sequence[str | os.PathLike[str]], *, timeframe: str | None
+) -> pd.DataFrame:
+    from candle_files import read_file
+
+    files = [Path(item) for item in paths]
+    _refuse_mixed_files(files)
+    tables, reports = [], []
+    for file in files:
+        tables.append(read_file(file))
+        reports.append(check_candles(tables[-1], timeframe=timeframe))
+    bad = [
+        f"{file}: {problem}"
+        for file, report in zip(files, reports, strict=True)
+        for problem in report.problems
+    ]
+    if bad:
+        raise DataError(
+            "expected candles that keep their contract. Received: "
+            + "".join(f"\n  {line}" for line in bad)
+            + "\nRepair these rows, or fetch the files again."
+        )
+    steps = {r.timeframe: f for f, r in zip(files, reports, strict=True) if r.timeframe}
+    if len(steps) > 1:
+        raise DataError(
+            "expected files of one timeframe. Received: "
+            + ", ".join(f"{step} in {file}" for step, file in steps.items())
+            + ". Resample them to one timeframe first."
+        )
+    return tables[0] if len(tables) == 1 else _merge(tables, files)
+
+
+def _refuse_mixed_files(files: Sequence[Path]) -> None:
+    """Refuses no file, a file given twice, and files of two pairs by their names."""
+    if not files:
+        raise ConfigError("expected at least one candle file. Received: none.")
+    twice = [str(f) for f, n in Counter(f.resolve() for f in files).items() if n > 1]
+    if twice:
+        raise DataError(
+            f"expected each file once. Received: {', '.join(twice)} more than once. "
+            "Remove the repetition."
+        )
+    names = [_FILE_NAME.match(file.name) for file in files]
+    pairs = {m[1].replace("_", "").upper(): m[1] for m in names if m}
+    if len(pairs) > 1:
+        raise DataError(
+            "expected files of one pair. Received, by their names: "
+            f"{', '.join(sorted(pairs.values()))}. Read each pair by itself."
+        )
+
+
+def _merge(tables: list[pd.DataFrame], files: Sequence[Path]) -> pd.DataFrame:
+    """Joins checked tables in time order; identical shared rows are kept once."""
+    order = sorted(range(len(tables)), key=lambda i: tables[i]["timestamp"].iloc[0])
+    joined = pd.concat([tables[i] for i in order], ignore_index=True)
+    source = np.repeat(order, [len(tables[i]) for i in order])
+    stamps = _nanoseconds(joined)
+    if (np.diff(stamps) > 0).all():
+        return joined
+    rows = np.argsort(stamps, kind="stable")
+    joined, source = joined.iloc[rows].reset_index(drop=True), source[rows]
+    shared = np.flatnonzero(np.diff(stamps[rows]) == 0)
+    for column in VALUES:
+        values = joined[column].to_numpy()
+        wrong = shared[values[shared] != values[shared + 1]]
+        if len(wrong):
+            row = int(wrong[0])
+            raise DataError(
+                "expected equal candles where files overlap. Received: "
+                f"{column} at {joined['timestamp'].iloc[row]} is "
+                f"{values[row]!s} in {files[source[row]]} and "
+                f"{values[row + 1]!s} in {files[source[row + 1]]} "
+                f"({len(wrong)} of {len(shared)} shared rows differ in it). "
+                "Remove the file that is wrong."
+            )
+    logger.info("%d rows that are in two files were merged", len(shared))
+    keep = np.ones(len(joined), bool)
+    keep[shared + 1] = False
+    return joined[keep].reset_index(drop=True)
+
+
+# Checking
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How often something was found, and its first row numbers (counted from 0)."""
+
+    count: int = 0
+    rows: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to report."""
+        return self.count > 0
+
+    def __str__(self) -> str:
+        more = ", ..." if self.count > len(self.rows) else ""
+        return f"{self.count} (rows {', '.join(map(str, self.rows))}{more})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandleReport:
+    """What `check_candles` found; `problems` are the findings that refuse the table."""
+
+    num_bars: int
+    start: pd.Timestamp | None
+    end: pd.Timestamp | None
+    timeframe: str | None
+    """The timeframe checked against; None where it cannot be told."""
+    irregular: str
+    """Why there is no single timeframe; empty where there is."""
+    unordered: Finding
+    """Rows earlier than the row before them."""
+    duplicates: Finding
+    """Rows whose timestamp an earlier row has."""
+    misaligned: Finding
+    """Rows that do not open on a boundary of the timeframe in UTC."""
+    not_finite: dict[str, Finding]
+    """By column: NaN or infinite cells."""
+    not_positive: dict[str, Finding]
+    """By column: prices of zero or below, volumes below zero."""
+    range_violations: Finding
+    """Rows whose high or low does not enclose open and close."""
+    zero_volume: Finding
+    gaps: Finding
+    """Rows that are preceded by missing bars."""
+    missing_bars: int
+    longest_gap_bars: int
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line per finding that refuses the table; empty for good candles."""
+        lines = [] if self.num_bars else ["no rows"]
+        lines += [self.irregular] if self.irregular else []
+        for what, finding in (
+            ("timestamps earlier than the row before", self.unordered),
+            ("duplicate timestamps", self.duplicates),
+            (f"timestamps off the {self.timeframe} boundaries", self.misaligned),
+            ("high or low that does not enclose open and close", self.range_violations),
+        ):
+            lines += [f"{what}: {finding}"] if finding else []
+        for what, findings in (
+            ("NaN or infinite", self.not_finite),
+            ("not positive", self.not_positive),
+        ):
+            lines += [f"{what} in column {c!r}: {f}" for c, f in findings.items()]
+        return tuple(lines)
+
+    def summary(self) -> str:
+        """Returns a few lines for a reader: range, gaps, zero volume, problems."""
+        lines = [
+            f"{self.num_bars} bars of {self.timeframe or 'unknown timeframe'}, "
+            f"{self.start} to {self.end}",
+            f"gaps: {self.gaps}, {self.missing_bars} bars missing, "
+            f"longest {self.longest_gap_bars}"
+            if self.gaps
+            else "gaps: none",
+            f"zero volume: {self.zero_volume or 'none'}",
+        ]
+        lines += [f"problem: {line}" for line in self.problems] or ["problems: none"]
+        return "\n".join(lines)
+
+
+def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> CandleReport:
+    """Counts everything that can be wrong with candles, in one pass over all rules.
+
+    Args:
+        table: Columns `COLUMNS`, in any order of rows.
+        timeframe: The timeframe wanted: the candles' own or a coarser one. It also
+            settles which one it is where sparse candles leave that open.
+
+    Returns:
+        The report. Gaps and zero volume inform; all other findings are `problems`.
+
+    Raises:
+        DataError: If a column is missing.
+    """
+    absent = [column for column in COLUMNS if column not in table]
+    if absent:
+        raise DataError(
+            f"expected the columns {', '.join(COLUMNS)}. Received: no "
+            f"{', '.join(absent)} among {[str(c) for c in table.columns]}."
+        )
+    stamps = _nanoseconds(table)
+    steps = np.diff(stamps)
+    repeated = np.zeros(0, np.int64)
+    sorted_steps = steps
+    if len(steps) and steps.min() <= 0:
+        repeated = np.flatnonzero(pd.Series(stamps).duplicated().to_numpy())
+        sorted_steps = np.diff(np.unique(stamps))
+    own, irregular = _own_timeframe(sorted_steps, timeframe)
+    step = _step(own) if own else _SECOND
+    missing = np.maximum(steps // step - 1, 0) if own else np.zeros(0, np.int64)
+    values = {column: _floats(table, column) for column in VALUES}
+    finite = {column: np.isfinite(cells) for column, cells in values.items()}
+    top = np.maximum(np.maximum(values["open"], values["close"]), values["low"])
+    bottom = np.minimum(values["open"], values["close"])
+    floor = {column: cells <= 0 for column, cells in values.items()}
+    floor["volume"] = values["volume"] < 0
+    return CandleReport(
+        num_bars=len(table),
+        start=table["timestamp"].min() if len(table) else None,
+        end=table["timestamp"].max() if len(table) else None,
+        timeframe=own,
+        irregular=irregular,
+        unordered=_finding(np.flatnonzero(steps < 0) + 1),
+        duplicates=_finding(repeated),
+        misaligned=_finding(np.flatnonzero((stamps - _origin(step)) % step)),
+        not_finite=_by_column({c: ~mask for c, mask in finite.items()}),
+        not_positive=_by_column(floor),
+        range_violations=_finding(
+            np.flatnonzero((values["high"] < top) | (values["low"] > bottom))
+        ),
+        zero_volume=_finding(np.flatnonzero(values["volume"] == 0)),
+        gaps=_finding(np.flatnonzero(missing) + 1),
+        missing_bars=int(missing.sum()),
+        longest_gap_bars=int(missing.max(initial=0)),
+    )
+
+
+def _floats(table: pd.DataFrame, column: str) -> np.ndarray:
+    try:
+        return table[column].to_numpy(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"expected numbers in column {column!r}. Received: {error}."
+        ) from error
+
+
+def _finding(rows: np.ndarray) -> Finding:
+    return Finding(len(rows), tuple(rows[:5].tolist()))
+
+
+def _by_column(masks: dict[str, np.ndarray]) -> dict[str, Finding]:
+    return {c: _finding(np.flatnonzero(m)) for c, m in masks.items() if m.any()}
+
+
+# Timeframes
+
+
+def detect_timeframe(table: pd.DataFrame) -> str:
+    """Returns the timeframe of a checked table, such as `"1m"`.
+
+    Raises:
+        DataError: If there are fewer than two bars, or the most common distance between
+            bars is not also the smallest.
+    """
+    own, irregular = _own_timeframe(np.diff(_nanoseconds(table)), None)
+    if own is None:
+        raise DataError(irregular or f"expected two bars. Received: {len(table)}.")
+    return own
+
+
+def _own_timeframe(steps: np.ndarray, wanted: str | None) -> tuple[str | None, str]:
+    """Returns the timeframe behind increasing `steps`, and why there is none.
+
+    Bars so sparse that the smallest distance is not the most common one have a
+    timeframe only where the caller names it.
+    """
+    if len(steps) == 0:
+        return None, ""
+    smallest = int(steps.min())
+    if wanted is not None and smallest == _step(wanted):
+        return wanted, ""
+    if wanted is not None and smallest > _step(wanted):
+        return None, (
+            f"expected candles of {wanted} or finer. Received: "
+            f"the smallest distance is {pd.Timedelta(smallest)}"
+        )
+    common = smallest
+    if np.count_nonzero(steps == smallest) * 2 <= len(steps):
+        distances, counts = np.unique(steps, return_counts=True)
+        common = int(distances[counts.argmax()])
+    if common != smallest or smallest % _SECOND:
+        return None, (
+            "expected bars of one timeframe. Received: the most common distance is "
+            f"{pd.Timedelta(common)}, the smallest {pd.Timedelta(smallest)}. "
+            "Name the timeframe if these are sparse candles of the smaller one"
+        )
+    return _timeframe_name(smallest // _SECOND), ""
+
+
+def _timeframe_name(seconds: int) -> str:
+    for unit, size in (("w", 604800), ("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _step(timeframe: str) -> int:
+    """Returns the nanoseconds of a timeframe."""
+    try:
+        return duration_seconds(timeframe) * _SECOND
+    except ValueError as error:
+        raise ConfigError(f"timeframe: {error}") from error
+
+
+def _origin(step: int) -> int:
+    return _MONDAY if step % (604800 * _SECOND) == 0 else 0
+
+
+def _nanoseconds(table: pd.DataFrame) -> np.ndarray:
+    """Returns the timestamps as int64 nanoseconds (num_bars,).
+
+    Raises:
+        DataError: If they are not datetimes with a timezone, or one is missing.
+    """
+    column = table["timestamp"]
+    if not isinstance(column.dtype, pd.DatetimeTZDtype):
+        raise DataError(
+            "expected timestamps of type datetime64[ns, UTC]. "
+            f"Received: {column.dtype}. Use pd.to_datetime(..., utc=True)."
+        )
+    empty = np.flatnonzero(column.isna())
+    if len(empty):
+        raise DataError(
+            f"expected a timestamp in every row. Received: none in {_finding(empty)}."
+        )
+    return pd.DatetimeIndex(column).as_unit("ns").asi8
+
+
+def _make_table(stamps: np.ndarray, columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    index = pd.DatetimeIndex(stamps.view("M8[ns]")).tz_localize("UTC")
+    return pd.DataFrame({"timestamp": index, **columns}, copy=False)
+
+
+# Filling and resampling
+
+
+def fill_gaps(
+    table: pd.DataFrame, timeframe: str, *, max_fill_bars: int = MAX_FILL_BARS
+) -> pd.DataFrame:
+    """Fills short gaps with the last close and cuts the table at long ones.
+
+    Args:
+        table: A checked candle table; a column `is_filled` of its own is kept.
+        timeframe: The distance of its bars.
+        max_fill_bars: The longest run of missing bars that is filled.
+
+    Returns:
+        The candle columns plus `is_filled` (bool; such a bar has open = high = low =
+        close = the last close and volume 0) and `segment` (int32, from 0).
+
+    Raises:
+        DataError: If the bars are not whole multiples of `timeframe` apart.
+    """
+    if max_fill_bars < 0:
+        raise ConfigError(
+            f"max_fill_bars: expected at least 0. Received: {max_fill_bars}."
+        )
+    step = _step(timeframe)
+    stamps = _nanoseconds(table)
+    distance = np.diff(stamps)
+    wrong = np.flatnonzero((distance <= 0) | (distance % step != 0))
+    if len(wrong):
+        raise DataError(
+            f"expected bars whole multiples of {timeframe} apart. Received: "
+            f"{_finding(wrong + 1)}. Resample the candles first."
+        )
+    missing = np.append(distance // step - 1, 0)[: len(table)]
+    copies = np.where(missing <= max_fill_bars, missing, 0) + 1
+    rows = np.repeat(np.arange(len(table)), copies)
+    offset = np.arange(len(rows)) - (np.cumsum(copies) - copies)[rows]
+    added = offset > 0
+    close = table["close"].to_numpy()[rows]
+    columns = {
+        name: np.where(added, close, table[name].to_numpy()[rows])
+        for name in ("open", "high", "low")
+    }
+    columns["close"] = close
+    columns["volume"] = np.where(added, 0.0, table["volume"].to_numpy()[rows])
+    if "is_filled" in table:
+        added = added | table["is_filled"].to_numpy(bool)[rows]
+    columns["is_filled"] = added
+    breaks = np.cumsum(missing > max_fill_bars)
+    columns["segment"] = np.append(0, breaks)[: len(table)].astype(np.int32)[rows]
+    return _make_table(stamps[rows] + offset * step, columns)
+
+
+def resample_candles(
+    table: pd.DataFrame, timeframe: str, *, source_timeframe: str | None = None
+) -> pd.DataFrame:
+    """Builds coarser bars on exact UTC boundaries (weeks open on Mondays).
+
+    A bar is kept only when every source bar inside it is there; any missing one, at the
+    edges or within, drops it. Candles without rows for minutes without a trade keep
+    more bars when they pass `fill_gaps` first: a filled bar counts as present, and the
+    result is `is_filled` where all of its source bars are.
+
+    Args:
+        table: A checked candle table, or the result of `fill_gaps`.
+        timeframe: A whole multiple of the candles' own, or the same.
+        source_timeframe: The candles' own timeframe; None detects it.
+
+    Returns:
+        The candle columns, and `is_filled` where `table` has it.
+
+    Raises:
+        DataError: If `timeframe` is finer than the candles or no multiple of theirs.
+    """
+    target = _step(timeframe)
+    stamps = _nanoseconds(table)
+    own, irregular = _own_timeframe(np.diff(stamps), source_timeframe or timeframe)
+    if own is None:
+        raise DataError(irregular or f"expected two bars. Received: {len(table)}.")
+    source = _step(own)
+    if target % source:
+        raise DataError(
+            f"expected candles of which {timeframe} is a whole multiple. "
+            f"Received: candles of {own}. "
+            "Choose a coarser timeframe, or fetch finer candles."
+        )
+    bins = (stamps - _origin(target)) // target
+    starts = np.flatnonzero(np.diff(bins, prepend=bins[:1] - 1))
+    counts = np.diff(np.append(starts, len(bins)))
+    whole = counts == target // source
+    if not whole.all():
+        logger.info(
+            "resampling %s to %s: %d of %d bars are incomplete and dropped",
+            own, timeframe, np.count_nonzero(~whole), len(whole),
+        )  # fmt: skip
+    rules: dict[str, np.ufunc] = {
+        "high": np.maximum,
+        "low": np.minimum,
+        "volume": np.add,
+        "is_filled": np.logical_and,
+    }
+    columns = {"open": table["open"].to_numpy()[starts]}
+    for name, rule in rules.items():
+        if name in table:
+            columns[name] = rule.reduceat(table[name].to_numpy(), starts)
+    columns["close"] = table["close"].to_numpy()[starts + counts - 1]
+    order = [name for name in (*VALUES, "is_filled") if name in columns]
+    opens = bins[starts[whole]] * target + _origin(target)
+    return _make_table(opens, {name: columns[name][whole] for name in order})
+
+
+# A market of our own
+
+
+def synthetic_candles(
+    num_bars: int,
+    *,
+    seed: int = 42,
+    strength: float = 1.0,
+    timeframe: str = "1m",
+    start: str | pd.Timestamp = "2024-01-01",
+) -> pd.DataFrame:
+    """Draws a market with clustered volatility, fat tails and a planted direction.
+
+    A hidden demand tilts both the volume of a bar and the drift of the next one.
+    `strength` scales that drift and nothing else: with 0 the direction cannot be known,
+    and all other draws are the same.
+
+    Args:
+        num_bars: Length of the table.
+        seed: Seed of the whole market.
+        strength: Drift per unit of demand, in tenths of the bar's volatility.
+        timeframe: Distance of the bars; it sets the daily cycle.
+        start: Open of the first bar, UTC.
+
+    Returns:
+        The candle table.
+    """
+    if num_bars < 1 or seed < 0 or not np.isfinite(strength):
+        raise ConfigError(
+            "expected num_bars >= 1, seed >= 0 and a finite strength. "
+            f"Received: num_bars={num_bars}, seed={seed}, strength={strength}."
+        )
+    step = _step(timeframe)
+    first = int(pd.to_datetime(start, utc=True).as_unit("ns").value)
+    if (first - _origin(step)) % step:
+        raise ConfigError(
+            f"expected a start on a boundary of {timeframe}. Received: start={start}."
+        )
+    rng = np.random.Generator(np.random.PCG64(seed))
+    log_vol = 0.55 * _ar1(rng, num_bars, 600) + 0.25 * _ar1(rng, num_bars, 30)
+    minutes = np.arange(num_bars) * (step / (60 * _SECOND))
+    cycle = 0.35 * np.sin(2 * np.pi * (minutes % 1440) / 1440 - 2.0)
+    sigma = 0.00075 * np.exp(log_vol + cycle - 0.5 * (0.55**2 + 0.25**2))
+    tilt = _ar1(rng, num_bars, 90)
+    shock = rng.standard_t(5, num_bars) / np.sqrt(5 / 3)
+    drift = strength * 0.10 * sigma * np.append(0.0, tilt[:-1])
+    log_close = np.cumsum(drift + sigma * shock - 0.5 * sigma**2)
+    log_open = np.append(0.0, log_close[:-1])
+    # Extremes of a Brownian bridge from open to close.
+    up, down = -np.log(rng.random(num_bars)), -np.log(rng.random(num_bars))
+    middle, span = 0.5 * (log_open + log_close), (log_close - log_open) ** 2
+    price = {
+        "open": log_open,
+        "high": middle + 0.5 * np.sqrt(span + 2 * sigma**2 * up),
+        "low": middle - 0.5 * np.sqrt(span + 2 * sigma**2 * down),
+        "close": log_close,
+    }
+    columns = {name: 30000 * np.exp(values) for name, values in price.items()}
+    # Rounding may leave an extreme one unit inside of open and close.
+    for name, rule in (("high", np.maximum), ("low", np.minimum)):
+        for side in ("open", "close"):
+            columns[name] = rule(columns[name], columns[side])
+    noise = 0.5 * rng.standard_normal(num_bars)
+    columns["volume"] = 40 * np.exp(0.6 * log_vol + cycle + 0.45 * tilt + noise)
+    return _make_table(first + np.arange(num_bars) * step, columns)
+
+
+def _ar1(rng: np.random.Generator, length: int, half_life_bars: float) -> np.ndarray:
+    """Draws a unit-variance AR(1) process (length,)."""
+    keep = 0.5 ** (1 / half_life_bars)
+    steps = rng.standard_normal(length) * np.sqrt(1 - keep * keep)
+    steps[0] = rng.standard_normal()
+    # ewm computes y[t] = keep * y[t-1] + (1 - keep) * x[t] from y[0] = x[0].
+    steps[1:] /= 1 - keep
+    return pd.Series(steps).ewm(alpha=1 - keep, adjust=False).mean().to_numpy()
+
+
+# Command line
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `check` or `download`; see `--help`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["download"]:
+        import download
+
+        return download.main(arguments[1:])
+    parser = argparse.ArgumentParser(prog="candles.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="report on candle files")
+    check.add_argument("files", nargs="+", metavar="FILE")
+    check.add_argument("--timeframe", help="the timeframe wanted, such as 5m")
+    commands.add_parser("download", help="fetch candles from public archives")
+    options = parser.parse_args(arguments)
+    from candle_files import read_file
+
+    refused = []
+    for file in options.files:
+        report = check_candles(read_file(file), timeframe=options.timeframe)
+        logger.info("%s\n%s", file, report.summary())
+        refused += [file] if report.problems else []
+    if refused:
+        raise DataError(f"expected good candles. Received: {', '.join(refused)}.")
+    return 0
+
+
+if __name__ == "__main__":
+    configure_logging()
+    sys.exit(run_command_line(main))

@@ -1,0 +1,707 @@
+"""What a run is: one frozen dataclass, its YAML, its command line, its file names.
+
+In: fields, their documentation, validation, names of files and folders.
+Out: reading data, building anything. Imports the standard library, yaml and NumPy
+(through `utils`) alone, so that a dry run answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import functools
+import inspect
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import utils
+from utils import ConfigError
+
+CLASS_NAMES = ("SHORT", "HOLD", "LONG")
+"""Class ids everywhere: 0 SHORT, 1 HOLD, 2 LONG."""
+
+LABEL_FIELDS = (
+    "future_window",
+    "long_tp_pct",
+    "long_sl_pct",
+    "short_tp_pct",
+    "short_sl_pct",
+    "tie_policy",
+    "max_fill_bars",
+)
+"""Fields that decide the content of a training file."""
+
+MAX_YAML_BYTES = 2**20
+
+
+def _ranged(default: Any, **limits: Any) -> Any:
+    """A field whose numbers must satisfy `ge`, `gt`, `le`, `lt` or lie in `choices`."""
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training run, completely: every field is a flag and a YAML key of its name.
+
+    All problems are refused together.
+
+    Raises:
+        ConfigError: If a value has the wrong type, is out of range or contradicts
+            another.
+    """
+
+    # What is trained, and where its files are
+
+    pair: str = "BTCUSDT"
+    """Trading pair, as in the file names: letters, digits and single _ or -."""
+
+    timeframe: str = "1m"
+    """Length of a bar: a whole number and m, h or d, at most one week."""
+
+    training_file: str | None = None
+    """Path of the training file; None looks for its standard name in `inputs_dir`."""
+
+    inputs_dir: str = "inputs"
+    """Folder of the training files."""
+
+    outputs_dir: str = "outputs"
+    """Folder that receives runs and models."""
+
+    model: str = _ranged("lstm", choices=("lstm",))
+    """Model family."""
+
+    target: str = _ranged("signal", choices=("signal",))
+    """What is predicted: the SHORT / HOLD / LONG signal."""
+
+    # Labels
+
+    future_window: int = _ranged(120, ge=1, le=100_000)
+    """Bars after the entry in which take profit or stop loss may be hit."""
+
+    long_tp_pct: float = _ranged(1.0, gt=0, le=100)
+    """Take profit of a long, percent above the entry."""
+
+    long_sl_pct: float = _ranged(0.5, gt=0, le=100)
+    """Stop loss of a long, percent below the entry."""
+
+    short_tp_pct: float = _ranged(1.0, gt=0, le=100)
+    """Take profit of a short, percent below the entry."""
+
+    short_sl_pct: float = _ranged(0.5, gt=0, le=100)
+    """Stop loss of a short, percent above the entry."""
+
+    tie_policy: str = _ranged("pessimistic", choices=("pessimistic", "optimistic"))
+    """A bar that touches both levels: the stop was first, or the take profit (V3)."""
+
+    max_fill_bars: int = _ranged(60, ge=0, le=100_000)
+    """Longest run of missing bars that is carried forward; a longer one ends the
+    segment."""
+
+    # Rows and parts
+
+    start_date: str | None = None
+    """First day used (UTC, YYYY-MM-DD); None starts with the file."""
+
+    end_date: str | None = None
+    """Last day used, with its last bar (UTC, YYYY-MM-DD); None ends with the file."""
+
+    validation_split: float = _ranged(0.2, gt=0, lt=1)
+    """Share of the rows that choose: early stopping, thresholds, calibration."""
+
+    test_split: float = _ranged(0.1, gt=0, lt=1)
+    """Share of the rows, the newest ones, that are read once, for the report."""
+
+    embargo_bars: int = _ranged(0, ge=0)
+    """Bars left out at the end of a part, beyond the windows and labels kept apart."""
+
+    # Scaling and class balance
+
+    scaler_type: str = _ranged(
+        "robust", choices=("robust", "standard", "minmax", "none")
+    )
+    """Feature scaling, fitted on the training rows."""
+
+    clip_limit: float = _ranged(10.0, gt=0)
+    """Scaled features are clipped to plus and minus this many scale units."""
+
+    class_balancing_method: str = _ranged(
+        "systematic_undersampling",
+        choices=("systematic_undersampling", "class_weights", "none"),
+    )
+    """How training answers unequal classes; outputs stay at the natural mix."""
+
+    undersampling_min_samples: int = _ranged(50_000, ge=1)
+    """No class is thinned below this many training targets."""
+
+    manual_class_weights: tuple[float, ...] | None = _ranged(None, gt=0)
+    """Weights of SHORT, HOLD, LONG for `class_weights`; None balances them."""
+
+    # Network
+
+    sequence_length: int = _ranged(120, ge=1, le=100_000)
+    """Bars of the past window that the model reads."""
+
+    lstm_units: tuple[int, ...] = _ranged((128, 64, 32), ge=1, le=8192)
+    """Units of each LSTM layer."""
+
+    dense_units: tuple[int, ...] = _ranged((32, 16), ge=1, le=65_536)
+    """Units of each dense layer; empty for none."""
+
+    dropout_rate: float = _ranged(0.3, ge=0, lt=1)
+    """Share of activations dropped after each hidden layer while training."""
+
+    recurrent_dropout: float = _ranged(0.0, ge=0, lt=1)
+    """Share of recurrent connections dropped; above 0 it rules out cuDNN."""
+
+    # Training
+
+    epochs: int = _ranged(100, ge=1)
+    """Most epochs; early stopping may end before."""
+
+    batch_size: int = _ranged(256, ge=1, le=1_000_000)
+    """Windows of one training step; sizes differ by at most one."""
+
+    windows_per_epoch: int | None = _ranged(None, ge=1)
+    """Windows of one epoch; None takes every training target once."""
+
+    validation_windows: int | None = _ranged(20_000, ge=1)
+    """Evenly spaced validation windows that monitor an epoch; None takes all. The
+    report always reads all."""
+
+    learning_rate: float = _ranged(1e-3, gt=0, le=10)
+    """First step size of Adam."""
+
+    monitor: str = _ranged("val_loss", choices=("val_loss", "val_accuracy"))
+    """What early stopping and the best model go by."""
+
+    early_stopping_patience: int = _ranged(10, ge=1)
+    """Epochs without improvement before training stops."""
+
+    reduce_lr_patience: int = _ranged(5, ge=1)
+    """Epochs without improvement of `val_loss` before the learning rate falls."""
+
+    reduce_lr_factor: float = _ranged(0.5, gt=0, lt=1)
+    """What the learning rate is multiplied by."""
+
+    min_learning_rate: float = _ranged(1e-7, gt=0)
+    """Floor of the learning rate."""
+
+    # Machine
+
+    seed: int = _ranged(42, ge=0, lt=2**32)
+    """Seed of weights, dropout and the order of windows."""
+
+    num_threads: int | None = _ranged(None, ge=1, le=1024)
+    """CPU threads; None takes the cores this process may use."""
+
+    num_branches: int | None = _ranged(None, ge=1, le=1024)
+    """Parts of a batch computed side by side on CPU; None takes `num_threads`."""
+
+    deterministic_ops: bool = False
+    """Asks TensorFlow for deterministic kernels (same bits on a GPU, slower there)."""
+
+    # Output
+
+    save_scaler_pickle: bool = True
+    """Also writes the scaler as `.pkl`, for other programs; it is never read here."""
+
+    tensorboard: bool = True
+    """Writes TensorBoard logs."""
+
+    verbose_logging: bool = False
+    """Logs details of each step."""
+
+    def __post_init__(self) -> None:
+        """Converts lists and whole numbers, then refuses all problems together."""
+        problems = []
+        for name, annotation in _field_types().items():
+            try:
+                value = _convert(getattr(self, name), annotation)
+                object.__setattr__(self, name, value)
+                _check_limits(value, _FIELDS[name].metadata)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+        problems = problems or self._contradictions()
+        if problems:
+            raise ConfigError(_problem_list(problems))
+
+    def _contradictions(self) -> list[str]:
+        problems = []
+        if not re.fullmatch(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*", self.pair):
+            problems.append(
+                "pair: expected letters and digits, joined by single _ or -. "
+                f"Received: {self.pair!r}"
+            )
+        elif not 5 <= len(self.pair) <= 40:
+            problems.append(
+                "pair: expected base and quote, 5 to 40 characters, such as 'BTCUSDT'. "
+                f"Received: {self.pair!r}"
+            )
+        try:
+            if not 60 <= utils.duration_seconds(self.timeframe) <= 604_800:
+                problems.append(
+                    "timeframe: expected between 1m and 1w. "
+                    f"Received: {self.timeframe!r}"
+                )
+        except ValueError as error:
+            problems.append(f"timeframe: {error}")
+        if self.validation_split + self.test_split >= 1:
+            problems.append(
+                "validation_split, test_split: expected a sum below 1, so that "
+                "training rows remain. "
+                f"Received: {self.validation_split} + {self.test_split}"
+            )
+        if not self.lstm_units:
+            problems.append("lstm_units: expected at least one layer. Received: ()")
+        if self.manual_class_weights and len(self.manual_class_weights) != 3:
+            problems.append(
+                "manual_class_weights: expected three numbers (SHORT, HOLD, LONG). "
+                f"Received: {self.manual_class_weights}"
+            )
+        if self.manual_class_weights and self.class_balancing_method != "class_weights":
+            problems.append(
+                "manual_class_weights: expected class_balancing_method 'class_weights' "
+                f"with them. Received: {self.class_balancing_method!r}"
+            )
+        if self.min_learning_rate > self.learning_rate:
+            problems.append(
+                "min_learning_rate: expected at most learning_rate. "
+                f"Received: {self.min_learning_rate} > {self.learning_rate}"
+            )
+        return problems + self._date_problems()
+
+    def _date_problems(self) -> list[str]:
+        problems, days = [], {}
+        for name in ("start_date", "end_date"):
+            text = getattr(self, name)
+            if text is None:
+                continue
+            try:
+                days[name] = date.fromisoformat(text)
+                if len(text) != 10:
+                    raise ValueError
+            except ValueError:
+                problems.append(f"{name}: expected YYYY-MM-DD. Received: {text!r}")
+        if len(days) == 2 and days["start_date"] > days["end_date"]:
+            problems.append(
+                "start_date: expected not after end_date. "
+                f"Received: {self.start_date} > {self.end_date}"
+            )
+        return problems
+
+    # Derived values: properties, so that they cannot disagree with their source
+
+    @property
+    def bar_seconds(self) -> int:
+        """Seconds of one bar."""
+        return utils.duration_seconds(self.timeframe)
+
+    @property
+    def tag(self) -> str:
+        """Names this run's labels in artifact files: `ETHUSDT_FW120_SL050_TP100`."""
+        parts = [f"{key}{value:03d}" for key, value in self._label_numbers().items()]
+        return "_".join([self.pair, *parts, *self._label_words()])
+
+    @property
+    def expected_filename(self) -> str:
+        """Standard name of the training file (design.md, section 3)."""
+        parts = [f"{key}-{value:03d}" for key, value in self._label_numbers().items()]
+        words = [self.pair + f"_TF-{self.timeframe}", *parts, *self._label_words()]
+        return "__".join([*words, "training_ready.feather"])
+
+    @property
+    def expected_path(self) -> Path:
+        """Where the training file is expected: explicit, or by its standard name."""
+        if self.training_file is not None:
+            return Path(self.training_file)
+        return Path(self.inputs_dir) / self.expected_filename
+
+    @property
+    def model_dir(self) -> Path:
+        """Folder that holds this pair's published models of this family."""
+        return Path(self.outputs_dir) / "models" / self.pair / self.model
+
+    @property
+    def runs_dir(self) -> Path:
+        """Folder of the runs that are not published yet."""
+        return Path(self.outputs_dir) / "runs"
+
+    def _label_numbers(self) -> dict[str, int]:
+        numbers = {
+            "FW": self.future_window,
+            "SL": to_hundredths(self.long_sl_pct),
+            "TP": to_hundredths(self.long_tp_pct),
+        }
+        if (self.short_sl_pct, self.short_tp_pct) != (
+            self.long_sl_pct,
+            self.long_tp_pct,
+        ):
+            numbers["SSL"] = to_hundredths(self.short_sl_pct)
+            numbers["STP"] = to_hundredths(self.short_tp_pct)
+        if self.max_fill_bars != 60:
+            numbers["FILL"] = self.max_fill_bars
+        return numbers
+
+    def _label_words(self) -> list[str]:
+        return [] if self.tie_policy == "pessimistic" else [f"TIE-{self.tie_policy}"]
+
+    # To and from other forms
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns every field by name; tuples as lists, ready for YAML and JSON."""
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    def to_yaml(self) -> str:
+        """Returns YAML that `--config` reads back to an equal `Config`."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    def digest(self) -> str:
+        """Returns 64 hexadecimal digits that name this configuration."""
+        return utils.sha256_json(self.to_dict())
+
+    def replace(self, **changes: Any) -> Config:
+        """Returns a checked copy with `changes`."""
+        return build_config(self.to_dict() | changes)
+
+
+_FIELDS = {item.name: item for item in dataclasses.fields(Config)}
+
+
+@functools.cache
+def _field_types() -> dict[str, Any]:
+    hints = typing.get_type_hints(Config)
+    return {name: hints[name] for name in _FIELDS}
+
+
+def to_hundredths(percent: float) -> int:
+    """Returns a percentage as whole hundredths for file names: 0.57 -> 57."""
+    return round(percent * 100)
+
+
+def build_config(values: Mapping[str, Any]) -> Config:
+    """Returns a `Config` from names and values; refuses unknown names with the rest.
+
+    Raises:
+        ConfigError: Listing every unknown name and every impossible value.
+    """
+    unknown = [_unknown(name, _FIELDS) for name in values if name not in _FIELDS]
+    known = {name: value for name, value in values.items() if name in _FIELDS}
+    try:
+        config = Config(**known)
+    except ConfigError as error:
+        if not unknown:
+            raise
+        raise ConfigError(_problem_list(unknown, f"{error}")) from None
+    if unknown:
+        raise ConfigError(_problem_list(unknown))
+    return config
+
+
+def load_config(
+    path: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """Returns defaults, overlaid by the YAML at `path`, overlaid by `overrides`.
+
+    Raises:
+        MissingInputError: If there is no file at `path`.
+        ConfigError: If the file is not a flat YAML mapping, or a value is refused.
+    """
+    values = read_yaml(path) if path is not None else {}
+    return build_config(values | dict(overrides or {}))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (they can explode) and without repeated keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = {repr(key) for key in keys if keys.count(key) > 1}
+        if repeated:
+            raise yaml.YAMLError(f"key {', '.join(sorted(repeated))} appears twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """Reads a flat YAML mapping of field names to values; dates become text."""
+    file = Path(path)
+    if not file.is_file():
+        raise utils.MissingInputError(f"expected a YAML file. Received: {path!r}")
+    if file.stat().st_size > MAX_YAML_BYTES:
+        raise ConfigError(f"{path}: expected at most {MAX_YAML_BYTES} bytes of YAML.")
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: expected valid YAML. Received: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
+        raise ConfigError(f"{path}: expected `name: value` lines, one for each field.")
+    return {k: v.isoformat() if isinstance(v, date) else v for k, v in content.items()}
+
+
+def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[str, int]:
+    """Returns the memory of a run above the imports, in bytes, part by part."""
+    parameters = utils.lstm_parameter_count(
+        num_features, config.lstm_units, config.dense_units, len(CLASS_NAMES)
+    )
+    parts = utils.lstm_training_bytes(
+        parameters,
+        batch_size=config.batch_size,
+        steps=config.sequence_length,
+        lstm_units=config.lstm_units,
+    )
+    parts["feature_array"] = num_rows * num_features * 4
+    parts["total"] += parts["feature_array"]
+    return parts
+
+
+# Values: one converter for Python, YAML and the command line
+
+
+def _convert(value: Any, annotation: Any) -> Any:
+    """Returns `value` as `annotation` says.
+
+    Raises:
+        ValueError: If it is of another type.
+    """
+    if isinstance(annotation, types.UnionType):
+        if value is None or value == "none":
+            return None
+        return _convert(value, typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is tuple:
+        if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+            raise ValueError(f"expected a list. Received: {value!r}")
+        return tuple(_convert(item, typing.get_args(annotation)[0]) for item in value)
+    if annotation is bool and isinstance(value, bool):
+        return value
+    if annotation is str and isinstance(value, str) and value:
+        return value
+    if annotation is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if annotation is float and isinstance(value, int | float):
+        if not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    wanted = {bool: "true or false", str: "text", int: "a whole number"}
+    raise ValueError(
+        f"expected {wanted.get(annotation, 'a finite number')}. Received: {value!r}"
+    )
+
+
+def _parse_text(text: str, annotation: Any) -> Any:
+    """Returns command-line text as the value it spells; unparsable text stays text."""
+    if isinstance(annotation, types.UnionType):
+        if text.lower() == "none":
+            return None
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) is tuple:
+        annotation = typing.get_args(annotation)[0]
+    for convert in {int: (int,), float: (float,)}.get(annotation, ()):
+        try:
+            return convert(text)
+        except ValueError:
+            break
+    return text
+
+
+def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
+    for item in value if isinstance(value, tuple) else (value,):
+        if item is None:
+            continue
+        choices = limits.get("choices")
+        if choices and item not in choices:
+            raise ValueError(
+                f"expected one of {', '.join(choices)}. Received: {item!r}."
+                + utils.did_you_mean(str(item), choices)
+            )
+        for key, symbol, holds in _LIMITS:
+            if key in limits and not holds(item, limits[key]):
+                raise ValueError(f"expected {symbol} {limits[key]}. Received: {item}")
+
+
+_LIMITS = (
+    ("ge", ">=", lambda a, b: a >= b),
+    ("gt", ">", lambda a, b: a > b),
+    ("le", "<=", lambda a, b: a <= b),
+    ("lt", "<", lambda a, b: a < b),
+)
+
+
+def _unknown(name: str, known: Mapping[str, Any]) -> str:
+    return f"unknown field {name!r}." + utils.did_you_mean(name, known)
+
+
+def _problem_list(problems: Sequence[str], rest: str = "") -> str:
+    lines = [f"  - {problem}" for problem in problems]
+    lines += [line for line in rest.splitlines() if line.startswith("  - ")]
+    return "the configuration cannot be run:\n" + "\n".join(lines)
+
+
+# Command line: the flags are the fields
+
+
+def add_config_arguments(
+    parser: argparse.ArgumentParser, names: Sequence[str] | None = None
+) -> None:
+    """Adds a flag for each field (or each of `names`), documented by its docstring."""
+    documentation = field_documentation()
+    for name, annotation in _field_types().items():
+        if names is not None and name not in names:
+            continue
+        default = _FIELDS[name].default
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        options: dict[str, Any] = {
+            "dest": name,
+            "default": argparse.SUPPRESS,
+            "help": f"{documentation[name]} (default: {shown})".replace("%", "%%"),
+        }
+        if annotation is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["metavar"] = name.split("_")[-1].upper()
+            if "tuple" in str(annotation):
+                options["nargs"] = "*"
+        parser.add_argument("--" + name.replace("_", "-"), **options)
+
+
+def parse_arguments(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, Config]:
+    """Parses a command line made with `add_config_arguments`; returns it and its run.
+
+    Raises:
+        ConfigError: Listing unknown flags and impossible values together.
+    """
+    parsed, rest = parser.parse_known_args(arguments)
+    kinds = _field_types()
+    overrides = {}
+    for name in _FIELDS:
+        if not hasattr(parsed, name):
+            continue
+        value = getattr(parsed, name)
+        if isinstance(value, list) and value != ["none"]:
+            value = [_parse_text(item, kinds[name]) for item in value]
+        elif isinstance(value, str | list):
+            text = value if isinstance(value, str) else value[0]
+            value = _parse_text(text, kinds[name])
+        overrides[name] = value
+    flags = [option for action in parser._actions for option in action.option_strings]
+    # A lone negative number is a stray value, a word with a dash a misspelt flag.
+    unknown = [
+        f"unknown argument {word!r}." + utils.did_you_mean(word.split("=")[0], flags)
+        for word in rest
+        if word.startswith("--") or not any(r.startswith("--") for r in rest)
+    ]
+    try:
+        config = load_config(getattr(parsed, "config", None), overrides)
+    except ConfigError as error:
+        if not unknown or "cannot be run" not in str(error):
+            raise
+        raise ConfigError(_problem_list(unknown, str(error))) from None
+    if unknown:
+        raise ConfigError(_problem_list(unknown))
+    return parsed, config
+
+
+@functools.cache
+def field_documentation() -> dict[str, str]:
+    """Returns the docstring under each field, on one line."""
+    tree = ast.parse(inspect.getsource(Config))
+    body = typing.cast(ast.ClassDef, tree.body[0]).body
+    result = {}
+    for item, following in zip(body, body[1:], strict=False):
+        if isinstance(item, ast.AnnAssign) and isinstance(following, ast.Expr):
+            text = typing.cast(ast.Constant, following.value).value
+            result[typing.cast(ast.Name, item.target).id] = " ".join(str(text).split())
+    return result
+
+
+# File names
+
+
+_NAME = re.compile(
+    r"(?P<pair>[A-Za-z0-9_-]+?)_TF-(?P<timeframe>[0-9]+[a-z])(?P<numbers>(__[A-Z]+-\w+?)*)"
+    r"__(training_ready|single_label)\.(feather|parquet|csv)"
+)
+
+
+def parse_training_filename(name: str) -> dict[str, str] | None:
+    """Returns `pair`, `timeframe` and the `FW`, `SL`, `TP`, ... of a standard name.
+
+    Returns None for a name of another form, which promises nothing.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    pieces = [piece for piece in match["numbers"].split("__") if piece]
+    return {"pair": match["pair"], "timeframe": match["timeframe"]} | {
+        key: value for key, value in (piece.split("-", 1) for piece in pieces)
+    }
+
+
+def filename_mismatches(name: str, config: Config) -> list[str]:
+    """Returns one line for each parameter in which a standard name is not this run's.
+
+    A percentage may be cut instead of rounded, as V3 did (0.57 -> 56).
+    """
+    found = parse_training_filename(name)
+    if found is None:
+        return []
+    wanted = parse_training_filename(config.expected_filename) or {}
+    percents = {
+        "SL": config.long_sl_pct,
+        "TP": config.long_tp_pct,
+        "SSL": config.short_sl_pct,
+        "STP": config.short_tp_pct,
+    }
+    problems = []
+    for key in {**wanted, **found}:
+        ours, theirs = wanted.get(key), found.get(key)
+        same = ours == theirs
+        if not same and key in percents and theirs is not None and theirs.isdecimal():
+            percent = percents[key]
+            same = int(theirs) in (to_hundredths(percent), int(percent * 100))
+        elif not same and ours and theirs and ours.isdecimal() and theirs.isdecimal():
+            same = int(ours) == int(theirs)
+        if not same:
+            problems.append(
+                f"{key}: the configuration says {ours or 'the default'}, "
+                f"the file name says {theirs or 'the default'}"
+            )
+    return problems
+
+
+def find_training_file(config: Config) -> Path | None:
+    """Returns the file this run would read, or None where there is none.
+
+    The explicit `training_file`, else in `inputs_dir` the standard name, else a name
+    that says the same (other suffix, `single_label`, unpadded numbers).
+    """
+    if config.expected_path.exists() or config.training_file is not None:
+        return config.expected_path if config.expected_path.exists() else None
+    folder = Path(config.inputs_dir)
+    if not folder.is_dir():
+        return None
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    fitting = [
+        name
+        for name in names
+        if parse_training_filename(name) and not filename_mismatches(name, config)
+    ]
+    fitting.sort(key=lambda name: ("single_label" not in name, "feather" not in name))
+    return folder / fitting[0] if fitting else None

@@ -1,0 +1,426 @@
+"""Training file -> checked, split, scaled arrays: `TrainingDataLoader`, `TrainingData`.
+
+In: reading a training file or frame, holding it against the configuration, splitting it
+into parts, fitting the scaler on the training rows, choosing the training targets.
+Out: making features or labels (`dataset_builder`), cutting windows
+(`sequence_generator`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import config as configuration
+import tables
+import training_file
+import utils
+from config import CLASS_NAMES, Config
+from cross_validation import count_shared_bars
+from scaling import FeatureScaler
+from utils import DataError
+
+logger = logging.getLogger(__name__)
+
+PART_NAMES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """A range of rows and the targets whose window and label bars lie inside it.
+
+    Args:
+        start: First row.
+        stop: Row after the last one.
+        targets: (num_targets,) int32 rows, ascending.
+    """
+
+    start: int
+    stop: int
+    targets: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData:
+    """Everything one run reads: arrays by row, parts by row range, targets by row.
+
+    Row `t` is known once bar `t` closed. The window of target `t` is rows
+    `t - window_bars + 1 .. t`, its label looks at bars `t + 1 .. t + future_window`.
+
+    Args:
+        features: (num_rows, num_features) float32, scaled, finite.
+        labels: (num_rows,) int8 class ids; see `config.CLASS_NAMES`.
+        timestamps: (num_rows,) datetime64[ns], UTC, open of the bar.
+        outcomes: Columns (num_rows,) that evaluation uses (`close`, `long_return`, ...)
+            as far as the file has them.
+        parts: `train`, `validation`, `test`.
+        train_targets: (num_chosen,) int32 rows of the training part that are trained
+            on, after undersampling.
+        class_weights: (3,) loss weight of each class, or None.
+        class_odds: (3,) kept / natural share of each class that balancing caused, or
+            None where training sees the natural mix.
+        class_prior: (3,) natural class shares of the training part.
+        scaler: What the features went through.
+        window_bars: Bars of a window.
+        future_window: Bars of a label.
+        source: Where the rows came from: path, sha256, counts, digests.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    timestamps: np.ndarray
+    outcomes: Mapping[str, np.ndarray]
+    parts: Mapping[str, Part]
+    train_targets: np.ndarray
+    class_weights: np.ndarray | None
+    class_odds: np.ndarray | None
+    class_prior: np.ndarray
+    scaler: FeatureScaler
+    window_bars: int
+    future_window: int
+    source: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Checks the promises above on the arrays themselves.
+
+        Raises:
+            DataError: If one does not hold.
+        """
+        columns = {
+            "labels": self.labels,
+            "timestamps": self.timestamps,
+            **self.outcomes,
+        }
+        for name, column in columns.items():
+            if len(column) != self.num_rows:
+                raise DataError(
+                    f"{name}: expected {self.num_rows} rows. Received: {len(column)}"
+                )
+        targets = self.parts["train"].targets
+        if not np.isin(self.train_targets, targets, assume_unique=True).all():
+            raise DataError("train_targets: expected rows of the training part only.")
+        for first, second in (("train", "validation"), ("validation", "test")):
+            shared = self.shared_bars(first, second)
+            if shared:
+                raise DataError(
+                    f"{first}, {second}: expected no shared bar. Received: {shared}"
+                )
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the file that are used."""
+        return len(self.features)
+
+    @property
+    def num_features(self) -> int:
+        """Columns that the model reads."""
+        return self.features.shape[1]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of those columns, in the model's order."""
+        return self.scaler.feature_names
+
+    def shared_bars(self, first: str, second: str) -> int:
+        """Counts the bars that targets of two parts have in common."""
+        return count_shared_bars(
+            self.parts[first].targets,
+            self.parts[second].targets,
+            window_bars=self.window_bars,
+            future_window=self.future_window,
+        )
+
+    def label_shares(self, targets: np.ndarray) -> np.ndarray:
+        """Returns the (3,) class shares of the given target rows."""
+        counts = np.bincount(self.labels[targets], minlength=len(CLASS_NAMES))
+        return counts / max(1, len(targets))
+
+
+class TrainingDataLoader:
+    """Reads one training file for one configuration.
+
+    Args:
+        path: The training file; None looks for the standard name (config.py).
+        pair: Trading pair; None keeps the configuration's.
+        config: The run; None means defaults.
+        **fields: Configuration fields by name, which win over `config`.
+
+    Example:
+        >>> loader = TrainingDataLoader("inputs/mine.feather", "ETHUSDT")
+        >>> data = loader.load_training_data()
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        pair: str | None = None,
+        *,
+        config: Config | None = None,
+        **fields: Any,
+    ) -> None:
+        explicit = {"training_file": path and str(path), "pair": pair}
+        fields |= {key: value for key, value in explicit.items() if value is not None}
+        self.config = (config or Config()).replace(**fields)
+        self._frame: pd.DataFrame | None = None
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        pair: str | None = None,
+        *,
+        config: Config | None = None,
+        **fields: Any,
+    ) -> TrainingDataLoader:
+        """Takes a frame with a training file's columns, as a notebook has it.
+
+        A `DatetimeIndex` stands for a missing `timestamp` column.
+        """
+        loader = cls(None, pair, config=config, **fields)
+        loader._frame = frame
+        return loader
+
+    def load_training_data(self) -> TrainingData:
+        """Reads, checks, splits, scales and chooses.
+
+        Raises:
+            MissingInputError: If there is no training file.
+            DataError: If the file breaks its contract or is for another run.
+        """
+        config = self.config
+        rows = self._read_rows()
+        kept = _date_range(rows.timestamps, config)
+        eligible = rows.is_target[kept]
+        features = rows.features[kept]
+        breaks = _segment_starts(rows.segment_ids[kept])
+        parts = _split(len(features), breaks, eligible, config)
+        scaler = FeatureScaler.fit(
+            features[parts["train"].start : parts["train"].stop],
+            rows.feature_names,
+            kind=config.scaler_type,
+            clip_limit=config.clip_limit,
+        )
+        labels = rows.labels[kept]
+        train = parts["train"].targets
+        counts = np.bincount(labels[train], minlength=len(CLASS_NAMES))
+        _require_classes(counts)
+        chosen, weights = _balance(train, labels, counts, config)
+        return TrainingData(
+            features=scaler.transform(features, out=features),
+            labels=labels,
+            timestamps=rows.timestamps[kept],
+            outcomes={name: column[kept] for name, column in rows.outcomes.items()},
+            parts=parts,
+            train_targets=chosen,
+            class_weights=weights,
+            class_odds=_class_odds(labels[chosen], counts, weights),
+            class_prior=counts / counts.sum(),
+            scaler=scaler,
+            window_bars=config.sequence_length,
+            future_window=config.future_window,
+            source=rows.source | {"rows_used": len(labels)},
+        )
+
+    def _read_rows(self) -> training_file.Rows:
+        config = self.config
+        if self._frame is not None:
+            columns = tables.from_pandas(self._frame)
+            source: dict[str, Any] = {"path": None, "sha256": None}
+        else:
+            path = configuration.find_training_file(config)
+            if path is None:
+                raise utils.MissingInputError(_missing_message(config))
+            columns, source = _open_checked(path, config)
+        return training_file.read_rows(
+            columns,
+            bar_seconds=config.bar_seconds,
+            future_window=config.future_window,
+            source=source,
+        )
+
+
+def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str, Any]]:
+    """Opens a training file whose name and description are those of this run."""
+    columns = tables.open_table(path)
+    problems = configuration.filename_mismatches(path.name, config)
+    description = training_file.read_sidecar(path)
+    if description is not None:
+        built_with = description.get("parameters", {})
+        for name in ("pair", "timeframe", *configuration.LABEL_FIELDS):
+            if name in built_with and built_with[name] != getattr(config, name):
+                problems.append(
+                    f"{name}: the configuration says {getattr(config, name)}, "
+                    f"{training_file.sidecar_path(path).name} says {built_with[name]}"
+                )
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise DataError(
+            f"{path}: the file was made for another run:\n{lines}\n"
+            "Change the configuration, or build the file for it."
+        )
+    digest = description["sha256"] if description else utils.sha256_file(path)
+    source = {
+        "path": str(path),
+        "sha256": digest,
+        "built_by_us": description is not None,
+    }
+    return columns, source
+
+
+def _missing_message(config: Config) -> str:
+    expected = config.expected_path
+    folder = expected.parent
+    there = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    files = [name for name in there if not name.endswith(".json")][:20]
+    listing = "\n".join(f"    {name}" for name in files) or "    (nothing)"
+    flags = [
+        f"--{name.replace('_', '-')} {getattr(config, name)}"
+        for name in ("timeframe", "inputs_dir", *configuration.LABEL_FIELDS)
+        if getattr(config, name) != getattr(Config(), name)
+    ]
+    command = " ".join(["--pair", config.pair, *flags])
+    return (
+        f"no training file.\n  expected: {expected}\n"
+        f"  there is, in {folder}:\n{listing}"
+        f"\n  to build it: python dataset_builder.py CANDLES {command}"
+    )
+
+
+# Rows
+
+
+def _date_range(timestamps: np.ndarray, config: Config) -> slice:
+    """Returns the rows from the start day to the end of the end day, UTC."""
+    first, last = 0, len(timestamps)
+    if config.start_date is not None:
+        first = int(np.searchsorted(timestamps, np.datetime64(config.start_date, "ns")))
+    if config.end_date is not None:
+        after = date.fromisoformat(config.end_date) + timedelta(days=1)
+        last = int(np.searchsorted(timestamps, np.datetime64(after, "ns")))
+    if first >= last:
+        span = f"{timestamps[0]} to {timestamps[-1]}"
+        raise DataError(
+            f"expected rows between {config.start_date} and {config.end_date}. "
+            f"Received: a file from {span}. Change start_date or end_date."
+        )
+    return slice(first, last)
+
+
+def _segment_starts(segment_ids: np.ndarray) -> np.ndarray:
+    """Returns the (num_segments,) first row of each run of equal ids."""
+    return np.flatnonzero(np.diff(segment_ids, prepend=segment_ids[0] - 1))
+
+
+def _split(
+    num_rows: int, segment_starts: np.ndarray, eligible: np.ndarray, config: Config
+) -> dict[str, Part]:
+    """Cuts rows into train | validation | test and gives each part its targets.
+
+    The embargo is taken from the end of the earlier part, so that validation and test
+    stay the same rows whatever its length.
+    """
+    num_test = round(num_rows * config.test_split)
+    num_validation = round(num_rows * config.validation_split)
+    edges = [0, num_rows - num_test - num_validation, num_rows - num_test, num_rows]
+    window, future = config.sequence_length, config.future_window
+    # First row at which a window fits into the row's own segment.
+    row = np.arange(num_rows, dtype=np.int32)
+    starts = segment_starts[np.searchsorted(segment_starts, row, side="right") - 1]
+    usable = eligible & (row - starts >= window - 1)
+    parts = {}
+    for name, start, stop in zip(PART_NAMES, edges, edges[1:], strict=False):
+        last = name == PART_NAMES[-1]
+        stop_inside = stop if last else max(start, stop - config.embargo_bars)
+        end = stop_inside if last else stop_inside - future
+        targets = row[start + window - 1 : max(start + window - 1, end)]
+        targets = targets[usable[targets]]
+        if not len(targets):
+            raise DataError(
+                f"{name}: expected rows {start} to {stop_inside} to hold at least one "
+                f"window of {window} bars with its {future} label bars inside one "
+                f"segment. Received: {stop_inside - start} rows of {num_rows}. Use a "
+                "longer file, a shorter sequence_length or future_window, or other "
+                "splits."
+            )
+        parts[name] = Part(start=start, stop=stop_inside, targets=targets)
+    return parts
+
+
+# Classes
+
+
+def _require_classes(counts: np.ndarray) -> None:
+    if (counts > 0).sum() < 2:
+        shown = ", ".join(f"{n}: {c}" for n, c in zip(CLASS_NAMES, counts, strict=True))
+        raise DataError(
+            "labels: expected at least two classes in the training part. "
+            f"Received: {shown}. Choose take profit and stop loss that the market "
+            "reaches, or a longer file."
+        )
+    for name, count in zip(CLASS_NAMES, counts, strict=True):
+        if not count:
+            logger.warning("the training part has no %s target", name)
+
+
+def _balance(
+    targets: np.ndarray, labels: np.ndarray, counts: np.ndarray, config: Config
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the training targets to use and the class weights, or None."""
+    if config.class_balancing_method == "systematic_undersampling":
+        kept = systematic_undersample(
+            targets, labels[targets], min_samples=config.undersampling_min_samples
+        )
+        return kept, None
+    if config.class_balancing_method == "class_weights":
+        if config.manual_class_weights is not None:
+            return targets, np.array(config.manual_class_weights, np.float32)
+        present = (counts > 0).sum()
+        weights = counts.sum() / (present * np.maximum(counts, 1))
+        return targets, np.where(counts > 0, weights, 1.0).astype(np.float32)
+    return targets, None
+
+
+def systematic_undersample(
+    targets: np.ndarray, labels: np.ndarray, *, min_samples: int
+) -> np.ndarray:
+    """Thins large classes to max(smallest class, `min_samples`), evenly over time.
+
+    Args:
+        targets: (num_targets,) ascending rows.
+        labels: (num_targets,) class of each.
+        min_samples: No class is thinned below this.
+
+    Returns:
+        (num_kept,) rows, ascending.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    size = max(int(counts.min()), min_samples)
+    if counts.max() <= size:
+        return targets
+    kept = []
+    for class_id, count in zip(classes, counts, strict=True):
+        members = targets[labels == class_id]
+        if count > size:
+            # Centres of `size` equal stretches: no class loses its newest rows.
+            members = members[(np.arange(size) * 2 + 1) * count // (2 * size)]
+        kept.append(members)
+    return np.sort(np.concatenate(kept))
+
+
+def _class_odds(
+    kept_labels: np.ndarray, natural: np.ndarray, weights: np.ndarray | None
+) -> np.ndarray | None:
+    """Returns the (3,) kept / natural share of each class, or None if all are 1."""
+    kept = np.bincount(kept_labels, minlength=len(CLASS_NAMES)).astype(np.float64)
+    if weights is not None:
+        kept = kept * weights
+    shares = np.maximum(natural, 1) / natural.sum()
+    odds = np.where(natural > 0, kept / kept.sum() / shares, 1.0)
+    return None if np.allclose(odds, 1.0) else odds.astype(np.float32)

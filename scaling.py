@@ -1,0 +1,119 @@
+"""`FeatureScaler`: centers, scales and clips feature columns; learned from given rows.
+
+In: the arithmetic and its strict-JSON form. Out: which rows are the training rows
+(`data_loader`), files (`artifacts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from utils import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureScaler:
+    """`clip((x - center) / scale)`, column by column; learned from training rows.
+
+    Args:
+        kind: `robust` (median, interquartile range), `standard` (mean, deviation),
+            `minmax` (minimum, range) or `none`.
+        feature_names: Name of each column.
+        center: (num_features,) subtracted first.
+        scale: (num_features,) divided by; 1 where the column is constant.
+        clip_limit: Limit of the result's absolute value.
+        num_rows: Rows it was fitted on.
+    """
+
+    kind: str
+    feature_names: tuple[str, ...]
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    clip_limit: float
+    num_rows: int
+
+    @classmethod
+    def fit(
+        cls, features: np.ndarray, names: Sequence[str], *, kind: str, clip_limit: float
+    ) -> FeatureScaler:
+        """Learns from `features` (num_rows, num_features), one column at a time."""
+        pairs = [_center_and_scale(features[:, j], kind) for j in range(len(names))]
+        return cls(
+            kind=kind,
+            feature_names=tuple(names),
+            center=tuple(center for center, _ in pairs),
+            scale=tuple(scale for _, scale in pairs),
+            clip_limit=clip_limit,
+            num_rows=len(features),
+        )
+
+    def transform(
+        self, features: np.ndarray, *, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Returns scaled float32 features of the same shape; `out` may be the input."""
+        result = np.empty(features.shape, np.float32) if out is None else out
+        for j, (center, scale) in enumerate(zip(self.center, self.scale, strict=True)):
+            column = (features[:, j].astype(np.float64) - center) / scale
+            np.clip(column, -self.clip_limit, self.clip_limit, out=column)
+            result[:, j] = column
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns values that strict JSON carries bit for bit."""
+        return {
+            "kind": self.kind,
+            "feature_names": list(self.feature_names),
+            "center": list(self.center),
+            "scale": list(self.scale),
+            "clip_limit": self.clip_limit,
+            "num_rows": self.num_rows,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FeatureScaler:
+        """Rebuilds a scaler from `to_dict`.
+
+        Raises:
+            DataError: If a value is missing or does not fit the others.
+        """
+        try:
+            scaler = cls(
+                kind=str(values["kind"]),
+                feature_names=tuple(map(str, values["feature_names"])),
+                center=tuple(map(float, values["center"])),
+                scale=tuple(map(float, values["scale"])),
+                clip_limit=float(values["clip_limit"]),
+                num_rows=int(values["num_rows"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"expected a scaler's values. Received: {error}."
+            ) from error
+        sizes = {len(scaler.feature_names), len(scaler.center), len(scaler.scale)}
+        numbers = np.array([*scaler.center, *scaler.scale, scaler.clip_limit])
+        if len(sizes) != 1 or not np.isfinite(numbers).all() or 0.0 in scaler.scale:
+            raise DataError(
+                "expected a scaler with one finite center and one finite, non-zero "
+                f"scale for each feature. Received: {dict(values)}"
+            )
+        return scaler
+
+
+def _center_and_scale(column: np.ndarray, kind: str) -> tuple[float, float]:
+    if kind == "none":
+        return 0.0, 1.0
+    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+
+    values = column.astype(np.float64).reshape(-1, 1)
+    if kind == "robust":
+        fitted = RobustScaler().fit(values)
+        return float(fitted.center_[0]), float(fitted.scale_[0])
+    if kind == "standard":
+        fitted = StandardScaler().fit(values)
+        return float(fitted.mean_[0]), float(fitted.scale_[0])
+    fitted = MinMaxScaler().fit(values)
+    return float(fitted.data_min_[0]), float(1.0 / fitted.scale_[0])

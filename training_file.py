@@ -1,0 +1,296 @@
+"""The training file's contract: columns, reading with checks, writing with a sidecar.
+
+In: what the columns of a training file mean, whoever made it. Out: how features and
+labels come about (`dataset_builder`), splitting and scaling (`data_loader`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+import utils
+from tables import Columns
+from utils import DataError
+
+logger = logging.getLogger(__name__)
+
+NUM_CLASSES = 3
+ONE_HOT = ("label_0", "label_1", "label_2")
+OUTCOMES = {
+    "close": np.float64,
+    "label_end": np.int32,
+    "long_return": np.float64,
+    "short_return": np.float64,
+    "long_exit_bars": np.int32,
+    "short_exit_bars": np.int32,
+    "long_exit": np.int8,
+    "short_exit": np.int8,
+}
+"""Columns that evaluation uses, and the type they are kept in."""
+
+NOT_FEATURES = frozenset(
+    ["timestamp", "label", *ONE_HOT, *OUTCOMES, "open", "high", "low", "volume"]
+    + ["segment", "is_target", "is_filled"]
+)
+"""Names that are never read as features; every other column is one."""
+
+SIDECAR_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """A training file's rows, checked: finite features, one label each, ordered times.
+
+    Args:
+        features: (num_rows, num_features) float32, as in the file.
+        feature_names: Name of each column.
+        labels: (num_rows,) int8 class ids.
+        timestamps: (num_rows,) datetime64[ns], UTC.
+        segment_ids: (num_rows,) int32; equal while the bars are gapless.
+        is_target: (num_rows,) bool; False where a row must not be predicted.
+        outcomes: The columns of `OUTCOMES` that the file has.
+        source: Path, digest, counts.
+    """
+
+    features: np.ndarray
+    feature_names: tuple[str, ...]
+    labels: np.ndarray
+    timestamps: np.ndarray
+    segment_ids: np.ndarray
+    is_target: np.ndarray
+    outcomes: dict[str, np.ndarray]
+    source: dict[str, Any]
+
+
+def sidecar_path(path: str | os.PathLike[str]) -> Path:
+    """Returns where the parameters and the digest of a training file are kept."""
+    return Path(f"{os.fspath(path)}.json")
+
+
+def write_training_file(
+    path: str | os.PathLike[str], frame: pd.DataFrame, description: Mapping[str, Any]
+) -> Path:
+    """Writes `frame` as feather and `description` with its sha256 beside it.
+
+    The table comes first: a crash in between leaves a digest that does not match, which
+    a reader notices.
+    """
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    with utils.atomic_path(path) as temporary:
+        pa.feather.write_feather(table, str(temporary), compression="lz4")
+    utils.write_json(
+        sidecar_path(path),
+        {"format": SIDECAR_FORMAT, "sha256": utils.sha256_file(path)}
+        | dict(description),
+    )
+    return Path(path)
+
+
+def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Returns the sidecar of a training file, its digest verified; None without one.
+
+    Raises:
+        DataError: If the sidecar is damaged or names another content.
+    """
+    sidecar = sidecar_path(path)
+    if not sidecar.is_file():
+        return None
+    content = utils.read_json(sidecar)
+    if not isinstance(content, dict) or content.get("format") != SIDECAR_FORMAT:
+        raise DataError(
+            f"{sidecar}: expected the description of a training file, format "
+            f"{SIDECAR_FORMAT}. Build the file again, or delete the description."
+        )
+    digest = utils.sha256_file(path)
+    if content.get("sha256") != digest:
+        raise DataError(
+            f"{path}: expected sha256 {content.get('sha256')} (from {sidecar.name}). "
+            f"Received: {digest}. The file was damaged or changed after it was built: "
+            "build it again, or delete the .json to use it as it is."
+        )
+    return content
+
+
+def read_rows(
+    columns: Columns, *, bar_seconds: int, future_window: int, source: Mapping[str, Any]
+) -> Rows:
+    """Reads and checks every column that training or evaluation uses, one by one.
+
+    Raises:
+        DataError: Naming the column and the first rows that break the contract.
+    """
+    names = [name for name in columns.names if name not in NOT_FEATURES]
+    if not names:
+        raise DataError(
+            "expected feature columns beside the timestamp and the label. "
+            f"Received: {', '.join(columns.names)}"
+        )
+    timestamps = _read_timestamps(columns, bar_seconds)
+    count = len(timestamps)
+    features = np.empty((count, len(names)), np.float32)
+    for j, name in enumerate(names):
+        columns.read_numbers(name, features[:, j])
+        refuse_non_finite(name, features[:, j])
+    outcomes = {}
+    for name, dtype in OUTCOMES.items():
+        if name in columns.names:
+            outcomes[name] = np.empty(count, dtype)
+            columns.read_numbers(name, outcomes[name])
+    return Rows(
+        features=features,
+        feature_names=tuple(names),
+        labels=_read_labels(columns, count),
+        timestamps=timestamps,
+        segment_ids=_segment_ids(columns, timestamps, bar_seconds),
+        is_target=_read_targets(columns, count, future_window),
+        outcomes=outcomes,
+        source=dict(source) | {"rows": count, "features": len(names)},
+    )
+
+
+def refuse_non_finite(name: str, values: np.ndarray) -> None:
+    """Raises a `DataError` that names the column and the first NaN or infinite rows."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        shown = ", ".join(f"row {row}: {values[row]}" for row in bad[:3])
+        raise DataError(
+            f"{name}: expected finite numbers. Received: {len(bad)} that are not "
+            f"({shown}). Drop or repair these rows where the file is made."
+        )
+
+
+def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
+    if "timestamp" not in columns.names:
+        raise DataError(
+            "expected a column 'timestamp'. "
+            f"Received: {', '.join(columns.names)}."
+            + utils.did_you_mean("timestamp", columns.names)
+        )
+    column = columns.read("timestamp")
+    if not len(column):
+        raise DataError("expected rows. Received: an empty table.")
+    times = _to_datetime64(column)
+    steps = np.diff(times)
+    wrong = np.flatnonzero(steps <= np.timedelta64(0))
+    if len(wrong):
+        row = int(wrong[0]) + 1
+        kind = "repeats" if steps[row - 1] == np.timedelta64(0) else "goes back"
+        raise DataError(
+            f"timestamp: expected strictly increasing times. Received: {len(wrong)} "
+            f"that are not; row {row} {kind} ({times[row]} after {times[row - 1]}). "
+            "Sort the file and remove the repeated rows."
+        )
+    bar = np.timedelta64(bar_seconds, "s")
+    if len(steps) and (steps.min() < bar or (steps % bar != np.timedelta64(0)).any()):
+        raise DataError(
+            f"timestamp: expected bars of {bar_seconds} s. Received: some "
+            f"{steps.min().astype('timedelta64[s]')} apart. Choose the right timeframe."
+        )
+    return times
+
+
+def _to_datetime64(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns (num_rows,) datetime64[ns] in UTC; a time without zone is UTC."""
+    if column.null_count:
+        raise DataError(
+            f"timestamp: expected no empty cell. Received: {column.null_count}"
+        )
+    kind = column.type
+    if pa.types.is_dictionary(kind) or not (
+        pa.types.is_timestamp(kind)
+        or pa.types.is_date(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_integer(kind)
+    ):
+        raise DataError(f"timestamp: expected times. Received: a column of type {kind}")
+    if pa.types.is_integer(kind):
+        return _from_epoch(column.to_numpy())
+    try:
+        series = pd.to_datetime(column.to_pandas(), utc=True)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"timestamp: expected times. Received: {error}") from error
+    return series.dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
+
+
+def _from_epoch(values: np.ndarray) -> np.ndarray:
+    """Returns integers since 1970 as times; the unit follows from their size."""
+    # 2001-09-09 to 2096-10-02 in each unit: the ranges do not overlap.
+    for unit, factor in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
+        if (values >= 10**9 * factor).all() and (values < 4 * 10**9 * factor).all():
+            return values.astype(f"datetime64[{unit}]").astype("datetime64[ns]")
+    raise DataError(
+        "timestamp: expected whole numbers since 1970 in one unit (s, ms, us or ns). "
+        f"Received: {values.min()} to {values.max()}"
+    )
+
+
+def _read_labels(columns: Columns, count: int) -> np.ndarray:
+    if "label" in columns.names:
+        values = np.empty(count, np.float64)
+        columns.read_numbers("label", values)
+        bad = np.flatnonzero(~np.isin(values, (0, 1, 2)))
+        if len(bad):
+            raise DataError(
+                "label: expected 0 (SHORT), 1 (HOLD) or 2 (LONG). Received: "
+                f"{len(bad)} others, the first in row {bad[0]}: {values[bad[0]]}"
+            )
+        return values.astype(np.int8)
+    missing = [name for name in ONE_HOT if name not in columns.names]
+    if missing:
+        raise DataError(
+            f"expected a column 'label', or {', '.join(ONE_HOT)}. "
+            f"Received: {', '.join(columns.names)}"
+        )
+    one_hot = np.empty((count, NUM_CLASSES), np.float32)
+    for j, name in enumerate(ONE_HOT):
+        columns.read_numbers(name, one_hot[:, j])
+    good = np.isin(one_hot, (0, 1)).all(axis=1) & (one_hot.sum(axis=1) == 1)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise DataError(
+            f"{', '.join(ONE_HOT)}: expected a single 1 in each row. Received: "
+            f"{(~good).sum()} rows without, the first is row {row}: {one_hot[row]}"
+        )
+    return one_hot.argmax(axis=1).astype(np.int8)
+
+
+def _segment_ids(
+    columns: Columns, timestamps: np.ndarray, bar_seconds: int
+) -> np.ndarray:
+    """Returns (num_rows,) ids; a gap in the times always starts a new segment."""
+    bar = np.timedelta64(bar_seconds, "s")
+    breaks = np.diff(timestamps, prepend=timestamps[0] - bar) != bar
+    if "segment" in columns.names:
+        given = np.empty(len(timestamps), np.int64)
+        columns.read_numbers("segment", given)
+        breaks |= np.diff(given, prepend=given[0]) != 0
+    return np.cumsum(breaks, dtype=np.int32)
+
+
+def _read_targets(columns: Columns, count: int, future_window: int) -> np.ndarray:
+    targets = np.ones(count, bool)
+    if "is_target" in columns.names:
+        columns.read_numbers("is_target", targets)
+    if "is_filled" in columns.names:
+        filled = np.empty(count, bool)
+        columns.read_numbers("is_filled", filled)
+        targets &= ~filled
+    if "is_target" not in columns.names and "label_end" not in columns.names:
+        # Nothing says that the last rows' future was there: V3 called them HOLD.
+        targets[max(0, count - future_window) :] = False
+        logger.info(
+            "the file does not say when outcomes are known: "
+            "its last %d rows are not used as targets",
+            min(count, future_window),
+        )
+    return targets
