@@ -7,6 +7,7 @@ Out: what is in them (`trainer`, `report`), model formats beyond opening one saf
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import secrets
@@ -60,7 +61,7 @@ class RunFolder:
         return run
 
     def file(self, kind: str, suffix: str) -> Path:
-        """Returns the path of a tagged file: `model`, `.keras` -> `model_{tag}.keras`."""
+        """Returns the path of a tagged file, such as `model_{tag}.keras`."""
         return self.path / f"{kind}_{self.config.tag}{suffix}"
 
     def publish(self) -> Path:
@@ -124,10 +125,11 @@ def write_manifest(folder: Path) -> None:
 
 
 def _member_digest(path: Path) -> str:
-    import hashlib
-
     with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS_MEMBER) as member:
-        return hashlib.file_digest(member, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while block := member.read(2**20):
+            digest.update(block)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,8 @@ class Artifact:
         name = self.metadata["files"]["model"]
         if name not in self.files or not name.endswith(".keras"):
             raise RefusedArtifactError(
-                f"{self.path}: expected a .keras model in the manifest. Received: {name!r}"
+                f"{self.path}: expected a .keras model in the manifest. "
+                f"Received: {name!r}"
             )
         return keras.saving.load_model(self.path / name, compile=False, safe_mode=True)
 

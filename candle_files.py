@@ -1,7 +1,8 @@
 """One file of candles -> its timestamps and five columns, not yet judged.
 
-In: file formats, column names, timestamp units, truncated and hostile files.
-Out: whether the candles make sense, and joining several files (`candles.py`).
+In: file formats, column names, truncated and hostile files.
+Out: ways to write a time (`timestamps.py`), and whether the candles make sense
+(`candles.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import logging
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -29,7 +31,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from utils import DataError, DependencyError, MissingInputError, did_you_mean
+from timestamps import is_number, parse_timestamps
+from utils import (
+    DataError,
+    DependencyError,
+    MissingInputError,
+    UserError,
+    did_you_mean,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +67,21 @@ _MAGIC = {
     b"\x1f\x8b": "a gzip file",
     b"\x89HDF": "an HDF5 file",
 }
-# Integers from 2001-09-09 (10 digits of seconds) to 2100: no unit reaches into another.
-_UNITS = {"seconds": 10**9, "milliseconds": 10**6, "microseconds": 10**3}
-_UNITS["nanoseconds"] = 1
-_FIRST_SECOND, _LAST_SECOND = 10**9, 4_102_444_800
-_FIRST_DATE_NS = 631_152_000 * 10**9  # 1990-01-01
 _FETCH = "Fetch it again."
-_ZONE = re.compile(r"(Z| ?UTC|[+-]\d{2}:?\d{2})$")
+# What parsers raise on broken bytes; RuntimeError: an encrypted or unknown zip member.
+_BROKEN = (
+    pa.ArrowException,
+    zipfile.BadZipFile,
+    zlib.error,
+    csv.Error,
+    struct.error,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -89,11 +106,18 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise MissingInputError(
             f"{path}: expected a candle file. Received: {what}. Check the path."
         )
-    reader = _reader_for(path)
-    before = os.stat(path)
+    suffix, reader = _reader_for(path)
+    with open(path, "rb") as stream:  # a file that may not be read fails here
+        before = os.fstat(stream.fileno())
     if before.st_size == 0:
         raise _error(path, "candles", "an empty file (0 bytes)", _FETCH)
-    table = reader(path)
+    try:
+        table = reader(path)
+    except UserError:
+        raise
+    except _BROKEN as error:
+        received = f"{error} ({type(error).__name__})"
+        raise _error(path, f"an intact {suffix} file", received, _FETCH) from error
     after = os.stat(path)
     if _identity(before) != _identity(after):
         raise _error(
@@ -106,7 +130,14 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
     if table.num_rows == 0:
         raise _error(path, "candles", "a file without rows", _FETCH)
     values = {name: _floats(table.column(name), name, path) for name in VALUES}
-    return make_table(_timestamps_ns(table.column("timestamp"), path), values)
+    try:
+        stamps, how = parse_timestamps(table.column("timestamp"))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    certain = how.startswith("dates in ")
+    level = logging.DEBUG if certain else logging.INFO
+    logger.log(level, "%s: timestamps read as %s", path, how)
+    return make_table(stamps, values)
 
 
 def make_table(timestamps: np.ndarray, values: dict[str, Any]) -> pd.DataFrame:
@@ -123,11 +154,11 @@ def _identity(stat: os.stat_result) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def _reader_for(path: Path) -> Callable[[Path], pa.Table]:
+def _reader_for(path: Path) -> tuple[str, Callable[[Path], pa.Table]]:
     name = path.name.lower()
     for suffix in sorted(_READERS, key=len, reverse=True):
         if name.endswith(suffix):
-            return _READERS[suffix]
+            return suffix, _READERS[suffix]
     raise _error(
         path,
         "one of " + ", ".join(_READERS),
@@ -198,7 +229,7 @@ def _parse_csv(stream: IO[bytes], last: bytes, path: Path) -> pa.Table:
         )
     delimiter = max(",;\t", key=text.count)
     fields = next(csv.reader([text], delimiter=delimiter), [])
-    headless = len(fields) > 1 and all(_is_number(field) for field in fields[1:6])
+    headless = len(fields) > 1 and all(is_number(field) for field in fields[1:6])
     if headless and len(fields) not in (6, 12):
         raise _error(
             path,
@@ -207,34 +238,48 @@ def _parse_csv(stream: IO[bytes], last: bytes, path: Path) -> pa.Table:
             "Add a header line.",
         )
     positions = _pick_columns(COLUMNS if headless else fields, path)
-    names = [f"c{i}" for i in range(len(fields))]
+    # Names of our own: a file's may repeat, which Arrow does not select well.
     chosen = {f"c{i}": column for column, i in positions.items()}
     types = {name: pa.float64() for name in chosen}
     types[f"c{positions['timestamp']}"] = pa.string()
-    try:
-        table = pa_csv.read_csv(
-            pa.PythonFile(stream, mode="r"),
-            read_options=pa_csv.ReadOptions(
-                column_names=names, skip_rows=0 if headless else 1
-            ),
-            parse_options=pa_csv.ParseOptions(delimiter=delimiter),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=types, include_columns=list(chosen)
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise _error(
-            path, "CSV rows of equal length", str(error), "Repair the row."
-        ) from error
+    table = _convert_csv(
+        stream,
+        path,
+        column_names=[f"c{i}" for i in range(len(fields))],
+        skip_rows=0 if headless else 1,
+        delimiter=delimiter,
+        types=types,
+    )
     return table.rename_columns([chosen[name] for name in table.column_names])
 
 
-def _is_number(text: str) -> bool:
+def _convert_csv(
+    stream: IO[bytes],
+    path: Path,
+    *,
+    column_names: list[str],
+    skip_rows: int,
+    delimiter: str,
+    types: dict[str, pa.DataType],
+) -> pa.Table:
+    def convert(*, use_threads: bool) -> pa.Table:
+        stream.seek(0)
+        return pa_csv.read_csv(
+            pa.PythonFile(stream, mode="r"),
+            pa_csv.ReadOptions(
+                use_threads=use_threads, column_names=column_names, skip_rows=skip_rows
+            ),
+            pa_csv.ParseOptions(delimiter=delimiter),
+            pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
+        )
+
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        with contextlib.suppress(pa.ArrowInvalid):
+            return convert(use_threads=True)
+        return convert(use_threads=False)  # fails again, and names the row
+    except pa.ArrowInvalid as error:
+        expected = "numbers in rows of equal length"
+        raise _error(path, expected, str(error), "Repair the row.") from error
 
 
 def _read_json(path: Path) -> pa.Table:
@@ -276,35 +321,21 @@ def _unpack(stream: Any, packed_bytes: int, path: Path) -> bytes:
 
 def _unpack_gzip(path: Path) -> bytes:
     _require_magic(path, b"\x1f\x8b")
-    try:
-        with gzip.open(path) as stream:
-            return _unpack(stream, path.stat().st_size, path)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _error(path, "a whole gzip file", str(error), _FETCH) from error
+    with gzip.open(path) as stream:
+        return _unpack(stream, path.stat().st_size, path)
 
 
 def _read_zip(path: Path) -> pa.Table:
     _require_magic(path, b"PK\x03\x04")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [item for item in archive.infolist() if not item.is_dir()]
-            names = [item.filename for item in members]
-            if len(members) != 1 or not names[0].lower().endswith(".csv"):
-                raise _error(
-                    path,
-                    "a zip with one CSV inside",
-                    f"{len(names)} members: {names[:5]}",
-                    "Pack each CSV by itself.",
-                )
-            with archive.open(members[0]) as stream:
-                data = _unpack(stream, path.stat().st_size, path)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        RuntimeError,  # encrypted, or a compression that Python does not know
-    ) as error:
-        raise _error(path, "a whole, unencrypted zip", str(error), _FETCH) from error
+    with zipfile.ZipFile(path) as archive:
+        members = [item for item in archive.infolist() if not item.is_dir()]
+        names = [item.filename for item in members]
+        if len(members) != 1 or not names[0].lower().endswith(".csv"):
+            received = f"{len(names)} members: {names[:5]}"
+            cure = "Pack each CSV by itself."
+            raise _error(path, "a zip with one CSV inside", received, cure)
+        with archive.open(members[0]) as stream:
+            data = _unpack(stream, path.stat().st_size, path)
     return _parse_csv(io.BytesIO(data), data[-1:], path)
 
 
@@ -368,45 +399,28 @@ def _read_feather(path: Path) -> pa.Table:
     _require_magic(path, b"ARROW1", at_end=True)
     _refuse_extension_types(path, b"ARROW1")
 
-    def read() -> pa.Table:
-        with pa.OSFile(str(path)) as source:
-            names = pa.ipc.open_file(source).schema.names
-            chosen = _pick_columns(names, path)
-            options = pa.ipc.IpcReadOptions(included_fields=sorted(chosen.values()))
-            table = pa.ipc.open_file(source, options=options).read_all()
-        order = sorted(chosen, key=chosen.__getitem__)
-        return table.rename_columns(order)
-
-    return _read_arrow(read, path, _MAGIC[b"ARROW1"])
+    with pa.OSFile(str(path)) as source:
+        chosen = _pick_columns(pa.ipc.open_file(source).schema.names, path)
+        options = pa.ipc.IpcReadOptions(included_fields=sorted(chosen.values()))
+        table = pa.ipc.open_file(source, options=options).read_all()
+    table.validate(full=True)
+    return table.rename_columns(sorted(chosen, key=chosen.__getitem__))
 
 
 def _read_parquet(path: Path) -> pa.Table:
     _require_magic(path, b"PAR1", at_end=True)
     _refuse_extension_types(path, b"PAR1")
 
-    def read() -> pa.Table:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if file.metadata.num_rows > MAX_ROWS:
-                received = f"{file.metadata.num_rows} rows"
-                raise _error(path, f"at most {MAX_ROWS} rows", received, "Split it.")
-            names = file.schema_arrow.names
-            chosen = _pick_columns(names, path)
-            table = file.read(columns=[names[i] for i in chosen.values()])
-        return table.select([names[i] for i in chosen.values()]).rename_columns(
-            list(chosen)
-        )
-
-    return _read_arrow(read, path, _MAGIC[b"PAR1"])
-
-
-def _read_arrow(read: Callable[[], pa.Table], path: Path, expected: str) -> pa.Table:
-    try:
-        table = read()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        cure = "Fetch it again, or write it again from its source."
-        raise _error(path, f"{expected}, intact", str(error), cure) from error
-    return table
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        if file.metadata.num_rows > MAX_ROWS:
+            received = f"{file.metadata.num_rows} rows"
+            raise _error(path, f"at most {MAX_ROWS} rows", received, "Split it.")
+        names = file.schema_arrow.names
+        chosen = _pick_columns(names, path)
+        table = file.read(columns=[names[i] for i in chosen.values()])
+    table.validate(full=True)
+    table = table.select([names[i] for i in chosen.values()])
+    return table.rename_columns(list(chosen))
 
 
 def _read_hdf5(path: Path) -> pa.Table:
@@ -424,24 +438,20 @@ def _read_hdf5(path: Path) -> pa.Table:
         importlib.import_module("hdf5plugin")  # the blosc filter that freqtrade uses
     expected = "one freqtrade table with 'date' and five float columns"
     nodes: list[Any] = []
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(lambda _, node: nodes.append(node))
-            tables = [n for n in nodes if isinstance(n, h5py.Dataset) and n.dtype.names]
-            tables = [n for n in tables if n.name.endswith("/table")]
-            if len(tables) != 1 or tables[0].external or tables[0].is_virtual:
-                received = f"{len(tables)} tables"
-                raise _error(path, expected, received, "Keep one pair per file.")
-            filters = tables[0].id.get_create_plist()
-            codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
-            if not all(h5py.h5z.filter_avail(code) for code in codes):
-                raise DependencyError(needs)
-            rows = tables[0][:]
-            kinds = bytes(tables[0].attrs.get("values_block_0_kind", b""))
-    except DependencyError:
-        raise
-    except (OSError, KeyError, RuntimeError) as error:
-        raise _error(path, expected, str(error), _FETCH) from error
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda _, node: nodes.append(node))
+        tables = [n for n in nodes if isinstance(n, h5py.Dataset) and n.dtype.names]
+        tables = [n for n in tables if n.name.endswith("/table")]
+        odd = any(n.external or n.is_virtual or len(n) > MAX_ROWS for n in tables)
+        if len(tables) != 1 or odd:
+            received = f"{len(tables)} tables"
+            raise _error(path, expected, received, "Keep one pair per file.")
+        filters = tables[0].id.get_create_plist()
+        codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+        if not all(h5py.h5z.filter_avail(code) for code in codes):
+            raise DependencyError(needs)
+        rows = tables[0][:]
+        kinds = bytes(tables[0].attrs.get("values_block_0_kind", b""))
     names = list(rows.dtype.names)
     if "values_block_0" in names and "date" in names:
         # The column names are a pickle; their order can be seen without running it.
@@ -483,141 +493,3 @@ def _floats(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
             f"type {column.type}: {error}",
             "Write the column as float64.",
         ) from error
-
-
-def _timestamps_ns(column: pa.ChunkedArray, path: Path) -> np.ndarray:
-    """Returns int64 nanoseconds UTC (num_rows,) from any way to write a timestamp."""
-    empty = np.flatnonzero(column.is_null().to_numpy())
-    if len(empty):
-        raise _error(
-            path,
-            "a timestamp in every row",
-            f"{len(empty)} empty cells, first in rows {empty[:5].tolist()}",
-            "Remove or repair these rows.",
-        )
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = pc.cast(column, kind.value_type), kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        column = pc.utf8_trim_whitespace(column)
-        if _is_number(column[0].as_py()):
-            return _integers_ns(_numbers(column, path), path)
-        return _dates_ns(column, path)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _integers_ns(_numbers(column, path), path)
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        if not getattr(kind, "tz", None):
-            logger.info("%s: timestamps without a timezone are taken as UTC", path)
-        try:
-            nanoseconds = pc.cast(
-                pc.cast(column, pa.timestamp("ns", getattr(kind, "tz", None))),
-                pa.int64(),
-            ).to_numpy()
-        except pa.ArrowException as error:
-            raise _error(path, "timestamps", str(error), "Check their unit.") from error
-        return _require_plausible(nanoseconds, path)
-    raise _error(
-        path,
-        "timestamps as dates or whole numbers",
-        f"type {kind}",
-        "Write the open time of each bar in UTC.",
-    )
-
-
-def _require_plausible(nanoseconds: np.ndarray, path: Path) -> np.ndarray:
-    wrong = (nanoseconds < _FIRST_DATE_NS) | (nanoseconds >= _LAST_SECOND * 10**9)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise _error(
-            path,
-            "dates from 1990 to 2100",
-            f"{wrong.sum()} others, first {np.datetime64(int(nanoseconds[row]), 'ns')} "
-            f"in row {row}",
-            "Check the unit in which they were written.",
-        )
-    return nanoseconds
-
-
-def _numbers(column: pa.ChunkedArray, path: Path) -> np.ndarray:
-    """Returns int64 (num_rows,) from whole numbers, also when written as `1.0`."""
-    with contextlib.suppress(pa.ArrowException):
-        return pc.cast(column, pa.int64()).to_numpy()
-    try:
-        values = pc.cast(column, pa.float64()).to_numpy()
-        whole = (np.abs(values) < 2**53) & (values == np.floor(values))
-    except pa.ArrowException:
-        text = column.to_pandas()
-        whole = ~pd.to_numeric(text, errors="coerce").isna().to_numpy()
-    if not whole.all():
-        row = int((~whole).argmax())
-        raise _error(
-            path,
-            "timestamps that are all whole numbers",
-            f"{(~whole).sum()} others, first {column[row].as_py()!r} in row {row}",
-            "Write all timestamps in the same way.",
-        )
-    return values.astype(np.int64)
-
-
-def _integers_ns(values: np.ndarray, path: Path) -> np.ndarray:
-    """Returns nanoseconds; the magnitude tells the unit, which all rows must share."""
-    unit = "a known unit"
-    fits, factor = np.zeros(len(values), bool), 1
-    for name, nanoseconds in _UNITS.items():
-        per_second = 10**9 // nanoseconds
-        low, high = _FIRST_SECOND * per_second, _LAST_SECOND * per_second
-        if low <= values[0] < high:
-            unit, factor = name, nanoseconds
-            fits = (values >= low) & (values < high)
-    if not fits.all():
-        row = int((~fits).argmax())
-        raise _error(
-            path,
-            "epoch timestamps in one unit (10 digits are seconds, 13 milliseconds, "
-            "16 microseconds, 19 nanoseconds; years 2001 to 2100)",
-            f"{values[0]} in row 0 and {(~fits).sum()} rows that are not in {unit}, "
-            f"first {values[row]} in row {row}",
-            "Convert all rows to one unit, or split the file.",
-        )
-    logger.info("%s: timestamps read as %s since 1970", path, unit)
-    return values * factor
-
-
-def _dates_ns(column: pa.ChunkedArray, path: Path) -> np.ndarray:
-    match = _ZONE.search(column[0].as_py())
-    zone = match.group() if match else ""
-    offset = 0
-    if zone[:1] in ("+", "-") and zone:
-        hours, minutes = int(zone[1:3]), int(zone[-2:])
-        offset = (hours * 60 + minutes) * (1 if zone[0] == "+" else -1)
-    same = pc.ends_with(column, zone)
-    if not pc.all(same).as_py():
-        row = int((~same.to_numpy()).argmax())
-        raise _mixed_zones(column, row, path)
-    bare = pc.utf8_slice_codeunits(column, 0, -len(zone)) if zone else column
-    try:
-        parsed = pc.cast(pc.cast(bare, pa.timestamp("ns")), pa.int64()).to_numpy()
-    except pa.ArrowException as error:
-        zoned = pc.match_substring_regex(bare, _ZONE.pattern).to_numpy()
-        if zoned.any():
-            raise _mixed_zones(column, int(zoned.argmax()), path) from error
-        bad = pd.to_datetime(bare.to_pandas(), format="ISO8601", errors="coerce").isna()
-        row = int(bad.to_numpy().argmax())
-        raise _error(
-            path,
-            "timestamps such as '2024-01-31 23:59:00' or whole numbers",
-            f"{bad.sum()} others, first {column[row].as_py()!r} in row {row}",
-            "Write them in ISO 8601, in UTC.",
-        ) from error
-    if not zone:
-        logger.info("%s: timestamps without a timezone are taken as UTC", path)
-    return _require_plausible(parsed - offset * 60 * 10**9, path)
-
-
-def _mixed_zones(column: pa.ChunkedArray, row: int, path: Path) -> DataError:
-    return _error(
-        path,
-        "timestamps in one timezone",
-        f"{column[0].as_py()!r} in row 0 and {column[row].as_py()!r} in row {row}",
-        "Write all of them in UTC.",
-    )

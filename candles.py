@@ -16,29 +16,40 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from candle_checks import (
+    CandleReport as CandleReport,
+)
+from candle_checks import (
+    check_candles,
+    increasing_stamps,
+)
+from candle_checks import (
+    detect_timeframe as detect_timeframe,
+)
+from candle_files import VALUES, make_table, read_file
+from timestamps import (
+    SECOND,
+    find_timeframe,
+    first_boundary,
+    timeframe_nanoseconds,
+)
 from utils import (
     ConfigError,
     DataError,
     configure_logging,
-    duration_seconds,
     run_command_line,
 )
 
 logger = logging.getLogger(__name__)
 
-PRICES = ("open", "high", "low", "close")
-VALUES = (*PRICES, "volume")
-COLUMNS = ("timestamp", *VALUES)
 MAX_FILL_BARS = 60
 
-_SECOND = 10**9
-_MONDAY = 4 * 86400 * _SECOND  # 1970-01-05: weeks open on Mondays, the epoch did not
 _FILE_NAME = re.compile(r"([A-Za-z0-9]+(?:_[A-Za-z0-9]+)*)-(\d+[smhdw])(?![A-Za-z0-9])")
 
 
@@ -78,8 +89,6 @@ def read_candles(
 def _join(
     paths: Sequence[str | os.PathLike[str]], *, timeframe: str | None
 ) -> pd.DataFrame:
-    from candle_files import read_file
-
     files = [Path(item) for item in paths]
     _refuse_mixed_files(files)
     tables, reports = [], []
@@ -131,7 +140,7 @@ def _merge(tables: list[pd.DataFrame], files: Sequence[Path]) -> pd.DataFrame:
     order = sorted(range(len(tables)), key=lambda i: tables[i]["timestamp"].iloc[0])
     joined = pd.concat([tables[i] for i in order], ignore_index=True)
     source = np.repeat(order, [len(tables[i]) for i in order])
-    stamps = _nanoseconds(joined)
+    stamps = pd.DatetimeIndex(joined["timestamp"]).asi8
     if (np.diff(stamps) > 0).all():
         return joined
     rows = np.argsort(stamps, kind="stable")
@@ -154,251 +163,6 @@ def _merge(tables: list[pd.DataFrame], files: Sequence[Path]) -> pd.DataFrame:
     keep = np.ones(len(joined), bool)
     keep[shared + 1] = False
     return joined[keep].reset_index(drop=True)
-
-
-# Checking
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """How often something was found, and its first row numbers (counted from 0)."""
-
-    count: int = 0
-    rows: tuple[int, ...] = ()
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to report."""
-        return self.count > 0
-
-    def __str__(self) -> str:
-        more = ", ..." if self.count > len(self.rows) else ""
-        return f"{self.count} (rows {', '.join(map(str, self.rows))}{more})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CandleReport:
-    """What `check_candles` found; `problems` are the findings that refuse the table."""
-
-    num_bars: int
-    start: pd.Timestamp | None
-    end: pd.Timestamp | None
-    timeframe: str | None
-    """The timeframe checked against; None where it cannot be told."""
-    irregular: str
-    """Why there is no single timeframe; empty where there is."""
-    unordered: Finding
-    """Rows earlier than the row before them."""
-    duplicates: Finding
-    """Rows whose timestamp an earlier row has."""
-    misaligned: Finding
-    """Rows that do not open on a boundary of the timeframe in UTC."""
-    not_finite: dict[str, Finding]
-    """By column: NaN or infinite cells."""
-    not_positive: dict[str, Finding]
-    """By column: prices of zero or below, volumes below zero."""
-    range_violations: Finding
-    """Rows whose high or low does not enclose open and close."""
-    zero_volume: Finding
-    gaps: Finding
-    """Rows that are preceded by missing bars."""
-    missing_bars: int
-    longest_gap_bars: int
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """One line per finding that refuses the table; empty for good candles."""
-        lines = [] if self.num_bars else ["no rows"]
-        lines += [self.irregular] if self.irregular else []
-        for what, finding in (
-            ("timestamps earlier than the row before", self.unordered),
-            ("duplicate timestamps", self.duplicates),
-            (f"timestamps off the {self.timeframe} boundaries", self.misaligned),
-            ("high or low that does not enclose open and close", self.range_violations),
-        ):
-            lines += [f"{what}: {finding}"] if finding else []
-        for what, findings in (
-            ("NaN or infinite", self.not_finite),
-            ("not positive", self.not_positive),
-        ):
-            lines += [f"{what} in column {c!r}: {f}" for c, f in findings.items()]
-        return tuple(lines)
-
-    def summary(self) -> str:
-        """Returns a few lines for a reader: range, gaps, zero volume, problems."""
-        lines = [
-            f"{self.num_bars} bars of {self.timeframe or 'unknown timeframe'}, "
-            f"{self.start} to {self.end}",
-            f"gaps: {self.gaps}, {self.missing_bars} bars missing, "
-            f"longest {self.longest_gap_bars}"
-            if self.gaps
-            else "gaps: none",
-            f"zero volume: {self.zero_volume or 'none'}",
-        ]
-        lines += [f"problem: {line}" for line in self.problems] or ["problems: none"]
-        return "\n".join(lines)
-
-
-def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> CandleReport:
-    """Counts everything that can be wrong with candles, in one pass over all rules.
-
-    Args:
-        table: Columns `COLUMNS`, in any order of rows.
-        timeframe: The timeframe wanted: the candles' own or a coarser one. It also
-            settles which one it is where sparse candles leave that open.
-
-    Returns:
-        The report. Gaps and zero volume inform; all other findings are `problems`.
-
-    Raises:
-        DataError: If a column is missing.
-    """
-    absent = [column for column in COLUMNS if column not in table]
-    if absent:
-        raise DataError(
-            f"expected the columns {', '.join(COLUMNS)}. Received: no "
-            f"{', '.join(absent)} among {[str(c) for c in table.columns]}."
-        )
-    stamps = _nanoseconds(table)
-    steps = np.diff(stamps)
-    repeated = np.zeros(0, np.int64)
-    sorted_steps = steps
-    if len(steps) and steps.min() <= 0:
-        repeated = np.flatnonzero(pd.Series(stamps).duplicated().to_numpy())
-        sorted_steps = np.diff(np.unique(stamps))
-    own, irregular = _own_timeframe(sorted_steps, timeframe)
-    step = _step(own) if own else _SECOND
-    missing = np.maximum(steps // step - 1, 0) if own else np.zeros(0, np.int64)
-    values = {column: _floats(table, column) for column in VALUES}
-    finite = {column: np.isfinite(cells) for column, cells in values.items()}
-    top = np.maximum(np.maximum(values["open"], values["close"]), values["low"])
-    bottom = np.minimum(values["open"], values["close"])
-    floor = {column: cells <= 0 for column, cells in values.items()}
-    floor["volume"] = values["volume"] < 0
-    return CandleReport(
-        num_bars=len(table),
-        start=table["timestamp"].min() if len(table) else None,
-        end=table["timestamp"].max() if len(table) else None,
-        timeframe=own,
-        irregular=irregular,
-        unordered=_finding(np.flatnonzero(steps < 0) + 1),
-        duplicates=_finding(repeated),
-        misaligned=_finding(np.flatnonzero((stamps - _origin(step)) % step)),
-        not_finite=_by_column({c: ~mask for c, mask in finite.items()}),
-        not_positive=_by_column(floor),
-        range_violations=_finding(
-            np.flatnonzero((values["high"] < top) | (values["low"] > bottom))
-        ),
-        zero_volume=_finding(np.flatnonzero(values["volume"] == 0)),
-        gaps=_finding(np.flatnonzero(missing) + 1),
-        missing_bars=int(missing.sum()),
-        longest_gap_bars=int(missing.max(initial=0)),
-    )
-
-
-def _floats(table: pd.DataFrame, column: str) -> np.ndarray:
-    try:
-        return table[column].to_numpy(np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"expected numbers in column {column!r}. Received: {error}."
-        ) from error
-
-
-def _finding(rows: np.ndarray) -> Finding:
-    return Finding(len(rows), tuple(rows[:5].tolist()))
-
-
-def _by_column(masks: dict[str, np.ndarray]) -> dict[str, Finding]:
-    return {c: _finding(np.flatnonzero(m)) for c, m in masks.items() if m.any()}
-
-
-# Timeframes
-
-
-def detect_timeframe(table: pd.DataFrame) -> str:
-    """Returns the timeframe of a checked table, such as `"1m"`.
-
-    Raises:
-        DataError: If there are fewer than two bars, or the most common distance between
-            bars is not also the smallest.
-    """
-    own, irregular = _own_timeframe(np.diff(_nanoseconds(table)), None)
-    if own is None:
-        raise DataError(irregular or f"expected two bars. Received: {len(table)}.")
-    return own
-
-
-def _own_timeframe(steps: np.ndarray, wanted: str | None) -> tuple[str | None, str]:
-    """Returns the timeframe behind increasing `steps`, and why there is none.
-
-    Bars so sparse that the smallest distance is not the most common one have a
-    timeframe only where the caller names it.
-    """
-    if len(steps) == 0:
-        return None, ""
-    smallest = int(steps.min())
-    if wanted is not None and smallest == _step(wanted):
-        return wanted, ""
-    if wanted is not None and smallest > _step(wanted):
-        return None, (
-            f"expected candles of {wanted} or finer. Received: "
-            f"the smallest distance is {pd.Timedelta(smallest)}"
-        )
-    common = smallest
-    if np.count_nonzero(steps == smallest) * 2 <= len(steps):
-        distances, counts = np.unique(steps, return_counts=True)
-        common = int(distances[counts.argmax()])
-    if common != smallest or smallest % _SECOND:
-        return None, (
-            "expected bars of one timeframe. Received: the most common distance is "
-            f"{pd.Timedelta(common)}, the smallest {pd.Timedelta(smallest)}. "
-            "Name the timeframe if these are sparse candles of the smaller one"
-        )
-    return _timeframe_name(smallest // _SECOND), ""
-
-
-def _timeframe_name(seconds: int) -> str:
-    for unit, size in (("w", 604800), ("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
-
-
-def _step(timeframe: str) -> int:
-    """Returns the nanoseconds of a timeframe."""
-    try:
-        return duration_seconds(timeframe) * _SECOND
-    except ValueError as error:
-        raise ConfigError(f"timeframe: {error}") from error
-
-
-def _origin(step: int) -> int:
-    return _MONDAY if step % (604800 * _SECOND) == 0 else 0
-
-
-def _nanoseconds(table: pd.DataFrame) -> np.ndarray:
-    """Returns the timestamps as int64 nanoseconds (num_bars,).
-
-    Raises:
-        DataError: If they are not datetimes with a timezone, or one is missing.
-    """
-    column = table["timestamp"]
-    if not isinstance(column.dtype, pd.DatetimeTZDtype):
-        raise DataError(
-            "expected timestamps of type datetime64[ns, UTC]. "
-            f"Received: {column.dtype}. Use pd.to_datetime(..., utc=True)."
-        )
-    empty = np.flatnonzero(column.isna())
-    if len(empty):
-        raise DataError(
-            f"expected a timestamp in every row. Received: none in {_finding(empty)}."
-        )
-    return pd.DatetimeIndex(column).as_unit("ns").asi8
-
-
-def _make_table(stamps: np.ndarray, columns: dict[str, np.ndarray]) -> pd.DataFrame:
-    index = pd.DatetimeIndex(stamps.view("M8[ns]")).tz_localize("UTC")
-    return pd.DataFrame({"timestamp": index, **columns}, copy=False)
 
 
 # Filling and resampling
@@ -425,14 +189,15 @@ def fill_gaps(
         raise ConfigError(
             f"max_fill_bars: expected at least 0. Received: {max_fill_bars}."
         )
-    step = _step(timeframe)
-    stamps = _nanoseconds(table)
+    step = timeframe_nanoseconds(timeframe)
+    stamps = increasing_stamps(table)
     distance = np.diff(stamps)
-    wrong = np.flatnonzero((distance <= 0) | (distance % step != 0))
+    wrong = np.flatnonzero(distance % step)
     if len(wrong):
         raise DataError(
             f"expected bars whole multiples of {timeframe} apart. Received: "
-            f"{_finding(wrong + 1)}. Resample the candles first."
+            f"{len(wrong)} others, first in row {wrong[0] + 1}. "
+            "Resample the candles first."
         )
     missing = np.append(distance // step - 1, 0)[: len(table)]
     copies = np.where(missing <= max_fill_bars, missing, 0) + 1
@@ -451,7 +216,7 @@ def fill_gaps(
     columns["is_filled"] = added
     breaks = np.cumsum(missing > max_fill_bars)
     columns["segment"] = np.append(0, breaks)[: len(table)].astype(np.int32)[rows]
-    return _make_table(stamps[rows] + offset * step, columns)
+    return make_table(stamps[rows] + offset * step, columns)
 
 
 def resample_candles(
@@ -475,19 +240,19 @@ def resample_candles(
     Raises:
         DataError: If `timeframe` is finer than the candles or no multiple of theirs.
     """
-    target = _step(timeframe)
-    stamps = _nanoseconds(table)
-    own, irregular = _own_timeframe(np.diff(stamps), source_timeframe or timeframe)
+    target = timeframe_nanoseconds(timeframe)
+    stamps = increasing_stamps(table)
+    own, irregular = find_timeframe(np.diff(stamps), source_timeframe or timeframe)
     if own is None:
         raise DataError(irregular or f"expected two bars. Received: {len(table)}.")
-    source = _step(own)
+    source = timeframe_nanoseconds(own)
     if target % source:
         raise DataError(
             f"expected candles of which {timeframe} is a whole multiple. "
             f"Received: candles of {own}. "
             "Choose a coarser timeframe, or fetch finer candles."
         )
-    bins = (stamps - _origin(target)) // target
+    bins = (stamps - first_boundary(target)) // target
     starts = np.flatnonzero(np.diff(bins, prepend=bins[:1] - 1))
     counts = np.diff(np.append(starts, len(bins)))
     whole = counts == target // source
@@ -508,8 +273,8 @@ def resample_candles(
             columns[name] = rule.reduceat(table[name].to_numpy(), starts)
     columns["close"] = table["close"].to_numpy()[starts + counts - 1]
     order = [name for name in (*VALUES, "is_filled") if name in columns]
-    opens = bins[starts[whole]] * target + _origin(target)
-    return _make_table(opens, {name: columns[name][whole] for name in order})
+    opens = bins[starts[whole]] * target + first_boundary(target)
+    return make_table(opens, {name: columns[name][whole] for name in order})
 
 
 # A market of our own
@@ -544,15 +309,18 @@ def synthetic_candles(
             "expected num_bars >= 1, seed >= 0 and a finite strength. "
             f"Received: num_bars={num_bars}, seed={seed}, strength={strength}."
         )
-    step = _step(timeframe)
-    first = int(pd.to_datetime(start, utc=True).as_unit("ns").value)
-    if (first - _origin(step)) % step:
+    step = timeframe_nanoseconds(timeframe)
+    try:
+        first = int(pd.to_datetime(start, utc=True).as_unit("ns").value)
+    except ValueError as error:
+        raise ConfigError(f"expected a date. Received: start={start!r}.") from error
+    if (first - first_boundary(step)) % step:
         raise ConfigError(
             f"expected a start on a boundary of {timeframe}. Received: start={start}."
         )
     rng = np.random.Generator(np.random.PCG64(seed))
     log_vol = 0.55 * _ar1(rng, num_bars, 600) + 0.25 * _ar1(rng, num_bars, 30)
-    minutes = np.arange(num_bars) * (step / (60 * _SECOND))
+    minutes = np.arange(num_bars) * (step / (60 * SECOND))
     cycle = 0.35 * np.sin(2 * np.pi * (minutes % 1440) / 1440 - 2.0)
     sigma = 0.00075 * np.exp(log_vol + cycle - 0.5 * (0.55**2 + 0.25**2))
     tilt = _ar1(rng, num_bars, 90)
@@ -576,7 +344,7 @@ def synthetic_candles(
             columns[name] = rule(columns[name], columns[side])
     noise = 0.5 * rng.standard_normal(num_bars)
     columns["volume"] = 40 * np.exp(0.6 * log_vol + cycle + 0.45 * tilt + noise)
-    return _make_table(first + np.arange(num_bars) * step, columns)
+    return make_table(first + np.arange(num_bars) * step, columns)
 
 
 def _ar1(rng: np.random.Generator, length: int, half_life_bars: float) -> np.ndarray:
@@ -594,20 +362,30 @@ def _ar1(rng: np.random.Generator, length: int, half_life_bars: float) -> np.nda
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `check` or `download`; see `--help`."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["download"]:
-        import download
-
-        return download.main(arguments[1:])
-    parser = argparse.ArgumentParser(prog="candles.py", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = argparse.ArgumentParser(
+        prog="candles.py", description="Check candle files, or fetch candles."
+    )
+    commands = parser.add_subparsers(required=True)
     check = commands.add_parser("check", help="report on candle files")
+    check.set_defaults(run=_check)
     check.add_argument("files", nargs="+", metavar="FILE")
     check.add_argument("--timeframe", help="the timeframe wanted, such as 5m")
-    commands.add_parser("download", help="fetch candles from public archives")
-    options = parser.parse_args(arguments)
-    from candle_files import read_file
+    fetch = commands.add_parser("download", help="fetch candles, verified, resumable")
+    fetch.set_defaults(run=_download)
+    fetch.add_argument("--pair", required=True, help="such as ETHUSDT")
+    fetch.add_argument("--timeframe", default="1m", help="such as 5m (default: 1m)")
+    fetch.add_argument("--start", required=True, help="first month or day: 2024-01")
+    fetch.add_argument("--end", required=True, help="last month or day, inclusive")
+    fetch.add_argument("--market", default="spot", help="spot (default) or futures")
+    fetch.add_argument("--base-url", help="another host of the public archives")
+    fetch.add_argument("--exchange", help="fetch from this exchange through ccxt")
+    fetch.add_argument("--output-dir", default="data", help="folder (default: data)")
+    options = parser.parse_args(argv)
+    options.run(options)
+    return 0
 
+
+def _check(options: argparse.Namespace) -> None:
     refused = []
     for file in options.files:
         report = check_candles(read_file(file), timeframe=options.timeframe)
@@ -615,7 +393,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         refused += [file] if report.problems else []
     if refused:
         raise DataError(f"expected good candles. Received: {', '.join(refused)}.")
-    return 0
+
+
+def _download(options: argparse.Namespace) -> None:
+    import download
+    import exchanges
+
+    today = datetime.now(UTC).date()
+    periods = download.plan_periods(options.start, options.end, today=today)
+    what = (options.pair, options.timeframe, periods)
+    if options.exchange:
+        files = exchanges.download_from_exchange(
+            options.exchange, *what, output_dir=options.output_dir
+        )
+    else:
+        files = download.download_archives(
+            *what,
+            market=options.market,
+            output_dir=options.output_dir,
+            fetcher=download.Fetcher(base_url=options.base_url or download.BASE_URL),
+        )
+    logger.info("%d files in %s", len(files), options.output_dir)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def compute_features(
         ConfigError: If a set is unknown.
         DataError: If a candle column is missing, or a set breaks its contract.
     """
-    _requirecolumns(candles)
+    _require_columns(candles)
     context = FeatureContext(timeframe, raw_prices)
     sets = _find_sets(feature_sets)
     names = feature_names(feature_sets, timeframe, raw_prices=raw_prices)
@@ -368,7 +368,8 @@ def _names_of(item: FeatureSet, context: FeatureContext) -> tuple[str, ...]:
     step = pd.Timedelta(seconds=duration_seconds(context.timeframe))
     start = pd.Timestamp("2020-01-01", tz="UTC")
     flat.insert(0, "timestamp", start + step * np.arange(num_bars))
-    return tuple(map(str, item.compute(flat, context).columns))
+    with np.errstate(all="ignore"):
+        return tuple(item.compute(flat, context).columns)
 
 
 def _segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int, int]]:
@@ -399,7 +400,7 @@ def _open_nanoseconds(table: pd.DataFrame, what: str) -> np.ndarray:
     return times
 
 
-def _requirecolumns(candles: pd.DataFrame) -> None:
+def _require_columns(candles: pd.DataFrame) -> None:
     missing = [name for name in _CANDLE_COLUMNS if name not in candles.columns]
     if missing:
         raise DataError(

@@ -19,7 +19,7 @@ import pandas as pd
 from utils import DependencyError
 
 EMA_WINDOW = 256
-"""Bars of an exponential mean in `ray12`; beyond them span 26 has 3e-9 of its weight."""
+"""Bars of an exponential mean in `ray12`: span 26 keeps 3e-9 of its weight beyond."""
 
 INDICATORS34_WARM_UP = 300
 """Bars after which the slowest recursion (EMA 26) has 1e-10 of its start left."""
@@ -124,7 +124,7 @@ def fold_window(
 def shifted(values: np.ndarray, bars: int) -> np.ndarray:
     """Returns the values of `bars` bars ago, `(num_bars,)`; NaN before."""
     result = np.full(len(values), np.nan)
-    result[bars:] = values[: len(values) - bars]
+    result[bars:] = values[: max(0, len(values) - bars)]
     return result
 
 

@@ -16,7 +16,6 @@ Time alignment, the same for every target:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -46,7 +45,7 @@ def label_candles(
     long_sl_pct: float = 0.5,
     short_tp_pct: float = 1.0,
     short_sl_pct: float = 0.5,
-    tie_policy: Literal["pessimistic", "optimistic"] = "pessimistic",
+    tie_policy: str = "pessimistic",
 ) -> pd.DataFrame:
     """Labels every bar by what a long and a short entered at its close would do.
 

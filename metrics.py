@@ -41,18 +41,13 @@ def check_labels(
             f"`labels` must have one entry for each of the {num_rows} rows. "
             f"Received: {len(array)}. Index both with the same target rows."
         )
-    whole = array.astype(np.int64) if np.isfinite(array).all() else None
-    if (
-        whole is None
-        or (whole != array).any()
-        or whole.min() < 0
-        or whole.max() >= num_classes
-    ):
+    is_class = np.isin(array, np.arange(num_classes))
+    if not is_class.all():
         raise ValueError(
             f"`labels` must be whole numbers from 0 to {num_classes - 1}. Received: "
-            f"{np.unique(array)[:5]}. Drop rows without a label before scoring."
+            f"{array[~is_class][:5]}. Drop rows without a label before scoring."
         )
-    return whole
+    return array.astype(np.int64)
 
 
 def check_probabilities(probabilities: Any) -> np.ndarray:
@@ -124,11 +119,8 @@ def class_losses(probabilities: Any, *, part: str = "log_loss") -> np.ndarray:
     total = -_clipped_log(table)
     activity = total.copy()
     activity[:, [SHORT, LONG]] = -_clipped_log(table[:, [SHORT]] + table[:, [LONG]])
-    parts = {
-        "log_loss": total,
-        "activity_log_loss": activity,
-        "direction_log_loss": total - activity,
-    }
+    parts = {"log_loss": total, "activity_log_loss": activity}
+    parts["direction_log_loss"] = total - activity
     if part not in parts:
         raise ValueError(f"`part` must be one of {list(parts)}. Received: {part!r}")
     return parts[part]
@@ -144,13 +136,12 @@ def log_loss_parts(labels: Any, probabilities: Any) -> dict[str, float | None]:
     direction = class_losses(probabilities, part="direction_log_loss")
     labels = check_labels(labels, num_rows=len(activity))
     rows, is_trade = np.arange(len(labels)), labels != HOLD
-    by_direction = direction[rows, labels]
+    by_activity, by_direction = activity[rows, labels], direction[rows, labels]
+    of_trades = by_direction[is_trade]
     return {
-        "log_loss": float((activity[rows, labels] + by_direction).mean()),
-        "activity_log_loss": float(activity[rows, labels].mean()),
-        "direction_log_loss": float(by_direction[is_trade].mean())
-        if is_trade.any()
-        else None,
+        "log_loss": float((by_activity + by_direction).mean()),
+        "activity_log_loss": float(by_activity.mean()),
+        "direction_log_loss": float(of_trades.mean()) if is_trade.any() else None,
         "trade_share": float(is_trade.mean()),
     }
 
@@ -189,13 +180,12 @@ def trailing_mix(
     Returns:
         Shares (num_targets, num_classes), each row summing to 1.
     """
-    for name, value in (("horizon_bars", horizon_bars), ("window_bars", window_bars)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value}")
-    if not smoothing_count > 0:
+    if min(horizon_bars, window_bars) < 1 or not smoothing_count > 0:
         raise ValueError(
-            "`smoothing_count` must be above 0, or an unseen class costs an infinite "
-            f"loss. Received: smoothing_count={smoothing_count}"
+            "`horizon_bars` and `window_bars` must be at least 1, `smoothing_count` "
+            "above 0 (an unseen class would cost an infinite loss). "
+            f"Received: horizon_bars={horizon_bars}, window_bars={window_bars}, "
+            f"smoothing_count={smoothing_count}"
         )
     labels, targets = np.asarray(labels), np.asarray(targets)
     if targets.size and not 0 <= targets.min() <= targets.max() < len(labels):
@@ -315,12 +305,10 @@ def classification_metrics(
     for name, shares in references.items():
         other = _parts(labels, np.broadcast_to(np.asarray(shares, float), table.shape))
         scores[f"log_loss_{name}"] = other["log_loss"]
-        for part in ("", "activity_", "direction_"):
-            loss = own.get(f"{part}log_loss")
-            if f"{part}log_loss" in own:
-                scores[f"{part}skill_vs_{name}"] = (
-                    None if loss is None else skill(loss, other[f"{part}log_loss"])
-                )
+        for key, loss in own.items():
+            if key.endswith("log_loss"):
+                gain = None if loss is None else skill(loss, other[key])
+                scores[f"{key.removesuffix('log_loss')}skill_vs_{name}"] = gain
     return scores
 
 

@@ -85,7 +85,7 @@ class BranchedTraining(keras.Model):
         network: keras.Model,
         *,
         num_branches: int = 1,
-        odds: Sequence[float] | None = None,
+        odds: Sequence[float] | np.ndarray | None = None,
     ) -> None:
         super().__init__(name="branched_training")
         self.network = network
@@ -177,7 +177,9 @@ class DualWindowLSTMBuilder:
         )(x)
         return keras.Model(inputs, outputs, name="dual_window_lstm")
 
-    def build_model(self, odds: Sequence[float] | None = None) -> BranchedTraining:
+    def build_model(
+        self, odds: Sequence[float] | np.ndarray | None = None
+    ) -> BranchedTraining:
         """Returns the network, wrapped for training and compiled.
 
         Args:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.ticker import PercentFormatter
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 import utils
 from config import CLASS_NAMES
@@ -100,7 +100,7 @@ def write_report(
 
 
 def plot_confusion_matrix(result: Mapping[str, Any], *, title: str = "") -> Figure:
-    """Draws one part's confusion matrix: counts, coloured by share of the true class."""
+    """Draws one part's confusion matrix, coloured by share of the true class."""
     matrix = np.asarray(result["confusion_matrix"])
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(5.4, 4.6), layout="constrained")
@@ -125,12 +125,19 @@ def plot_confusion_matrix(result: Mapping[str, Any], *, title: str = "") -> Figu
 
 
 def plot_learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Draws loss and accuracy by epoch; `loss` is at the mix that training sees."""
+    """Draws loss and accuracy by epoch.
+
+    Training values are at the class mix that training sees, with dropout; they need not
+    lie below the validation values.
+    """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     panels = figure.subplots(1, 2)
     epochs = np.arange(1, len(history["loss"]) + 1)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
-        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+        for key, label in (
+            (name, "training, with dropout"),
+            (f"val_{name}", "validation"),
+        ):
             if key in history:
                 axes.plot(epochs, history[key], marker="o", markersize=3, label=label)
         axes.set_xlabel("epoch")
@@ -179,5 +186,5 @@ def plot_label_mix(
     axes.set_xlim(mix.index[0], mix.index[-1])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel("share of labels")
-    axes.legend(loc="lower left", ncols=3, framealpha=0.9)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure

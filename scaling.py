@@ -73,6 +73,32 @@ class FeatureScaler:
             "num_rows": self.num_rows,
         }
 
+    def to_sklearn(self) -> Any:
+        """Returns the fitted scikit-learn scaler of the same kind, which does not clip.
+
+        Returns None for `none`.
+        """
+        from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+
+        center, scale = np.array(self.center), np.array(self.scale)
+        if self.kind == "robust":
+            fitted = RobustScaler()
+            fitted.center_, fitted.scale_ = center, scale
+        elif self.kind == "standard":
+            fitted = StandardScaler()
+            fitted.mean_, fitted.scale_, fitted.var_ = center, scale, scale**2
+            fitted.n_samples_seen_ = self.num_rows
+        elif self.kind == "minmax":
+            fitted = MinMaxScaler()
+            fitted.data_min_, fitted.data_max_ = center, center + scale
+            fitted.data_range_, fitted.scale_ = scale, 1.0 / scale
+            fitted.min_ = -center / scale
+            fitted.n_samples_seen_ = self.num_rows
+        else:
+            return None
+        fitted.n_features_in_ = len(center)
+        return fitted
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureScaler:
         """Rebuilds a scaler from `to_dict`.

@@ -58,7 +58,7 @@ def evenly_spaced(rows: np.ndarray, count: int | None) -> np.ndarray:
 def cut_windows(
     features: np.ndarray, rows: np.ndarray, *, window_bars: int
 ) -> np.ndarray:
-    """Returns (num_rows, window_bars, num_features): the window that ends at each row."""
+    """Returns each row's window: (num_rows, window_bars, num_features)."""
     return features[rows[:, None] + np.arange(1 - window_bars, 1, dtype=np.int32)]
 
 

@@ -142,8 +142,8 @@ class StandaloneTrainer:
 
     def create_generators(self) -> MemoryEfficientDataLoader:
         """Step 3: makes the datasets of windows and checks their alignment."""
-        _quiet_tensorflow()
         data = self.data
+        _import_tensorflow(verbose=self.config.verbose_logging)
         from sequence_generator import MemoryEfficientDataLoader
 
         self.generators = MemoryEfficientDataLoader(
@@ -157,7 +157,6 @@ class StandaloneTrainer:
 
     def build_model(self) -> BranchedTraining:
         """Step 4: sets seeds and threads, builds and compiles the network."""
-        _quiet_tensorflow()
         data = self.data
         from model_builder import DualWindowLSTMBuilder, configure_runtime
 
@@ -300,8 +299,20 @@ class StandaloneTrainer:
         """Writes the scaler for other programs; this project never reads a pickle."""
         import pickle  # noqa: S403
 
-        with utils.atomic_path(self.run.file("scaler", ".pkl")) as temporary:
-            temporary.write_bytes(pickle.dumps(self.data.scaler.to_dict()))
+        scaler, config = self.data.scaler, self.config
+        content = {
+            "scaler": scaler.to_sklearn(),
+            "scaler_type": scaler.kind,
+            "feature_names": list(scaler.feature_names),
+            "clip_limit": scaler.clip_limit,
+            "config_params": {
+                "pair": config.pair,
+                "future_window": config.future_window,
+                "stop_loss": config.long_sl_pct,
+                "take_profit": config.long_tp_pct,
+            },
+        }
+        utils.atomic_write(self.run.file("scaler", ".pkl"), pickle.dumps(content))
 
     def _describe_run(self) -> dict[str, Any]:
         from importlib.metadata import version
@@ -390,9 +401,15 @@ _HEADLINES = (
 _VERSIONS = ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pyarrow")
 
 
-def _quiet_tensorflow() -> None:
-    """Keeps TensorFlow's start-up chatter off the terminal unless it is asked for."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def _import_tensorflow(*, verbose: bool) -> None:
+    """Imports TensorFlow without its start-up chatter, unless that is asked for."""
+    if "tensorflow" in sys.modules or verbose:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with utils.silent_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # looks for CUDA, and says so
 
 
 def describe_configuration(config: Config) -> str:

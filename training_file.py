@@ -19,6 +19,7 @@ import pyarrow as pa
 
 import utils
 from tables import Columns
+from timestamps import parse_timestamps
 from utils import DataError
 
 logger = logging.getLogger(__name__)
@@ -178,7 +179,11 @@ def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
     column = columns.read("timestamp")
     if not len(column):
         raise DataError("expected rows. Received: an empty table.")
-    times = _to_datetime64(column)
+    try:
+        nanoseconds, _ = parse_timestamps(column)
+    except DataError as error:
+        raise DataError(f"timestamp: {error}") from error
+    times = nanoseconds.view("datetime64[ns]")
     steps = np.diff(times)
     wrong = np.flatnonzero(steps <= np.timedelta64(0))
     if len(wrong):
@@ -196,42 +201,6 @@ def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
             f"{steps.min().astype('timedelta64[s]')} apart. Choose the right timeframe."
         )
     return times
-
-
-def _to_datetime64(column: pa.ChunkedArray) -> np.ndarray:
-    """Returns (num_rows,) datetime64[ns] in UTC; a time without zone is UTC."""
-    if column.null_count:
-        raise DataError(
-            f"timestamp: expected no empty cell. Received: {column.null_count}"
-        )
-    kind = column.type
-    if pa.types.is_dictionary(kind) or not (
-        pa.types.is_timestamp(kind)
-        or pa.types.is_date(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_integer(kind)
-    ):
-        raise DataError(f"timestamp: expected times. Received: a column of type {kind}")
-    if pa.types.is_integer(kind):
-        return _from_epoch(column.to_numpy())
-    try:
-        series = pd.to_datetime(column.to_pandas(), utc=True)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise DataError(f"timestamp: expected times. Received: {error}") from error
-    return series.dt.tz_localize(None).to_numpy().astype("datetime64[ns]")
-
-
-def _from_epoch(values: np.ndarray) -> np.ndarray:
-    """Returns integers since 1970 as times; the unit follows from their size."""
-    # 2001-09-09 to 2096-10-02 in each unit: the ranges do not overlap.
-    for unit, factor in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)):
-        if (values >= 10**9 * factor).all() and (values < 4 * 10**9 * factor).all():
-            return values.astype(f"datetime64[{unit}]").astype("datetime64[ns]")
-    raise DataError(
-        "timestamp: expected whole numbers since 1970 in one unit (s, ms, us or ns). "
-        f"Received: {values.min()} to {values.max()}"
-    )
 
 
 def _read_labels(columns: Columns, count: int) -> np.ndarray:

@@ -1,0 +1,52 @@
+# `make train` and `make test` do all their own set-up, in .venv in this folder.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: train test lint format notebook notebooks clean
+
+train: .venv/run.stamp
+	$(BIN)/python dataset_builder.py --demo
+	$(BIN)/python trainer.py --config demo.yaml
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest -q
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Generates the .ipynb files from their percent-format sources, without outputs.
+notebooks: .venv/dev.stamp
+	$(BIN)/jupytext --to ipynb notebooks/*.py
+
+notebook: .venv/notebook.stamp
+	$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/base.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: expected Python 3.11 or newer as $(PYTHON). Set PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/run.stamp: requirements.txt | .venv/base.stamp
+	$(PIP) install -r requirements.txt
+	touch $@
+
+.venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt | .venv/base.stamp
+	$(PIP) install -r requirements-dev.txt
+	touch $@
+
+.venv/notebook.stamp: requirements.txt requirements-notebook.txt | .venv/base.stamp
+	$(PIP) install -r requirements-notebook.txt
+	touch $@

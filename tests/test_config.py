@@ -1,0 +1,255 @@
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT
+
+import config as configuration
+from config import Config, ConfigError, build_config, load_config
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--config")
+    configuration.add_config_arguments(parser)
+    return configuration.parse_arguments(parser, arguments)[1]
+
+
+def run(*arguments, cwd=PROJECT):
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "trainer.py"), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def test_documented_defaults():
+    config = Config()
+    assert (config.sequence_length, config.future_window) == (120, 120)
+    assert config.lstm_units == (128, 64, 32)
+    assert config.dense_units == (32, 16)
+    assert (config.dropout_rate, config.recurrent_dropout) == (0.3, 0.0)
+    assert (config.learning_rate, config.epochs, config.batch_size) == (1e-3, 100, 256)
+    assert (config.validation_split, config.test_split) == (0.2, 0.1)
+    assert (config.early_stopping_patience, config.reduce_lr_patience) == (10, 5)
+    assert (config.reduce_lr_factor, config.min_learning_rate) == (0.5, 1e-7)
+    assert (config.long_tp_pct, config.long_sl_pct) == (1.0, 0.5)
+    assert (config.short_tp_pct, config.short_sl_pct) == (1.0, 0.5)
+    assert (config.scaler_type, config.monitor) == ("robust", "val_loss")
+    assert config.class_balancing_method == "systematic_undersampling"
+    assert (config.tie_policy, config.max_fill_bars) == ("pessimistic", 60)
+
+
+def test_every_field_is_documented_and_is_a_flag():
+    documentation = configuration.field_documentation()
+    fields = [field.name for field in dataclasses.fields(Config)]
+    assert list(documentation) == fields
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    configuration.add_config_arguments(parser)
+    flags = {option for action in parser._actions for option in action.option_strings}
+    assert {"--" + name.replace("_", "-") for name in fields} <= flags
+
+
+def test_standard_names():
+    config = Config(pair="ETHUSDT")
+    assert config.expected_filename == (
+        "ETHUSDT_TF-1m__FW-120__SL-050__TP-100__training_ready.feather"
+    )
+    assert config.tag == "ETHUSDT_FW120_SL050_TP100"
+    assert (
+        Config(long_sl_pct=0.29, short_sl_pct=0.29).tag == "BTCUSDT_FW120_SL029_TP100"
+    )
+    odd = Config(short_tp_pct=2.0, tie_policy="optimistic", max_fill_bars=0)
+    assert odd.expected_filename == (
+        "BTCUSDT_TF-1m__FW-120__SL-050__TP-100__SSL-050__STP-200__FILL-000"
+        "__TIE-optimistic__training_ready.feather"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BTCUSDT_TF-1m__FW-120__SL-050__TP-100__training_ready.feather",
+        "BTCUSDT_TF-1m__FW-120__SL-50__TP-100__single_label.feather",
+        "BTCUSDT_TF-1m__FW-120__SL-050__TP-100__training_ready.parquet",
+        "anything.feather",
+    ],
+)
+def test_names_that_fit(name):
+    assert configuration.filename_mismatches(name, Config()) == []
+
+
+def test_names_that_do_not_fit_are_told_one_by_one():
+    name = "ETHUSDT_TF-5m__FW-060__SL-050__TP-100__training_ready.feather"
+    assert configuration.filename_mismatches(name, Config()) == [
+        "pair: the configuration says BTCUSDT, the file name says ETHUSDT",
+        "timeframe: the configuration says 1m, the file name says 5m",
+        "FW: the configuration says 120, the file name says 060",
+    ]
+
+
+def test_percent_cut_by_v3_is_accepted():
+    config = Config(long_sl_pct=0.57, short_sl_pct=0.57)
+    assert config.expected_filename.split("__")[2] == "SL-057"
+    name = "BTCUSDT_TF-1m__FW-120__SL-056__TP-100__training_ready.feather"
+    assert configuration.filename_mismatches(name, config) == []
+    assert configuration.filename_mismatches(name.replace("056", "055"), config)
+
+
+def test_find_training_file_prefers_the_standard_name(tmp_path):
+    config = Config(inputs_dir=str(tmp_path))
+    assert configuration.find_training_file(config) is None
+    other = tmp_path / "BTCUSDT_TF-1m__FW-120__SL-50__TP-100__single_label.feather"
+    other.write_bytes(b"x")
+    assert configuration.find_training_file(config) == other
+    config.expected_path.write_bytes(b"x")
+    assert configuration.find_training_file(config) == config.expected_path
+
+
+def test_precedence_is_default_then_yaml_then_command_line(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("epochs: 7\nbatch_size: 32\nlstm_units: [8, 4]\n")
+    config = parse("--config", str(file), "--batch-size", "64")
+    assert (config.epochs, config.batch_size, config.lstm_units) == (7, 64, (8, 4))
+
+
+def test_command_line_values():
+    config = parse(
+        *("--lstm-units", "16", "8", "--windows-per-epoch", "none"),
+        *("--no-tensorboard", "--long-tp-pct", "2", "--dense-units"),
+    )
+    assert config.lstm_units == (16, 8)
+    assert config.windows_per_epoch is None
+    assert config.tensorboard is False
+    assert config.long_tp_pct == 2.0
+    assert config.dense_units == ()
+
+
+def test_all_problems_are_refused_in_one_list():
+    with pytest.raises(ConfigError) as caught:
+        build_config({"epoch": 3, "batch_size": "x", "dropout_rate": 2, "pair": "B/T"})
+    text = str(caught.value)
+    assert "unknown field 'epoch'. Did you mean 'epochs'?" in text
+    assert "batch_size: expected a whole number. Received: 'x'" in text
+    assert "dropout_rate: expected < 1. Received: 2.0" in text
+
+
+def test_misspelt_flag_and_value_together():
+    with pytest.raises(ConfigError) as caught:
+        parse("--epoch", "3", "--scaler-type", "robst")
+    assert "unknown argument '--epoch'. Did you mean '--epochs'?" in str(caught.value)
+    assert "Did you mean 'robust'?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 0},
+        {"epochs": True},
+        {"epochs": 1.5},
+        {"learning_rate": float("nan")},
+        {"validation_split": 0.6, "test_split": 0.4},
+        {"lstm_units": []},
+        {"lstm_units": [10**10]},
+        {"pair": "../etc"},
+        {"pair": "BTC"},
+        {"timeframe": "1x"},
+        {"timeframe": "30s"},
+        {"start_date": "2024-13-01"},
+        {"start_date": "2024-02-01", "end_date": "2024-01-01"},
+        {"long_tp_pct": 0},
+        {"short_sl_pct": 101},
+        {"class_balancing_method": "focal"},
+        {"manual_class_weights": [1, 2, 3]},
+        {"manual_class_weights": [1, 2], "class_balancing_method": "class_weights"},
+        {"min_learning_rate": 1.0},
+        {"inputs_dir": ""},
+    ],
+)
+def test_impossible_values_are_refused(values):
+    with pytest.raises(ConfigError, match="cannot be run"):
+        build_config(values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- 1\n",
+        "a: &x [1]\nb: *x\n",
+        "epochs: 1\nepochs: 2\n",
+        "a: [",
+        "epochs: !!python/x 1",
+    ],
+)
+def test_yaml_that_is_not_a_flat_mapping_is_refused(tmp_path, text):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError):
+        load_config(str(file))
+
+
+def test_yaml_round_trip(tmp_path):
+    config = Config(pair="ETHUSDT", lstm_units=(8,), start_date="2024-01-01")
+    file = tmp_path / "run.yaml"
+    file.write_text(config.to_yaml())
+    assert load_config(str(file)) == config
+    file.write_text("start_date: 2024-01-01\n")  # YAML reads this as a date
+    assert load_config(str(file)).start_date == "2024-01-01"
+
+
+def test_digest_follows_the_values():
+    assert Config().digest() == Config().digest()
+    assert Config().digest() != Config(seed=1).digest()
+
+
+def test_parameter_count_is_exact():
+    estimate = configuration.estimate_memory(Config(), 8, 1_000_000)
+    assert estimate["parameters"] == 133_603 * 4 * 4
+    assert estimate["feature_array"] == 32_000_000
+
+
+def test_config_test_prints_and_imports_little(tmp_path):
+    result = run("--config-test", "--inputs-dir", str(tmp_path), "--epochs", "7")
+    assert result.returncode == 0, result.stderr
+    assert "epochs: 7" in result.stdout
+    assert "BTCUSDT_TF-1m__FW-120__SL-050__TP-100__training_ready" in result.stdout
+    assert "not there" in result.stdout
+    assert "memory:" in result.stdout
+    code = (
+        "import sys, json, trainer\n"
+        "status = trainer.main(['--config-test'])\n"
+        "print(json.dumps([status, sorted(m.split('.')[0] for m in sys.modules)]))"
+    )
+    probe = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT
+    )
+    status, modules = json.loads(probe.stdout.splitlines()[-1])
+    assert status == 0
+    project = {path.stem for path in PROJECT.glob("*.py")}
+    assert project & set(modules) == {"trainer", "config", "utils"}
+    heavy = {"tensorflow", "keras", "pandas", "pyarrow", "sklearn", "matplotlib"}
+    assert not heavy & set(modules)
+
+
+def test_config_test_says_when_the_file_is_there(tmp_path):
+    config = Config(inputs_dir=str(tmp_path))
+    config.expected_path.write_bytes(b"x")
+    result = run("--config-test", "--inputs-dir", str(tmp_path))
+    assert result.returncode == 0
+    assert "not there" not in result.stdout
+
+
+def test_usage_errors_exit_with_2(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("epoch: 3\n")
+    result = run("--config", str(file))
+    assert result.returncode == 2
+    assert "Did you mean 'epochs'?" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert run("--config", str(tmp_path / "none.yaml")).returncode == 66
+    assert run("--bath-size", "3").returncode == 2

@@ -1,0 +1,399 @@
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CORE8, make_frame, make_own_frame
+
+import training_file
+from config import Config
+from data_loader import TrainingDataLoader, systematic_undersample
+from utils import ConfigError, DataError, MissingInputError
+
+SMALL = {"sequence_length": 10, "future_window": 6, "undersampling_min_samples": 50}
+
+
+def load(frame, **fields):
+    return TrainingDataLoader.from_frame(frame, "TESTUSDT", **SMALL | fields)
+
+
+def bars_used(data, part, window, future):
+    """The minutes that the samples of a part read or are labelled by, one by one."""
+    minutes = data.timestamps.astype("datetime64[m]").astype(int)
+    used = set()
+    for row in data.parts[part].targets:
+        used.update(minutes[row - window + 1 : row + 1])
+        used.update(range(minutes[row] + 1, minutes[row] + future + 1))
+    return used
+
+
+def with_gaps(frame, *cuts):
+    return frame.drop(index=[row for a, b in cuts for row in range(a, b)])
+
+
+GAPPED = with_gaps(make_own_frame(900), (200, 240), (555, 556), (700, 790))
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "embargo", "gapped"),
+    list(
+        itertools.product((0.1, 0.2, 0.35), (0.1, 0.2, 0.3), (0, 1, 25), (False, True))
+    ),
+)
+def test_parts_share_no_bar(validation, test, embargo, gapped):
+    frame = GAPPED if gapped else make_own_frame(900)
+    data = load(
+        frame,
+        validation_split=validation,
+        test_split=test,
+        embargo_bars=embargo,
+        sequence_length=20,
+        future_window=15,
+    ).load_training_data()
+    used = [bars_used(data, part, 20, 15) for part in ("train", "validation", "test")]
+    for earlier, later in itertools.pairwise(used):
+        assert not earlier & later
+        assert min(later) - max(earlier) > embargo
+    assert not used[0] & used[2]
+    segments = np.cumsum(
+        np.diff(data.timestamps, prepend=data.timestamps[0]) > 60 * 10**9
+    )
+    for part in data.parts.values():
+        assert (segments[part.targets] == segments[part.targets - 19]).all()
+
+
+def test_parts_rule_costs_what_it_must():
+    data = load(make_own_frame(1000)).load_training_data()
+    parts = data.parts
+    assert [(p.start, p.stop) for p in parts.values()] == [
+        (0, 700),
+        (700, 900),
+        (900, 1000),
+    ]
+    assert parts["train"].targets[[0, -1]].tolist() == [9, 693]
+    assert parts["validation"].targets[[0, -1]].tolist() == [709, 893]
+    # Our own file ends with rows whose outcome is known.
+    assert parts["test"].targets[[0, -1]].tolist() == [909, 999]
+
+
+def test_rows_that_are_no_targets_are_never_targets():
+    frame = make_own_frame(1000)
+    frame.loc[50:80, "is_target"] = False
+    data = load(frame).load_training_data()
+    targets = data.parts["train"].targets
+    assert not set(range(50, 81)) & set(targets.tolist())
+    assert {49, 81} <= set(targets.tolist())
+
+
+def test_foreign_v3_file(tmp_path):
+    frame = make_frame(1000)
+    path = tmp_path / "TESTUSDT_TF-1m__FW-6__SL-50__TP-100__training_ready.feather"
+    frame.to_feather(path)
+    loader = TrainingDataLoader(path, "TESTUSDT", **SMALL)
+    data = loader.load_training_data()
+    assert data.feature_names == CORE8
+    assert data.outcomes == {}
+    assert data.source["sha256"] is not None
+    one_hot = frame[["label_0", "label_1", "label_2"]].to_numpy()
+    assert np.array_equal(data.labels, one_hot.argmax(axis=1))
+    # Nobody says that the last rows' future was there.
+    assert data.parts["test"].targets[-1] == 1000 - 6 - 1
+
+
+@pytest.mark.parametrize("suffix", ["feather", "parquet", "csv"])
+def test_formats_agree(tmp_path, suffix):
+    frame = make_own_frame(600)
+    path = tmp_path / f"mine.{suffix}"
+    {
+        "feather": frame.to_feather,
+        "parquet": frame.to_parquet,
+        "csv": lambda p: frame.to_csv(p, index=False),
+    }[suffix](path)
+    data = TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+    expected = load(frame).load_training_data()
+    assert np.array_equal(data.features, expected.features)
+    assert np.array_equal(data.labels, expected.labels)
+    assert np.array_equal(data.timestamps, expected.timestamps)
+    assert np.array_equal(
+        data.outcomes["long_return"], expected.outcomes["long_return"]
+    )
+
+
+def test_frame_with_datetime_index():
+    frame = make_frame(600)
+    data = load(frame.set_index("timestamp")).load_training_data()
+    assert np.array_equal(data.timestamps, load(frame).load_training_data().timestamps)
+
+
+@pytest.mark.parametrize("kind", ["robust", "standard", "minmax", "none"])
+def test_scaler_learns_from_training_rows_alone(kind):
+    frame = make_own_frame(1000)
+    other = frame.copy()
+    other.loc[700:, CORE8] = 1e6  # validation and test
+    a = load(frame, scaler_type=kind).load_training_data()
+    b = load(other, scaler_type=kind).load_training_data()
+    assert a.scaler == b.scaler
+    assert a.scaler.num_rows == 700
+    assert np.array_equal(a.features[:700], b.features[:700])
+    assert (b.features[700:] == 10.0).all()  # clipped at the limit
+    column = frame["high_change"].to_numpy(np.float64)[:700]
+    center, scale = {
+        "robust": (np.median(column), np.subtract(*np.percentile(column, [75, 25]))),
+        "standard": (column.mean(), column.std()),
+        "minmax": (column.min(), np.ptp(column)),
+        "none": (0.0, 1.0),
+    }[kind]
+    assert a.scaler.center[0] == pytest.approx(center, rel=1e-9)
+    assert a.scaler.scale[0] == pytest.approx(scale, rel=1e-9)
+
+
+def test_constant_feature_is_kept_finite():
+    frame = make_own_frame(1000)
+    frame["high_change"] = 5.0
+    data = load(frame).load_training_data()
+    assert (data.features[:, 0] == 0).all()
+
+
+def test_undersampling_is_even_and_keeps_the_newest():
+    labels = np.array([1] * 470 + [0] * 100 + [2] * 100)[
+        np.random.default_rng(1).permutation(670)
+    ]
+    targets = np.arange(1000, 1670)
+    kept = systematic_undersample(targets, labels, min_samples=50)
+    counts = np.bincount(labels[kept - 1000])
+    assert counts.tolist() == [100, 100, 100]
+    hold = kept[labels[kept - 1000] == 1]
+    everyone = targets[labels == 1]
+    positions = np.searchsorted(everyone, hold)
+    assert set(np.diff(positions).tolist()) == {4, 5}
+    assert positions[0] <= 2 and positions[-1] >= 467
+
+
+def test_undersampling_leaves_classes_below_the_minimum():
+    labels = np.array([0] * 30 + [1] * 200 + [2] * 60)
+    kept = systematic_undersample(np.arange(290), labels, min_samples=100)
+    assert np.bincount(labels[kept]).tolist() == [30, 100, 60]
+    assert np.array_equal(
+        systematic_undersample(np.arange(290), labels, min_samples=500), np.arange(290)
+    )
+
+
+def test_undersampling_touches_the_training_part_alone():
+    rng = np.random.default_rng(3)
+    frame = make_own_frame(4000, label=rng.choice(3, 4000, p=[0.1, 0.8, 0.1]))
+    none = load(frame, class_balancing_method="none").load_training_data()
+    thin = load(frame).load_training_data()
+    for part in ("train", "validation", "test"):
+        assert np.array_equal(none.parts[part].targets, thin.parts[part].targets)
+    assert len(thin.train_targets) < len(none.train_targets)
+    assert none.class_odds is None
+    assert np.array_equal(none.class_prior, thin.class_prior)
+    kept = thin.label_shares(thin.train_targets)
+    assert thin.class_odds == pytest.approx(kept / thin.class_prior, rel=1e-6)
+
+
+def test_class_weights_become_odds():
+    rng = np.random.default_rng(3)
+    frame = make_own_frame(4000, label=rng.choice(3, 4000, p=[0.1, 0.8, 0.1]))
+    data = load(frame, class_balancing_method="class_weights").load_training_data()
+    assert np.array_equal(data.train_targets, data.parts["train"].targets)
+    assert data.class_weights * data.class_prior == pytest.approx([1 / 3] * 3)
+    assert data.class_odds == pytest.approx(data.class_weights, rel=1e-6)
+    manual = load(
+        frame,
+        class_balancing_method="class_weights",
+        manual_class_weights=(4.0, 1.0, 4.0),
+    ).load_training_data()
+    assert manual.class_weights.tolist() == [4, 1, 4]
+    ratio = manual.class_odds / manual.class_weights
+    assert ratio == pytest.approx(ratio[0])
+
+
+def test_dates_are_inclusive_to_the_end_of_the_day():
+    frame = make_own_frame(4 * 1440)
+    data = load(
+        frame, start_date="2024-01-02", end_date="2024-01-03"
+    ).load_training_data()
+    assert str(data.timestamps[0]) == "2024-01-02T00:00:00.000000000"
+    assert str(data.timestamps[-1]) == "2024-01-03T23:59:00.000000000"
+    with pytest.raises(DataError, match="expected rows between 2025-01-01 and None"):
+        load(frame, start_date="2025-01-01").load_training_data()
+
+
+def test_missing_file_tells_what_is_there_and_how_to_build_it(tmp_path):
+    (tmp_path / "other.feather").write_bytes(b"x")
+    with pytest.raises(MissingInputError) as caught:
+        TrainingDataLoader(
+            pair="ETHUSDT", inputs_dir=str(tmp_path), future_window=60
+        ).load_training_data()
+    text = str(caught.value)
+    assert "ETHUSDT_TF-1m__FW-060__SL-050__TP-100__training_ready.feather" in text
+    assert "other.feather" in text
+    assert "dataset_builder.py CANDLES --pair ETHUSDT" in text
+    assert "--future-window 60" in text
+    assert caught.value.exit_code == 66
+
+
+def test_file_made_for_another_run_is_refused_point_by_point(tmp_path):
+    path = tmp_path / "ETHUSDT_TF-1m__FW-120__SL-050__TP-100__training_ready.feather"
+    make_own_frame(600).to_feather(path)
+    with pytest.raises(DataError) as caught:
+        TrainingDataLoader(path, "BTCUSDT", future_window=60).load_training_data()
+    assert "pair: the configuration says BTCUSDT" in str(caught.value)
+    assert "FW: the configuration says 060" in str(caught.value)
+
+
+def written(tmp_path, **parameters):
+    path = tmp_path / "mine.feather"
+    training_file.write_training_file(
+        path, make_own_frame(600), {"parameters": parameters}
+    )
+    return path
+
+
+def test_sidecar_is_held_against_the_configuration(tmp_path):
+    path = written(tmp_path, pair="TESTUSDT", long_tp_pct=2.0, tie_policy="optimistic")
+    with pytest.raises(DataError) as caught:
+        TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+    assert "long_tp_pct: the configuration says 1.0" in str(caught.value)
+    assert "tie_policy: the configuration says pessimistic" in str(caught.value)
+
+
+def test_flipped_byte_is_noticed(tmp_path):
+    path = written(tmp_path, pair="TESTUSDT")
+    TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged or changed after it was built"):
+        TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+
+
+def test_sidecar_with_duplicate_keys_is_refused(tmp_path):
+    path = written(tmp_path)
+    sidecar = training_file.sidecar_path(path)
+    sidecar.write_text('{"format": 1, "format": 1}')
+    with pytest.raises(DataError, match="appears twice"):
+        TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+    sidecar.write_text(json.dumps({"format": 9}))
+    with pytest.raises(DataError, match="format 1"):
+        TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+
+
+def set_cell(column, row, value):
+    def change(frame):
+        frame[column] = frame[column].astype(float)
+        frame.loc[row, column] = value
+        return frame
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_cell("low_change", 7, np.nan), "low_change: .*1 that are not .row 7: nan"),
+        (set_cell("low_change", 7, np.inf), "low_change: expected finite.*row 7: inf"),
+        (lambda f: f.drop(columns="label"), "expected a column 'label', or label_0"),
+        (lambda f: f.drop(columns="timestamp"), "expected a column 'timestamp'"),
+        (lambda f: f.drop(columns=list(CORE8)), "expected feature columns"),
+        (lambda f: f.iloc[[*range(9), 8, *range(9, 600)]], "row 9 repeats"),
+        (lambda f: f.iloc[[0, 2, 1, *range(3, 600)]], "row 2 goes back"),
+        (lambda f: f.iloc[:0], "an empty table"),
+        (lambda f: f.iloc[:30], "validation: expected rows .* at least one window"),
+        (lambda f: f.assign(label=np.int8(1)), "at least two classes.*HOLD: 4"),
+        (lambda f: f.assign(label=np.int8(3)), "label: expected 0 .SHORT.*row 0: 3"),
+        (lambda f: f.assign(name="x"), "name: expected numbers"),
+        (lambda f: f.assign(timestamp="soon"), "timestamp: expected .*soon"),
+        (lambda f: f.assign(timestamp=np.arange(600)), "timestamp: expected epoch"),
+    ],
+)
+def test_bad_frames(change, message):
+    with pytest.raises(DataError, match=message):
+        load(change(make_own_frame(600))).load_training_data()
+
+
+def test_every_fifth_minute_has_no_window_of_minutes():
+    with pytest.raises(DataError, match="at least one window"):
+        load(make_own_frame(600).iloc[::5]).load_training_data()
+
+
+def test_timeframe_must_be_the_files():
+    with pytest.raises(DataError, match="expected bars of 300 s"):
+        load(make_own_frame(600), timeframe="5m").load_training_data()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.feather", b"", "0 bytes"),
+        ("a.feather", b"timestamp,label\n1,2\n", "expected a whole feather file"),
+        ("a.parquet", b"PAR1 no", "expected a whole parquet file"),
+        ("a.xlsx", b"PK", "expected a name ending in"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        TrainingDataLoader(tmp_path / name, "TESTUSDT").load_training_data()
+
+
+def test_truncated_file(tmp_path):
+    path = tmp_path / "a.feather"
+    make_own_frame(600).to_feather(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError, match="expected a whole feather file"):
+        TrainingDataLoader(path, "TESTUSDT").load_training_data()
+
+
+def test_arrow_extension_types_are_refused(tmp_path):
+    import pyarrow as pa
+    import pyarrow.feather
+
+    table = pa.Table.from_pandas(make_own_frame(100), preserve_index=False)
+    field = pa.field(
+        "evil", pa.binary(), metadata={"ARROW:extension:name": "ray.data.arrow_object"}
+    )
+    table = table.append_column(field, pa.array([b"x"] * 100))
+    path = tmp_path / "a.feather"
+    pyarrow.feather.write_feather(table, path)
+    with pytest.raises(DataError, match="extension types in: evil"):
+        TrainingDataLoader(path, "TESTUSDT").load_training_data()
+
+
+def test_configuration_problems_are_told_as_such():
+    with pytest.raises(ConfigError, match="unknown field 'test_splt'"):
+        TrainingDataLoader("a.feather", "TESTUSDT", test_splt=0.2)
+
+
+def test_epoch_timestamps_of_every_unit():
+    frame = make_own_frame(600)
+    seconds = frame["timestamp"].astype("int64")
+    expected = load(frame).load_training_data().timestamps
+    unit = pd.Timestamp(frame["timestamp"].iloc[0]).unit
+    factor = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    for scale in (1, 10**3, 10**6, 10**9):
+        changed = frame.assign(timestamp=seconds // factor * scale)
+        assert np.array_equal(load(changed).load_training_data().timestamps, expected)
+
+
+def test_real_file_costs_597_targets(shared_data, tmp_path):
+    import candles
+    from dataset_builder import build_training_frame
+
+    config = Config(pair="ETHUSDT")
+    table = candles.read_candles(shared_data / "ETHUSDT-1m.parquet")
+    frame, _ = build_training_frame(table, config)
+    data = TrainingDataLoader.from_frame(frame, "ETHUSDT").load_training_data()
+    assert data.num_rows == 44_521
+    assert sum(len(p.targets) for p in data.parts.values()) == 44_521 - 597
+
+
+@pytest.mark.parametrize("kind", ["robust", "standard", "minmax"])
+def test_exported_scaler_scales_the_same(kind):
+    frame = make_own_frame(1000)
+    data = load(frame, scaler_type=kind, clip_limit=1e9).load_training_data()
+    raw = frame[list(CORE8)].to_numpy(np.float64)
+    exported = data.scaler.to_sklearn().transform(raw)
+    np.testing.assert_allclose(exported, data.features, rtol=1e-5, atol=1e-6)

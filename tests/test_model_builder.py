@@ -1,0 +1,191 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TINY
+
+from config import Config
+from model_builder import (
+    BranchedTraining,
+    DualWindowLSTMBuilder,
+    NonFiniteLossError,
+    StopOnNonFiniteLoss,
+    weights_digest,
+)
+
+
+def build(seed=1, odds=None, **fields):
+    keras.utils.set_random_seed(seed)
+    config = Config(**TINY | {"dropout_rate": 0.0} | fields)
+    return DualWindowLSTMBuilder(config, num_features=3).build_model(odds)
+
+
+def batch(rows=64, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, 8, 3)).astype(np.float32)
+    return x, rng.integers(0, 3, rows).astype(np.int32)
+
+
+def test_default_network_has_133603_parameters():
+    builder = DualWindowLSTMBuilder(Config(), num_features=8)
+    network = builder.build_network()
+    assert network.count_params() == 133_603
+    assert builder.estimate_model_memory()["parameters"] == 133_603 * 16
+    assert network.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_branches_learn_what_one_network_learns(weighted):
+    x, y = batch(67)
+    weights = np.random.default_rng(1).random(67).astype(np.float32)
+    trained = {}
+    for branches in (1, 2, 3):
+        model = build(num_branches=branches, batch_size=67)
+        assert model.num_branches == branches
+        for _ in range(5):
+            model.train_on_batch(x, y, sample_weight=weights if weighted else None)
+        trained[branches] = model.get_weights()
+    for branches in (2, 3):
+        for a, b in zip(trained[1], trained[branches], strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_odds_act_in_training_alone():
+    model = build(odds=[4.0, 1.0, 2.0])
+    x, _ = batch()
+    natural = model.network(x).numpy()
+    assert np.array_equal(model(x, training=False).numpy(), natural)
+    seen = natural * [4, 1, 2]
+    seen /= seen.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(model(x, training=True).numpy(), seen, atol=1e-6)
+
+
+def test_network_trained_under_odds_speaks_of_the_natural_mix():
+    # No feature tells the classes apart: the natural shares are all there is to learn.
+    natural, odds = np.array([0.1, 0.8, 0.1]), np.array([2.5, 0.3125, 5.0])
+    shown = natural * odds / (natural * odds).sum()
+    model = build(odds=odds, learning_rate=0.02)
+    rng = np.random.default_rng(0)
+    x = np.zeros((4000, 8, 3), np.float32)
+    model.fit(x, rng.choice(3, 4000, p=shown), epochs=6, batch_size=64, verbose=0)
+    learned = model.network.predict(x[:1], verbose=0)[0]
+    np.testing.assert_allclose(learned, natural, atol=0.03)
+
+
+def test_saved_model_is_the_plain_network(tmp_path):
+    model = build(odds=[4.0, 1.0, 2.0])
+    x, y = batch()
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "m.keras")
+    expected = model.network.predict(x, verbose=0)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", expected)
+    # A fresh process that has none of our classes.
+    code = (
+        "import keras, numpy as np, sys\n"
+        "m = keras.saving.load_model('m.keras', compile=False, safe_mode=True)\n"
+        "y = m.predict(np.load('x.npy'), verbose=0)\n"
+        "assert type(m).__name__ == 'Functional', type(m)\n"
+        "assert np.array_equal(y, np.load('y.npy'))"
+    )
+    probe = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert probe.returncode == 0, probe.stderr[-2000:]
+    assert [path.name for path in tmp_path.glob("*.keras")] == ["m.keras"]
+
+
+def test_training_wrapper_survives_its_own_serialisation():
+    model = build(odds=[4.0, 1.0, 2.0])
+    copy = BranchedTraining.from_config(model.get_config())
+    assert (copy.num_branches, copy.odds) == (2, (4.0, 1.0, 2.0))
+
+
+def test_equal_seeds_give_equal_weights():
+    x, y = batch()
+
+    def trained(seed):
+        model = build(seed=seed, dropout_rate=0.3)
+        for _ in range(3):
+            model.train_on_batch(x, y)
+        return weights_digest(model)
+
+    assert trained(1) == trained(1)
+    assert trained(1) != trained(2)
+
+
+def test_callbacks(tmp_path):
+    builder = DualWindowLSTMBuilder(Config(**TINY | {"tensorboard": True}), 3)
+    callbacks = builder.create_callbacks(tmp_path)
+    assert [type(callback).__name__ for callback in callbacks] == [
+        "StopOnNonFiniteLoss",
+        "ModelCheckpoint",
+        "EarlyStopping",
+        "ReduceLROnPlateau",
+        "MemoryMonitor",
+        "TensorBoard",
+    ]
+    stopping = callbacks[2]
+    assert stopping.restore_best_weights and stopping.patience == 10
+
+
+def test_early_stopping_restores_the_best_epoch(tmp_path):
+    config = Config(**TINY | {"early_stopping_patience": 2, "epochs": 50})
+    keras.utils.set_random_seed(1)
+    model = DualWindowLSTMBuilder(config, 3).build_model()
+    callbacks = DualWindowLSTMBuilder(config, 3).create_callbacks(tmp_path)
+    x, y = batch(256)
+    valid = batch(64, seed=9)
+    history = model.fit(
+        x, y, epochs=50, validation_data=valid, callbacks=callbacks, verbose=0
+    ).history
+    assert len(history["loss"]) < 50
+    final = model.evaluate(*valid, verbose=0, return_dict=True)["loss"]
+    assert final == pytest.approx(min(history["val_loss"]), rel=1e-5)
+    saved = keras.saving.load_model(tmp_path / "best_model_checkpoint.keras")
+    np.testing.assert_array_equal(
+        saved.predict(valid[0], verbose=0), model.network.predict(valid[0], verbose=0)
+    )
+
+
+def test_non_finite_loss_stops_within_the_batch():
+    model = build(dense_units=())  # TensorFlow's relu turns NaN into 0 on a CPU
+    x, y = batch(640)
+    x[200:] = np.nan
+    seen = []
+    counter = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda step, logs: seen.append(step)
+    )
+    with pytest.raises(NonFiniteLossError, match="epoch 1, batch 4: expected a finite"):
+        model.fit(
+            *(x, y),
+            batch_size=64,
+            shuffle=False,
+            callbacks=[StopOnNonFiniteLoss(), counter],
+            verbose=0,
+        )
+    assert seen == [0, 1, 2]
+
+
+def test_non_finite_validation_is_never_the_best(tmp_path):
+    builder = DualWindowLSTMBuilder(Config(**TINY | {"dense_units": ()}), 3)
+    model = builder.build_model()
+    x, y = batch()
+    bad = np.full_like(x, np.nan)
+    with pytest.raises(NonFiniteLossError, match="its validation"):
+        model.fit(
+            *(x, y),
+            validation_data=(bad, y),
+            callbacks=builder.create_callbacks(tmp_path),
+            verbose=0,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_branch_without_tensors_of_zero_rows():
+    model = build(num_branches=4, batch_size=2)
+    assert model.num_branches == 2
+    assert model(tf.zeros((2, 8, 3))).shape == (2, 3)

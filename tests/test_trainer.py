@@ -1,0 +1,295 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import PROJECT, TINY, make_own_frame
+
+import report
+import trainer as trainer_module
+import utils
+from artifacts import load_artifact
+from config import Config, load_config
+from data_loader import TrainingDataLoader
+from dataset_builder import build_training_frame, demo_candles
+from sequence_generator import cut_windows
+from trainer import StandaloneTrainer
+
+NUM_ROWS = 1200
+
+
+def pattern(row):
+    """A label that nothing but the row number explains."""
+    return (row * 7 // 3) % 3
+
+
+@pytest.fixture(scope="module")
+def planted():
+    frame = make_own_frame(NUM_ROWS, label=pattern(np.arange(NUM_ROWS)))
+    return frame.drop(index=range(850, 870)).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def finished(planted, tmp_path_factory):
+    outputs = tmp_path_factory.mktemp("outputs")
+    config = Config(**TINY | {"outputs_dir": str(outputs)})
+    run = StandaloneTrainer(config, frame=planted)
+    run.run_training()
+    return run
+
+
+def test_artifact_folder_is_complete(finished):
+    folder, tag = finished.artifact_dir, "TESTUSDT_FW005_SL050_TP100"
+    assert folder.parent == finished.config.model_dir
+    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert names == {
+        "MANIFEST.json",
+        "config.yaml",
+        "confusion_matrix_report.json",
+        f"history_{tag}.csv",
+        f"metadata_{tag}.json",
+        f"model_{tag}.keras",
+        f"predictions_{tag}.parquet",
+        f"scaler_{tag}.json",
+        f"scaler_{tag}.pkl",
+        "plots/confusion_matrix_test.png",
+        "plots/confusion_matrix_validation.png",
+        "plots/label_mix.png",
+        "plots/learning_curves.png",
+    }
+    assert load_config(str(folder / "config.yaml")) == finished.config
+    assert (folder.parent / "latest-1m").resolve() == folder.resolve()
+    assert not finished.config.runs_dir.exists()
+
+
+def test_predictions_line_up_row_by_row(finished, planted):
+    table = pd.read_parquet(next(finished.artifact_dir.glob("predictions_*.parquet")))
+    rows = table["row"].to_numpy()
+    assert (np.diff(rows) > 0).all()
+    # `close` was planted as 1000 + the row number before 20 rows were taken out.
+    planted_row = table["close"].to_numpy().astype(int) - 1000
+    assert np.array_equal(table["label"], pattern(planted_row))
+    assert np.array_equal(table["long_return"], planted_row / 1e6)
+    minutes = (table["timestamp"] - pd.Timestamp("2024-01-01", tz="UTC")).dt
+    assert np.array_equal(minutes.total_seconds() // 60, planted_row)
+    assert np.array_equal(table["close"], planted["close"].to_numpy()[rows])
+
+
+def test_predictions_are_of_the_window_that_ends_at_their_row(finished, planted):
+    table = pd.read_parquet(next(finished.artifact_dir.glob("predictions_*.parquet")))
+    artifact = load_artifact(finished.artifact_dir)
+    raw = planted[list(artifact.scaler.feature_names)].to_numpy(np.float32)
+    rows = table["row"].to_numpy()
+    windows = cut_windows(artifact.scaler.transform(raw), rows, window_bars=8)
+    expected = artifact.load_model().predict(windows, verbose=0)
+    columns = ["probability_short", "probability_hold", "probability_long"]
+    np.testing.assert_allclose(table[columns], expected, atol=1e-6)
+
+
+def test_whole_parts_are_evaluated(finished):
+    results = json.loads(
+        (finished.artifact_dir / "confusion_matrix_report.json").read_text()
+    )
+    for part in ("validation", "test"):
+        targets = len(finished.data.parts[part].targets)
+        assert results[part]["num_samples"] == targets
+        assert np.sum(results[part]["confusion_matrix"]) == targets
+    assert results["class_names"] == ["SHORT", "HOLD", "LONG"]
+
+
+def test_report_equals_scikit_learn(finished):
+    from sklearn.metrics import (
+        confusion_matrix,
+        log_loss,
+        precision_recall_fscore_support,
+    )
+
+    table = finished.predictions[finished.predictions["part"] == "test"]
+    result = finished.results["test"]
+    columns = ["probability_short", "probability_hold", "probability_long"]
+    probabilities = table[columns].to_numpy(np.float64)
+    labels, predicted = table["label"], probabilities.argmax(axis=1)
+    assert np.array_equal(
+        result["confusion_matrix"], confusion_matrix(labels, predicted)
+    )
+    normal = probabilities / probabilities.sum(axis=1, keepdims=True)
+    assert result["log_loss"] == pytest.approx(log_loss(labels, normal), rel=1e-6)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, zero_division=0.0
+    )
+    for k, name in enumerate(("SHORT", "HOLD", "LONG")):
+        scores = result["classes"][name]
+        assert scores["precision"] == pytest.approx(precision[k])
+        assert scores["recall"] == pytest.approx(recall[k])
+        assert scores["f1"] == pytest.approx(f1[k])
+        assert scores["support"] == support[k]
+    prior = finished.data.class_prior
+    reference = -np.log(prior[labels]).mean()
+    assert result["skill_vs_train_prior"] == pytest.approx(
+        1 - result["log_loss"] / reference
+    )
+
+
+def test_metadata(finished):
+    metadata = json.loads(
+        next(finished.artifact_dir.glob("metadata_*.json")).read_text()
+    )
+    assert list(metadata) == [
+        "run_id",
+        "config",
+        "data",
+        "split",
+        "alignment",
+        "model",
+        "training",
+        "runtime",
+        "versions",
+        "files",
+        "results",
+    ]
+    assert metadata["alignment"]["label_offset"] == 0
+    assert metadata["alignment"]["class_names"] == ["SHORT", "HOLD", "LONG"]
+    assert metadata["model"]["total_parameters"] == 4 * 4 * (8 + 4 + 1) + 20 + 15
+    assert metadata["training"]["completed_epochs"] == 2
+    history = pd.read_csv(next(finished.artifact_dir.glob("history_*.csv")))
+    assert history["epoch"].tolist() == [1, 2]
+    assert history["val_loss"].tolist() == finished.history["val_loss"]
+
+
+def test_same_configuration_gives_the_same_weights(planted, tmp_path):
+    digests = []
+    for name in ("a", "b"):
+        config = Config(**TINY | {"outputs_dir": str(tmp_path / name)})
+        run = StandaloneTrainer(config, frame=planted)
+        run.run_training()
+        manifest = json.loads((run.artifact_dir / "MANIFEST.json").read_text())
+        entry = manifest["files"]["model_TESTUSDT_FW005_SL050_TP100.keras"]
+        digests.append(entry["weights_sha256"])
+    assert digests[0] == digests[1]
+
+
+def test_steps_out_of_order_name_the_missing_one(tmp_path):
+    run = StandaloneTrainer(Config(**TINY | {"outputs_dir": str(tmp_path)}))
+    with pytest.raises(AttributeError, match=r"load_and_validate_data\(\): call that"):
+        run.create_generators()
+    with pytest.raises(AttributeError, match=r"build_model\(\): call that first"):
+        run.setup_callbacks()
+
+
+def test_failing_report_keeps_the_model(planted, tmp_path, monkeypatch):
+    config = Config(**TINY | {"outputs_dir": str(tmp_path)})
+
+    def fail(*_, **__):
+        raise ZeroDivisionError("in the report")
+
+    monkeypatch.setattr(report, "write_report", fail)
+    run = StandaloneTrainer(config, frame=planted)
+    with pytest.raises(ZeroDivisionError):
+        run.run_training()
+    assert run.run.path.is_dir()
+    assert list(run.run.path.glob("model_*.keras"))
+    assert not config.model_dir.exists()
+    code = utils.run_command_line(run.generate_confusion_matrix_report)
+    assert code == 70
+    monkeypatch.undo()
+    run.generate_confusion_matrix_report()
+    assert load_artifact(run.artifact_dir)
+
+
+def command_line(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "trainer.py"), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def test_missing_file_ends_with_66_and_leaves_nothing(tmp_path):
+    result = command_line("--pair", "ETHUSDT", cwd=tmp_path)
+    assert result.returncode == 66
+    assert "to build it: python dataset_builder.py" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.rglob("*.keras"))
+    assert not (tmp_path / "outputs" / "runs").exists()
+
+
+def test_one_class_ends_with_65(tmp_path):
+    path = tmp_path / "flat.feather"
+    make_own_frame(1000, label=np.ones(1000, int)).to_feather(path)
+    tiny = ("--sequence-length", "8", "--future-window", "5", "--pair", "TESTUSDT")
+    result = command_line("--training-file", str(path), *tiny, cwd=tmp_path)
+    assert result.returncode == 65
+    assert "at least two classes" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_unwritable_outputs_end_with_74(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = command_line("--outputs-dir", str(tmp_path / "file" / "x"), cwd=tmp_path)
+    assert result.returncode == 74
+    assert "file/x" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_command_line_runs_a_file_end_to_end(tmp_path):
+    config = Config(**TINY)
+    path = tmp_path / "inputs" / config.expected_filename
+    path.parent.mkdir()
+    make_own_frame(1000).to_feather(path)
+    (tmp_path / "run.yaml").write_text(config.to_yaml())
+    result = command_line("--config", "run.yaml", "--epochs", "1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "true / predicted" in result.stdout
+    assert result.stderr == ""
+    folder = tmp_path / "outputs" / "models" / "TESTUSDT" / "lstm" / "latest-1m"
+    assert load_artifact(folder).metadata["config"]["epochs"] == 1
+
+
+DEMO = {
+    "pair": "DEMOUSDT",
+    "sequence_length": 60,
+    "lstm_units": (32, 16),
+    "dense_units": (16,),
+    "epochs": 2,
+    "windows_per_epoch": 15_000,
+    "validation_windows": 5_000,
+    "tensorboard": False,
+}
+
+
+@pytest.mark.parametrize(("strength", "found"), [(1.0, True), (0.0, False)])
+def test_planted_direction_is_found_and_noise_is_not(tmp_path, strength, found):
+    config = Config(**DEMO | {"outputs_dir": str(tmp_path)})
+    frame, _ = build_training_frame(demo_candles(strength=strength), config)
+    run = StandaloneTrainer(config, frame=frame)
+    run.run_training()
+    skill = run.results["test"]["direction_skill_vs_train_prior"]
+    assert skill > 0.1 if found else skill < 0.03
+
+
+def test_exit_codes_of_the_command_line(capsys):
+    def refuse():
+        raise utils.DataError("expected x. Received: y")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    def fail():
+        raise ZeroDivisionError
+
+    assert utils.run_command_line(lambda: None) == 0
+    assert utils.run_command_line(refuse) == 65
+    assert utils.run_command_line(interrupt) == 130
+    assert utils.run_command_line(fail) == 70
+    assert trainer_module.main(["--epochs", "0"]) == 2
+    assert "epochs: expected >= 1" in capsys.readouterr().err
+
+
+def test_loader_and_trainer_take_the_same_frame(planted):
+    config = Config(**TINY)
+    data = TrainingDataLoader.from_frame(planted, config=config).load_training_data()
+    assert data.num_rows == NUM_ROWS - 20
