@@ -112,7 +112,7 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
     if before.st_size == 0:
         raise _error(path, "candles", "an empty file (0 bytes)", _FETCH)
     try:
-        table = reader(path)
+        stamps, values, how = _decode(reader(path), path)
     except UserError:
         raise
     except _BROKEN as error:
@@ -127,6 +127,16 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
             "or a new modification time",
             "Wait until its writer is done, then try again.",
         )
+    certain = how.startswith("dates in ")
+    level = logging.DEBUG if certain else logging.INFO
+    logger.log(level, "%s: timestamps read as %s", path, how)
+    return make_table(stamps, values)
+
+
+def _decode(
+    table: pa.Table, path: Path
+) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
+    """Returns nanoseconds (num_rows,), the five columns, how the times were written."""
     if table.num_rows == 0:
         raise _error(path, "candles", "a file without rows", _FETCH)
     values = {name: _floats(table.column(name), name, path) for name in VALUES}
@@ -134,10 +144,7 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
         stamps, how = parse_timestamps(table.column("timestamp"))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    certain = how.startswith("dates in ")
-    level = logging.DEBUG if certain else logging.INFO
-    logger.log(level, "%s: timestamps read as %s", path, how)
-    return make_table(stamps, values)
+    return stamps, values, how
 
 
 def make_table(timestamps: np.ndarray, values: dict[str, Any]) -> pd.DataFrame:

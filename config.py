@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import difflib
 import functools
 import inspect
 import math
@@ -31,7 +32,12 @@ CLASS_NAMES = ("SHORT", "HOLD", "LONG")
 """Class ids everywhere: 0 SHORT, 1 HOLD, 2 LONG."""
 
 LABEL_FIELDS = (
+    "target",
+    "feature_sets",
+    "raw_prices",
+    "higher_timeframes",
     "future_window",
+    "dead_zone_pct",
     "long_tp_pct",
     "long_sl_pct",
     "short_tp_pct",
@@ -39,7 +45,14 @@ LABEL_FIELDS = (
     "tie_policy",
     "max_fill_bars",
 )
-"""Fields that decide the content of a training file."""
+"""Fields that decide the content of a training file, each for some target."""
+
+TARGETS = ("signal", "direction", "return", "price")
+CLASS_TARGETS = ("signal", "direction")
+"""Targets whose training files have the three classes as their label."""
+
+FEATURE_SETS = ("core8", "window_stats", "ray12", "indicators34")
+"""Built-in feature sets; `features` may know more by the time they are computed."""
 
 MAX_YAML_BYTES = 2**20
 
@@ -80,13 +93,31 @@ class Config:
     model: str = _ranged("lstm", choices=("lstm",))
     """Model family."""
 
-    target: str = _ranged("signal", choices=("signal",))
-    """What is predicted: the SHORT / HOLD / LONG signal."""
+    # Features
+
+    feature_sets: tuple[str, ...] = ("core8",)
+    """Feature sets, side by side: core8, window_stats, ray12, indicators34, or your
+    own by the name it is registered with."""
+
+    raw_prices: bool = False
+    """Absolute prices and volumes instead of ratios, in the sets that have them."""
+
+    higher_timeframes: tuple[str, ...] = ()
+    """Longer timeframes whose features are joined, of the last bar that closed."""
 
     # Labels
 
-    future_window: int = _ranged(120, ge=1, le=100_000)
-    """Bars after the entry in which take profit or stop loss may be hit."""
+    target: str = _ranged("signal", choices=TARGETS)
+    """What is predicted: the SHORT / HOLD / LONG signal of take profit and stop loss,
+    or what the close does over `future_window` bars: its direction (same classes), its
+    log return, its price. Training takes the first two."""
+
+    future_window: int = _ranged(120, ge=1, le=100_000, aliases=("--horizon",))
+    """Bars after the entry that decide the label: take profit or stop loss may be hit
+    in them; for the other targets the last one counts."""
+
+    dead_zone_pct: float = _ranged(0.0, ge=0, lt=100)
+    """For `direction`: a move of at most this many percent is HOLD."""
 
     long_tp_pct: float = _ranged(1.0, gt=0, le=100)
     """Take profit of a long, percent above the entry."""
@@ -255,6 +286,12 @@ class Config:
                 )
         except ValueError as error:
             problems.append(f"timeframe: {error}")
+        problems += self._feature_problems()
+        if self.dead_zone_pct and self.target != "direction":
+            problems.append(
+                "dead_zone_pct: expected target 'direction' with it. "
+                f"Received: target {self.target!r}"
+            )
         if self.validation_split + self.test_split >= 1:
             problems.append(
                 "validation_split, test_split: expected a sum below 1, so that "
@@ -279,6 +316,41 @@ class Config:
                 f"Received: {self.min_learning_rate} > {self.learning_rate}"
             )
         return problems + self._date_problems()
+
+    def _feature_problems(self) -> list[str]:
+        problems = []
+        if not self.feature_sets:
+            problems.append("feature_sets: expected at least one name. Received: none")
+        for name in ("feature_sets", "higher_timeframes"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                problems.append(f"{name}: expected each once. Received: {values}")
+        for name in self.feature_sets:
+            # A set of one's own has any name, but none that reads like a typing error.
+            near = difflib.get_close_matches(name, FEATURE_SETS, n=1, cutoff=0.8)
+            if not re.fullmatch(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", name):
+                problems.append(
+                    "feature_sets: expected names of letters and digits, joined by "
+                    f"single _. Received: {name!r}"
+                )
+            elif near and near != [name]:
+                problems.append(
+                    f"feature_sets: expected {', '.join(FEATURE_SETS)}, or a name of "
+                    f"your own that is less alike. Received: {name!r}. "
+                    f"Did you mean {near[0]!r}?"
+                )
+        for text in self.higher_timeframes:
+            try:
+                seconds, own = map(utils.duration_seconds, (text, self.timeframe))
+            except ValueError as error:
+                problems.append(f"higher_timeframes: {error}")
+                continue
+            if seconds <= own or seconds % own or seconds > 604_800:
+                problems.append(
+                    "higher_timeframes: expected whole multiples of timeframe "
+                    f"{self.timeframe}, at most 1w. Received: {text!r}"
+                )
+        return problems
 
     def _date_problems(self) -> list[str]:
         problems, days = [], {}
@@ -336,24 +408,42 @@ class Config:
         """Folder of the runs that are not published yet."""
         return Path(self.outputs_dir) / "runs"
 
+    @property
+    def dataset_parameters(self) -> dict[str, Any]:
+        """The fields that decide the content of this run's training file, by name."""
+        unused = {"dead_zone_pct"} if self.target != "direction" else set()
+        if self.target != "signal":
+            unused |= {"long_tp_pct", "long_sl_pct", "short_tp_pct", "short_sl_pct"}
+            unused |= {"tie_policy"}
+        names = ("pair", "timeframe", *LABEL_FIELDS)
+        return {name: getattr(self, name) for name in names if name not in unused}
+
     def _label_numbers(self) -> dict[str, int]:
-        numbers = {
-            "FW": self.future_window,
-            "SL": to_hundredths(self.long_sl_pct),
-            "TP": to_hundredths(self.long_tp_pct),
-        }
-        if (self.short_sl_pct, self.short_tp_pct) != (
-            self.long_sl_pct,
-            self.long_tp_pct,
-        ):
-            numbers["SSL"] = to_hundredths(self.short_sl_pct)
-            numbers["STP"] = to_hundredths(self.short_tp_pct)
+        numbers = {"FW": self.future_window}
+        long = {"SL": self.long_sl_pct, "TP": self.long_tp_pct}
+        short = {"SSL": self.short_sl_pct, "STP": self.short_tp_pct}
+        if self.target == "signal":
+            numbers |= {key: to_hundredths(value) for key, value in long.items()}
+            if list(long.values()) != list(short.values()):
+                numbers |= {key: to_hundredths(value) for key, value in short.items()}
         if self.max_fill_bars != 60:
             numbers["FILL"] = self.max_fill_bars
         return numbers
 
     def _label_words(self) -> list[str]:
-        return [] if self.tie_policy == "pessimistic" else [f"TIE-{self.tie_policy}"]
+        """Returns what is not default, in the form that file names have."""
+        words = {
+            "TIE": self.tie_policy if self.target == "signal" else "pessimistic",
+            "TARGET": self.target,
+            "DZ": f"{self.dead_zone_pct:g}",
+            "F": "+".join(self.feature_sets),
+            "RAW": "prices" if self.raw_prices else "",
+            "HTF": "+".join(self.higher_timeframes),
+        }
+        usual = {"TIE": "pessimistic", "TARGET": "signal", "DZ": "0", "F": "core8"}
+        return [
+            f"{key}-{word}" for key, word in words.items() if word != usual.get(key, "")
+        ]
 
     # To and from other forms
 
@@ -453,6 +543,36 @@ def read_yaml(path: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
         raise ConfigError(f"{path}: expected `name: value` lines, one for each field.")
     return {k: v.isoformat() if isinstance(v, date) else v for k, v in content.items()}
+
+
+def require_class_target(config: Config) -> None:
+    """Refuses a target that is no class: datasets have them, no model learns them yet.
+
+    Raises:
+        ConfigError: If the target is `return` or `price`.
+    """
+    if config.target not in CLASS_TARGETS:
+        raise ConfigError(
+            f"target: expected {' or '.join(CLASS_TARGETS)} for training, because the "
+            f"models predict the classes {', '.join(CLASS_NAMES)}. Received: "
+            f"{config.target!r}, a number. dataset_builder.py makes such files for "
+            "other programs; train 'direction' with a dead_zone_pct instead."
+        )
+
+
+def command_flags(config: Config, names: Sequence[str]) -> list[str]:
+    """Returns the flags that set each of `names` that is not its default."""
+    words: list[str] = []
+    for name in names:
+        value, flag = getattr(config, name), name.replace("_", "-")
+        if value == _FIELDS[name].default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            items = value if isinstance(value, tuple) else (value,)
+            words += [f"--{flag}", *map(str, items)]
+    return words
 
 
 def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[str, int]:
@@ -576,7 +696,11 @@ def add_config_arguments(
             options["metavar"] = name.split("_")[-1].upper()
             if "tuple" in str(annotation):
                 options["nargs"] = "*"
-        parser.add_argument("--" + name.replace("_", "-"), **options)
+        flags = (
+            "--" + name.replace("_", "-"),
+            *_FIELDS[name].metadata.get("aliases", ()),
+        )
+        parser.add_argument(*flags, **options)
 
 
 def parse_arguments(
@@ -635,7 +759,7 @@ def field_documentation() -> dict[str, str]:
 
 
 _NAME = re.compile(
-    r"(?P<pair>[A-Za-z0-9_-]+?)_TF-(?P<timeframe>[0-9]+[a-z])(?P<numbers>(__[A-Z]+-\w+?)*)"
+    r"(?P<pair>[A-Za-z0-9_-]+?)_TF-(?P<timeframe>[0-9]+[a-z])(?P<numbers>(__[A-Z]+-[\w.+]+?)*)"
     r"__(training_ready|single_label)\.(feather|parquet|csv)"
 )
 

@@ -39,7 +39,7 @@ OUTCOMES = {
 """Columns that evaluation uses, and the type they are kept in."""
 
 NOT_FEATURES = frozenset(
-    ["timestamp", "label", *ONE_HOT, *OUTCOMES, "open", "high", "low", "volume"]
+    ["timestamp", "label", "target", *ONE_HOT, *OUTCOMES, "open", "high", "low", "volume"]
     + ["segment", "is_target", "is_filled"]
 )
 """Names that are never read as features; every other column is one."""
@@ -118,6 +118,12 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any] | None:
             f"Received: {digest}. The file was damaged or changed after it was built: "
             "build it again, or delete the .json to use it as it is."
         )
+    if isinstance(parameters := content.get("parameters"), dict):
+        # JSON has no tuples, a configuration has no lists.
+        content["parameters"] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in parameters.items()
+        }
     return content
 
 
