@@ -7,11 +7,14 @@ Out: what is in them (`trainer`, `report`), model formats beyond opening one saf
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shutil
+import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,13 +23,25 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import utils
-from config import Config
+from config import Config, load_config
 from scaling import FeatureScaler
 from utils import RefusedArtifactError
 
 logger = logging.getLogger(__name__)
 
+_FREE = {
+    "epochs",
+    "inputs_dir",
+    "outputs_dir",
+    "training_file",
+    "tensorboard",
+    "verbose_logging",
+}
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-\w+-[0-9a-f]{8}")
 MANIFEST = "MANIFEST.json"
+STATE = "state.json"
+LOCK = ".lock"
+CHECKPOINTS = "checkpoints"
 WEIGHTS_MEMBER = "model.weights.h5"
 
 
@@ -42,6 +57,33 @@ class RunFolder:
         self.config = config
         self.run_id = run_id
         self.path = config.runs_dir / run_id
+        self._lock: int | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the run's checkpoints."""
+        return self.path / CHECKPOINTS
+
+    def lock(self) -> bool:
+        """Marks the run as alive until this process ends; False if another has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._lock = descriptor
+        return True
+
+    def unlock(self) -> None:
+        """Lets go of the run."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __del__(self) -> None:
+        self.unlock()
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
@@ -57,12 +99,50 @@ class RunFolder:
         ).exists():
             run_id = f"{stem}-{config.digest()[:8]}-{secrets.token_hex(2)}"
         run = cls(config, run_id)
+        try:
+            run.lock()
+        except OSError as error:
+            raise utils.StorageError(
+                f"cannot make {run.path}: {error.strerror or error}."
+            ) from error
         utils.atomic_write(run.path / "config.yaml", config.to_yaml())
         return run
 
     def file(self, kind: str, suffix: str) -> Path:
         """Returns the path of a tagged file, such as `model_{tag}.keras`."""
         return self.path / f"{kind}_{self.config.tag}{suffix}"
+
+    def resumes(self) -> list[dict[str, Any]]:
+        """Returns when this run was resumed, and whether exactly."""
+        return list(utils.read_json(self.path / STATE).get("resumes", []))
+
+    def accept_resume(
+        self, identity: Mapping[str, Any], *, epochs_done: int, is_forced: bool
+    ) -> None:
+        """Notes a resume after `epochs_done` epochs.
+
+        Args:
+            identity: What must be equal for an exact resume.
+            epochs_done: Epochs in the checkpoint.
+            is_forced: Go on although something differs.
+
+        Raises:
+            ConfigError: Listing each difference.
+        """
+        saved = utils.read_json(self.path / STATE)
+        differences = _differences(saved, utils.to_jsonable(identity))
+        if differences and not is_forced:
+            self.unlock()
+            lines = "\n".join(f"  - {line}" for line in differences)
+            raise utils.ConfigError(
+                f"{self.path}: this run cannot go on exactly:\n{lines}\n"
+                "Use --resume-anyway to go on all the same; the metadata will say so."
+            )
+        note = {"after_epochs": epochs_done, "differences": differences}
+        note["is_exact"] = not differences
+        saved["resumes"] = [*saved.get("resumes", []), note]
+        utils.write_json(self.path / STATE, saved)
+        utils.atomic_write(self.path / "config.yaml", self.config.to_yaml())
 
     def publish(self) -> Path:
         """Writes the manifest, renames the folder into place, then switches `latest`.
@@ -72,6 +152,9 @@ class RunFolder:
         """
         destination = self.config.model_dir / self.run_id
         try:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            for name in (LOCK, STATE):
+                (self.path / name).unlink(missing_ok=True)
             write_manifest(self.path)
             for folder, _, _ in os.walk(self.path):
                 utils.fsync_path(folder)
@@ -93,9 +176,122 @@ class RunFolder:
             self.config.runs_dir.rmdir()  # only when no other run is in it
         return destination
 
-    def discard(self) -> None:
-        """Removes the folder and all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+
+def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for key in ("configuration", "data"):
+        if saved.get(key) != now[key]:
+            lines.append(f"the {key} is not the one it began with")
+    before = saved.get("environment", {})
+    for key, value in now["environment"].items():
+        if before.get(key) != value:
+            lines.append(f"{key}: began with {before.get(key)}, now {value}")
+    return lines
+
+
+def same_run(first: Config, second: Config) -> bool:
+    """Whether two configurations train the same: epochs may grow, folders may move."""
+    return run_identity(first) == run_identity(second)
+
+
+def run_identity(config: Config) -> str:
+    """Returns a digest of the fields that decide what is trained."""
+    return Config(
+        **{k: v for k, v in config.to_dict().items() if k not in _FREE}
+    ).digest()
+
+
+def _config_of(folder: Path) -> Config | None:
+    try:
+        return load_config(str(folder / "config.yaml"))
+    except (utils.UserError, OSError):
+        return None  # not a run of this version
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
+def find_resumable(
+    config: Config, resume: str | os.PathLike[str] | None, *, is_probe: bool = False
+) -> RunFolder | None:
+    """Returns the dead run to go on with, locked; None where there is none.
+
+    Args:
+        config: The run that is wanted.
+        resume: None for none, "newest" for the newest run of this configuration that
+            has a checkpoint, or the folder of one run.
+        is_probe: Only look: the returned run is not locked.
+
+    Raises:
+        ConfigError: If the named run is still alive.
+    """
+    if resume is None:
+        return None
+    if resume != "newest":
+        run = RunFolder(config, Path(resume).resolve().name)
+        if not run.lock():
+            raise utils.ConfigError(f"{run.path}: this run is still going on.")
+        return run
+    for folder in _newest_first(config.runs_dir):
+        found = _config_of(folder)
+        if found is None or not same_run(found, config):
+            continue
+        run = RunFolder(config, folder.name)
+        if any(run.checkpoints.glob("*.ckpt")) and run.lock():
+            if is_probe:
+                run.unlock()
+            return run
+    return None
+
+
+def find_finished(config: Config) -> Path | None:
+    """Returns the newest published run of a configuration with as many epochs."""
+    for folder in _newest_first(config.model_dir):
+        if folder.is_symlink():
+            continue
+        found = _config_of(folder)
+        if found and same_run(found, config) and found.epochs >= config.epochs:
+            return folder
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True)
+
+
+def sweep(config: Config, *, min_age_seconds: float = 60.0) -> list[Path]:
+    """Removes what dead runs left behind: temporary files, runs without a checkpoint.
+
+    Args:
+        config: Says where runs are.
+        min_age_seconds: Spares younger folders, which may be about to be locked.
+
+    Returns:
+        What was removed.
+    """
+    removed = []
+    for folder in _newest_first(config.runs_dir):
+        if not _RUN_ID.match(folder.name) or _age(folder) < min_age_seconds:
+            continue
+        run = RunFolder(config, folder.name)
+        if not run.lock():
+            continue  # alive
+        saved = any(run.checkpoints.glob("*.ckpt")) or any(folder.glob("model_*"))
+        if not saved:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder)
+        else:
+            leftovers = list(folder.rglob(".tmp-*"))
+            for path in leftovers:
+                path.unlink(missing_ok=True)
+            removed += leftovers
+        run.unlock()
+    if removed:
+        logger.info("removed %d leftovers of dead runs", len(removed))
+    return removed
 
 
 def _switch_link(link: Path, target: str) -> None:

@@ -327,9 +327,19 @@ def synthetic_candles(
     shock = rng.standard_t(5, num_bars) / np.sqrt(5 / 3)
     drift = strength * 0.10 * sigma * np.append(0.0, tilt[:-1])
     log_close = np.cumsum(drift + sigma * shock - 0.5 * sigma**2)
+    columns = _prices_around(rng, log_close, sigma)
+    noise = 0.5 * rng.standard_normal(num_bars)
+    columns["volume"] = 40 * np.exp(0.6 * log_vol + cycle + 0.45 * tilt + noise)
+    return make_table(first + np.arange(num_bars) * step, columns)
+
+
+def _prices_around(
+    rng: np.random.Generator, log_close: np.ndarray, sigma: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns open, high, low and close, each (num_bars,), from log closes."""
     log_open = np.append(0.0, log_close[:-1])
     # Extremes of a Brownian bridge from open to close.
-    up, down = -np.log(rng.random(num_bars)), -np.log(rng.random(num_bars))
+    up, down = -np.log(rng.random(len(sigma))), -np.log(rng.random(len(sigma)))
     middle, span = 0.5 * (log_open + log_close), (log_close - log_open) ** 2
     price = {
         "open": log_open,
@@ -342,9 +352,7 @@ def synthetic_candles(
     for name, rule in (("high", np.maximum), ("low", np.minimum)):
         for side in ("open", "close"):
             columns[name] = rule(columns[name], columns[side])
-    noise = 0.5 * rng.standard_normal(num_bars)
-    columns["volume"] = 40 * np.exp(0.6 * log_vol + cycle + 0.45 * tilt + noise)
-    return make_table(first + np.arange(num_bars) * step, columns)
+    return columns
 
 
 def _ar1(rng: np.random.Generator, length: int, half_life_bars: float) -> np.ndarray:

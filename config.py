@@ -17,7 +17,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -227,6 +227,42 @@ class Config:
     min_learning_rate: float = _ranged(1e-7, gt=0)
     """Floor of the learning rate."""
 
+    # Evaluation
+
+    calibration_method: str = _ranged(
+        "temperature", choices=("isotonic", "platt", "beta", "temperature", "none")
+    )
+    """Map from the model's probabilities to calibrated ones, fitted on validation."""
+
+    threshold_objective: str = _ranged(
+        "net_return", choices=("net_return", "mean_net_return", "sharpe")
+    )
+    """What the thresholds of SHORT and LONG maximise on validation."""
+
+    turnover_penalty_bps: float = _ranged(0.0, ge=0, le=1000)
+    """Basis points a side charged on top of the costs while thresholds are searched."""
+
+    threshold_min_trades: int = _ranged(30, ge=1)
+    """Fewest validation trades of a pair of thresholds that may be chosen."""
+
+    fee_bps: float = _ranged(10.0, ge=0, le=1000)
+    """Fee of a side of a trade, in basis points of the amount."""
+
+    slippage_bps: float = _ranged(5.0, ge=0, le=1000)
+    """Slippage of a side of a trade, in basis points of the amount."""
+
+    position_sizing: str = _ranged("full", choices=("full", "kelly", "volatility"))
+    """Amount of a trade: all equity, fractional Kelly, or a volatility target."""
+
+    kelly_fraction: float = _ranged(0.25, gt=0, le=1)
+    """Share of the full Kelly size that `kelly` trades; at most all equity."""
+
+    volatility_target_pct: float = _ranged(2.0, gt=0, le=1000)
+    """Daily volatility that `volatility` aims at, in percent; at most all equity."""
+
+    baseline_model: bool = True
+    """Trains a gradient-boosting model beside, for comparison in the report."""
+
     # Machine
 
     seed: int = _ranged(42, ge=0, lt=2**32)
@@ -309,6 +345,11 @@ class Config:
             problems.append(
                 "manual_class_weights: expected class_balancing_method 'class_weights' "
                 f"with them. Received: {self.class_balancing_method!r}"
+            )
+        if self.position_sizing == "volatility" and self.sequence_length < 10:
+            problems.append(
+                "position_sizing: expected a sequence_length of at least 10 to measure "
+                f"volatility in a window. Received: {self.sequence_length}"
             )
         if self.min_learning_rate > self.learning_rate:
             problems.append(
@@ -499,16 +540,19 @@ def build_config(values: Mapping[str, Any]) -> Config:
 
 
 def load_config(
-    path: str | None = None, overrides: Mapping[str, Any] | None = None
+    path: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Returns defaults, overlaid by the YAML at `path`, overlaid by `overrides`.
+    """Returns `base`, overlaid by the YAML at `path`, overlaid by `overrides`.
 
     Raises:
         MissingInputError: If there is no file at `path`.
         ConfigError: If the file is not a flat YAML mapping, or a value is refused.
     """
     values = read_yaml(path) if path is not None else {}
-    return build_config(values | dict(overrides or {}))
+    return build_config(dict(base or {}) | values | dict(overrides or {}))
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -704,9 +748,17 @@ def add_config_arguments(
 
 
 def parse_arguments(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    *,
+    base: Callable[[argparse.Namespace], Mapping[str, Any]] | None = None,
 ) -> tuple[argparse.Namespace, Config]:
     """Parses a command line made with `add_config_arguments`; returns it and its run.
+
+    Args:
+        parser: The parser.
+        arguments: The words; None takes the process's.
+        base: Gives values that YAML and command line overlay.
 
     Raises:
         ConfigError: Listing unknown flags and impossible values together.
@@ -732,7 +784,8 @@ def parse_arguments(
         if word.startswith("--") or not any(r.startswith("--") for r in rest)
     ]
     try:
-        config = load_config(getattr(parsed, "config", None), overrides)
+        below = dict(base(parsed)) if base is not None else {}
+        config = load_config(getattr(parsed, "config", None), overrides, base=below)
     except ConfigError as error:
         if not unknown or "cannot be run" not in str(error):
             raise

@@ -8,6 +8,7 @@ Out: making features or labels (`dataset_builder`), cutting windows
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,6 +128,15 @@ class TrainingData:
     def feature_names(self) -> tuple[str, ...]:
         """Names of those columns, in the model's order."""
         return self.scaler.feature_names
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of everything that training reads."""
+        digest = hashlib.sha256()
+        arrays = (self.features, self.labels, self.timestamps, self.train_targets)
+        for array in (*arrays, *(part.targets for part in self.parts.values())):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
 
     def shared_bars(self, first: str, second: str) -> int:
         """Counts the bars that targets of two parts have in common."""

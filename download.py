@@ -352,7 +352,8 @@ def download_archives(
         timeframe: One of `TIMEFRAMES`.
         periods: From `plan_periods`.
         market: `"spot"` or `"futures"` (USD-margined).
-        output_dir: Where the zips go.
+        output_dir: The zips go to the market's folder in it: spot and futures files
+            have the same names.
         fetcher: The host and its limits.
 
     Returns:
@@ -363,25 +364,14 @@ def download_archives(
         MissingInputError: If the host has nothing for any period.
         DownloadError, DataError: See `Fetcher.fetch_archive`.
     """
-    pair = pair.upper().replace("/", "")
-    if not re.fullmatch(r"[A-Z0-9_]{2,40}", pair):
-        raise ConfigError(f"pair: expected such as 'ETHUSDT'. Received: {pair!r}.")
-    for field, value, known in (
-        ("timeframe", timeframe, TIMEFRAMES),
-        ("market", market, tuple(MARKETS)),
-    ):
-        if value not in known:
-            raise ConfigError(
-                f"{field}: expected one of {', '.join(known)}. Received: {value!r}."
-                f"{did_you_mean(value, known)}"
-            )
+    pair = _require_known(pair, timeframe, market)
     fetcher = fetcher or Fetcher()
     root = f"data/{MARKETS[market]}"
 
     def fetch(kind: str, period: Period) -> Path | None:
         name = f"{pair}-{timeframe}-{period.name}.zip"
         remote = f"{root}/{kind}/klines/{pair}/{timeframe}/{name}"
-        target = Path(output_dir) / name
+        target = Path(output_dir) / market / name
         return target if fetcher.fetch_archive(remote, target) else None
 
     found: list[Path] = []
@@ -400,6 +390,23 @@ def download_archives(
             "%s: %d of %d days", period.name, len(days) - len(missing), len(days)
         )
     return require_some(found, absent, f"{fetcher.base_url}/{root}: {pair} {timeframe}")
+
+
+def _require_known(pair: str, timeframe: str, market: str) -> str:
+    """Returns the pair as the host spells it, or the error of a bad argument."""
+    pair = pair.upper().replace("/", "")
+    if not re.fullmatch(r"[A-Z0-9_]{2,40}", pair):
+        raise ConfigError(f"pair: expected such as 'ETHUSDT'. Received: {pair!r}.")
+    for field, value, known in (
+        ("timeframe", timeframe, TIMEFRAMES),
+        ("market", market, tuple(MARKETS)),
+    ):
+        if value not in known:
+            raise ConfigError(
+                f"{field}: expected one of {', '.join(known)}. Received: {value!r}."
+                f"{did_you_mean(value, known)}"
+            )
+    return pair
 
 
 def require_some(found: list[Path], absent: list[str], what: str) -> list[Path]:

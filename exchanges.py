@@ -52,7 +52,7 @@ def download_from_exchange(
         pair: `"BTC/USDT"` or `"BTCUSDT"`.
         timeframe: One that the exchange has.
         periods: From `plan_periods`.
-        output_dir: Where the files go.
+        output_dir: The files go to the exchange's folder in it.
         num_attempts: Attempts per page while the network fails.
         sleep: Waits between attempts.
 
@@ -61,6 +61,43 @@ def download_from_exchange(
         ConfigError: If the exchange, the pair or the timeframe is unknown.
         DownloadError: If the exchange keeps failing; finished periods stay.
     """
+    exchange, attempt = _connect(exchange_name, num_attempts, sleep)
+    symbol = _find_symbol(attempt(exchange.load_markets), pair, exchange_name)
+    if timeframe not in (exchange.timeframes or {}):
+        raise ConfigError(
+            f"timeframe: expected one of {', '.join(exchange.timeframes or {})} at "
+            f"{exchange_name}. Received: {timeframe!r}."
+        )
+    found: list[Path] = []
+    absent: list[str] = []
+    for period in periods:
+        name = f"{_plain(pair)}-{timeframe}-{period.name}.parquet"
+        target = Path(output_dir) / exchange_name / name
+        if not target.is_file():
+            rows = _fetch_pages(
+                lambda since: attempt(
+                    exchange.fetch_ohlcv,
+                    symbol,
+                    timeframe,
+                    since=since,
+                    limit=PAGE_BARS,
+                ),
+                period,
+                step_ms=duration_seconds(timeframe) * 1000,
+            )
+            if not rows:
+                absent.append(period.name)
+                continue
+            _write_rows(target, rows)
+        found.append(target)
+        logger.info("%s", target)
+    return require_some(found, absent, f"{exchange_name}: {symbol} {timeframe}")
+
+
+def _connect(
+    exchange_name: str, num_attempts: int, sleep: Callable[[float], None]
+) -> tuple[Any, Callable[..., Any]]:
+    """Returns the ccxt exchange, and a function that calls its methods with retries."""
     try:
         ccxt: Any = importlib.import_module("ccxt")
     except ImportError as error:
@@ -92,36 +129,7 @@ def download_from_exchange(
                     "Check the pair, the dates and the exchange's limits."
                 ) from error
 
-    symbol = _find_symbol(attempt(exchange.load_markets), pair, exchange_name)
-    if timeframe not in (exchange.timeframes or {}):
-        raise ConfigError(
-            f"timeframe: expected one of {', '.join(exchange.timeframes or {})} at "
-            f"{exchange_name}. Received: {timeframe!r}."
-        )
-    found: list[Path] = []
-    absent: list[str] = []
-    for period in periods:
-        name = f"{_plain(pair)}-{timeframe}-{period.name}.parquet"
-        target = Path(output_dir) / name
-        if not target.is_file():
-            rows = _fetch_pages(
-                lambda since: attempt(
-                    exchange.fetch_ohlcv,
-                    symbol,
-                    timeframe,
-                    since=since,
-                    limit=PAGE_BARS,
-                ),
-                period,
-                step_ms=duration_seconds(timeframe) * 1000,
-            )
-            if not rows:
-                absent.append(period.name)
-                continue
-            _write_rows(target, rows)
-        found.append(target)
-        logger.info("%s", target)
-    return require_some(found, absent, f"{exchange_name}: {symbol} {timeframe}")
+    return exchange, attempt
 
 
 def _plain(pair: str) -> str:

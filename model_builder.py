@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,11 @@ logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(utils.UserError):
-    """Training met a loss that is not a number."""
+    """Training met a loss or a weight that is not a number."""
+
+
+class OutOfMemoryError(utils.UserError):
+    """A training step did not fit into memory."""
 
 
 def configure_runtime(config: Config) -> dict[str, Any]:
@@ -62,6 +67,23 @@ def configure_runtime(config: Config) -> dict[str, Any]:
         "num_threads": threads,
         "deterministic_ops": config.deterministic_ops,
         "note": note,
+    }
+
+
+def environment_key(runtime: Mapping[str, Any], num_branches: int) -> dict[str, Any]:
+    """Returns everything beside configuration and data that decides a run's bits."""
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "device": runtime["device"],
+        "num_threads": runtime["num_threads"],
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "num_branches": num_branches,
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        "deterministic_ops": runtime["deterministic_ops"],
     }
 
 
@@ -210,7 +232,7 @@ class DualWindowLSTMBuilder:
         config, run_dir = self.config, Path(run_dir)
         mode = "max" if config.monitor == "val_accuracy" else "min"
         callbacks = [
-            StopOnNonFiniteLoss(),
+            StopOnNonFinite(),
             keras.callbacks.ModelCheckpoint(
                 str(run_dir / "best_model_checkpoint.keras"),
                 monitor=config.monitor,
@@ -238,8 +260,39 @@ class DualWindowLSTMBuilder:
         return callbacks
 
 
-class StopOnNonFiniteLoss(keras.callbacks.Callback):
-    """Ends training within the batch whose loss is NaN or infinite.
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training after the batch during which a signal came.
+
+    Args:
+        signals: Deferred signals of the running training.
+
+    Raises:
+        Interrupted: With the signal's number.
+    """
+
+    def __init__(self, signals: utils.StopSignals) -> None:
+        super().__init__()
+        self.signals = signals
+
+    def on_train_batch_end(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Looks for a signal after a training step."""
+        if self.signals.received is not None:
+            raise utils.Interrupted(self.signals.received)
+
+    def on_test_batch_end(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Looks for a signal after a validation step."""
+        self.on_train_batch_end(batch, logs)
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Ends training within the batch whose loss or update is NaN or infinite.
+
+    A loss can stay finite when the weights are not: TensorFlow's relu turns NaN into 0
+    on a CPU. So the weights are looked at, too.
 
     Raises:
         NonFiniteLossError: Naming the epoch and the batch, counted from 1.
@@ -256,8 +309,19 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: Mapping[str, Any] | None = None
     ) -> None:
-        """Checks the running loss."""
+        """Checks the running loss, and that the update left finite weights."""
         self._check((logs or {}).get("loss"), f"batch {batch + 1}")
+        if not math.isfinite(self._norm()):
+            names = non_finite_weights(self.model)
+            raise NonFiniteLossError(
+                f"epoch {self._epoch + 1}, batch {batch + 1}: expected finite weights "
+                f"after the update. Received: NaN or infinity in {', '.join(names)}. "
+                "Lower learning_rate or clip_limit."
+            )
+
+    def _norm(self) -> float:
+        values = [variable.value for variable in self.model.trainable_variables]
+        return float(_sum_of_squares(values))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Checks the validation loss before another callback takes it for the best."""
@@ -269,6 +333,20 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
                 f"epoch {self._epoch + 1}, {where}: expected a finite loss. "
                 f"Received: {float(loss)}. Lower learning_rate or clip_limit."
             )
+
+
+@tf.function(jit_compile=False, reduce_retracing=True)
+def _sum_of_squares(variables: list[tf.Variable]) -> tf.Tensor:
+    return tf.add_n([tf.reduce_sum(tf.square(variable)) for variable in variables])
+
+
+def non_finite_weights(model: keras.Model) -> list[str]:
+    """Returns the paths of the weights that hold NaN or infinity."""
+    return [
+        variable.path
+        for variable in model.trainable_variables
+        if not np.isfinite(variable.numpy()).all()
+    ]
 
 
 class MemoryMonitor(keras.callbacks.Callback):

@@ -40,6 +40,10 @@ class StandaloneTrainer:
     Args:
         config: The run; None means defaults.
         frame: A training file's columns as a DataFrame, instead of a file.
+        resume: "newest" goes on with the newest unfinished run of this configuration,
+            and starts afresh where there is none; a path goes on with that run.
+        resume_anyway: Go on although data, configuration or environment differ; the
+            metadata then say that the resume was not exact.
 
     Attributes:
         data: Arrays, parts and targets (step 2).
@@ -70,10 +74,17 @@ class StandaloneTrainer:
     artifact_dir: Path
 
     def __init__(
-        self, config: Config | None = None, *, frame: pd.DataFrame | None = None
+        self,
+        config: Config | None = None,
+        *,
+        frame: pd.DataFrame | None = None,
+        resume: str | os.PathLike[str] | None = None,
+        resume_anyway: bool = False,
     ) -> None:
         self.config = config or Config()
         self._frame = frame
+        self._resume = resume
+        self._resume_anyway = resume_anyway
         self._metadata: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -84,16 +95,28 @@ class StandaloneTrainer:
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def run_training(self) -> Path:
-        """Runs all eight steps; returns the published artifact folder."""
+        """Runs all eight steps; returns the published artifact folder.
+
+        Raises:
+            Interrupted: On SIGINT or SIGTERM; it says how to go on.
+        """
         started = time.perf_counter()
-        self.initialize_components()
-        self.load_and_validate_data()
-        self.create_generators()
-        self.build_model()
-        self.setup_callbacks()
-        self.train_model()
-        self.save_model_and_metadata()
-        self.generate_confusion_matrix_report()
+        finished = self._finished_run()
+        if finished is not None:
+            logger.info("this run is finished: %s", finished)
+            self.artifact_dir = finished
+            return finished
+        try:
+            self.initialize_components()
+            self.load_and_validate_data()
+            self.create_generators()
+            self.build_model()
+            self.setup_callbacks()
+            self.train_model()
+            self.save_model_and_metadata()
+            self.generate_confusion_matrix_report()
+        except utils.Interrupted as stop:
+            raise utils.Interrupted(stop.signal_number, self._advice()) from None
         logger.info("done in %.0f s", time.perf_counter() - started)
         return self.artifact_dir
 
@@ -182,43 +205,71 @@ class StandaloneTrainer:
         return self.model
 
     def setup_callbacks(self) -> list[Any]:
-        """Step 5: makes the run folder and the callbacks that write into it."""
-        builder = self.model_builder
-        from artifacts import RunFolder
+        """Step 5: makes or resumes the run folder, and makes the callbacks.
 
-        self.run = RunFolder.create(self.config)
-        self.callbacks = builder.create_callbacks(self.run.path)
+        Raises:
+            ConfigError: If the run to resume is of another configuration, other data or
+                another environment.
+        """
+        builder = self.model_builder
+        import artifacts
+        from checkpoints import CompleteState, read_newest
+
+        artifacts.sweep(self.config)
+        state = None
+        run = artifacts.find_resumable(self.config, self._resume)
+        if run is None:
+            run = artifacts.RunFolder.create(self.config)
+            utils.write_json(run.path / artifacts.STATE, self._identity())
+        else:
+            state = read_newest(run.checkpoints)
+        if state is not None:
+            run.accept_resume(
+                self._identity(),
+                epochs_done=int(state["epochs_done"]),
+                is_forced=self._resume_anyway,
+            )
+            logger.info("resuming %s after epoch %d", run.path, state["epochs_done"])
+        self.run = run
+        self.callbacks = builder.create_callbacks(run.path)
+        self._checkpointer = CompleteState(run.checkpoints, self.callbacks, state=state)
+        self.callbacks.append(self._checkpointer)
         return self.callbacks
 
     def train_model(self) -> dict[str, list[float]]:
         """Step 6: fits; the model ends with the weights of its best epoch.
 
         Raises:
-            NonFiniteLossError: If a loss is not a number.
+            NonFiniteLossError: If a loss or a weight is not a number.
+            OutOfMemoryError: If a step does not fit into memory.
+            Interrupted: On SIGINT or SIGTERM, after the batch; notebooks included.
         """
         generators, callbacks = self.generators, self.callbacks
+        import checkpoints
+
         started = time.perf_counter()
-        record = self.model.fit(
-            generators.train_dataset(),
-            epochs=self.config.epochs,
-            steps_per_epoch=generators.steps_per_epoch,
-            validation_data=generators.validation_dataset(),
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2,
-        )
+        state = self._checkpointer.state
+        done = 0 if state is None else int(state["epochs_done"])
+        if state is not None and (state["is_finished"] or done >= self.config.epochs):
+            checkpoints.restore_variables(self.model, state)
+            checkpoints.restore_best(self.model, state)
+            history = checkpoints.read_history(state)
+        else:
+            with utils.StopSignals(is_deferred=True) as signals:
+                history = self._fit(generators, callbacks, signals, done)
         self.history = {
-            key: [float(value) for value in values]
-            for key, values in record.history.items()
+            key: [float(value) for value in values] for key, values in history.items()
         }
         self._training_seconds = time.perf_counter() - started
-        windows = generators.windows_per_epoch * len(self.history["loss"])
+        windows = generators.windows_per_epoch * (len(self.history["loss"]) - done)
         logger.info(
-            "trained %d epochs in %.0f s, %.0f windows/s, best epoch %d",
+            "trained %d epochs in %.0f s, %.0f windows/s, best epoch %d; "
+            "checkpoints took %.1f s",
             len(self.history["loss"]),
             self._training_seconds,
             windows / self._training_seconds,
             self._best_epoch(),
+            sum(self._checkpointer.seconds),
         )
         return self.history
 
@@ -227,6 +278,12 @@ class StandaloneTrainer:
         import pandas as pd
 
         run, data, history = self.run, self.data, self.history
+        from model_builder import NonFiniteLossError, non_finite_weights
+
+        if names := non_finite_weights(self.model.network):
+            raise NonFiniteLossError(
+                f"expected a finite model. Received: NaN or infinity in {names}."
+            )
         self.model.save(run.file("model", ".keras"))
         utils.write_json(run.file("scaler", ".json"), data.scaler.to_dict())
         if self.config.save_scaler_pickle:
@@ -258,6 +315,69 @@ class StandaloneTrainer:
         return self.results
 
     # Parts of steps
+
+    def _fit(
+        self,
+        generators: MemoryEfficientDataLoader,
+        callbacks: list[Any],
+        signals: utils.StopSignals,
+        done: int,
+    ) -> dict[str, list[float]]:
+        """Fits from epoch `done` on; returns the history of all epochs."""
+        import tensorflow as tf
+
+        from model_builder import OutOfMemoryError, StopOnSignal
+
+        try:
+            record = self.model.fit(
+                generators.train_dataset(first_epoch=done),
+                initial_epoch=done,
+                epochs=self.config.epochs,
+                steps_per_epoch=generators.steps_per_epoch,
+                validation_data=generators.validation_dataset(),
+                callbacks=[StopOnSignal(signals), *callbacks],
+                shuffle=False,
+                verbose=1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2,
+            )
+        except utils.Interrupted as stop:
+            raise utils.Interrupted(stop.signal_number, self._advice()) from None
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            peak = utils.format_bytes(utils.peak_resident_bytes())
+            raise OutOfMemoryError(
+                f"a training step did not fit into memory; the peak was {peak}. Try "
+                f"--batch-size {max(1, self.config.batch_size // 2)}. {self._advice()}"
+            ) from error
+        return record.history
+
+    def _advice(self) -> str:
+        """Returns how to go on with this run."""
+        run = self.__dict__.get("run")
+        if run is None or not any(run.checkpoints.glob("*.ckpt")):
+            return "Nothing was saved yet: start the run again."
+        return f"To go on: python trainer.py --resume {run.path}"
+
+    def _finished_run(self) -> Path | None:
+        if self._resume is None:
+            return None
+        import artifacts
+
+        if self._resume != "newest":
+            folder = Path(self._resume)
+            return folder if (folder / artifacts.MANIFEST).is_file() else None
+        if artifacts.find_resumable(self.config, "newest", is_probe=True):
+            return None
+        return artifacts.find_finished(self.config)
+
+    def _identity(self) -> dict[str, Any]:
+        """Returns what must be equal for an exact resume."""
+        import artifacts
+        from model_builder import environment_key
+
+        return {
+            "configuration": artifacts.run_identity(self.config),
+            "data": self.data.digest(),
+            "environment": environment_key(self._runtime, self.model.num_branches),
+        }
 
     def _report(self, run: RunFolder, data: TrainingData) -> None:
         import evaluation
@@ -365,6 +485,7 @@ class StandaloneTrainer:
                 "best": {key: values[best - 1] for key, values in self.history.items()},
                 "windows_per_epoch": self.generators.windows_per_epoch,
                 "seconds": round(self._training_seconds, 1),
+                "resumes": self.run.resumes(),
                 "peak_memory_bytes": utils.peak_resident_bytes(),
             },
             "runtime": self._runtime | {"num_branches": self.model.num_branches},
@@ -384,7 +505,7 @@ _RESULTS = {
     "load_and_validate_data": ("data",),
     "create_generators": ("generators",),
     "build_model": ("model", "model_builder", "_runtime"),
-    "setup_callbacks": ("run", "callbacks"),
+    "setup_callbacks": ("run", "callbacks", "_checkpointer"),
     "train_model": ("history", "_training_seconds"),
     "generate_confusion_matrix_report": ("results", "predictions", "artifact_dir"),
 }
@@ -447,6 +568,19 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="check and print the configuration, train nothing",
     )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="newest",
+        metavar="RUN_DIR",
+        help="go on with RUN_DIR, or with the newest unfinished run of this "
+        "configuration; start afresh where there is none",
+    )
+    parser.add_argument(
+        "--resume-anyway",
+        action="store_true",
+        help="resume although data, configuration or environment differ",
+    )
     configuration.add_config_arguments(parser)
     return parser
 
@@ -458,12 +592,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parsed, config = configuration.parse_arguments(_parser(), arguments)
+    parsed, config = configuration.parse_arguments(
+        _parser(), arguments, base=_resumed_config
+    )
     utils.configure_logging(verbose=config.verbose_logging)
     if parsed.config_test:
         logger.info("%s", describe_configuration(config))
-    else:
-        StandaloneTrainer(config).run_training()
+        return
+    with utils.StopSignals():
+        StandaloneTrainer(
+            config, resume=parsed.resume, resume_anyway=parsed.resume_anyway
+        ).run_training()
+
+
+def _resumed_config(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Returns the values of the run that is resumed by its folder, where one is."""
+    if parsed.resume in (None, "newest"):
+        return {}
+    folder = Path(parsed.resume)
+    if not (folder / "config.yaml").is_file():
+        raise utils.MissingInputError(
+            f"--resume: expected the folder of a run. Received: {folder}"
+        )
+    values = configuration.read_yaml(str(folder / "config.yaml"))
+    if folder.resolve().parent.name == "runs":
+        values["outputs_dir"] = str(folder.resolve().parents[1])
+    return values
 
 
 if __name__ == "__main__":

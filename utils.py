@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import hashlib
 import json
 import logging
@@ -15,8 +16,11 @@ import math
 import os
 import resource
 import secrets
+import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -32,7 +36,7 @@ EXIT_MISSING_INPUT = 66
 EXIT_INTERNAL = 70
 EXIT_STORAGE = 74
 EXIT_REFUSED_ARTIFACT = 76
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT; SIGTERM gives 143
 
 MAX_JSON_BYTES = 64 * 2**20
 
@@ -79,6 +83,55 @@ class DependencyError(UserError, ImportError):
     exit_code = EXIT_USAGE
 
 
+class Interrupted(KeyboardInterrupt):
+    """The user, or the system, asked this process to stop.
+
+    Args:
+        signal_number: SIGINT or SIGTERM.
+        advice: How to go on; the last line that is shown.
+    """
+
+    def __init__(self, signal_number: int, advice: str = "") -> None:
+        super().__init__(f"interrupted. {advice}".strip())
+        self.signal_number = signal_number
+
+
+class StopSignals:
+    """Turns SIGINT and SIGTERM into `Interrupted` while its block runs.
+
+    The first signal raises at once, or, when deferred, waits in `received` for the
+    caller to stop at a good moment. A second one ends the process there and then: every
+    file that matters is whole at any time. Outside the main thread nothing is changed.
+
+    Args:
+        is_deferred: Keep the first signal in `received` instead of raising.
+    """
+
+    def __init__(self, *, is_deferred: bool = False) -> None:
+        self.is_deferred = is_deferred
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        """Installs the handlers, also where a signal was inherited as ignored."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Puts the former handlers back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def _handle(self, number: int, _: object) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+        if not self.is_deferred:
+            raise Interrupted(number)
+
+
 # Errors and command lines
 
 
@@ -106,6 +159,9 @@ def run_command_line(main: Callable[[], int | None]) -> int:
     except OSError as error:
         logger.error("error: %s", describe_os_error(error))
         return EXIT_STORAGE
+    except Interrupted as stop:
+        logger.error("%s", stop)
+        return 128 + stop.signal_number
     except KeyboardInterrupt:
         logger.error("interrupted")
         return EXIT_INTERRUPTED
@@ -169,13 +225,26 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except UserError:
         raise
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}. "
-            "Check the permissions and the free space, or choose another folder."
-        ) from error
+        raise StorageError(_refused_write(path, temporary, error)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _refused_write(path: Path, temporary: Path, error: OSError) -> str:
+    """Says what could not be written, and for a full disk how much is free."""
+    space = ""
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(path.parent).free
+        if error.errno == errno.ENOSPC:
+            size = temporary.stat().st_size if temporary.exists() else 0
+            space = (
+                f" More than {format_bytes(size)} are needed, {free} bytes are free."
+            )
+    return (
+        f"cannot write {path}: {error.strerror or error}.{space} "
+        "Check the permissions and the free space, or choose another folder."
+    )
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:

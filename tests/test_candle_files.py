@@ -346,6 +346,18 @@ def test_extension_types_are_refused_before_arrow_builds_them(tmp_path, suffix, 
         pa.unregister_extension_type("tests.trap")
 
 
+@pytest.mark.parametrize("padding", [4500, 4700, 5000])
+def test_extension_types_are_found_at_any_offset_of_the_base64(tmp_path, padding):
+    # Parquet puts the length before the base64 text, and its last byte may look like
+    # a part of it: 0x30 to 0x39 are digits.
+    trapped = pa.ExtensionArray.from_storage(Trap(), pa.array([1.0, 2.0, 3.0]))
+    table = arrow_table().append_column("extra", trapped)
+    table = table.replace_schema_metadata({"padding": "x" * padding})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="extension types"):
+        read_file(tmp_path / "a.parquet")
+
+
 def test_zip_with_two_members_or_another_kind(tmp_path):
     for members in (["a.csv", "b.csv"], ["../../a.txt"]):
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:

@@ -198,7 +198,7 @@ def test_months_are_fetched_verified_and_readable(host, fetcher, waits, tmp_path
     assert files[0].read_bytes() == JANUARY
     assert len(read_candles(files)) == 60 * 24
     assert waits == []
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_finished_files_cost_no_request(host, fetcher, tmp_path):
@@ -236,9 +236,12 @@ def test_days_for_a_part_of_a_month_without_asking_for_the_month(
 
 
 def test_futures_live_elsewhere(host, fetcher, tmp_path):
+    january(host)
     path = "data/futures/um/monthly/klines/ETHUSDT/1h/ETHUSDT-1h-2024-01.zip"
-    host.publish(path, JANUARY)
-    assert len(fetch(fetcher, tmp_path, market="futures")) == 1
+    host.publish(path, FEBRUARY)
+    (spot,) = fetch(fetcher, tmp_path)
+    (futures,) = fetch(fetcher, tmp_path, market="futures")
+    assert (spot.read_bytes(), futures.read_bytes()) == (JANUARY, FEBRUARY)
 
 
 # The host misbehaves
@@ -247,14 +250,14 @@ def test_futures_live_elsewhere(host, fetcher, tmp_path):
 def test_nothing_published(host, fetcher, tmp_path):
     with pytest.raises(MissingInputError, match="2024-01 to 2024-02.*none published"):
         fetch(fetcher, tmp_path, end="2024-02")
-    assert names(tmp_path) == []
+    assert not list(tmp_path.rglob("*.*"))
 
 
 def test_checksum_without_archive_leaves_nothing(host, fetcher, tmp_path):
     del host.files[january(host)]
     with pytest.raises(MissingInputError):
         fetch(fetcher, tmp_path)
-    assert names(tmp_path) == []
+    assert not list(tmp_path.rglob("*.*"))
 
 
 def test_cut_transfer_is_continued_by_range(host, fetcher, waits, tmp_path):
@@ -266,11 +269,14 @@ def test_cut_transfer_is_continued_by_range(host, fetcher, waits, tmp_path):
     assert waits == [1.0]
 
 
-def test_cut_transfer_starts_anew_where_the_host_has_no_ranges(host, fetcher, tmp_path):
+def test_cut_transfer_starts_anew_where_the_host_has_no_ranges(
+    host, fetcher, waits, tmp_path
+):
     host.ranges = False
     host.faults[january(host)] = ["cut"]
     (file,) = fetch(fetcher, tmp_path)
     assert file.read_bytes() == JANUARY
+    assert waits == [1.0]
 
 
 def test_another_range_than_asked_for_is_thrown_away(host, fetcher, waits, tmp_path):
@@ -286,9 +292,9 @@ def test_partial_file_of_an_earlier_run_is_continued(host, waits, tmp_path):
     hasty = Fetcher(base_url=host.url, num_attempts=2, sleep=waits.append)
     with pytest.raises(DownloadError, match="in 2 attempts.*continues where it"):
         fetch(hasty, tmp_path)
-    assert names(tmp_path) == ["ETHUSDT-1h-2024-01.zip.part"]
+    assert names(tmp_path / "spot") == ["ETHUSDT-1h-2024-01.zip.part"]
     with pytest.raises(DataError):
-        read_candles(tmp_path / "ETHUSDT-1h-2024-01.zip.part")
+        read_candles(tmp_path / "spot" / "ETHUSDT-1h-2024-01.zip.part")
     (file,) = fetch(hasty, tmp_path)
     assert file.read_bytes() == JANUARY
     assert host.requests[-1] == (file.name, "bytes=16384-")
@@ -296,7 +302,8 @@ def test_partial_file_of_an_earlier_run_is_continued(host, waits, tmp_path):
 
 def test_whole_partial_file_is_taken(host, fetcher, waits, tmp_path):
     january(host)
-    (tmp_path / "ETHUSDT-1h-2024-01.zip.part").write_bytes(JANUARY)
+    (tmp_path / "spot").mkdir()
+    (tmp_path / "spot" / "ETHUSDT-1h-2024-01.zip.part").write_bytes(JANUARY)
     (file,) = fetch(fetcher, tmp_path)
     assert file.read_bytes() == JANUARY
     assert waits == []
@@ -304,8 +311,9 @@ def test_whole_partial_file_is_taken(host, fetcher, waits, tmp_path):
 
 def test_partial_file_with_other_bytes_is_thrown_away(host, fetcher, waits, tmp_path):
     january(host)
+    (tmp_path / "spot").mkdir()
     for junk in (b"junk", b"junk" * 100_000):
-        part = tmp_path / "ETHUSDT-1h-2024-01.zip.part"
+        part = tmp_path / "spot" / "ETHUSDT-1h-2024-01.zip.part"
         part.write_bytes(junk)
         (file,) = fetch(fetcher, tmp_path)
         assert file.read_bytes() == JANUARY
@@ -344,7 +352,7 @@ def test_wrong_checksum_never_becomes_data(host, fetcher, waits, tmp_path):
     with pytest.raises(DataError, match="match the published checksum.*in 5 attempts"):
         fetch(fetcher, tmp_path)
     assert waits == [1.0, 2.0, 4.0, 8.0]
-    assert not list(tmp_path.glob("*.zip"))
+    assert not list(tmp_path.rglob("*.zip"))
 
 
 @pytest.mark.parametrize(
@@ -354,7 +362,7 @@ def test_unreadable_checksum(host, fetcher, tmp_path, text):
     host.files[january(host) + ".CHECKSUM"] = text
     with pytest.raises(DataError, match="64 hexadecimal digits"):
         fetch(fetcher, tmp_path)
-    assert not list(tmp_path.glob("*.zip"))
+    assert not list(tmp_path.rglob("*.zip"))
 
 
 def test_truncated_zip_with_its_own_checksum_is_refused_on_reading(
@@ -392,7 +400,8 @@ def test_size_is_bounded(host, fetcher, tmp_path, monkeypatch):
 
 def test_two_downloads_of_one_file_do_not_mix(host, fetcher, tmp_path):
     january(host)
-    with open(tmp_path / "ETHUSDT-1h-2024-01.zip.part", "ab") as other:
+    (tmp_path / "spot").mkdir()
+    with open(tmp_path / "spot" / "ETHUSDT-1h-2024-01.zip.part", "ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(DownloadError, match="another one is running"):
             fetch(fetcher, tmp_path)
@@ -436,6 +445,7 @@ def test_command_line(host, tmp_path, caplog):
 
 def test_own_copy_of_an_archive_is_verified_and_not_fetched(host, fetcher, tmp_path):
     january(host)
-    (tmp_path / "ETHUSDT-1h-2024-01.zip").write_bytes(JANUARY)
+    (tmp_path / "spot").mkdir()
+    (tmp_path / "spot" / "ETHUSDT-1h-2024-01.zip").write_bytes(JANUARY)
     fetch(fetcher, tmp_path)
     assert [name for name, _ in host.requests] == ["ETHUSDT-1h-2024-01.zip.CHECKSUM"]

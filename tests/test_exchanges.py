@@ -64,7 +64,7 @@ def test_exchange_pages_are_joined_without_holes_of_our_own(ccxt, waits, tmp_pat
     (file,) = download_from_exchange(
         "fake", "ETHUSDT", "1h", periods, output_dir=tmp_path, sleep=waits.append
     )
-    assert file.name == "ETHUSDT-1h-2024-01.parquet"
+    assert file == tmp_path / "fake" / "ETHUSDT-1h-2024-01.parquet"
     table = read_candles(file)
     report = candles.check_candles(table)
     assert table["timestamp"].iloc[0].isoformat() == "2024-01-02T00:00:00+00:00"

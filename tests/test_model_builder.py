@@ -12,7 +12,7 @@ from model_builder import (
     BranchedTraining,
     DualWindowLSTMBuilder,
     NonFiniteLossError,
-    StopOnNonFiniteLoss,
+    StopOnNonFinite,
     weights_digest,
 )
 
@@ -121,7 +121,7 @@ def test_callbacks(tmp_path):
     builder = DualWindowLSTMBuilder(Config(**TINY | {"tensorboard": True}), 3)
     callbacks = builder.create_callbacks(tmp_path)
     assert [type(callback).__name__ for callback in callbacks] == [
-        "StopOnNonFiniteLoss",
+        "StopOnNonFinite",
         "ModelCheckpoint",
         "EarlyStopping",
         "ReduceLROnPlateau",
@@ -164,7 +164,7 @@ def test_non_finite_loss_stops_within_the_batch():
             *(x, y),
             batch_size=64,
             shuffle=False,
-            callbacks=[StopOnNonFiniteLoss(), counter],
+            callbacks=[StopOnNonFinite(), counter],
             verbose=0,
         )
     assert seen == [0, 1, 2]
