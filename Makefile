@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: train test lint format notebook notebooks clean
+.PHONY: train test lint bench noise faults format notebook notebooks clean
 
 train: .venv/run.stamp
 	$(BIN)/python dataset_builder.py --demo
@@ -17,6 +17,14 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Half an hour or more each, on an idle machine; not part of `make test`.
+bench: .venv/bench.stamp
+	$(BIN)/python benchmarks/bench_training.py
+	$(BIN)/python benchmarks/bench_dataset.py
+
+noise: .venv/run.stamp
+	$(BIN)/python benchmarks/noise.py
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
@@ -45,6 +53,10 @@ clean:
 
 .venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt | .venv/base.stamp
 	$(PIP) install -r requirements-dev.txt
+	touch $@
+
+.venv/bench.stamp: requirements.txt requirements-bench.txt | .venv/base.stamp
+	$(PIP) install -r requirements-bench.txt
 	touch $@
 
 .venv/notebook.stamp: requirements.txt requirements-notebook.txt | .venv/base.stamp

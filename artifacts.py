@@ -116,18 +116,22 @@ class RunFolder:
         """Returns when this run was resumed, and whether exactly."""
         return list(utils.read_json(self.path / STATE).get("resumes", []))
 
-    def accept_resume(
-        self, identity: Mapping[str, Any], *, epochs_done: int, is_forced: bool
-    ) -> None:
-        """Notes a resume after `epochs_done` epochs.
+    def fold(self, number: int) -> RunFolder:
+        """Returns the folder of one fold, counted from 1."""
+        return RunFolder(self.config, f"{self.run_id}/folds/fold_{number:02d}")
 
-        Args:
-            identity: What must be equal for an exact resume.
-            epochs_done: Epochs in the checkpoint.
-            is_forced: Go on although something differs.
+    def has_progress(self) -> bool:
+        """Whether there is something that a resume need not repeat."""
+        patterns = ("**/*.ckpt", "folds/*/results.json", "model_*.keras")
+        return any(any(self.path.glob(pattern)) for pattern in patterns)
+
+    def refuse_difference(
+        self, identity: Mapping[str, Any], *, is_forced: bool
+    ) -> None:
+        """Holds what must be equal for an exact resume against what it began with.
 
         Raises:
-            ConfigError: Listing each difference.
+            ConfigError: Listing each difference, unless `is_forced`.
         """
         saved = utils.read_json(self.path / STATE)
         differences = _differences(saved, utils.to_jsonable(identity))
@@ -138,6 +142,11 @@ class RunFolder:
                 f"{self.path}: this run cannot go on exactly:\n{lines}\n"
                 "Use --resume-anyway to go on all the same; the metadata will say so."
             )
+
+    def note_resume(self, identity: Mapping[str, Any], *, epochs_done: int) -> None:
+        """Writes down that the run went on, and whether exactly."""
+        saved = utils.read_json(self.path / STATE)
+        differences = _differences(saved, utils.to_jsonable(identity))
         note = {"after_epochs": epochs_done, "differences": differences}
         note["is_exact"] = not differences
         saved["resumes"] = [*saved.get("resumes", []), note]
@@ -152,7 +161,8 @@ class RunFolder:
         """
         destination = self.config.model_dir / self.run_id
         try:
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            for finished in (self.checkpoints, self.path / "folds"):
+                shutil.rmtree(finished, ignore_errors=True)
             for name in (LOCK, STATE):
                 (self.path / name).unlink(missing_ok=True)
             write_manifest(self.path)
@@ -238,7 +248,7 @@ def find_resumable(
         if found is None or not same_run(found, config):
             continue
         run = RunFolder(config, folder.name)
-        if any(run.checkpoints.glob("*.ckpt")) and run.lock():
+        if run.has_progress() and run.lock():
             if is_probe:
                 run.unlock()
             return run
@@ -279,8 +289,7 @@ def sweep(config: Config, *, min_age_seconds: float = 60.0) -> list[Path]:
         run = RunFolder(config, folder.name)
         if not run.lock():
             continue  # alive
-        saved = any(run.checkpoints.glob("*.ckpt")) or any(folder.glob("model_*"))
-        if not saved:
+        if not run.has_progress():
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
         else:

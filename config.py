@@ -155,6 +155,15 @@ class Config:
     embargo_bars: int = _ranged(0, ge=0)
     """Bars left out at the end of a part, beyond the windows and labels kept apart."""
 
+    n_splits: int | None = _ranged(None, ge=1, le=100)
+    """Folds that are trained and evaluated before the final model; None for none."""
+
+    cv: str = _ranged(
+        "walk_forward", choices=("walk_forward", "rolling", "purged", "blocking")
+    )
+    """Kind of folds: training from the first row on, training of a fixed length, equal
+    test blocks, or disjoint blocks."""
+
     # Scaling and class balance
 
     scaler_type: str = _ranged(

@@ -9,6 +9,7 @@ Out: making features or labels (`dataset_builder`), cutting windows
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -197,8 +198,14 @@ class TrainingDataLoader:
         loader._frame = frame
         return loader
 
-    def load_training_data(self) -> TrainingData:
+    def load_training_data(
+        self, ranges: Mapping[str, tuple[int, int]] | None = None
+    ) -> TrainingData:
         """Reads, checks, splits, scales and chooses.
+
+        Args:
+            ranges: First row and row after the last of `train`, `validation` and
+                `test`, as a fold has them; None splits by the configured shares.
 
         Raises:
             MissingInputError: If there is no training file.
@@ -210,7 +217,9 @@ class TrainingDataLoader:
         eligible = rows.is_target[kept]
         features = rows.features[kept]
         breaks = _segment_starts(rows.segment_ids[kept])
-        parts = _split(len(features), breaks, eligible, config)
+        if ranges is None:
+            ranges = chronological_ranges(len(features), config)
+        parts = _split(ranges, breaks, eligible, config)
         scaler = FeatureScaler.fit(
             features[parts["train"].start : parts["train"].stop],
             rows.feature_names,
@@ -288,13 +297,10 @@ def _missing_message(config: Config) -> str:
     expected = config.expected_path
     folder = expected.parent
     there = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    files = [name for name in there if not name.endswith(".json")][:20]
+    files = [name for name in there if name[0] != "." and name[-5:] != ".json"][:20]
     listing = "\n".join(f"    {name}" for name in files) or "    (nothing)"
-    flags = [
-        f"--{name.replace('_', '-')} {getattr(config, name)}"
-        for name in ("timeframe", "inputs_dir", *configuration.LABEL_FIELDS)
-        if getattr(config, name) != getattr(Config(), name)
-    ]
+    names = ("timeframe", "inputs_dir", *configuration.LABEL_FIELDS)
+    flags = configuration.command_flags(config, names)
     command = " ".join(["--pair", config.pair, *flags])
     return (
         f"no training file.\n  expected: {expected}\n"
@@ -328,27 +334,38 @@ def _segment_starts(segment_ids: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.diff(segment_ids, prepend=segment_ids[0] - 1))
 
 
+def chronological_ranges(num_rows: int, config: Config) -> dict[str, tuple[int, int]]:
+    """Returns first row and row after the last of train | validation | test."""
+    num_test = round(num_rows * config.test_split)
+    num_validation = round(num_rows * config.validation_split)
+    edges = [0, num_rows - num_test - num_validation, num_rows - num_test, num_rows]
+    return dict(zip(PART_NAMES, itertools.pairwise(edges), strict=True))
+
+
 def _split(
-    num_rows: int, segment_starts: np.ndarray, eligible: np.ndarray, config: Config
+    ranges: Mapping[str, tuple[int, int]],
+    segment_starts: np.ndarray,
+    eligible: np.ndarray,
+    config: Config,
 ) -> dict[str, Part]:
-    """Cuts rows into train | validation | test and gives each part its targets.
+    """Gives each range of rows its targets.
 
     The embargo is taken from the end of the earlier part, so that validation and test
     stay the same rows whatever its length.
     """
-    num_test = round(num_rows * config.test_split)
-    num_validation = round(num_rows * config.validation_split)
-    edges = [0, num_rows - num_test - num_validation, num_rows - num_test, num_rows]
+    num_rows = len(eligible)
     window, future = config.sequence_length, config.future_window
     # First row at which a window fits into the row's own segment.
     row = np.arange(num_rows, dtype=np.int32)
     starts = segment_starts[np.searchsorted(segment_starts, row, side="right") - 1]
     usable = eligible & (row - starts >= window - 1)
     parts = {}
-    for name, start, stop in zip(PART_NAMES, edges, edges[1:], strict=False):
-        last = name == PART_NAMES[-1]
-        stop_inside = stop if last else max(start, stop - config.embargo_bars)
-        end = stop_inside if last else stop_inside - future
+    for name in PART_NAMES:
+        start, stop = ranges[name]
+        embargo = 0 if name == PART_NAMES[-1] else config.embargo_bars
+        stop_inside = max(start, stop - embargo)
+        # After the file's last row nothing follows that could be shared.
+        end = stop_inside if stop_inside == num_rows else stop_inside - future
         targets = row[start + window - 1 : max(start + window - 1, end)]
         targets = targets[usable[targets]]
         if not len(targets):

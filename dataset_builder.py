@@ -1,47 +1,250 @@
-"""Candles + features + labels -> a training file. Has a command line.
+"""Candles + features + targets -> datasets and training files, cached. Command line.
 
-In: the order of the steps, which rows are kept, the description beside the file.
-Out: the mathematics of features (`features`) and labels (`labels`), reading candle
-files (`candles`), the file's contract (`training_file`).
+In: the order of the steps, which rows are kept, what is cached under which key, the
+description beside the file. Out: the mathematics of features (`features`) and targets
+(`labels`), reading candles (`candles`), the file's contract (`training_file`), what is
+said about a dataset (`dataset`) and shown of it (`dataset_report`).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-import candles as candle_files
+import candles as candle_tables
 import config as configuration
+import dataset as datasets
+import dataset_rows
 import features
-import labels
+import fingerprints
 import training_file
 import utils
-from config import CLASS_NAMES, Config
-from utils import DataError
+from candle_sources import (
+    Candles,
+    CandleSource,
+    plain_pair,
+    read_checked,
+    resolve_candles,
+)
+from config import Config
+from dataset import Dataset
+from dataset_cache import DEFAULT_MAX_BYTES, DatasetCache
+from utils import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
 DEMO_PAIR = "DEMOUSDT"
 DEMO_BARS = 300_000
 DEMO_SEED = 7
+CACHE_FOLDER = ".cache"
+
+_FEATURE_FIELDS = (
+    *("timeframe", "max_fill_bars"),
+    *("feature_sets", "raw_prices", "higher_timeframes"),
+)
+
+
+class DatasetBuilder:
+    """Builds datasets of one configuration, and keeps what it built.
+
+    Two tables are cached: the features of every bar, which all targets share, and the
+    outcomes of the rows that are kept. Their keys are digests of the candle bytes, the
+    parameters and the code; a set of the user's counts by its source.
+
+    Args:
+        config: What to build; None means defaults.
+        data_dir: Folder with files such as `ETHUSDT-1m.parquet` or the archives that
+            `candles.py download` fetched, for pairs that come without candles.
+        cache_dir: Folder of the cache; None is `.cache` in the `inputs_dir`.
+        use_cache: Whether to read and write it.
+        max_cache_bytes: Size at which the least recently used tables go.
+        **fields: Configuration fields by name, which win over `config`.
+
+    Example:
+        >>> builder = DatasetBuilder(feature_sets=("core8", "ray12"))
+        >>> dataset = builder.build_dataset("ETHUSDT", "1m", "data/ETHUSDT-1m.parquet")
+        >>> dataset.features.shape, dataset.metadata["label_shares"]
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        data_dir: str | os.PathLike[str] = "data",
+        cache_dir: str | os.PathLike[str] | None = None,
+        use_cache: bool = True,
+        max_cache_bytes: int = DEFAULT_MAX_BYTES,
+        **fields: Any,
+    ) -> None:
+        self.config = (config or Config()).replace(**fields)
+        self.data_dir = Path(data_dir)
+        self.use_cache = use_cache
+        self.cache = DatasetCache(
+            cache_dir or Path(self.config.inputs_dir) / CACHE_FOLDER,
+            max_bytes=max_cache_bytes,
+        )
+
+    def build_dataset(
+        self,
+        pair: str | None = None,
+        timeframe: str | None = None,
+        candles: CandleSource = None,
+    ) -> Dataset:
+        """Builds the dataset of one pair and timeframe, or takes it from the cache.
+
+        Args:
+            pair: Trading pair; None is the configuration's.
+            timeframe: Length of a bar; finer candles are resampled to it.
+            candles: A candle table, a candle file or several; None looks in `data_dir`.
+
+        Returns:
+            The rows that have their whole look-back and their whole future. Cached rows
+            are read, page by verified page, when `frame` is first asked for.
+
+        Raises:
+            MissingInputError: If there are no candles.
+            DataError: If they break their contract, or leave no row.
+        """
+        given = {"pair": pair, "timeframe": timeframe}
+        config = self.config.replace(
+            **{k: v for k, v in given.items() if v is not None}
+        )
+        source = resolve_candles(
+            candles,
+            pair=config.pair,
+            timeframe=config.timeframe,
+            data_dir=self.data_dir,
+        )
+        keys = _keys(source, config)
+        if self.use_cache and "features" in keys:
+            rest = self.cache.facts("outcomes", keys["outcomes"])
+            if rest and self.cache.facts("features", keys["features"]) is not None:
+                rows = functools.partial(self._load, source, config, keys)
+                return Dataset(frame=rows, metadata=rest["metadata"])
+        return self._build(source, config, keys)
+
+    def build_multi_symbol_dataset(
+        self,
+        candles: Mapping[str, CandleSource] | Iterable[str | tuple[str, CandleSource]],
+        timeframe: str | None = None,
+    ) -> dict[str, Dataset]:
+        """Builds the dataset of every pair, or of none: all refusals are told together.
+
+        Args:
+            candles: Pairs, with or without their candles (see `build_dataset`).
+            timeframe: Length of a bar; None is the configuration's.
+
+        Returns:
+            The datasets by pair, in the given order.
+
+        Raises:
+            DataError: If a pair is given twice, or candles are refused.
+        """
+        given = candles.items() if isinstance(candles, Mapping) else candles
+        items = [(item, None) if isinstance(item, str) else item for item in given]
+        if not items:
+            raise ConfigError("expected at least one pair. Received: none.")
+        plain = Counter(plain_pair(pair) for pair, _ in items)
+        twice = [pair for pair, _ in items if plain[plain_pair(pair)] > 1]
+        if twice:
+            raise DataError(
+                f"expected each pair once. Received: {', '.join(twice)}. Give all "
+                "files of a pair together."
+            )
+        result, refused = {}, []
+        for pair, source in items:
+            try:
+                result[pair] = self.build_dataset(pair, timeframe, source)
+            except (DataError, utils.MissingInputError) as error:
+                refused.append((pair, error))
+        if len(refused) == 1:
+            raise type(refused[0][1])(f"{refused[0][0]}: {refused[0][1]}")
+        if refused:
+            lines = "\n".join(f"  {pair}: {error}" for pair, error in refused)
+            raise DataError(f"{len(refused)} of {len(items)} pairs refused:\n{lines}")
+        return result
+
+    def validate_dataset(
+        self, dataset: Dataset | pd.DataFrame | str | os.PathLike[str]
+    ) -> list[str]:
+        """Returns one line for each finding, all at once; empty for a good dataset.
+
+        Args:
+            dataset: A dataset, a training file's frame, or its path.
+        """
+        if isinstance(dataset, pd.DataFrame):
+            dataset = Dataset(frame=dataset, metadata={})
+        elif not isinstance(dataset, Dataset):
+            dataset = datasets.read_dataset(dataset)
+        return datasets.find_problems(dataset)
+
+    def write_dataset(self, dataset: Dataset) -> Path:
+        """Writes a dataset as the training file of its pair; returns its path."""
+        stated = dataset.metadata["parameters"]
+        config = self.config.replace(pair=stated["pair"], timeframe=stated["timeframe"])
+        return training_file.write_training_file(
+            config.expected_path, dataset.frame, dataset.metadata
+        )
+
+    def _load(
+        self, source: Candles, config: Config, keys: dict[str, str]
+    ) -> pd.DataFrame:
+        """Returns cached rows; where they are damaged or gone by now, built anew."""
+        known = self.cache.load("features", keys["features"])
+        rest = self.cache.load("outcomes", keys["outcomes"]) if known else None
+        if known is not None and rest is not None:
+            return dataset_rows.assemble(known[0], rest[0], rest[1]["kept"])
+        if keys != _keys(source, config):
+            raise DataError(
+                "expected the candles that the cached rows were made from. Received: "
+                "others, and the cache has lost the rows. Build the dataset again."
+            )
+        return self._build(source, config, keys).frame
+
+    def _build(self, source: Candles, config: Config, keys: dict[str, str]) -> Dataset:
+        cache = self.cache if self.use_cache and "features" in keys else None
+        known = cache.load("features", keys["features"]) if cache else None
+        parts = dataset_rows.build_parts(
+            read_checked(source, config), config, feature_table=known and known[0]
+        )
+        parts.metadata["digests"] = keys
+        dataset = parts.dataset()
+        # Files that changed while they were read have another key by now.
+        if cache is not None and keys == _keys(source, config):
+            if known is None:
+                cache.store("features", keys["features"], parts.features, {})
+            facts = {"kept": parts.kept, "metadata": dataset.metadata}
+            cache.store("outcomes", keys["outcomes"], parts.outcomes, facts)
+        return dataset
+
+    def get_cache_info(self) -> dict[str, Any]:
+        """Returns folder, size, cap and tables of the cache, the latest used first."""
+        return self.cache.info()
+
+    def clear_cache(self) -> int:
+        """Empties the cache; returns how many tables it had."""
+        return self.cache.clear()
 
 
 def build_training_frame(
     candles: pd.DataFrame, config: Config
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Turns a checked candle table into the rows of a training file.
+    """Turns a checked candle table into the rows of a training file, without a cache.
 
     Args:
-        candles: Candle table (design.md, section 3), of the configuration's timeframe.
-        config: Pair, timeframe and label parameters.
+        candles: Candle table (design.md, section 3), of the configuration's timeframe
+            or finer.
+        config: Pair, timeframe, features and target.
 
     Returns:
         The frame, and its description: counts, ranges, label mix, parameters.
@@ -49,102 +252,99 @@ def build_training_frame(
     Raises:
         DataError: If no row has both its whole look-back and its whole future.
     """
-    filled = candle_files.fill_gaps(
-        candles, config.timeframe, max_fill_bars=config.max_fill_bars
-    )
-    table = features.compute_features(filled, timeframe=config.timeframe)
-    outcome = labels.label_candles(
-        filled,
-        future_window=config.future_window,
-        long_tp_pct=config.long_tp_pct,
-        long_sl_pct=config.long_sl_pct,
-        short_tp_pct=config.short_tp_pct,
-        short_sl_pct=config.short_sl_pct,
-        tie_policy=config.tie_policy,
-    )
-    warm = table.notna().all(axis=1).to_numpy()
-    kept = warm & (outcome["label"] >= 0).to_numpy()
-    if not kept.any():
-        raise DataError(_nothing_kept_message(filled, config))
-    frame = pd.concat(
-        [
-            filled.loc[kept, ["timestamp"]],
-            table[kept].astype(np.float32),
-            filled.loc[kept, ["close"]],
-            outcome[kept],
-            filled.loc[kept, ["segment"]],
-        ],
-        axis=1,
-    ).reset_index(drop=True)
-    return frame, _describe(frame, candles, filled, list(table.columns), config)
-
-
-def _nothing_kept_message(filled: pd.DataFrame, config: Config) -> str:
-    warm_up = features.warm_up_bars(timeframe=config.timeframe)
-    sizes = filled["segment"].value_counts()
-    return (
-        f"expected one stretch of {warm_up} bars of warm-up and {config.future_window} "
-        f"label bars without a gap longer than {config.max_fill_bars} bars. Received: "
-        f"{len(sizes)} segments, the longest with {sizes.max()} bars. Use longer or "
-        "more complete candles."
-    )
-
-
-def _describe(
-    frame: pd.DataFrame,
-    candles: pd.DataFrame,
-    filled: pd.DataFrame,
-    names: list[str],
-    config: Config,
-) -> dict[str, Any]:
-    counts = np.bincount(frame["label"], minlength=len(CLASS_NAMES))
-    built_with = ("pair", "timeframe", *configuration.LABEL_FIELDS)
-    return {
-        "parameters": {name: getattr(config, name) for name in built_with},
-        "features": names,
-        "feature_version": features.FEATURE_VERSION,
-        "num_candles": len(candles),
-        "num_rows": len(frame),
-        "num_targets": int(frame["is_target"].sum()),
-        "num_filled_bars": int(filled["is_filled"].sum()),
-        "num_segments": int(filled["segment"].nunique()),
-        "first": frame["timestamp"].iloc[0],
-        "last": frame["timestamp"].iloc[-1],
-        "label_shares": dict(zip(CLASS_NAMES, counts / counts.sum(), strict=True)),
-    }
+    built = dataset_rows.build_parts(candles, config).dataset()
+    return built.frame, dict(built.metadata)
 
 
 def build_training_file(candles: pd.DataFrame, config: Config) -> Path:
     """Builds the training file of `config` from a candle table; returns its path."""
-    frame, description = build_training_frame(candles, config)
-    path = training_file.write_training_file(config.expected_path, frame, description)
-    shares = description["label_shares"]
-    logger.info(
-        "%s\n  %d rows from %d candles, %s to %s\n  %d bars filled, %d segments\n  %s",
-        path,
-        description["num_rows"],
-        description["num_candles"],
-        description["first"],
-        description["last"],
-        description["num_filled_bars"],
-        description["num_segments"],
-        ", ".join(f"{name} {share:.1%}" for name, share in shares.items()),
-    )
-    return path
+    builder = DatasetBuilder(config, use_cache=False)
+    return _write(builder, builder.build_dataset(candles=candles))
 
 
 def demo_candles(
     *, num_bars: int = DEMO_BARS, seed: int = DEMO_SEED, strength: float = 1.0
 ) -> pd.DataFrame:
     """Returns the embedded demo market: synthetic, with a planted direction signal."""
-    return candle_files.synthetic_candles(num_bars, seed=seed, strength=strength)
+    return candle_tables.synthetic_candles(num_bars, seed=seed, strength=strength)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _keys(source: Candles, config: Config) -> dict[str, str]:
+    """Returns the digests of candles and code, and those that name both tables.
+
+    The latter are missing where the source of a set cannot be read.
+    """
+    if isinstance(source, pd.DataFrame):
+        candles = fingerprints.table_fingerprint(source)
+    else:
+        candles = fingerprints.files_fingerprint(source)
+    keys = {"candles": candles, "code": fingerprints.code_fingerprint()}
+    sets = fingerprints.feature_sets_fingerprint(config.feature_sets)
+    if sets is None:
+        logger.info("not cached: a feature set whose source cannot be read")
+        return keys
+    wanted = {name: getattr(config, name) for name in _FEATURE_FIELDS}
+    keys["features"] = utils.sha256_json([keys, sets, wanted])
+    keys["outcomes"] = utils.sha256_json([keys, config.dataset_parameters])
+    return keys
+
+
+# Command line
+
+
+def _write(builder: DatasetBuilder, built: Dataset) -> Path:
+    """Writes a training file and says what is in it."""
+    path = builder.write_dataset(built)
+    facts = built.metadata
+    logger.info(
+        "%s\n  %d rows from %d candles, %s to %s\n  %d bars filled, %d segments",
+        path,
+        facts["num_rows"],
+        facts["num_candles"],
+        facts["first"],
+        facts["last"],
+        facts["num_filled_bars"],
+        facts["num_segments"],
+    )
+    if "label_shares" in facts:
+        shares = facts["label_shares"].items()
+        logger.info("  %s", ", ".join(f"{name} {part:.1%}" for name, part in shares))
+    for problem in builder.validate_dataset(built):
+        logger.warning("  doubtful: %s", problem)
+    return path
+
+
+def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="dataset_builder.py",
-        description="Builds a training file from candles.",
-        allow_abbrev=False,
+        prog=program, description=description, allow_abbrev=False
+    )
+    parser.add_argument("--config", help="YAML file with the same names as the flags")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="neither read nor write the cache"
+    )
+    parser.add_argument(
+        "--cache-dir", help="its folder (default: .cache in inputs-dir)"
+    )
+    names = ("pair", "timeframe", "training_file", "inputs_dir", "verbose_logging")
+    configuration.add_config_arguments(parser, (*names, *configuration.LABEL_FIELDS))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    utils.configure_logging()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = _COMMANDS.get(words[0]) if words else None
+    if command is None:
+        return utils.run_command_line(lambda: _build(words))
+    return utils.run_command_line(lambda: command(words[1:]))
+
+
+def _build(arguments: Sequence[str]) -> None:
+    parser = _parser(
+        "dataset_builder.py",
+        "Builds a training file from candles. Other commands, each with its --help: "
+        + ", ".join(_COMMANDS),
     )
     parser.add_argument("candles", nargs="*", help="candle files, joined in time order")
     parser.add_argument(
@@ -156,38 +356,105 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="strength of the planted direction signal; 0 is none (default: 1)",
     )
-    parser.add_argument("--config", help="YAML file with the same names as the flags")
-    names = ("pair", "timeframe", "training_file", "inputs_dir", "verbose_logging")
-    configuration.add_config_arguments(parser, (*names, *configuration.LABEL_FIELDS))
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code."""
-    utils.configure_logging()
-    return utils.run_command_line(lambda: _build(arguments))
-
-
-def _build(arguments: Sequence[str] | None) -> None:
-    parsed, config = configuration.parse_arguments(_parser(), arguments)
+    parsed, config = configuration.parse_arguments(parser, arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     if bool(parsed.candles) == parsed.demo:
-        raise utils.ConfigError(
+        raise ConfigError(
             "expected candle files, or --demo. "
             f"Received: {'both' if parsed.demo else 'neither'}"
         )
-    started = time.perf_counter()
-    if parsed.demo:
-        if config.pair == Config().pair:
-            config = config.replace(pair=DEMO_PAIR)
-        table = demo_candles(strength=parsed.demo_strength)
-    else:
-        table = candle_files.read_candles(parsed.candles)
-    if candle_files.detect_timeframe(table) != config.timeframe:
-        table = candle_files.resample_candles(table, config.timeframe)
-    utils.require_writable(config.expected_path.parent)
-    build_training_file(table, config)
+    if parsed.demo and config.pair == Config().pair:
+        config = config.replace(pair=DEMO_PAIR)
+    builder, started = _builder(parsed, config), time.perf_counter()
+    source = demo_candles(strength=parsed.demo_strength) if parsed.demo else None
+    folder = config.expected_path.parent
+    if folder.exists():  # refused candles make no folder
+        utils.require_writable(folder)
+    built = builder.build_dataset(candles=parsed.candles if source is None else source)
+    _write(builder, built)
     logger.info("  built in %.1f s", time.perf_counter() - started)
+
+
+def _builder(parsed: argparse.Namespace, config: Config) -> DatasetBuilder:
+    features.find_feature_sets(config.feature_sets)
+    return DatasetBuilder(
+        config,
+        data_dir=getattr(parsed, "data_dir", "data"),
+        cache_dir=parsed.cache_dir,
+        use_cache=not parsed.no_cache,
+    )
+
+
+def _build_multi(arguments: Sequence[str]) -> None:
+    parser = _parser(
+        "dataset_builder.py multi",
+        "Builds a training file for each of several pairs, or none of them.",
+    )
+    parser.add_argument(
+        "pairs",
+        nargs="+",
+        metavar="PAIR[=FILE[,FILE]]",
+        help="a pair; without files they are looked for in --data-dir",
+    )
+    parser.add_argument("--data-dir", default="data", help="(default: data)")
+    parsed, config = configuration.parse_arguments(parser, arguments)
+    utils.configure_logging(verbose=config.verbose_logging)
+    if config.training_file is not None:
+        raise ConfigError("training_file: expected none, each pair has its own file.")
+    items: list[tuple[str, CandleSource]] = []
+    for word in parsed.pairs:
+        pair, _, files = word.partition("=")
+        items.append((pair, files.split(",") if files else None))
+    builder = _builder(parsed, config)
+    if Path(config.inputs_dir).exists():
+        utils.require_writable(config.inputs_dir)
+    built = builder.build_multi_symbol_dataset(items)
+    for dataset in built.values():
+        _write(builder, dataset)
+
+
+def _describe(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="dataset_builder.py describe",
+        description="Prints a summary of a training file and draws it.",
+    )
+    parser.add_argument("file", help="training file: feather, parquet or CSV")
+    parser.add_argument("--output", help="PNG to write (default: beside the file)")
+    parsed = parser.parse_args(arguments)
+    import dataset_report
+
+    built = datasets.read_dataset(parsed.file)
+    logger.info("%s\n%s", parsed.file, dataset_report.format_summary(built))
+    target = Path(parsed.output or Path(parsed.file).with_suffix(".png"))
+    if target.suffix != ".png":
+        raise ConfigError(f"--output: expected a name in .png. Received: {target}")
+    with utils.atomic_path(target) as temporary:
+        dataset_report.plot_dataset(built).savefig(temporary, dpi=110)
+    logger.info("%s", target)
+
+
+def _cache(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="dataset_builder.py cache", description="Lists or empties the cache."
+    )
+    parser.add_argument("--inputs-dir", default=Config().inputs_dir)
+    parser.add_argument("--cache-dir", help="(default: .cache in inputs-dir)")
+    parser.add_argument("--clear", action="store_true", help="remove every table")
+    parsed = parser.parse_args(arguments)
+    builder = DatasetBuilder(inputs_dir=parsed.inputs_dir, cache_dir=parsed.cache_dir)
+    if parsed.clear:
+        logger.info("%d tables removed", builder.clear_cache())
+    info = builder.get_cache_info()
+    total, cap = map(utils.format_bytes, (info["bytes"], info["max_bytes"]))
+    logger.info(
+        "%s: %d tables, %s of %s", info["folder"], len(info["tables"]), total, cap
+    )
+    for entry in info["tables"]:
+        size = utils.format_bytes(entry["bytes"])
+        logger.info("  %-44s %10s  used %s", entry["name"], size, entry["used"][:19])
+
+
+_COMMANDS = {"multi": _build_multi, "describe": _describe, "cache": _cache}
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def feature_names(
         ConfigError: If a set is unknown.
     """
     context = FeatureContext(timeframe, raw_prices)
-    sets = _find_sets(feature_sets)
+    sets = find_feature_sets(feature_sets)
     # A name in two sets means the same thing in both, so it appears once.
     return tuple(dict.fromkeys(name for item in sets for name in item.names(context)))
 
@@ -171,7 +171,7 @@ def warm_up_bars(
         ConfigError: If a set is unknown.
     """
     context = FeatureContext(timeframe)
-    return max(item.warm_up_bars(context) for item in _find_sets(feature_sets))
+    return max(item.warm_up_bars(context) for item in find_feature_sets(feature_sets))
 
 
 def compute_features(
@@ -201,7 +201,7 @@ def compute_features(
     """
     _require_columns(candles)
     context = FeatureContext(timeframe, raw_prices)
-    sets = _find_sets(feature_sets)
+    sets = find_feature_sets(feature_sets)
     names = feature_names(feature_sets, timeframe, raw_prices=raw_prices)
     warm_up = warm_up_bars(feature_sets, timeframe)
     values = np.full((len(names), len(candles)), np.nan, np.float32)
@@ -346,7 +346,12 @@ def _indicators34(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFram
 # Checks and look-ups
 
 
-def _find_sets(names: Sequence[str]) -> list[FeatureSet]:
+def find_feature_sets(names: Sequence[str]) -> list[FeatureSet]:
+    """Returns the registered sets of these names, each once.
+
+    Raises:
+        ConfigError: If a set is unknown.
+    """
     if isinstance(names, str) or not names:
         raise ConfigError(
             "`feature_sets`: expected a list of one or more names such as ['core8']. "

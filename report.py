@@ -1,81 +1,230 @@
-"""Results -> a table for the terminal, JSON, plots.
+"""Results -> text for the terminal, JSON, and the plots of a run.
 
-In: showing numbers. Out: computing them (`evaluation`, `metrics`).
-Every plot is a function that returns a figure, so that a notebook draws it inline.
+In: showing numbers. Out: computing them (`evaluation`), drawing them (`plots`).
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 import utils
 from config import CLASS_NAMES
+from plots import (
+    Figure,
+    label_mix_over_time,
+    plot_baselines,
+    plot_confusion_matrix,
+    plot_equity,
+    plot_label_mix,
+    plot_learning_curves,
+    plot_reliability,
+    plot_splits,
+    plot_thresholds,
+)
+from verdict import BASELINE_NAMES, interval
 
-CLASS_COLORS = {"SHORT": "#c2410c", "HOLD": "#94a3b8", "LONG": "#0f766e"}
+__all__ = [
+    "format_results",
+    "label_mix_over_time",
+    "plot_baselines",
+    "plot_confusion_matrix",
+    "plot_equity",
+    "plot_label_mix",
+    "plot_learning_curves",
+    "plot_reliability",
+    "plot_results",
+    "plot_splits",
+    "plot_thresholds",
+    "write_report",
+]
+
 PARTS = ("validation", "test")
+_PARTS_OF_LOSS = ("activity", "direction")
+_WIDTH = 100
 
 
 def format_results(results: Mapping[str, Any]) -> str:
-    """Returns the confusion matrix, class scores and skill of each part as text."""
+    """Returns the verdict in three lines, the warnings, and each part's tables."""
     blocks = []
+    if results.get("verdict"):
+        blocks.append("\n".join(results["verdict"]))
+    if results.get("warnings"):
+        notes = [_wrap(f"note: {text}") for text in results["warnings"]]
+        blocks.append("\n".join(notes))
     for part in PARTS:
         if part in results:
             blocks.append(_format_part(part, results[part]))
+    blocks.append(_format_choice(results))
     return "\n\n".join(blocks)
 
 
 def _format_part(part: str, result: Mapping[str, Any]) -> str:
-    names = list(CLASS_NAMES)
     span = f"{_day(result['first'])} to {_day(result['last'])}"
-    lines = [
-        f"{part}: {result['num_samples']:,} windows, {span}",
-        f"  {'true / predicted':<18}"
-        + "".join(f"{name:>9}" for name in names)
-        + f"{'precision':>12}{'recall':>8}{'F1':>8}",
-    ]
-    for name, row in zip(names, result["confusion_matrix"], strict=True):
-        scores = result["classes"][name]
-        cells = [
-            "-" if key in scores["undefined"] else f"{scores[key]:.3f}"
-            for key in ("precision", "recall", "f1")
-        ]
-        lines.append(
-            f"  {name:<18}"
-            + "".join(f"{count:>9,}" for count in row)
-            + f"{cells[0]:>12}{cells[1]:>8}{cells[2]:>8}"
-        )
-    lines.append(
-        f"  accuracy {result['accuracy']:.3f}, balanced "
-        f"{result['balanced_accuracy']:.3f}, macro F1 {result['macro_f1']:.3f}, "
-        f"log-loss {result['log_loss']:.4f}"
-    )
-    lines.append(
-        "  log-loss skill: "
-        f"{_signed(result['skill_vs_train_prior'])} against the train prior, "
-        f"{_signed(result['skill_vs_own_mix'])} against this part's own mix, "
-        f"{_signed(result['skill_vs_trailing_7d'])} against the trailing 7 days"
-    )
-    lines.append(
-        "  of it, against the train prior: activity "
-        f"{_signed(result['activity_skill_vs_train_prior'])}, direction "
-        f"{_signed(result['direction_skill_vs_train_prior'])}"
-    )
+    lines = [f"{part}: {result['num_samples']:,} windows, {span}"]
+    lines += _matrices(result)
+    lines += _skill_table(result)
+    lines += _baseline_table(result)
+    lines.append(_trading_line(result["trading"]))
     return "\n".join(lines)
 
 
-def _signed(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:+.3f}"
+def _matrices(result: Mapping[str, Any]) -> list[str]:
+    """Returns both confusion matrices side by side, and the scores of the first."""
+    head = "".join(f"{name:>9}" for name in CLASS_NAMES)
+    signals = result["thresholded"]
+    lines = [
+        f"  {'':<17}{'most probable class':^27}{'':14}{'signals at thresholds':>24}",
+        f"  {'true / predicted':<17}{head}{'recall':>8}      {head}{'recall':>8}",
+    ]
+    for k, name in enumerate(CLASS_NAMES):
+        cells = "      ".join(
+            "".join(f"{count:>9,}" for count in each["confusion_matrix"][k])
+            + f"{_score(each['classes'][name], 'recall'):>8}"
+            for each in (result, signals)
+        )
+        lines.append(f"  {name:<17}{cells}")
+    cells = "              ".join(
+        "".join(
+            f"{_score(each['classes'][name], 'precision'):>9}" for name in CLASS_NAMES
+        )
+        for each in (result, signals)
+    )
+    lines.append(f"  {'precision':<17}{cells}")
+    fitted = result["calibrated"]
+    lines += [
+        f"  accuracy {result['accuracy']:.3f}, balanced "
+        f"{result['balanced_accuracy']:.3f}, macro F1 {result['macro_f1']:.3f}",
+        f"  log-loss {result['log_loss']:.4f}, calibration error "
+        f"{result['expected_calibration_error']:.3f}; calibrated (fitted on "
+        f"{fitted['fitted_on']}) {fitted['log_loss']:.4f}, "
+        f"{fitted['expected_calibration_error']:.3f}",
+    ]
+    return lines
+
+
+def _score(scores: Mapping[str, Any], key: str) -> str:
+    return "-" if key in scores["undefined"] else f"{scores[key]:.3f}"
+
+
+def _skill_table(result: Mapping[str, Any]) -> list[str]:
+    names = {"train_prior": "the train prior", "trailing_7d": "the trailing 7-day mix"}
+    prefixes = ("", "activity_", "direction_")
+    lines = [_skill_row("log-loss skill against", ["all of it", *_PARTS_OF_LOSS])]
+    for key, name in names.items():
+        found = [result["intervals"][f"{prefix}skill_vs_{key}"] for prefix in prefixes]
+        lines.append(_skill_row(name, [interval(each) for each in found]))
+    own = [result[f"{prefix}skill_vs_own_mix"] for prefix in prefixes]
+    lines.append(
+        _skill_row("this part's own mix", [_number(each, "{:+.3f}") for each in own])
+    )
+    boosted = result["comparisons"].get("gradient_boosting")
+    if boosted:
+        lines.append(_skill_row("gradient boosting", [interval(boosted["skill"])]))
+    p_value = result["direction_p_value"]
+    shown = "too few blocks" if p_value is None else f"p = {p_value:.3f}"
+    lines.append(f"  direction, shuffle test in blocks of labels: {shown}")
+    return lines
+
+
+def _skill_row(name: str, cells: Sequence[str]) -> str:
+    return (f"  {name:<23}" + "".join(f"{cell:<26}" for cell in cells)).rstrip()
+
+
+def _baseline_table(result: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"  {'':<24}{'skill':>8}{'activity':>10}{'direction':>11}{'accuracy':>10}"
+        f"{'trades':>8}{'net/trade':>11}{'net':>9}"
+    ]
+    rows = {"this model": result} | {
+        BASELINE_NAMES[name]: scores for name, scores in result["baselines"].items()
+    }
+    for name, scores in rows.items():
+        trades = scores.get("trading", {})
+        cells = [
+            _number(scores.get(f"{prefix}skill_vs_train_prior"), "{:+.3f}")
+            for prefix in ("", "activity_", "direction_")
+        ]
+        accuracy = _number(scores.get("accuracy"), "{:.3f}")
+        mean = _number(trades.get("mean_net_return_bps"), "{:+.1f} bp")
+        total = _number(trades.get("total_return_pct"), "{:+.1f}%")
+        count = _number(trades.get("num_trades"), "{:,}")
+        lines.append(
+            f"  {name:<24}{cells[0]:>8}{cells[1]:>10}{cells[2]:>11}{accuracy:>10}"
+            f"{count:>8}{mean:>11}{total:>9}"
+        )
+    return lines
+
+
+def _trading_line(trades: Mapping[str, Any]) -> str:
+    if "skipped" in trades:
+        return f"  trades not simulated: {trades['skipped']}"
+    if not trades["num_trades"]:
+        return "  no trades"
+    sample = " (the thresholds were chosen here)" if trades["in_sample"] else ""
+    needed = trades["break_even_precision_pct"]
+    intervals = trades["intervals"]
+    return (
+        f"  {trades['num_trades']:,} trades{sample}: "
+        f"take profit {trades['trade_precision_pct']:.1f}% of them, "
+        f"{needed:.1f}% to break even\n"
+        f"  net {interval(intervals['mean_net_return_bps'], '{:+.1f}')} bps a trade, "
+        f"costs {trades['cost_bps']:g} bps a side, break-even at "
+        f"{trades['break_even_cost_bps']:.1f}\n"
+        f"  Sharpe {interval(intervals['sharpe'], '{:+.1f}')}, "
+        f"drawdown {trades['max_drawdown_pct']:.1f}%, in a trade "
+        f"{trades['exposure_pct']:.0f}% of the time"
+    )
+
+
+def _format_choice(results: Mapping[str, Any]) -> str:
+    search, fitted = results["thresholds"], results["calibration"]
+    limits = [
+        "never" if search.get(key) is None else f"{search[key]:.3f}"
+        for key in ("short_threshold", "long_threshold")
+    ]
+    chosen = "" if "skipped" in search else f"SHORT {limits[0]}, LONG {limits[1]}: "
+    return _wrap(
+        f"decided on validation: calibration {fitted['method']}"
+        + (f" ({fitted['reason']})" if fitted["reason"] else "")
+        + f"; thresholds {chosen}{search['statement']}"
+    )
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent="  ")
+
+
+def _number(value: float | None, pattern: str) -> str:
+    return "-" if value is None else pattern.format(value)
 
 
 def _day(moment: Any) -> str:
     return f"{pd.Timestamp(moment):%Y-%m-%d %H:%M}"
+
+
+def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
+    """Returns every figure that follows from the results alone, by file name."""
+    figures = {"thresholds": plot_thresholds(results["thresholds"])}
+    for part in PARTS:
+        if part in results:
+            result = results[part]
+            figures |= {
+                f"confusion_matrix_{part}": plot_confusion_matrix(result, title=part),
+                f"confusion_matrix_{part}_signals": plot_confusion_matrix(
+                    result["thresholded"],
+                    title=part,
+                    predicted_by="signals at thresholds",
+                ),
+                f"reliability_{part}": plot_reliability(result, title=part),
+                f"equity_{part}": plot_equity(result["trading"], title=part),
+                f"baselines_{part}": plot_baselines(result, title=part),
+            }
+    return figures
 
 
 def write_report(
@@ -87,104 +236,9 @@ def write_report(
 ) -> None:
     """Writes `confusion_matrix_report.json` and `plots/*.png` into a run folder."""
     utils.write_json(folder / "confusion_matrix_report.json", results)
-    figures = {
-        f"confusion_matrix_{part}": plot_confusion_matrix(results[part], title=part)
-        for part in PARTS
-        if part in results
-    }
+    figures = plot_results(results)
     figures["learning_curves"] = plot_learning_curves(history)
     figures["label_mix"] = plot_label_mix(label_mix)
     for name, figure in figures.items():
         with utils.atomic_path(folder / "plots" / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=120)
-
-
-def plot_confusion_matrix(result: Mapping[str, Any], *, title: str = "") -> Figure:
-    """Draws one part's confusion matrix, coloured by share of the true class."""
-    matrix = np.asarray(result["confusion_matrix"])
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (i, j), count in np.ndenumerate(matrix):
-        axes.text(
-            j,
-            i,
-            f"{count:,}\n{shares[i, j]:.0%}",
-            ha="center",
-            va="center",
-            color="white" if shares[i, j] > 0.55 else "#1e293b",
-        )
-    axes.set_xticks(range(len(CLASS_NAMES)), CLASS_NAMES)
-    axes.set_yticks(range(len(CLASS_NAMES)), CLASS_NAMES)
-    axes.set_xlabel("predicted (most probable class)")
-    axes.set_ylabel("true")
-    axes.set_title(f"{title}: {result['num_samples']:,} windows".lstrip(": "))
-    figure.colorbar(image, label="share of the true class", format="{x:.0%}")
-    return figure
-
-
-def plot_learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Draws loss and accuracy by epoch.
-
-    Training values are at the class mix that training sees, with dropout; they need not
-    lie below the validation values.
-    """
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    panels = figure.subplots(1, 2)
-    epochs = np.arange(1, len(history["loss"]) + 1)
-    for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
-        for key, label in (
-            (name, "training, with dropout"),
-            (f"val_{name}", "validation"),
-        ):
-            if key in history:
-                axes.plot(epochs, history[key], marker="o", markersize=3, label=label)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("log-loss (nats)" if name == "loss" else name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    best = int(np.argmin(history.get("val_loss", history["loss"])))
-    panels[0].axvline(best + 1, color="#64748b", linestyle=":")
-    panels[0].set_title(f"lowest validation loss in epoch {best + 1}")
-    return figure
-
-
-def label_mix_over_time(
-    timestamps: np.ndarray, labels: np.ndarray, *, num_periods: int = 120
-) -> pd.DataFrame:
-    """Returns the share of each class in equal stretches of time.
-
-    Args:
-        timestamps: (num_rows,) datetime64.
-        labels: (num_rows,) class ids.
-        num_periods: Most stretches.
-    """
-    span = timestamps[-1] - timestamps[0]
-    width = max(span / num_periods, np.timedelta64(1, "m"))
-    period = ((timestamps - timestamps[0]) / width).astype(np.int64)
-    table = pd.crosstab(period, labels, normalize="index")
-    table = table.reindex(columns=range(len(CLASS_NAMES)), fill_value=0.0)
-    table.index = pd.DatetimeIndex(timestamps[0] + table.index.to_numpy() * width)
-    table.columns = pd.Index(CLASS_NAMES)
-    return table
-
-
-def plot_label_mix(
-    mix: pd.DataFrame, *, edges: Mapping[str, Any] | None = None
-) -> Figure:
-    """Draws `label_mix_over_time`; `edges` marks where each part starts."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots()
-    colors = [CLASS_COLORS[name] for name in mix.columns]
-    axes.stackplot(mix.index, mix.to_numpy().T, labels=mix.columns, colors=colors)
-    for name, moment in (edges or mix.attrs.get("edges", {})).items():
-        axes.axvline(moment, color="#0f172a", linewidth=1)
-        axes.text(moment, 1.01, f" {name}", fontsize=8, va="bottom")
-    axes.set_ylim(0, 1)
-    axes.set_xlim(mix.index[0], mix.index[-1])
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_ylabel("share of labels")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    return figure

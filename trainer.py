@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +84,8 @@ class StandaloneTrainer:
         self._frame = frame
         self._resume = resume
         self._resume_anyway = resume_anyway
+        self._ranges: Mapping[str, Any] | None = None
+        self._fold_results: list[dict[str, Any]] = []
         self._metadata: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -112,6 +113,8 @@ class StandaloneTrainer:
             self.create_generators()
             self.build_model()
             self.setup_callbacks()
+            if self.config.n_splits is not None:
+                self.cross_validate()
             self.train_model()
             self.save_model_and_metadata()
             self.generate_confusion_matrix_report()
@@ -128,6 +131,7 @@ class StandaloneTrainer:
         Raises:
             StorageError: If nothing can be written to `outputs_dir`.
         """
+        configuration.require_class_target(self.config)
         utils.require_writable(self.config.outputs_dir)
         from data_loader import TrainingDataLoader
 
@@ -145,7 +149,7 @@ class StandaloneTrainer:
             MissingInputError: If there is no training file.
             DataError: If it breaks its contract.
         """
-        self.data = data = self.data_loader.load_training_data()
+        self.data = data = self.data_loader.load_training_data(self._ranges)
         logger.info("data: %s", data.source["path"] or "a DataFrame")
         for name, part in data.parts.items():
             shares = data.label_shares(part.targets)
@@ -211,30 +215,46 @@ class StandaloneTrainer:
             ConfigError: If the run to resume is of another configuration, other data or
                 another environment.
         """
-        builder = self.model_builder
+        self.model_builder  # noqa: B018 - names the missing step
         import artifacts
-        from checkpoints import CompleteState, read_newest
+
+        identity = self._identity()
 
         artifacts.sweep(self.config)
-        state = None
         run = artifacts.find_resumable(self.config, self._resume)
         if run is None:
             run = artifacts.RunFolder.create(self.config)
-            utils.write_json(run.path / artifacts.STATE, self._identity())
-        else:
-            state = read_newest(run.checkpoints)
-        if state is not None:
-            run.accept_resume(
-                self._identity(),
-                epochs_done=int(state["epochs_done"]),
-                is_forced=self._resume_anyway,
-            )
-            logger.info("resuming %s after epoch %d", run.path, state["epochs_done"])
-        self.run = run
-        self.callbacks = builder.create_callbacks(run.path)
-        self._checkpointer = CompleteState(run.checkpoints, self.callbacks, state=state)
-        self.callbacks.append(self._checkpointer)
+            utils.write_json(run.path / artifacts.STATE, identity)
+            self._attach(run)
+            return self.callbacks
+        run.refuse_difference(identity, is_forced=self._resume_anyway)
+        self._attach(run)
+        state = self._checkpointer.state
+        done = 0 if state is None else int(state["epochs_done"])
+        run.note_resume(identity, epochs_done=done)
+        logger.info("resuming %s after epoch %d", run.path, done)
         return self.callbacks
+
+    def cross_validate(self) -> list[dict[str, Any]]:
+        """Between steps 5 and 6: trains and scores each fold of `n_splits`.
+
+        Folds lie before the test part. A resumed run does not repeat finished ones.
+
+        Returns:
+            The results of each fold; its `test` is the fold's test block.
+        """
+        import folds
+
+        self._fold_results = []
+        ranges = folds.fold_ranges(self.data.num_rows, self.config)
+        for number, parts in enumerate(ranges, 1):
+            folder = self.run.fold(number)
+            done = folder.path / "results.json"
+            logger.info("fold %d of %d", number, len(ranges))
+            if not done.is_file():
+                self._train_fold(folder, parts)
+            self._fold_results.append(utils.read_json(done))
+        return self._fold_results
 
     def train_model(self) -> dict[str, list[float]]:
         """Step 6: fits; the model ends with the weights of its best epoch.
@@ -352,7 +372,7 @@ class StandaloneTrainer:
     def _advice(self) -> str:
         """Returns how to go on with this run."""
         run = self.__dict__.get("run")
-        if run is None or not any(run.checkpoints.glob("*.ckpt")):
+        if run is None or not run.has_progress():
             return "Nothing was saved yet: start the run again."
         return f"To go on: python trainer.py --resume {run.path}"
 
@@ -380,30 +400,96 @@ class StandaloneTrainer:
         }
 
     def _report(self, run: RunFolder, data: TrainingData) -> None:
-        import evaluation
         import report
 
-        self.predictions = evaluation.predictions_table(
-            data, {part: self._predict(part) for part in ("validation", "test")}
-        )
-        with utils.atomic_path(run.file("predictions", ".parquet")) as temporary:
-            self.predictions.to_parquet(
-                temporary, index=False, engine="pyarrow", write_page_checksum=True
-            )
-        self.results = evaluation.evaluate(
-            self.predictions, data, bar_seconds=self.config.bar_seconds
-        )
+        self._judge(run)
+        if self._fold_results:
+            self.results["cross_validation"] = self._gather_folds(run)
         mix = report.label_mix_over_time(data.timestamps, data.labels)
         mix.attrs["edges"] = {
             name: data.timestamps[part.start] for name, part in data.parts.items()
         }
         report.write_report(run.path, self.results, history=self.history, label_mix=mix)
         self._metadata["results"] = {
+            key: self.results[key] for key in ("verdict", "claims", "warnings")
+        } | {
             part: {key: self.results[part][key] for key in _HEADLINES}
             for part in ("validation", "test")
         }
         utils.write_json(run.file("metadata", ".json"), self._metadata)
         logger.info("%s", report.format_results(self.results))
+
+    def _judge(self, run: RunFolder) -> None:
+        """Predicts validation and test, chooses on validation, scores both."""
+        import evaluation
+
+        table = evaluation.predictions_table(
+            self.data, {part: self._predict(part) for part in ("validation", "test")}
+        )
+        policy, choice = evaluation.fit_policy(table, self.data, self.config)
+        utils.write_json(run.file("calibrator", ".json"), policy.to_dict())
+        self.predictions = evaluation.add_signals(table, policy)
+        _write_parquet(run.file("predictions", ".parquet"), self.predictions)
+        self.results = evaluation.evaluate(
+            self.predictions, self.data, self.config, policy=policy, choice=choice
+        )
+
+    def _train_fold(self, folder: RunFolder, ranges: Mapping[str, Any]) -> None:
+        """Trains and scores one fold with the same steps, in a folder of its own."""
+        fold = StandaloneTrainer(self.config.replace(n_splits=None), frame=self._frame)
+        fold._ranges = ranges
+        fold.initialize_components()
+        fold.load_and_validate_data()
+        fold.create_generators()
+        fold.build_model()
+        fold._attach(folder)
+        fold.train_model()
+        fold._judge(folder)
+        # Written last: a fold with it is done.
+        utils.write_json(folder.path / "results.json", fold.results)
+
+    def _gather_folds(self, run: RunFolder) -> dict[str, Any]:
+        """Keeps the out-of-fold predictions in one file; returns the folds' summary."""
+        import pandas as pd
+
+        import folds
+
+        tables = []
+        for number in range(1, len(self._fold_results) + 1):
+            folder = run.fold(number)
+            table = pd.read_parquet(folder.file("predictions", ".parquet"))
+            table = table[table["part"] == "test"].drop(columns="part")
+            tables.append(table.assign(fold=number))
+        _write_parquet(
+            run.file("oof_predictions", ".parquet"),
+            pd.concat(tables, ignore_index=True),
+        )
+        return {
+            "cv": self.config.cv,
+            "num_folds": len(self._fold_results),
+            "metrics": folds.summarise(
+                [
+                    folds.headline(item["test"], _HEADLINES)
+                    for item in self._fold_results
+                ]
+            ),
+            "folds": [
+                {key: item["test"][key] for key in ("first", "last", "num_samples")}
+                | {"verdict": item["verdict"]}
+                for item in self._fold_results
+            ],
+        }
+
+    def _attach(self, run: RunFolder) -> None:
+        """Makes the callbacks that write into a folder, with its newest state."""
+        from checkpoints import CompleteState, read_newest
+
+        self.run = run
+        self.callbacks = self.model_builder.create_callbacks(run.path)
+        self._checkpointer = CompleteState(
+            run.checkpoints, self.callbacks, state=read_newest(run.checkpoints)
+        )
+        self.callbacks.append(self._checkpointer)
 
     def _predict(self, part: str) -> Any:
         rows = self.data.parts[part].targets
@@ -435,42 +521,16 @@ class StandaloneTrainer:
         utils.atomic_write(self.run.file("scaler", ".pkl"), pickle.dumps(content))
 
     def _describe_run(self) -> dict[str, Any]:
-        from importlib.metadata import version
-
+        import metadata
         from model_builder import weights_digest
 
-        data, config, network = self.data, self.config, self.model.network
-        best = self._best_epoch()
+        network, best = self.model.network, self._best_epoch()
         return {
             "run_id": self.run.run_id,
-            "config": config.to_dict(),
-            "data": dict(data.source)
-            | {
-                "feature_names": data.feature_names,
-                "num_features": data.num_features,
-                "train_prior": data.class_prior,
-                "class_odds": data.class_odds,
-                "class_weights": data.class_weights,
-                "num_trained_targets": len(data.train_targets),
-            },
-            "split": {
-                name: {
-                    "first_row": part.start,
-                    "rows": part.stop - part.start,
-                    "targets": len(part.targets),
-                    "first": str(data.timestamps[part.targets[0]]) + "Z",
-                    "last": str(data.timestamps[part.targets[-1]]) + "Z",
-                    "label_shares": data.label_shares(part.targets),
-                }
-                for name, part in data.parts.items()
-            },
-            "alignment": {
-                "label_offset": 0,
-                "window": "rows t - sequence_length + 1 .. t",
-                "entry": "close of row t",
-                "label": "bars t + 1 .. t + future_window",
-                "class_names": list(CLASS_NAMES),
-            },
+            "config": self.config.to_dict(),
+            "data": metadata.describe_data(self.data),
+            "split": metadata.describe_split(self.data),
+            "alignment": metadata.ALIGNMENT,
             "model": {
                 "name": network.name,
                 "total_parameters": network.count_params(),
@@ -489,13 +549,10 @@ class StandaloneTrainer:
                 "peak_memory_bytes": utils.peak_resident_bytes(),
             },
             "runtime": self._runtime | {"num_branches": self.model.num_branches},
-            "versions": {"python": platform.python_version()}
-            | {name: version(name) for name in _VERSIONS},
+            "versions": metadata.describe_versions(),
             "files": {
-                "model": self.run.file("model", ".keras").name,
-                "scaler": self.run.file("scaler", ".json").name,
-                "predictions": self.run.file("predictions", ".parquet").name,
-                "history": self.run.file("history", ".csv").name,
+                kind: self.run.file(kind, suffix).name
+                for kind, suffix in _FILES.items()
             },
         }
 
@@ -515,11 +572,27 @@ _HEADLINES = (
     "skill_vs_train_prior",
     "skill_vs_own_mix",
     "skill_vs_trailing_7d",
+    "activity_skill_vs_train_prior",
+    "direction_skill_vs_train_prior",
+    "direction_p_value",
     "accuracy",
     "balanced_accuracy",
     "macro_f1",
 )
-_VERSIONS = ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pyarrow")
+_FILES = {
+    "model": ".keras",
+    "scaler": ".json",
+    "calibrator": ".json",
+    "predictions": ".parquet",
+    "history": ".csv",
+}
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    with utils.atomic_path(path) as temporary:
+        table.to_parquet(
+            temporary, index=False, engine="pyarrow", write_page_checksum=True
+        )
 
 
 def _import_tensorflow(*, verbose: bool) -> None:
@@ -595,6 +668,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     parsed, config = configuration.parse_arguments(
         _parser(), arguments, base=_resumed_config
     )
+    configuration.require_class_target(config)
     utils.configure_logging(verbose=config.verbose_logging)
     if parsed.config_test:
         logger.info("%s", describe_configuration(config))

@@ -39,8 +39,8 @@ OUTCOMES = {
 """Columns that evaluation uses, and the type they are kept in."""
 
 NOT_FEATURES = frozenset(
-    ["timestamp", "label", "target", *ONE_HOT, *OUTCOMES, "open", "high", "low", "volume"]
-    + ["segment", "is_target", "is_filled"]
+    ["timestamp", "label", *ONE_HOT, *OUTCOMES, "open", "high", "low", "volume"]
+    + ["target", "segment", "is_target", "is_filled"]
 )
 """Names that are never read as features; every other column is one."""
 

@@ -9,17 +9,21 @@ import pytest
 from conftest import PROJECT
 
 LEVELS = [
-    "config utils tables timestamps scaling indicators labels "
-    "cross_validation metrics significance trading calibration download",
-    "candle_files features training_file exchanges",
-    "candle_checks",
-    "candles",
-    "dataset_builder data_loader model_builder report artifacts",
-    "sequence_generator evaluation",
+    "config utils tables timestamps scaling indicators labels cross_validation "
+    "metrics significance trading calibration download verdict checkpoints",
+    "candle_files features training_file exchanges thresholds plots dataset_cache "
+    "model_builder",
+    "candle_checks fingerprints dataset artifacts report",
+    "candles dataset_report predictor",
+    "candle_sources dataset_rows data_loader",
+    "dataset_builder sequence_generator folds metadata baselines",
+    "backtest",
+    "judge",
+    "evaluation",
     "trainer",
 ]
 LEVEL = {name: depth for depth, row in enumerate(LEVELS) for name in row.split()}
-MAY_IMPORT_KERAS = {"sequence_generator", "model_builder"}
+MAY_IMPORT_KERAS = {"sequence_generator", "model_builder", "checkpoints"}
 MODULES = sorted(path.stem for path in PROJECT.glob("*.py"))
 
 

@@ -46,6 +46,7 @@ def test_artifact_folder_is_complete(finished):
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert names == {
         "MANIFEST.json",
+        f"calibrator_{tag}.json",
         "config.yaml",
         "confusion_matrix_report.json",
         f"history_{tag}.csv",
@@ -54,10 +55,20 @@ def test_artifact_folder_is_complete(finished):
         f"predictions_{tag}.parquet",
         f"scaler_{tag}.json",
         f"scaler_{tag}.pkl",
-        "plots/confusion_matrix_test.png",
-        "plots/confusion_matrix_validation.png",
         "plots/label_mix.png",
         "plots/learning_curves.png",
+        "plots/thresholds.png",
+        *(
+            f"plots/{plot.format(part=part)}.png"
+            for part in ("validation", "test")
+            for plot in (
+                "baselines_{part}",
+                "confusion_matrix_{part}",
+                "confusion_matrix_{part}_signals",
+                "equity_{part}",
+                "reliability_{part}",
+            )
+        ),
     }
     assert load_config(str(folder / "config.yaml")) == finished.config
     assert (folder.parent / "latest-1m").resolve() == folder.resolve()

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY, make_own_frame
+
+from config import Config
+from trainer import StandaloneTrainer
+
+RUN = TINY | {
+    "n_splits": 3,
+    "epochs": 2,
+    "windows_per_epoch": 200,
+    "dropout_rate": 0.3,
+    "baseline_model": False,
+}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return make_own_frame(2400, seed=3)
+
+
+def make_trainer(frame, folder, **options):
+    config = Config(**RUN | {"outputs_dir": str(folder)})
+    return StandaloneTrainer(config, frame=frame, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(frame, tmp_path_factory):
+    trainer = make_trainer(frame, tmp_path_factory.mktemp("cv"))
+    trainer.run_training()
+    return trainer
+
+
+def oof(folder):
+    return pd.read_parquet(next(folder.glob("oof_predictions_*.parquet")))
+
+
+def test_folds_are_reported_one_by_one_with_mean_and_spread(finished):
+    path = finished.artifact_dir / "confusion_matrix_report.json"
+    report = json.loads(path.read_text())["cross_validation"]
+    assert (report["cv"], report["num_folds"], len(report["folds"])) == (
+        "walk_forward",
+        3,
+        3,
+    )
+    losses = report["metrics"]["log_loss"]
+    assert losses["mean"] == pytest.approx(np.mean(losses["folds"]))
+    assert losses["std"] == pytest.approx(np.std(losses["folds"], ddof=1))
+    assert len(set(losses["folds"])) == 3
+
+
+def test_out_of_fold_predictions_are_kept_aligned(finished, frame):
+    table = oof(finished.artifact_dir)
+    assert table["fold"].unique().tolist() == [1, 2, 3]
+    assert table["row"].is_monotonic_increasing and table["row"].is_unique
+    assert table["row"].max() < finished.data.parts["test"].start
+    rows = table["row"].to_numpy()
+    assert np.array_equal(table["close"], frame["close"].to_numpy()[rows])
+    assert np.array_equal(table["label"], frame["label"].to_numpy()[rows])
+
+
+def test_final_model_is_the_one_without_folds(finished, frame, tmp_path):
+    config = Config(**RUN | {"outputs_dir": str(tmp_path), "n_splits": None})
+    plain = StandaloneTrainer(config, frame=frame)
+    plain.run_training()
+    key = "weights_sha256"
+    assert plain._metadata["model"][key] == finished._metadata["model"][key]
+
+
+def test_finished_folds_are_not_repeated(frame, tmp_path, finished, monkeypatch):
+    trainer = make_trainer(frame, tmp_path)
+    trained = []
+    original = StandaloneTrainer._train_fold
+
+    def die_in_the_third(self, folder, ranges):
+        trained.append(folder.path.name)
+        if len(trained) == 3:
+            raise ZeroDivisionError
+        original(self, folder, ranges)
+
+    monkeypatch.setattr(StandaloneTrainer, "_train_fold", die_in_the_third)
+    with pytest.raises(ZeroDivisionError):
+        trainer.run_training()
+    trainer.run.unlock()
+    again = make_trainer(frame, tmp_path, resume="newest")
+    again.run_training()
+    assert trained == ["fold_01", "fold_02", "fold_03", "fold_03"]
+    pd.testing.assert_frame_equal(oof(again.artifact_dir), oof(finished.artifact_dir))
+    key = "weights_sha256"
+    assert again._metadata["model"][key] == finished._metadata["model"][key]

@@ -1,0 +1,54 @@
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CORE8, TINY, make_own_frame
+
+from config import Config
+from predictor import Predictor
+from sequence_generator import cut_windows
+from trainer import StandaloneTrainer
+from utils import DataError, MissingInputError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    frame = make_own_frame(1200)
+    outputs = str(tmp_path_factory.mktemp("outputs"))
+    config = Config(**TINY | {"outputs_dir": outputs, "baseline_model": False})
+    folder = StandaloneTrainer(config, frame=frame).run_training()
+    return frame, folder
+
+
+def test_answers_equal_the_reports_predictions(finished):
+    frame, folder = finished
+    table = pd.read_parquet(next(folder.glob("predictions_*.parquet")))
+    raw = frame[list(CORE8)].to_numpy(np.float32)
+    windows = cut_windows(raw, table["row"].to_numpy(), window_bars=8)
+    predictor = Predictor(folder)
+    probabilities = predictor.predict_windows(windows)
+    columns = ["calibrated_short", "calibrated_hold", "calibrated_long"]
+    np.testing.assert_allclose(probabilities, table[columns], atol=1e-5)
+    for i in (0, 7, len(table) - 1):
+        one = predictor.predict_window(windows[i])
+        np.testing.assert_allclose(one, probabilities[i], atol=1e-5)
+    sure = np.abs(probabilities - 1 / 3).min(axis=1) > 1e-4
+    signals = predictor.signals(table[columns].to_numpy())
+    assert np.array_equal(signals[sure], table["signal"].to_numpy()[sure])
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        (np.zeros((7, 8)), "expected windows of 8 rows and 8 features"),
+        (np.zeros((8, 9)), "expected windows of 8 rows and 8 features"),
+        (np.full((8, 8), np.nan), "expected finite features"),
+    ],
+)
+def test_bad_windows(finished, window, message):
+    with pytest.raises(DataError, match=message):
+        Predictor(finished[1]).predict_window(window)
+
+
+def test_missing_artifact(tmp_path):
+    with pytest.raises(MissingInputError):
+        Predictor(tmp_path / "none")
