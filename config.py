@@ -221,6 +221,10 @@ class Config:
     learning_rate: float = _ranged(1e-3, gt=0, le=10)
     """First step size of Adam."""
 
+    gradient_accumulation_steps: int | None = _ranged(None, ge=2, le=10_000)
+    """Steps whose gradients make one update; keeps the effective batch where memory
+    asks for a smaller one. None updates in every step."""
+
     monitor: str = _ranged("val_loss", choices=("val_loss", "val_accuracy"))
     """What early stopping and the best model go by."""
 
@@ -284,7 +288,11 @@ class Config:
     """Parts of a batch computed side by side on CPU; None takes `num_threads`."""
 
     deterministic_ops: bool = False
-    """Asks TensorFlow for deterministic kernels (same bits on a GPU, slower there)."""
+    """Asks TensorFlow for deterministic kernels: equal bits also on a GPU, where it
+    costs speed. On a CPU runs are equal without it; it gives other bits at no cost."""
+
+    mixed_precision: bool = False
+    """Computes in float16 on a GPU; ignored on a CPU, where it is slower."""
 
     # Output
 

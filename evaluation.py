@@ -85,9 +85,9 @@ def predictions_table(
 def add_signals(predictions: pd.DataFrame, policy: SignalPolicy) -> pd.DataFrame:
     """Returns the table with calibrated probabilities and the policy's signals."""
     calibrated = policy.calibrate(probabilities_of(predictions))
-    columns = dict(zip(CALIBRATED_COLUMNS, calibrated.T.astype(np.float32)))  # noqa: B905
     # Signals follow from what the table holds, so that a reader can repeat them.
-    rounded = np.stack([columns[name] for name in CALIBRATED_COLUMNS], axis=1)
+    rounded = calibrated.astype(np.float32)
+    columns = dict(zip(CALIBRATED_COLUMNS, rounded.T, strict=True))
     return predictions.assign(**columns, signal=policy.signals(rounded))
 
 

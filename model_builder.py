@@ -6,6 +6,7 @@ Out: feeding it (`sequence_generator`), running it (`trainer`).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import math
@@ -53,6 +54,8 @@ def configure_runtime(config: Config) -> dict[str, Any]:
             note = "TensorFlow had started before: its own thread settings stay"
             logger.warning("%s; restart for full speed", note)
     gpus = tf.config.list_physical_devices("GPU")
+    if config.mixed_precision and not gpus:
+        logger.info("mixed_precision is ignored: there is no GPU")
     for gpu in gpus:
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -64,6 +67,7 @@ def configure_runtime(config: Config) -> dict[str, Any]:
     return {
         "device": "GPU" if gpus else "CPU",
         "num_gpus": len(gpus),
+        "mixed_precision": config.mixed_precision and bool(gpus),
         "num_threads": threads,
         "deterministic_ops": config.deterministic_ops,
         "note": note,
@@ -84,7 +88,16 @@ def environment_key(runtime: Mapping[str, Any], num_branches: int) -> dict[str, 
         "num_branches": num_branches,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         "deterministic_ops": runtime["deterministic_ops"],
+        "mixed_precision": runtime["mixed_precision"],
     }
+
+
+def training_scope() -> contextlib.AbstractContextManager[Any]:
+    """Returns the scope to build a model in: mirrored where there are several GPUs."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) < 2:
+        return contextlib.nullcontext()
+    return tf.distribute.MirroredStrategy().scope()
 
 
 @keras.saving.register_keras_serializable(package="trainer")
@@ -180,21 +193,27 @@ class DualWindowLSTMBuilder:
 
     def build_network(self) -> keras.Model:
         """Returns the plain network: (batch, bars, features) -> (batch, classes)."""
-        config = self.config
+        config, layers = self.config, keras.layers
+        policy = self.dtype_policy
         inputs = keras.Input((config.sequence_length, self.num_features), name="window")
         x = inputs
         for index, units in enumerate(config.lstm_units):
-            x = keras.layers.LSTM(
+            x = layers.LSTM(
                 units,
+                dtype=policy,
                 return_sequences=index + 1 < len(config.lstm_units),
                 recurrent_dropout=config.recurrent_dropout,
                 name=f"lstm_{index + 1}",
             )(x)
-            x = keras.layers.Dropout(config.dropout_rate, name=f"drop_l{index + 1}")(x)
+            x = layers.Dropout(
+                config.dropout_rate, dtype=policy, name=f"drop_l{index + 1}"
+            )(x)
         for index, units in enumerate(config.dense_units):
-            x = keras.layers.Dense(units, "relu", name=f"dense_{index + 1}")(x)
-            x = keras.layers.Dropout(config.dropout_rate, name=f"drop_d{index + 1}")(x)
-        outputs = keras.layers.Dense(
+            x = layers.Dense(units, "relu", dtype=policy, name=f"dense_{index + 1}")(x)
+            x = layers.Dropout(
+                config.dropout_rate, dtype=policy, name=f"drop_d{index + 1}"
+            )(x)
+        outputs = layers.Dense(
             len(CLASS_NAMES), "softmax", dtype="float32", name="trading_decisions"
         )(x)
         return keras.Model(inputs, outputs, name="dual_window_lstm")
@@ -207,17 +226,32 @@ class DualWindowLSTMBuilder:
         Args:
             odds: (3,) kept / natural share of each class, or None.
         """
-        model = BranchedTraining(
-            self.build_network(), num_branches=self.num_branches, odds=odds
-        )
-        model.compile(
-            optimizer=keras.optimizers.Adam(self.config.learning_rate),
-            loss=keras.losses.SparseCategoricalCrossentropy(),
-            metrics=["accuracy"],
-            jit_compile=False,  # XLA is slower here, except for one live window
-        )
-        model.build((None, self.config.sequence_length, self.num_features))
+        with training_scope():
+            optimizer = keras.optimizers.Adam(
+                self.config.learning_rate,
+                gradient_accumulation_steps=self.config.gradient_accumulation_steps,
+            )
+            if "float16" in self.dtype_policy:
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            model = BranchedTraining(
+                self.build_network(), num_branches=self.num_branches, odds=odds
+            )
+            model.compile(
+                optimizer=optimizer,
+                loss=keras.losses.SparseCategoricalCrossentropy(),
+                metrics=["accuracy"],
+                jit_compile=False,  # XLA is slower here, except for one live window
+            )
+            model.build((None, self.config.sequence_length, self.num_features))
         return model
+
+    @property
+    def dtype_policy(self) -> str:
+        """Precision of the layers; weights and probabilities stay float32."""
+        is_mixed = self.config.mixed_precision and bool(
+            tf.config.list_physical_devices("GPU")
+        )
+        return "mixed_float16" if is_mixed else "float32"
 
     @property
     def num_branches(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, PercentFormatter
 
@@ -54,7 +55,9 @@ def plot_confusion_matrix(
     axes.set_xlabel(f"predicted ({predicted_by})")
     axes.set_ylabel("true")
     axes.set_title(f"{title}: {result['num_samples']:,} windows".lstrip(": "))
-    figure.colorbar(image, label="share of the true class", format="{x:.0%}")
+    figure.colorbar(
+        image, fraction=0.046, label="share of the true class", format="{x:.0%}"
+    )
     return figure
 
 
@@ -88,7 +91,7 @@ def plot_reliability(result: Mapping[str, Any], *, title: str = "") -> Figure:
         axes.set_xlabel("forecast probability")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("share that happened")
-    limit = min(1.0, 1.05 * top)
+    limit = min(1.02, 1.05 * top)
     panels[0].set_xlim(0, limit)
     panels[0].set_ylim(0, limit)
     figure.suptitle(f"{title}, dots sized by rows".lstrip(", "))
@@ -232,7 +235,9 @@ def plot_equity(trades: Mapping[str, Any], *, title: str = "") -> Figure:
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
     lower.set_ylim(min(-1.0, -1.1 * trades["max_drawdown_pct"]), 0)
-    figure.autofmt_xdate()
+    locator = AutoDateLocator(minticks=4, maxticks=8)
+    lower.xaxis.set_major_locator(locator)
+    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     return figure
 
 

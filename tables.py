@@ -1,4 +1,4 @@
-"""Feather, Parquet and CSV files -> columns, read one by one and refused when unsafe.
+"""Feather, Parquet and CSV files -> columns, read in batches, refused when unsafe.
 
 In: opening a file of columns of any of the three formats, with one clear error.
 Out: what the columns mean (`candles`, `training_file`).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ import pyarrow.parquet
 from utils import DataError, MissingInputError
 
 SUFFIXES = (".feather", ".parquet", ".csv")
+BATCH_ROWS = 65_536
 
 
 class Columns:
-    """The columns of one file or frame; `read` brings one into memory.
+    """The columns of one file or frame; a file is read when a column is asked for.
 
     Args:
-        table: A whole table, or None when `path` is read column by column.
+        table: A whole table, or None when `path` is read in batches.
         schema: Its schema.
         path: The file; None for a frame.
     """
@@ -52,40 +53,78 @@ class Columns:
         return list(self.schema.names)
 
     def read(self, name: str) -> pa.ChunkedArray:
-        """Returns one column; only this column of the file is decoded."""
-        if self._table is not None:
-            return self._table.column(name)
+        """Returns one whole column."""
         with _refuse_broken(self.path):
-            return _read_table(self.path, columns=[name]).column(0)
+            chunks = [_detached(batch.column(0)) for batch in self._batches([name])]
+        return pa.chunked_array(chunks, type=self.schema.field(name).type)
 
-    def read_numbers(self, name: str, out: np.ndarray) -> None:
-        """Fills `out` (num_rows,) with a numeric column, nulls as NaN.
+    def read_numbers(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Fills arrays with numeric columns in one pass, nulls as NaN.
+
+        A batch of rows is in memory at a time, never the file.
+
+        Args:
+            outputs: Column name -> (num_rows,) array that receives it.
 
         Raises:
-            DataError: If the column is not numeric or has another length.
+            DataError: If a column is not numeric, has an empty cell that its array
+                cannot hold, or has another length.
         """
-        column = self.read(name)
-        kind = column.type
-        if not (
-            pa.types.is_integer(kind)
-            or pa.types.is_floating(kind)
-            or pa.types.is_boolean(kind)
-        ):
-            raise DataError(
-                f"{name}: expected numbers. Received: a column of type {kind}. "
-                "Remove the column or convert it."
-            )
-        if len(column) != len(out):
-            raise DataError(
-                f"{name}: expected {len(out)} rows. Received: {len(column)}"
-            )
+        for name in outputs:
+            _require_numeric(name, self.schema.field(name).type)
         position = 0
-        for chunk in column.chunks:
-            if chunk.null_count and not np.issubdtype(out.dtype, np.floating):
-                raise DataError(f"{name}: expected no empty cell.")
-            values = chunk.to_numpy(zero_copy_only=False)
-            out[position : position + len(chunk)] = values
-            position += len(chunk)
+        with _refuse_broken(self.path):
+            for batch in self._batches(list(outputs)):
+                stop = position + len(batch)
+                for name, out in outputs.items():
+                    if stop > len(out):
+                        raise DataError(f"{name}: expected {len(out)} rows, not more.")
+                    column = batch.column(name)
+                    if column.null_count and out.dtype.kind != "f":
+                        raise DataError(f"{name}: expected no empty cell.")
+                    out[position:stop] = column.to_numpy(zero_copy_only=False)
+                position = stop
+        for name, out in outputs.items():
+            if position != len(out):
+                raise DataError(
+                    f"{name}: expected {len(out)} rows. Received: {position}"
+                )
+
+    def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yields the named columns, some ten thousand rows at a time."""
+        if self._table is not None:
+            yield from self._table.select(names).to_batches(max_chunksize=BATCH_ROWS)
+        elif self.path is not None and self.path.suffix == ".parquet":
+            with pa.parquet.ParquetFile(
+                self.path, page_checksum_verification=True
+            ) as file:
+                yield from file.iter_batches(BATCH_ROWS, columns=names)
+        else:
+            fields = [self.schema.get_field_index(name) for name in names]
+            options = pa.ipc.IpcReadOptions(included_fields=fields)
+            with pa.OSFile(str(self.path)) as stream:
+                reader = pa.ipc.open_file(stream, options=options)
+                for index in range(reader.num_record_batches):
+                    yield reader.get_batch(index)
+
+
+def _detached(column: pa.Array) -> pa.Array:
+    """Returns a copy of a plain column; a slice keeps its whole batch in memory."""
+    kind = column.type
+    is_plain = pa.types.is_primitive(kind) and not pa.types.is_boolean(kind)
+    if column.null_count or not is_plain or kind.bit_width != 64:
+        return column
+    values = column.view(pa.int64()).to_numpy(zero_copy_only=True).copy()
+    return pa.array(values).view(kind)
+
+
+def _require_numeric(name: str, kind: pa.DataType) -> None:
+    checks = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    if not any(check(kind) for check in checks):
+        raise DataError(
+            f"{name}: expected numbers. Received: a column of type {kind}. "
+            "Remove the column or convert it."
+        )
 
 
 def open_table(path: str | os.PathLike[str]) -> Columns:
@@ -151,19 +190,13 @@ def refuse_extension_types(schema: pa.Schema, where: object) -> None:
         )
 
 
-def _read_table(path: Path | None, *, columns: list[str]) -> pa.Table:
-    if path is not None and path.suffix == ".parquet":
-        return pa.parquet.read_table(
-            path, columns=columns, page_checksum_verification=True, partitioning=None
-        )
-    return pa.feather.read_table(path, columns=columns, memory_map=False)
-
-
 @contextlib.contextmanager
 def _refuse_broken(path: Path | None) -> Iterator[None]:
     """Turns Arrow's errors about one file into a `DataError` that names it."""
     try:
         yield
+    except DataError:
+        raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         suffix = path.suffix[1:] if path else "table"
         detail = str(error).splitlines()[0][:300]

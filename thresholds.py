@@ -151,23 +151,14 @@ def search_thresholds(
     charged = dataclasses.replace(
         rules, slippage_bps=rules.slippage_bps + turnover_penalty_bps
     )
-    candidates = [
-        [(0.0, None), *_candidates(probabilities[:, side])] for side in (SHORT, LONG)
-    ]
     tried = []
-    for (short_share, short), (long_share, long) in itertools.product(*candidates):
-        if short is None and long is None:
-            continue
-        signals = threshold_signals(probabilities, short=short, long=long)
+    for pair in _candidate_pairs(probabilities):
+        signals = threshold_signals(
+            probabilities, short=pair["short_threshold"], long=pair["long_threshold"]
+        )
         trades = trading.simulate_trades(
             signals, outcomes, rules=charged, sizes=side_sizes(signals, sizes)
         )
-        pair = {
-            "short_share": short_share,
-            "long_share": long_share,
-            "short_threshold": short,
-            "long_threshold": long,
-        }
         tried.append(pair | _score(trades, outcomes, charged, objective))
     settings = {
         "objective": objective,
@@ -183,6 +174,23 @@ def side_sizes(signals: np.ndarray, sizes: np.ndarray | None) -> np.ndarray | No
     if sizes is None:
         return None
     return np.where(signals == LONG, sizes[:, 1], sizes[:, 0])
+
+
+def _candidate_pairs(probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """Returns every pair of candidates of both sides, but never-never."""
+    shorts, longs = (
+        [(0.0, None), *_candidates(probabilities[:, side])] for side in (SHORT, LONG)
+    )
+    return [
+        {
+            "short_share": short_share,
+            "long_share": long_share,
+            "short_threshold": short,
+            "long_threshold": long,
+        }
+        for (short_share, short), (long_share, long) in itertools.product(shorts, longs)
+        if short is not None or long is not None
+    ]
 
 
 def _candidates(probabilities: np.ndarray) -> list[tuple[float, float]]:

@@ -130,7 +130,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 def read_rows(
     columns: Columns, *, bar_seconds: int, future_window: int, source: Mapping[str, Any]
 ) -> Rows:
-    """Reads and checks every column that training or evaluation uses, one by one.
+    """Reads and checks every column that training or evaluation uses.
 
     Raises:
         DataError: Naming the column and the first rows that break the contract.
@@ -142,16 +142,19 @@ def read_rows(
             f"Received: {', '.join(columns.names)}"
         )
     timestamps = _read_timestamps(columns, bar_seconds)
+    # Arrow keeps what it frees; the training that follows needs the memory.
+    pa.default_memory_pool().release_unused()
     count = len(timestamps)
     features = np.empty((count, len(names)), np.float32)
-    for j, name in enumerate(names):
-        columns.read_numbers(name, features[:, j])
-        refuse_non_finite(name, features[:, j])
-    outcomes = {}
-    for name, dtype in OUTCOMES.items():
-        if name in columns.names:
-            outcomes[name] = np.empty(count, dtype)
-            columns.read_numbers(name, outcomes[name])
+    outcomes = {
+        name: np.empty(count, dtype)
+        for name, dtype in OUTCOMES.items()
+        if name in columns.names
+    }
+    by_name = {name: features[:, j] for j, name in enumerate(names)}
+    columns.read_numbers(by_name | outcomes)
+    for name, column in by_name.items():
+        refuse_non_finite(name, column)
     return Rows(
         features=features,
         feature_names=tuple(names),
@@ -189,7 +192,7 @@ def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
         nanoseconds, _ = parse_timestamps(column)
     except DataError as error:
         raise DataError(f"timestamp: {error}") from error
-    times = nanoseconds.view("datetime64[ns]")
+    times = nanoseconds.copy().view("datetime64[ns]")
     steps = np.diff(times)
     wrong = np.flatnonzero(steps <= np.timedelta64(0))
     if len(wrong):
@@ -211,9 +214,9 @@ def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
 
 def _read_labels(columns: Columns, count: int) -> np.ndarray:
     if "label" in columns.names:
-        values = np.empty(count, np.float64)
-        columns.read_numbers("label", values)
-        bad = np.flatnonzero(~np.isin(values, (0, 1, 2)))
+        values = np.empty(count, np.float32)
+        columns.read_numbers({"label": values})
+        bad = np.flatnonzero((values != 0) & (values != 1) & (values != 2))
         if len(bad):
             raise DataError(
                 "label: expected 0 (SHORT), 1 (HOLD) or 2 (LONG). Received: "
@@ -227,8 +230,7 @@ def _read_labels(columns: Columns, count: int) -> np.ndarray:
             f"Received: {', '.join(columns.names)}"
         )
     one_hot = np.empty((count, NUM_CLASSES), np.float32)
-    for j, name in enumerate(ONE_HOT):
-        columns.read_numbers(name, one_hot[:, j])
+    columns.read_numbers({name: one_hot[:, j] for j, name in enumerate(ONE_HOT)})
     good = np.isin(one_hot, (0, 1)).all(axis=1) & (one_hot.sum(axis=1) == 1)
     if not good.all():
         row = int(np.argmin(good))
@@ -247,7 +249,7 @@ def _segment_ids(
     breaks = np.diff(timestamps, prepend=timestamps[0] - bar) != bar
     if "segment" in columns.names:
         given = np.empty(len(timestamps), np.int64)
-        columns.read_numbers("segment", given)
+        columns.read_numbers({"segment": given})
         breaks |= np.diff(given, prepend=given[0]) != 0
     return np.cumsum(breaks, dtype=np.int32)
 
@@ -255,10 +257,10 @@ def _segment_ids(
 def _read_targets(columns: Columns, count: int, future_window: int) -> np.ndarray:
     targets = np.ones(count, bool)
     if "is_target" in columns.names:
-        columns.read_numbers("is_target", targets)
+        columns.read_numbers({"is_target": targets})
     if "is_filled" in columns.names:
         filled = np.empty(count, bool)
-        columns.read_numbers("is_filled", filled)
+        columns.read_numbers({"is_filled": filled})
         targets &= ~filled
     if "is_target" not in columns.names and "label_end" not in columns.names:
         # Nothing says that the last rows' future was there: V3 called them HOLD.

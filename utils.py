@@ -391,6 +391,11 @@ def resident_bytes() -> int:
 
 def peak_resident_bytes() -> int:
     """Returns the largest resident memory this process had so far."""
+    with contextlib.suppress(OSError, StopIteration):
+        # ru_maxrss survives exec: it would count the process that started this one.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -14,6 +14,10 @@ The rules, all on the test part, with the intervals at 95 %:
 - edge: the lower end of the mean net return a trade lies above 0 *and* the deflated
   Sharpe ratio gives more than 0.95.
 
+The Sharpe ratio is deflated by the pairs of thresholds tried, although on validation
+only: a test part that is read for run after run is searched too. So a few weeks hardly
+ever show an edge.
+
 What has no interval (too few independent blocks) is not claimed. Validation chose the
 calibration and the thresholds, so nothing is claimed from it.
 """
@@ -154,6 +158,14 @@ def warnings_of(results: Mapping[str, Any]) -> list[str]:
     fitted = results["calibration"]
     if fitted["reason"] not in (None, "switched off"):
         found.append(f"not calibrated: {fitted['reason']}")
+    if "validation" in results:
+        crossed = results["validation"]["calibrated"]
+        raw = results["validation"]["log_loss"]
+        if crossed["fitted_on"] == "the other half" and crossed["log_loss"] > raw:
+            found.append(
+                "calibration did not last: fitted on one half of validation, it turned "
+                f"the log-loss of the other from {raw:.4f} to {crossed['log_loss']:.4f}"
+            )
     if results["thresholds"].get("is_flat"):
         found.append(f"thresholds: {results['thresholds']['statement']}")
     return found

@@ -14,6 +14,7 @@ from config import Config
 from data_loader import TrainingDataLoader
 from judge import CALIBRATED_COLUMNS, PROBABILITY_COLUMNS, cross_fit
 from thresholds import SignalPolicy
+from utils import ConfigError
 
 SHORT, HOLD, LONG = range(3)
 NUM_ROWS = 6000
@@ -139,7 +140,8 @@ def test_cross_fitting_keeps_the_halves_apart():
 
 def test_too_few_validation_rows_are_said(data):
     table = evaluation.predictions_table(data, forecasts(data))
-    few = pd.concat([table[table["part"] == "validation"][:99], table[table["part"] == "test"]])
+    is_test = table["part"] == "test"
+    few = pd.concat([table[~is_test][:99], table[is_test]])
     policy, choice = evaluation.fit_policy(few, data, SMALL)
     assert policy.calibrator is None
     assert choice["calibration"]["method"] == "none"
@@ -330,6 +332,39 @@ def test_volatility_sizes_read_their_own_window_only():
     np.testing.assert_array_equal(sizes[:, 0], sizes[:, 1])
     _, _, results = judge(data, forecasts(data, knows=0.3), config)
     assert results["test"]["trading"]["num_trades"] > 50
+
+
+def test_volatility_needs_a_window():
+    with pytest.raises(ConfigError, match="sequence_length of at least 10"):
+        SMALL.replace(position_sizing="volatility", sequence_length=9)
+
+
+# Parts that say little
+
+
+def test_a_part_without_trades_has_no_direction(data):
+    frame = market()
+    is_new = frame.index >= NUM_ROWS * 0.7 - 20
+    frame.loc[is_new, "label"] = 1
+    quiet = load(frame)
+    _, _, results = judge(quiet, forecasts(quiet, knows=0.3))
+    test = results["test"]
+    assert test["true_share"]["HOLD"] == 1
+    assert test["direction_p_value"] is None
+    assert test["intervals"]["direction_skill_vs_train_prior"]["estimate"] is None
+    assert results["claims"]["direction"] is False
+    assert "direction no n/a not tested" in results["verdict"][1]
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+
+
+def test_a_short_part_claims_nothing():
+    few = SMALL.replace(test_split=0.1, validation_split=0.2, future_window=15)
+    data = load(market()[:400], few)
+    _, _, results = judge(data, forecasts(data, knows=0.5), few)
+    assert results["test"]["intervals"]["skill_vs_train_prior"]["low"] is None
+    assert not any(results["claims"].values())
+    assert any("too few for intervals" in note for note in results["warnings"])
+    assert "[no interval]" in results["verdict"][0]
 
 
 # Baselines

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY
+from conftest import PROJECT, TINY
 
 from config import Config
 from model_builder import (
@@ -189,3 +189,57 @@ def test_one_branch_without_tensors_of_zero_rows():
     model = build(num_branches=4, batch_size=2)
     assert model.num_branches == 2
     assert model(tf.zeros((2, 8, 3))).shape == (2, 3)
+
+
+def test_gradient_accumulation_keeps_the_effective_batch():
+    x, y = batch(64)
+    whole = build(batch_size=64)
+    whole.fit(x, y, batch_size=64, epochs=3, shuffle=False, verbose=0)
+    parts = build(batch_size=32, gradient_accumulation_steps=2)
+    parts.fit(x, y, batch_size=32, epochs=3, shuffle=False, verbose=0)
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_mixed_precision_computes_in_float16_and_keeps_float32_weights(monkeypatch):
+    monkeypatch.setattr(
+        DualWindowLSTMBuilder, "dtype_policy", property(lambda _: "mixed_float16")
+    )
+    model = build()
+    lstm = model.network.get_layer("lstm_1")
+    assert lstm.compute_dtype == "float16"
+    assert {str(v.dtype) for v in model.network.trainable_variables} == {"float32"}
+    x, y = batch()
+    first = model.train_on_batch(x, y, return_dict=True)["loss"]
+    assert np.isfinite(first)
+    assert model.network(x).dtype == tf.float32
+
+
+def test_several_devices_learn_what_one_learns(tmp_path):
+    # Two logical CPUs stand for two GPUs; they must be set up before TensorFlow starts.
+    code = """
+import sys
+sys.path[:0] = [PROJECT, PROJECT + '/tests']
+import tensorflow as tf
+cpu = tf.config.list_physical_devices('CPU')[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+import numpy as np
+import model_builder
+from test_model_builder import batch, build
+x, y = batch(64)
+trained = []
+for scope in (model_builder.training_scope, None):
+    if scope is None:
+        strategy = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])
+        model_builder.training_scope = strategy.scope
+    model = build(num_branches=1)
+    model.fit(x, y, batch_size=64, epochs=3, shuffle=False, verbose=0)
+    trained.append(model.get_weights())
+for a, b in zip(*trained):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+""".replace("PROJECT", repr(str(PROJECT)))
+    probe = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert probe.returncode == 0, probe.stderr[-2000:]

@@ -51,10 +51,8 @@ def test_the_numbers_of_the_text_are_those_of_the_results(results):
 
 def test_a_file_without_outcomes_is_reported(foreign):
     text = report.format_results(foreign)
-    assert (
-        "trades not simulated: the training file has no column close, long_return and 5 more"
-        in text
-    )
+    reason = "the training file has no column close, long_return and 5 more"
+    assert f"trades not simulated: {reason}" in text
     assert "thresholds not searched" in text
     assert max(map(len, text.splitlines())) <= 100
 

@@ -99,6 +99,17 @@ def test_predictions_are_of_the_window_that_ends_at_their_row(finished, planted)
     np.testing.assert_allclose(table[columns], expected, atol=1e-6)
 
 
+def test_the_stored_policy_repeats_the_signals(finished):
+    from evaluation import add_signals
+    from thresholds import SignalPolicy
+
+    table = pd.read_parquet(next(finished.artifact_dir.glob("predictions_*.parquet")))
+    stored = utils.read_json(next(finished.artifact_dir.glob("calibrator_*.json")))
+    again = add_signals(table, SignalPolicy.from_dict(stored))
+    pd.testing.assert_frame_equal(again, table)
+    assert set(table["signal"].unique()) <= {0, 1, 2}
+
+
 def test_whole_parts_are_evaluated(finished):
     results = json.loads(
         (finished.artifact_dir / "confusion_matrix_report.json").read_text()

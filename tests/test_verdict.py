@@ -21,6 +21,8 @@ def good_part():
     return {
         "intervals": intervals,
         "direction_p_value": 0.01,
+        "log_loss": 0.9,
+        "calibrated": {"fitted_on": "the other half", "log_loss": 0.8},
         "true_share": shares,
         "predicted_share": shares,
         "comparisons": {
@@ -150,6 +152,7 @@ def test_warnings():
     }
     results["train_prior"] = [0.3, 0.4, 0.3]
     results["calibration"]["reason"] = "99 rows, expected at least 100"
+    results["validation"]["calibrated"]["log_loss"] = 1.0
     results["thresholds"] = {"statement": "best of 9; flat: 8", "is_flat": True}
     results["test"]["intervals"]["skill_vs_train_prior"] = found(0.2)
     assert verdict.add_verdict(results)["warnings"] == [
@@ -159,6 +162,8 @@ def test_warnings():
         "the class mix drifted: HOLD 40% in training, 60% in test",
         "test has 30 independent blocks of 600 rows: too few for intervals or claims",
         "not calibrated: 99 rows, expected at least 100",
+        "calibration did not last: fitted on one half of validation, it turned the "
+        "log-loss of the other from 0.9000 to 1.0000",
         "thresholds: best of 9; flat: 8",
     ]
 

@@ -1,0 +1,92 @@
+"""One live window to calibrated probabilities, and a batch: a loaded artifact against
+`model.predict`. Milliseconds, medians of many calls in one process."""
+
+import json
+import statistics
+import tempfile
+import time
+
+import numpy as np
+from common import interleaved, parser, show
+
+CALLS = 300
+
+
+def artifact(folder):
+    import pandas as pd
+
+    import utils
+    from config import Config
+    from trainer import StandaloneTrainer
+
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.standard_normal((3000, 8)), columns=list("abcdefgh"))
+    frame["label"] = rng.integers(0, 3, len(frame))
+    frame.insert(0, "timestamp", pd.date_range("2024", periods=len(frame), freq="min"))
+    config = Config(
+        outputs_dir=folder, epochs=1, windows_per_epoch=512, baseline_model=False
+    )
+    with utils.silent_stderr():
+        return StandaloneTrainer(config, frame=frame).run_training()
+
+
+def median_ms(call, count):
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
+
+
+def run():
+    import contextlib
+    import io
+
+    from predictor import Predictor
+
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(io.StringIO()):
+            opened = artifact(folder)
+        predictor = Predictor(opened)
+        window = np.random.default_rng(1).standard_normal((120, 8)).astype(np.float32)
+        batch = np.repeat(window[None], 1000, axis=0)
+        scaled = predictor.scaler.transform(window)[None]
+        return {
+            "our compiled window": median_ms(
+                lambda: predictor.predict_window(window), CALLS
+            ),
+            "model.predict of it": median_ms(
+                lambda: predictor.model.predict(scaled, verbose=0), 30
+            ),
+            "our batch of 1,000": median_ms(
+                lambda: predictor.predict_windows(batch), 10
+            ),
+            "model.predict of it, 1,000": median_ms(
+                lambda: predictor.model.predict(batch, verbose=0, batch_size=1000), 10
+            ),
+        }
+
+
+def main():
+    arguments = parser(__doc__).parse_args()
+    if arguments.case:
+        print(json.dumps(run()))
+        return
+    [found] = interleaved(__file__, ["run"], arguments.repeats).values()
+    names = list(found[0])
+    rows = [
+        [name]
+        + [
+            f"{f([run[name] for run in found]):.2f}"
+            for f in (statistics.median, min, max)
+        ]
+        for name in names
+    ]
+    show(
+        "Latency, ms", ["call", "median", "least", "most"], rows, found, arguments.json
+    )
+
+
+if __name__ == "__main__":
+    main()
