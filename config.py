@@ -31,7 +31,7 @@ from utils import ConfigError
 CLASS_NAMES = ("SHORT", "HOLD", "LONG")
 """Class ids everywhere: 0 SHORT, 1 HOLD, 2 LONG."""
 
-LABEL_FIELDS = (
+DATASET_FIELDS = (
     "target",
     "feature_sets",
     "raw_prices",
@@ -315,7 +315,9 @@ class Config:
                 _check_limits(value, _FIELDS[name].metadata)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
-        problems = problems or self._contradictions()
+                # Lets the checks below look at the other fields.
+                object.__setattr__(self, name, _FIELDS[name].default)
+        problems += self._contradictions()
         if problems:
             raise ConfigError(_problem_list(problems))
 
@@ -418,10 +420,12 @@ class Config:
                 continue
             try:
                 days[name] = date.fromisoformat(text)
-                if len(text) != 10:
+                if len(text) != 10 or not 1970 <= days[name].year < 2200:
                     raise ValueError
             except ValueError:
-                problems.append(f"{name}: expected YYYY-MM-DD. Received: {text!r}")
+                problems.append(
+                    f"{name}: expected YYYY-MM-DD, 1970 to 2199. Received: {text!r}"
+                )
         if len(days) == 2 and days["start_date"] > days["end_date"]:
             problems.append(
                 "start_date: expected not after end_date. "
@@ -473,7 +477,7 @@ class Config:
         if self.target != "signal":
             unused |= {"long_tp_pct", "long_sl_pct", "short_tp_pct", "short_sl_pct"}
             unused |= {"tie_policy"}
-        names = ("pair", "timeframe", *LABEL_FIELDS)
+        names = ("pair", "timeframe", *DATASET_FIELDS)
         return {name: getattr(self, name) for name in names if name not in unused}
 
     def _label_numbers(self) -> dict[str, int]:

@@ -219,7 +219,9 @@ class TrainingDataLoader:
         breaks = _segment_starts(rows.segment_ids[kept])
         if ranges is None:
             ranges = chronological_ranges(len(features), config)
-        parts = _split(ranges, breaks, eligible, config)
+        # What follows the file's last row is in no part; a date cut has rows behind it.
+        end = len(features) if kept.stop == len(rows.labels) else None
+        parts = _split(ranges, breaks, eligible, config, open_end=end)
         scaler = FeatureScaler.fit(
             features[parts["train"].start : parts["train"].stop],
             rows.feature_names,
@@ -272,7 +274,7 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
     description = training_file.read_sidecar(path)
     if description is not None:
         built_with = description.get("parameters", {})
-        for name in ("pair", "timeframe", *configuration.LABEL_FIELDS):
+        for name in ("pair", "timeframe", *configuration.DATASET_FIELDS):
             if name in built_with and built_with[name] != getattr(config, name):
                 problems.append(
                     f"{name}: the configuration says {getattr(config, name)}, "
@@ -299,7 +301,7 @@ def _missing_message(config: Config) -> str:
     there = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
     files = [name for name in there if name[0] != "." and name[-5:] != ".json"][:20]
     listing = "\n".join(f"    {name}" for name in files) or "    (nothing)"
-    names = ("timeframe", "inputs_dir", *configuration.LABEL_FIELDS)
+    names = ("timeframe", "inputs_dir", *configuration.DATASET_FIELDS)
     flags = configuration.command_flags(config, names)
     command = " ".join(["--pair", config.pair, *flags])
     return (
@@ -322,8 +324,9 @@ def _date_range(timestamps: np.ndarray, config: Config) -> slice:
         last = int(np.searchsorted(timestamps, np.datetime64(after, "ns")))
     if first >= last:
         span = f"{timestamps[0]} to {timestamps[-1]}"
+        first_day, last_day = config.start_date or "the start", config.end_date
         raise DataError(
-            f"expected rows between {config.start_date} and {config.end_date}. "
+            f"expected rows from {first_day} to {last_day or 'the end'}. "
             f"Received: a file from {span}. Change start_date or end_date."
         )
     return slice(first, last)
@@ -347,8 +350,12 @@ def _split(
     segment_starts: np.ndarray,
     eligible: np.ndarray,
     config: Config,
+    *,
+    open_end: int | None,
 ) -> dict[str, Part]:
     """Gives each range of rows its targets.
+
+    A part that ends at `open_end` keeps the targets whose label bars lie behind it.
 
     The embargo is taken from the end of the earlier part, so that validation and test
     stay the same rows whatever its length.
@@ -364,8 +371,7 @@ def _split(
         start, stop = ranges[name]
         embargo = 0 if name == PART_NAMES[-1] else config.embargo_bars
         stop_inside = max(start, stop - embargo)
-        # After the file's last row nothing follows that could be shared.
-        end = stop_inside if stop_inside == num_rows else stop_inside - future
+        end = stop_inside if stop_inside == open_end else stop_inside - future
         targets = row[start + window - 1 : max(start + window - 1, end)]
         targets = targets[usable[targets]]
         if not len(targets):

@@ -326,7 +326,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
         "--cache-dir", help="its folder (default: .cache in inputs-dir)"
     )
     names = ("pair", "timeframe", "training_file", "inputs_dir", "verbose_logging")
-    configuration.add_config_arguments(parser, (*names, *configuration.LABEL_FIELDS))
+    configuration.add_config_arguments(parser, (*names, *configuration.DATASET_FIELDS))
     return parser
 
 

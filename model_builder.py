@@ -369,6 +369,39 @@ class StopOnNonFinite(keras.callbacks.Callback):
             )
 
 
+class CollapseMonitor(keras.callbacks.Callback):
+    """Warns, once a class, when predictions pile up on a class or forget one.
+
+    Args:
+        dataset: Some validation windows, once, with labels.
+        true_shares: (num_classes,) class shares of these labels.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, true_shares: np.ndarray) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.true_shares = true_shares
+        self.warned: set[str] = set()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Predicts the windows and compares the class shares."""
+        predicted = self.model.predict(self.dataset, verbose=0).argmax(axis=-1)
+        shares = np.bincount(predicted, minlength=len(CLASS_NAMES)) / len(predicted)
+        rows = zip(CLASS_NAMES, shares, self.true_shares, strict=True)
+        for name, share, true in rows:
+            piled, forgotten = share > 0.9 > true, share < 0.01 < true
+            if (piled or forgotten) and name not in self.warned:
+                self.warned.add(name)
+                logger.warning(
+                    "epoch %d: %.1f %% of the most probable classes are %s, "
+                    "of the labels %.1f %%",
+                    epoch + 1,
+                    100 * share,
+                    name,
+                    100 * true,
+                )
+
+
 @tf.function(jit_compile=False, reduce_retracing=True)
 def _sum_of_squares(variables: list[tf.Variable]) -> tf.Tensor:
     return tf.add_n([tf.reduce_sum(tf.square(variable)) for variable in variables])

@@ -16,7 +16,7 @@ import tensorflow as tf
 from data_loader import TrainingData
 from utils import DataError
 
-EVALUATION_BATCH = 2048
+EVALUATION_BATCH = 1024
 """Windows of a prediction step: large batches are faster, nothing is learned there."""
 
 
@@ -45,7 +45,8 @@ def epoch_positions(
         np.random.Generator(np.random.PCG64([seed, k])).shuffle(order)
         start, stop = first - k * num_targets, first + per_epoch - k * num_targets
         slices.append(order[max(0, start) : stop])
-    return slices[0] if len(slices) == 1 else np.concatenate(slices)
+    # A copy, also of a single slice, which would keep its whole permutation alive.
+    return np.concatenate(slices)
 
 
 def evenly_spaced(rows: np.ndarray, count: int | None) -> np.ndarray:
@@ -145,6 +146,11 @@ class MemoryEfficientDataLoader:
     def validation_dataset(self) -> tf.data.Dataset:
         """Returns the monitored validation windows, once, unweighted, in time order."""
         return self.evaluation_dataset(self.validation_targets)
+
+    def watched_windows(self, count: int = 1000) -> tuple[np.ndarray, tf.data.Dataset]:
+        """Returns evenly spaced validation rows and their windows, once."""
+        rows = evenly_spaced(self.data.parts["validation"].targets, count)
+        return rows, self.evaluation_dataset(rows)
 
     def test_dataset(self) -> tf.data.Dataset:
         """Returns all test windows, once, in time order."""

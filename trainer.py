@@ -7,6 +7,7 @@ Imports `config` and `utils` alone; a dry run needs nothing more.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -84,6 +85,7 @@ class StandaloneTrainer:
         self._frame = frame
         self._resume = resume
         self._resume_anyway = resume_anyway
+        self._made_outputs = False
         self._ranges: Mapping[str, Any] | None = None
         self._fold_results: list[dict[str, Any]] = []
         self._metadata: dict[str, Any] = {}
@@ -132,6 +134,7 @@ class StandaloneTrainer:
             StorageError: If nothing can be written to `outputs_dir`.
         """
         configuration.require_class_target(self.config)
+        self._made_outputs = not Path(self.config.outputs_dir).exists()
         utils.require_writable(self.config.outputs_dir)
         from data_loader import TrainingDataLoader
 
@@ -149,7 +152,13 @@ class StandaloneTrainer:
             MissingInputError: If there is no training file.
             DataError: If it breaks its contract.
         """
-        self.data = data = self.data_loader.load_training_data(self._ranges)
+        try:
+            self.data = data = self.data_loader.load_training_data(self._ranges)
+        except utils.UserError:
+            if self._made_outputs:  # leaves nothing behind, not even an empty folder
+                with contextlib.suppress(OSError):
+                    Path(self.config.outputs_dir).rmdir()
+            raise
         logger.info("data: %s", data.source["path"] or "a DataFrame")
         for name, part in data.parts.items():
             shares = data.label_shares(part.targets)
@@ -328,7 +337,10 @@ class StandaloneTrainer:
         try:
             self._report(run, data)
         except BaseException:
-            logger.error("the report failed; the trained model is kept in %s", run.path)
+            logger.error(
+                "the report failed; the trained model is kept, --resume %s finishes it",
+                run.path,
+            )
             raise
         self.artifact_dir = run.publish()
         logger.info("artifacts: %s", self.artifact_dir)
@@ -483,9 +495,14 @@ class StandaloneTrainer:
     def _attach(self, run: RunFolder) -> None:
         """Makes the callbacks that write into a folder, with its newest state."""
         from checkpoints import CompleteState, read_newest
+        from model_builder import CollapseMonitor
 
         self.run = run
-        self.callbacks = self.model_builder.create_callbacks(run.path)
+        rows, dataset = self.generators.watched_windows()
+        self.callbacks = [
+            CollapseMonitor(dataset, self.data.label_shares(rows)),
+            *self.model_builder.create_callbacks(run.path),
+        ]
         self._checkpointer = CompleteState(
             run.checkpoints, self.callbacks, state=read_newest(run.checkpoints)
         )
@@ -609,10 +626,7 @@ def _import_tensorflow(*, verbose: bool) -> None:
 def describe_configuration(config: Config) -> str:
     """Returns what a dry run says: configuration, files, memory."""
     path = configuration.find_training_file(config)
-    rows = num_features = None
-    if path is not None and (sidecar := Path(f"{path}.json")).is_file():
-        description = utils.read_json(sidecar)
-        rows, num_features = description["num_rows"], len(description["features"])
+    rows, num_features = _described_size(path)
     memory = configuration.estimate_memory(config, num_features or 8, rows or 0)
     shown = {key: utils.format_bytes(size) for key, size in memory.items()}
     array = shown["feature_array"] if rows else "4 bytes a feature and row"
@@ -624,9 +638,26 @@ def describe_configuration(config: Config) -> str:
         f"memory:  {shown['total']} above the imports: parameters "
         f"{shown['parameters']}, activations {shown['activations']}, runtime "
         f"{shown['runtime']}, feature array {array}\n"
-        f"         for {num_features or 8} features"
-        + (f" and {rows:,} rows" if rows else "")
+        + (
+            f"         for {num_features} features and {rows:,} rows"
+            if rows
+            else "         for 8 features, a guess: there is no description of the file"
+        )
     )
+
+
+def _described_size(path: Path | None) -> tuple[int | None, int | None]:
+    """Returns rows and features as the description beside a file has them."""
+    sidecar = Path(f"{path}.json")
+    if path is None or not sidecar.is_file():
+        return None, None
+    content = utils.read_json(sidecar)
+    if not isinstance(content, dict):
+        return None, None
+    rows, names = content.get("num_rows"), content.get("features")
+    if not isinstance(rows, int) or not isinstance(names, list):
+        return None, None
+    return rows, len(names)
 
 
 def _parser() -> argparse.ArgumentParser:

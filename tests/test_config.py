@@ -139,6 +139,13 @@ def test_all_problems_are_refused_in_one_list():
     assert "dropout_rate: expected < 1. Received: 2.0" in text
 
 
+def test_a_broken_value_hides_no_other_problem():
+    with pytest.raises(ConfigError) as caught:
+        build_config({"long_tp_pct": "abc", "timeframe": "1x", "end_date": "soon"})
+    for name in ("long_tp_pct", "timeframe", "end_date"):
+        assert f"  - {name}: expected" in str(caught.value)
+
+
 def test_misspelt_flag_and_value_together():
     with pytest.raises(ConfigError) as caught:
         parse("--epoch", "3", "--scaler-type", "robst")
@@ -161,6 +168,7 @@ def test_misspelt_flag_and_value_together():
         {"timeframe": "1x"},
         {"timeframe": "30s"},
         {"start_date": "2024-13-01"},
+        {"end_date": "9999-12-31"},
         {"start_date": "2024-02-01", "end_date": "2024-01-01"},
         {"long_tp_pct": 0},
         {"short_sl_pct": 101},

@@ -217,7 +217,10 @@ def test_dates_are_inclusive_to_the_end_of_the_day():
     ).load_training_data()
     assert str(data.timestamps[0]) == "2024-01-02T00:00:00.000000000"
     assert str(data.timestamps[-1]) == "2024-01-03T23:59:00.000000000"
-    with pytest.raises(DataError, match="expected rows between 2025-01-01 and None"):
+    # The label bars of the last target lie before the cut, too.
+    last = data.timestamps[data.parts["test"].targets[-1]]
+    assert str(last) == "2024-01-03T23:53:00.000000000"
+    with pytest.raises(DataError, match="expected rows from 2025-01-01 to the end"):
         load(frame, start_date="2025-01-01").load_training_data()
 
 

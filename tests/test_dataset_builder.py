@@ -134,7 +134,7 @@ def test_command_flags_repeat_a_configuration():
     import config as configuration
 
     config = Config(feature_sets=("core8", "ray12"), raw_prices=True, future_window=60)
-    assert configuration.command_flags(config, configuration.LABEL_FIELDS) == [
+    assert configuration.command_flags(config, configuration.DATASET_FIELDS) == [
         *("--feature-sets", "core8", "ray12", "--raw-prices", "--future-window", "60"),
     ]
 

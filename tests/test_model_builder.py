@@ -10,6 +10,7 @@ from conftest import PROJECT, TINY
 from config import Config
 from model_builder import (
     BranchedTraining,
+    CollapseMonitor,
     DualWindowLSTMBuilder,
     NonFiniteLossError,
     StopOnNonFinite,
@@ -183,6 +184,23 @@ def test_non_finite_validation_is_never_the_best(tmp_path):
             verbose=0,
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_collapse_is_warned_about_once(caplog):
+    model = build()
+    bias = model.network.get_layer("trading_decisions").bias
+    bias.assign([0.0, 50.0, 0.0])
+    x, y = batch()
+    windows = tf.data.Dataset.from_tensors((x, y))
+    monitor = CollapseMonitor(windows, np.array([0.3, 0.4, 0.3]))
+    monitor.set_model(model)
+    monitor.on_epoch_end(0)
+    monitor.on_epoch_end(1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "epoch 1: 0.0 % of the most probable classes are SHORT, of the labels 30.0 %",
+        "epoch 1: 100.0 % of the most probable classes are HOLD, of the labels 40.0 %",
+        "epoch 1: 0.0 % of the most probable classes are LONG, of the labels 30.0 %",
+    ]
 
 
 def test_one_branch_without_tensors_of_zero_rows():
