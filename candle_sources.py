@@ -6,8 +6,8 @@ is read and joined with others (`candles`).
 
 from __future__ import annotations
 
+import logging
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +16,16 @@ import pandas as pd
 import candles as candle_tables
 import utils
 from candle_checks import check_candles
-from config import Config
-from utils import DataError, MissingInputError
+from config import (
+    Config,
+    is_pair_of,
+    parse_candle_filename,
+    plain_pair,
+    stated_pair,
+)
+from utils import ConfigError, DataError, MissingInputError
+
+logger = logging.getLogger(__name__)
 
 CandleSource = (
     pd.DataFrame | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
@@ -36,6 +44,7 @@ def resolve_candles(
 
     Raises:
         MissingInputError: If a file is missing.
+        DataError: If the name of one states another pair.
     """
     if isinstance(candles, pd.DataFrame):
         return candles
@@ -45,36 +54,87 @@ def resolve_candles(
     paths = tuple(Path(path) for path in given)
     for path in paths:
         if not path.is_file():
-            raise MissingInputError(f"expected a candle file. Received: {path}")
+            what = "a folder" if path.is_dir() else "nothing there"
+            raise MissingInputError(
+                f"{path}: expected a candle file. Received: {what}. Check the path, or "
+                "fetch candles: python candles.py download --help"
+            )
+        stated = stated_pair(path.name)
+        if stated is not None and not is_pair_of(stated, pair):
+            raise DataError(
+                f"{path}: expected candles of {pair}. Received: a file that is named "
+                f"after {stated}. Give --pair {stated}, or the file of {pair}; rename "
+                "the file if its name is wrong."
+            )
     return paths
+
+
+def pair_of_files(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """Returns the pair that the names of candle files state.
+
+    Raises:
+        ConfigError: If they state none, or several.
+    """
+    stated = [stated_pair(Path(path).name) for path in paths]
+    pairs = {plain_pair(pair): pair for pair in stated if pair is not None}
+    if len(pairs) == 1:
+        return next(iter(pairs.values()))
+    received = " and ".join(sorted(pairs.values())) or "names that state none"
+    raise ConfigError(
+        "pair: expected --pair, or candle files that are named after one, such as "
+        f"BTCUSDT-1m.parquet. Received: {received}. Add --pair"
+    )
 
 
 def find_candles(data_dir: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
     """Returns the files of a pair, of the timeframe or the longest that divides it.
 
-    Their names are `{PAIR}-{timeframe}` and anything after a dot or a dash.
+    Their names are `{PAIR}-{timeframe}` and anything after a dot or a dash. They are in
+    `data_dir` or in one folder of it: a download has one for each market or exchange.
 
     Raises:
         MissingInputError: If there are none.
+        ConfigError: If more than one folder has some.
     """
+    entries = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
+    folders = [path for path in entries if path.is_dir() and path.name[0] != "."]
+    found = {
+        folder: files
+        for folder in (data_dir, *folders)
+        if (files := _files_in(folder, pair, timeframe))
+    }
+    if not found:
+        raise MissingInputError(
+            f"expected candles of {pair}, {timeframe} or finer, in {data_dir} or a "
+            f"folder of it, in files named {pair}-{timeframe}.parquet. Received: "
+            f"{utils.counted(len(entries), 'other entry', 'other entries')}. "
+            "Name the file, or fetch it: python candles.py download --help"
+        )
+    if len(found) > 1:
+        choices = " or ".join(f"--data-dir {folder}" for folder in found)
+        raise ConfigError(
+            f"expected candles of {pair} in one folder. Received: some in "
+            f"{' and '.join(map(str, found))}. Choose {choices}, or name the files."
+        )
+    ((folder, files),) = found.items()
+    logger.info(
+        "%s: %s from %s", pair, utils.counted(len(files), "file", "files"), folder
+    )
+    return files
+
+
+def _files_in(folder: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
     wanted = utils.duration_seconds(timeframe)
     found: dict[int, list[Path]] = {}
-    files = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
-    for path in files:
-        match = re.match(r"(.+?)-(\d{1,5}[smhdw])(?=[.-])", path.name)
-        if match is None or plain_pair(match[1]) != plain_pair(pair):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        named = parse_candle_filename(path.name)
+        if named is None or plain_pair(named[0]) != plain_pair(pair):
             continue
-        seconds = utils.duration_seconds(match[2])
+        seconds = utils.duration_seconds(named[1])
         is_candles = path.name.removesuffix(".gz").endswith(_SUFFIXES)
         if is_candles and path.is_file() and wanted % seconds == 0:
             found.setdefault(seconds, []).append(path)
-    if not found:
-        raise MissingInputError(
-            f"expected candles of {pair}, {timeframe} or finer, in {data_dir}, in "
-            f"files named {pair}-{timeframe}.parquet. Received: {len(files)} other "
-            "files. Name the file, or fetch it: python candles.py download --help"
-        )
-    return tuple(found[max(found)])
+    return tuple(found[max(found)]) if found else ()
 
 
 def read_checked(source: Candles, config: Config) -> pd.DataFrame:
@@ -84,13 +144,8 @@ def read_checked(source: Candles, config: Config) -> pd.DataFrame:
         DataError: With everything that is wrong with them.
     """
     if not isinstance(source, pd.DataFrame):
-        return candle_tables.read_candles(source)
+        return candle_tables.read_candles(source, expected_timeframe=config.timeframe)
     if problems := check_candles(source, timeframe=config.timeframe).problems:
         lines = "".join(f"\n  {line}" for line in problems)
         raise DataError(f"expected good candles. Received:{lines}")
     return source
-
-
-def plain_pair(pair: str) -> str:
-    """Returns a pair as it compares: `eth_usdt` is `ETHUSDT`."""
-    return re.sub(r"[_-]", "", pair).upper()

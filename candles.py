@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +32,8 @@ from candle_checks import (
     detect_timeframe as detect_timeframe,
 )
 from candle_files import VALUES, make_table, read_file
+from config import MAX_FILL_BARS as MAX_FILL_BARS
+from config import parse_candle_filename, plain_pair
 from timestamps import (
     SECOND,
     find_timeframe,
@@ -48,10 +49,6 @@ from utils import (
 
 logger = logging.getLogger(__name__)
 
-MAX_FILL_BARS = 60
-
-_FILE_NAME = re.compile(r"([A-Za-z0-9]+(?:_[A-Za-z0-9]+)*)-(\d+[smhdw])(?![A-Za-z0-9])")
-
 
 # Reading
 
@@ -60,6 +57,7 @@ def read_candles(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     timeframe: str | None = None,
+    expected_timeframe: str | None = None,
 ) -> pd.DataFrame:
     """Reads one file of candles, or joins several, and refuses what is not right.
 
@@ -70,6 +68,8 @@ def read_candles(
         path: A file of any format of `candle_files.read_file`, or a sequence of them.
         timeframe: The timeframe wanted, such as `"5m"`. Finer candles are resampled to
             it (see `resample_candles`); None keeps the candles' own.
+        expected_timeframe: The candles' own timeframe where they are so sparse that
+            their distances leave it open; nothing is resampled for it.
 
     Returns:
         The candle table; gaps are still gaps (see `fill_gaps`).
@@ -80,21 +80,28 @@ def read_candles(
             message with all findings), or they are coarser than `timeframe`.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
-    table = _join(paths, timeframe=timeframe)
+    table = _join(paths, timeframe=timeframe, expected=expected_timeframe)
     if timeframe is not None:
         table = resample_candles(table, timeframe)
     return table
 
 
 def _join(
-    paths: Sequence[str | os.PathLike[str]], *, timeframe: str | None
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    timeframe: str | None,
+    expected: str | None,
 ) -> pd.DataFrame:
     files = [Path(item) for item in paths]
     _refuse_mixed_files(files)
     tables, reports = [], []
     for file in files:
         tables.append(read_file(file))
-        reports.append(check_candles(tables[-1], timeframe=timeframe))
+        report = check_candles(tables[-1], timeframe=timeframe)
+        if report.irregular and expected is not None:
+            settled = check_candles(tables[-1], timeframe=expected)
+            report = report if settled.irregular else settled
+        reports.append(report)
     bad = [
         f"{file}: {problem}"
         for file, report in zip(files, reports, strict=True)
@@ -126,8 +133,8 @@ def _refuse_mixed_files(files: Sequence[Path]) -> None:
             f"expected each file once. Received: {', '.join(twice)} more than once. "
             "Remove the repetition."
         )
-    names = [_FILE_NAME.match(file.name) for file in files]
-    pairs = {m[1].replace("_", "").upper(): m[1] for m in names if m}
+    names = [parse_candle_filename(file.name) for file in files]
+    pairs = {plain_pair(name[0]): name[0] for name in names if name}
     if len(pairs) > 1:
         raise DataError(
             "expected files of one pair. Received, by their names: "

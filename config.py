@@ -56,6 +56,9 @@ FEATURE_SETS = ("core8", "window_stats", "ray12", "indicators34")
 
 MAX_YAML_BYTES = 2**20
 
+MAX_FILL_BARS = 60
+"""Longest run of missing bars that is carried forward, unless a run says another."""
+
 
 def _ranged(default: Any, **limits: Any) -> Any:
     """A field whose numbers must satisfy `ge`, `gt`, `le`, `lt` or lie in `choices`."""
@@ -134,7 +137,7 @@ class Config:
     tie_policy: str = _ranged("pessimistic", choices=("pessimistic", "optimistic"))
     """A bar that touches both levels: the stop was first, or the take profit (V3)."""
 
-    max_fill_bars: int = _ranged(60, ge=0, le=100_000)
+    max_fill_bars: int = _ranged(MAX_FILL_BARS, ge=0, le=100_000)
     """Longest run of missing bars that is carried forward; a longer one ends the
     segment."""
 
@@ -488,7 +491,7 @@ class Config:
             numbers |= {key: to_hundredths(value) for key, value in long.items()}
             if list(long.values()) != list(short.values()):
                 numbers |= {key: to_hundredths(value) for key, value in short.items()}
-        if self.max_fill_bars != 60:
+        if self.max_fill_bars != MAX_FILL_BARS:
             numbers["FILL"] = self.max_fill_bars
         return numbers
 
@@ -836,6 +839,46 @@ _NAME = re.compile(
     r"(?P<pair>[A-Za-z0-9_-]+?)_TF-(?P<timeframe>[0-9]+[a-z])(?P<numbers>(__[A-Z]+-[\w.+]+?)*)"
     r"__(training_ready|single_label)\.(feather|parquet|csv)"
 )
+
+
+_CANDLE_NAME = re.compile(
+    r"(?P<pair>[A-Za-z0-9]+([_-][A-Za-z0-9]+)*?)(-|_TF-?)"
+    r"(?P<timeframe>\d{1,5}[smhdw])(?![A-Za-z0-9])"
+)
+
+
+def plain_pair(pair: str) -> str:
+    """Returns a pair as it compares: `eth_usdt` and `ETH/USDT` are `ETHUSDT`."""
+    return re.sub(r"[^A-Za-z0-9]", "", pair).upper()
+
+
+def parse_candle_filename(name: str) -> tuple[str, str] | None:
+    """Returns pair and timeframe of `{PAIR}-{timeframe}` or `{PAIR}_TF-...` names.
+
+    Returns None for a name of another form, which promises nothing.
+    """
+    match = _CANDLE_NAME.match(name)
+    return (match["pair"], match["timeframe"]) if match else None
+
+
+def stated_pair(name: str) -> str | None:
+    """Returns the pair that a candle file's name states; None where it states none.
+
+    Upper case alone is a pair: `candles-1m.csv` is a word, no market.
+    """
+    found = parse_candle_filename(name)
+    is_pair = found and found[0].isupper() and len(plain_pair(found[0])) >= 5
+    return found[0] if found and is_pair else None
+
+
+def is_pair_of(stated: str, pair: str) -> bool:
+    """Whether a stated pair is `pair`, or `pair` with a market or a host after it.
+
+    `BTCUSD_BITFINEX` and `BTC_USD` are BTCUSD; `ETHUSDT` and `BTCUSDT` are not.
+    """
+    parts = re.split("[_-]", stated)
+    heads = ("".join(parts[:stop]).upper() for stop in range(1, len(parts) + 1))
+    return plain_pair(pair) in heads
 
 
 def parse_training_filename(name: str) -> dict[str, str] | None:

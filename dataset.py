@@ -301,9 +301,8 @@ def _label_problems(dataset: Dataset) -> list[str]:
             f"{_rows(bad)}"
         )
     # A direction without a dead zone has HOLD only where the price stood still.
-    needed = (
-        (0, 2) if dataset.metadata.get("parameters", {}).get("target") else (0, 1, 2)
-    )
+    target = dataset.metadata.get("parameters", {}).get("target")
+    needed = (0, 2) if target == "direction" else (0, 1, 2)
     absent = [CLASS_NAMES[k] for k in needed if not (labels == k).any()]
     if absent:
         problems.append(f"label: expected every class. Missing: {', '.join(absent)}")

@@ -32,11 +32,11 @@ import utils
 from candle_sources import (
     Candles,
     CandleSource,
-    plain_pair,
+    pair_of_files,
     read_checked,
     resolve_candles,
 )
-from config import Config
+from config import Config, plain_pair
 from dataset import Dataset
 from dataset_cache import DEFAULT_MAX_BYTES, DatasetCache
 from utils import ConfigError, DataError
@@ -189,12 +189,35 @@ class DatasetBuilder:
         return datasets.find_problems(dataset)
 
     def write_dataset(self, dataset: Dataset) -> Path:
-        """Writes a dataset as the training file of its pair; returns its path."""
-        stated = dataset.metadata["parameters"]
-        config = self.config.replace(pair=stated["pair"], timeframe=stated["timeframe"])
+        """Writes a dataset under the name of its own parameters; returns the path.
+
+        Raises:
+            DataError: If it does not state them all.
+            ConfigError: If `training_file` names another dataset or format.
+        """
         return training_file.write_training_file(
-            config.expected_path, dataset.frame, dataset.metadata
+            self._path_of(dataset), dataset.frame, dataset.metadata
         )
+
+    def _path_of(self, dataset: Dataset) -> Path:
+        stated = dict(dataset.metadata.get("parameters", {}))
+        known = {name: getattr(Config(), name) for name in configuration.DATASET_FIELDS}
+        known |= {"pair": self.config.pair, "timeframe": self.config.timeframe}
+        config = self.config.replace(**known | stated)
+        absent = [name for name in config.dataset_parameters if name not in stated]
+        if absent and config.training_file is None:
+            raise DataError(
+                "expected a dataset that states what it was built with. Received: one "
+                f"without {', '.join(absent)}. Name the file with training_file."
+            )
+        path = config.expected_path
+        if problems := configuration.filename_mismatches(path.name, config):
+            lines = "".join(f"\n  - {line}" for line in problems)
+            raise ConfigError(
+                f"training_file: {path.name} is the name of another dataset:{lines}\n"
+                f"Leave it out, or take {config.expected_filename}."
+            )
+        return path
 
     def _load(
         self, source: Candles, config: Config, keys: dict[str, str]
@@ -356,7 +379,7 @@ def _build(arguments: Sequence[str]) -> None:
         default=1.0,
         help="strength of the planted direction signal; 0 is none (default: 1)",
     )
-    parsed, config = configuration.parse_arguments(parser, arguments)
+    parsed, config = configuration.parse_arguments(parser, arguments, base=_stated)
     utils.configure_logging(verbose=config.verbose_logging)
     if bool(parsed.candles) == parsed.demo:
         raise ConfigError(
@@ -373,6 +396,16 @@ def _build(arguments: Sequence[str]) -> None:
     built = builder.build_dataset(candles=parsed.candles if source is None else source)
     _write(builder, built)
     logger.info("  built in %.1f s", time.perf_counter() - started)
+
+
+def _stated(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Returns the pair that the files' names state, where the user states none."""
+    is_given = hasattr(parsed, "pair") or (
+        parsed.config is not None and "pair" in configuration.read_yaml(parsed.config)
+    )
+    if is_given or parsed.demo or not parsed.candles:
+        return {}
+    return {"pair": pair_of_files(parsed.candles)}
 
 
 def _builder(parsed: argparse.Namespace, config: Config) -> DatasetBuilder:

@@ -19,7 +19,7 @@ import candles as candle_tables
 import features
 import labels
 import utils
-from candle_checks import check_candles, detect_timeframe
+from candle_checks import check_candles, detect_timeframe, increasing_stamps
 from config import Config
 from dataset import Dataset, describe_frame
 from training_file import NOT_FEATURES
@@ -85,7 +85,7 @@ def build_parts(
             "parameters": config.dataset_parameters,
             "features": feature_table.column_names,
             "feature_version": features.FEATURE_VERSION,
-            **_describe_candles(candles, filled),
+            **_describe_candles(candles, filled, own_timeframe(candles, config)),
         },
     )
 
@@ -95,7 +95,7 @@ def fill_and_resample(candles: pd.DataFrame, config: Config) -> pd.DataFrame:
 
     Finer candles are filled first: a minute without a trade does not cost its hour.
     """
-    own = detect_timeframe(candles) if len(candles) > 1 else config.timeframe
+    own = own_timeframe(candles, config)
     if own != config.timeframe:
         fine = candle_tables.fill_gaps(candles, own, max_fill_bars=config.max_fill_bars)
         candles = candle_tables.resample_candles(
@@ -104,6 +104,18 @@ def fill_and_resample(candles: pd.DataFrame, config: Config) -> pd.DataFrame:
     return candle_tables.fill_gaps(
         candles, config.timeframe, max_fill_bars=config.max_fill_bars
     )
+
+
+def own_timeframe(candles: pd.DataFrame, config: Config) -> str:
+    """Returns the candles' timeframe; the wanted one settles it where they are sparse.
+
+    Raises:
+        DataError: If it cannot be told.
+    """
+    steps = np.diff(increasing_stamps(candles))
+    if not len(steps) or steps.min() == config.bar_seconds * 10**9:
+        return config.timeframe
+    return detect_timeframe(candles)
 
 
 def compute_features(filled: pd.DataFrame, config: Config) -> pd.DataFrame:
@@ -184,9 +196,11 @@ def assemble(
     return pd.concat([rest[["timestamp"]], frame, rest.iloc[:, 1:]], axis=1)
 
 
-def _describe_candles(candles: pd.DataFrame, filled: pd.DataFrame) -> dict[str, Any]:
-    report = check_candles(candles)
-    bar = pd.Timedelta(seconds=utils.duration_seconds(report.timeframe or "1m"))
+def _describe_candles(
+    candles: pd.DataFrame, filled: pd.DataFrame, timeframe: str
+) -> dict[str, Any]:
+    report = check_candles(candles, timeframe=timeframe)
+    bar = pd.Timedelta(seconds=utils.duration_seconds(timeframe))
     times = pd.DatetimeIndex(candles["timestamp"])
     missing = np.diff(times.as_unit("ns").asi8) // bar.as_unit("ns").value - 1
     longest = np.argsort(-missing, kind="stable")[:_LISTED_GAPS]
@@ -196,7 +210,7 @@ def _describe_candles(candles: pd.DataFrame, filled: pd.DataFrame) -> dict[str, 
         "num_filled_bars": num_filled,
         "num_segments": int(filled["segment"].nunique()),
         "candles": {
-            "timeframe": report.timeframe,
+            "timeframe": timeframe,
             "first": report.start,
             "last": report.end,
             "num_gaps": report.gaps.count,

@@ -387,8 +387,9 @@ def _require_bars(name: str, bars: int) -> None:
 
 
 def _require_pct(name: str, pct: float) -> None:
-    if not 0 < pct < 100:
+    # At 100 a level is a price of 0, or twice the entry.
+    if not 0 < pct <= 100:
         raise ValueError(
-            f"`{name}`: expected a percentage between 0 and 100, both excluded. "
+            f"`{name}`: expected a percentage above 0, at most 100. "
             f"Received: {name}={pct!r}"
         )

@@ -372,3 +372,24 @@ def plot_splits(
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def plot_fold_skill(summary: Mapping[str, Any]) -> Figure:
+    """Draws each fold's skill against its training prior, with the folds' mean."""
+    parts = {"all of it": "", "activity": "activity_", "direction": "direction_"}
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(parts), sharey=True)
+    for axes, (name, prefix) in zip(panels, parts.items(), strict=True):
+        row = summary["metrics"].get(f"{prefix}skill_vs_train_prior")
+        axes.set_title(name)
+        axes.axhline(0, color="#334155", linewidth=0.8)
+        if row is None or row["mean"] is None:
+            continue
+        numbers = range(1, len(row["folds"]) + 1)
+        values = [0.0 if value is None else value for value in row["folds"]]
+        axes.bar(numbers, values, color=BLUE)
+        axes.axhline(row["mean"], color=CLASS_COLORS["SHORT"], linestyle="--")
+        axes.set_xlabel(f"fold (mean {row['mean']:+.3f})")
+        axes.xaxis.set_major_locator(FixedLocator(numbers))
+    panels[0].set_ylabel("log-loss skill")
+    return figure

@@ -20,6 +20,7 @@ from plots import (
     plot_baselines,
     plot_confusion_matrix,
     plot_equity,
+    plot_fold_skill,
     plot_label_mix,
     plot_learning_curves,
     plot_reliability,
@@ -60,7 +61,38 @@ def format_results(results: Mapping[str, Any]) -> str:
         if part in results:
             blocks.append(_format_part(part, results[part]))
     blocks.append(_format_choice(results))
+    if "cross_validation" in results:
+        blocks.append(format_cross_validation(results["cross_validation"]))
     return "\n\n".join(blocks)
+
+
+def format_cross_validation(summary: Mapping[str, Any]) -> str:
+    """Returns mean, spread and each fold of the headline numbers as text."""
+    lines = [
+        f"cross-validation: {summary['num_folds']} folds, "
+        f"{summary['cv'].replace('_', ' ')}, before the test part",
+        f"  {'':<24}{'mean':>9}{'spread':>9}   folds, oldest first",
+    ]
+    for key, (name, pattern) in _FOLD_ROWS.items():
+        row = summary["metrics"].get(key)
+        if row is None:
+            continue
+        folds = "".join(f"{_number(v, pattern):>9}" for v in row["folds"])
+        mean, std = _number(row["mean"], pattern), _number(row["std"], pattern)
+        lines.append(f"  {name:<24}{mean:>9}{std.lstrip('+'):>9}{folds}")
+    return "\n".join(lines)
+
+
+_FOLD_ROWS = {
+    "skill_vs_train_prior": ("skill", "{:+.3f}"),
+    "activity_skill_vs_train_prior": ("activity skill", "{:+.3f}"),
+    "direction_skill_vs_train_prior": ("direction skill", "{:+.3f}"),
+    "direction_p_value": ("direction p-value", "{:.3f}"),
+    "accuracy": ("accuracy", "{:.3f}"),
+    "trading_num_trades": ("trades", "{:.0f}"),
+    "trading_mean_net_return_bps": ("net a trade, bps", "{:+.1f}"),
+    "trading_total_return_pct": ("net return, %", "{:+.1f}"),
+}
 
 
 def _format_part(part: str, result: Mapping[str, Any]) -> str:
@@ -227,6 +259,18 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     return figures
 
 
+def plot_cross_validation(summary: Mapping[str, Any]) -> dict[str, Figure]:
+    """Returns the folds' rows and their skill as figures, by file name."""
+    rows = [fold["rows"] for fold in summary["folds"]]
+    ranges = [([r["train"], r["validation"]], [r["test"]]) for r in rows]
+    last = max(row["test"][1] for row in rows)
+    name = summary["cv"].replace("_", " ")
+    return {
+        "folds": plot_splits(ranges, last, title=f"rows of {name} folds"),
+        "folds_skill": plot_fold_skill(summary),
+    }
+
+
 def write_report(
     folder: Path,
     results: Mapping[str, Any],
@@ -237,6 +281,8 @@ def write_report(
     """Writes `confusion_matrix_report.json` and `plots/*.png` into a run folder."""
     utils.write_json(folder / "confusion_matrix_report.json", results)
     figures = plot_results(results)
+    if "cross_validation" in results:
+        figures |= plot_cross_validation(results["cross_validation"])
     figures["learning_curves"] = plot_learning_curves(history)
     figures["label_mix"] = plot_label_mix(label_mix)
     for name, figure in figures.items():

@@ -221,7 +221,7 @@ def find_timeframe(steps: np.ndarray, wanted: str | None) -> tuple[str | None, s
         if smallest > step:
             return None, (
                 f"expected candles of {wanted} or finer. Received: "
-                f"bars {_distance(smallest)} apart"
+                f"bars {describe_distance(smallest)} apart"
             )
     common = smallest
     if np.count_nonzero(steps == smallest) * 2 <= len(steps):
@@ -230,13 +230,14 @@ def find_timeframe(steps: np.ndarray, wanted: str | None) -> tuple[str | None, s
     if common != smallest or smallest % SECOND:
         return None, (
             "expected bars of one timeframe. Received: most are "
-            f"{_distance(common)} apart, the nearest {_distance(smallest)}. "
+            f"{describe_distance(common)} apart, the nearest "
+            f"{describe_distance(smallest)}. "
             "Name the timeframe if these are sparse candles of the smaller one"
         )
-    return _distance(smallest), ""
+    return describe_distance(smallest), ""
 
 
-def _distance(nanoseconds: int) -> str:
+def describe_distance(nanoseconds: int) -> str:
     """Returns a distance in the largest unit that leaves no rest: `"15m"`."""
     seconds = nanoseconds / SECOND
     for unit, size in (("w", 604800), ("d", 86400), ("h", 3600), ("m", 60)):

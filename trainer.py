@@ -487,8 +487,12 @@ class StandaloneTrainer:
             ),
             "folds": [
                 {key: item["test"][key] for key in ("first", "last", "num_samples")}
-                | {"verdict": item["verdict"]}
-                for item in self._fold_results
+                | {"verdict": item["verdict"], "rows": rows}
+                for item, rows in zip(
+                    self._fold_results,
+                    folds.fold_ranges(self.data.num_rows, self.config),
+                    strict=True,
+                )
             ],
         }
 

@@ -16,10 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet
 
+import tables
 import utils
 from tables import Columns
-from timestamps import parse_timestamps
+from timestamps import describe_distance, parse_timestamps
 from utils import DataError
 
 logger = logging.getLogger(__name__)
@@ -80,20 +84,44 @@ def sidecar_path(path: str | os.PathLike[str]) -> Path:
 def write_training_file(
     path: str | os.PathLike[str], frame: pd.DataFrame, description: Mapping[str, Any]
 ) -> Path:
-    """Writes `frame` as feather and `description` with its sha256 beside it.
+    """Writes `frame` in its suffix's format, `description` with its sha256 beside it.
 
     The table comes first: a crash in between leaves a digest that does not match, which
     a reader notices.
+
+    Raises:
+        ConfigError: If the suffix is of no format that is read back.
     """
+    suffix = require_suffix(path)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     with utils.atomic_path(path) as temporary:
-        pa.feather.write_feather(table, str(temporary), compression="lz4")
+        if suffix == ".parquet":
+            pa.parquet.write_table(table, temporary, write_page_checksum=True)
+        elif suffix == ".csv":
+            pa.csv.write_csv(table, temporary)
+        else:
+            pa.feather.write_feather(table, str(temporary), compression="lz4")
     utils.write_json(
         sidecar_path(path),
         {"format": SIDECAR_FORMAT, "sha256": utils.sha256_file(path)}
         | dict(description),
     )
     return Path(path)
+
+
+def require_suffix(path: str | os.PathLike[str]) -> str:
+    """Returns the suffix of a training file's name.
+
+    Raises:
+        ConfigError: If it is of no format that is read back.
+    """
+    suffix = Path(path).suffix
+    if suffix not in tables.SUFFIXES:
+        raise utils.ConfigError(
+            f"training_file: expected a name in {', '.join(tables.SUFFIXES)}. "
+            f"Received: {path}. Rename it."
+        )
+    return suffix
 
 
 def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -204,10 +232,18 @@ def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
             "Sort the file and remove the repeated rows."
         )
     bar = np.timedelta64(bar_seconds, "s")
-    if len(steps) and (steps.min() < bar or (steps % bar != np.timedelta64(0)).any()):
+    # Gaps are longer than a bar; where every step is, these are other bars.
+    if len(steps) and (steps.min() != bar or (steps % bar != np.timedelta64(0)).any()):
+        wanted, nearest = (
+            describe_distance(int(step.astype("timedelta64[ns]").astype(np.int64)))
+            for step in (bar, steps.min())
+        )
         raise DataError(
-            f"timestamp: expected bars of {bar_seconds} s. Received: some "
-            f"{steps.min().astype('timedelta64[s]')} apart. Choose the right timeframe."
+            f"timestamp: expected bars of {wanted}. Received: bars {nearest} apart. "
+            f"Choose the right timeframe (--timeframe {nearest}), or another file."
+            if nearest != wanted
+            else f"timestamp: expected whole multiples of {wanted} between bars. "
+            "Received: others. Repair the times where the file is made."
         )
     return times
 

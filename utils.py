@@ -471,6 +471,11 @@ def lstm_training_bytes(
     return parts | {"total": sum(parts.values())}
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """Returns a number with its noun: `"1 file"`, `"2,000 files"`."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def format_bytes(count: float) -> str:
     """Returns `count` bytes for a reader: `"91.4 MB"` (decimal units)."""
     for unit in ("B", "kB", "MB"):

@@ -323,7 +323,7 @@ def test_every_fifth_minute_has_no_window_of_minutes():
 
 
 def test_timeframe_must_be_the_files():
-    with pytest.raises(DataError, match="expected bars of 300 s"):
+    with pytest.raises(DataError, match="expected bars of 5m. Received: bars 1m"):
         load(make_own_frame(600), timeframe="5m").load_training_data()
 
 
