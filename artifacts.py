@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import re
 import secrets
 import shutil
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+import manifest
+import model_files
 import utils
 from config import Config, load_config
 from scaling import FeatureScaler
@@ -42,7 +42,10 @@ MANIFEST = "MANIFEST.json"
 STATE = "state.json"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
-WEIGHTS_MEMBER = "model.weights.h5"
+FOLDS = "folds"
+_INTERNALS = (CHECKPOINTS, FOLDS, STATE, LOCK)
+"""What a run needs to go on, and a published one does not have."""
+MAX_METADATA_BYTES = 16 * 2**20
 
 
 class RunFolder:
@@ -118,11 +121,12 @@ class RunFolder:
 
     def fold(self, number: int) -> RunFolder:
         """Returns the folder of one fold, counted from 1."""
-        return RunFolder(self.config, f"{self.run_id}/folds/fold_{number:02d}")
+        return RunFolder(self.config, f"{self.run_id}/{FOLDS}/fold_{number:02d}")
 
     def has_progress(self) -> bool:
         """Whether there is something that a resume need not repeat."""
-        patterns = ("**/*.ckpt", "folds/*/results.json", "model_*.keras")
+        # Not *.ckpt: that is also the name of one that was never finished.
+        patterns = ("**/epoch_*.ckpt", "folds/*/results.json", "model_*.keras")
         return any(any(self.path.glob(pattern)) for pattern in patterns)
 
     def refuse_difference(
@@ -161,27 +165,26 @@ class RunFolder:
         """
         destination = self.config.model_dir / self.run_id
         try:
-            for finished in (self.checkpoints, self.path / "folds"):
-                shutil.rmtree(finished, ignore_errors=True)
-            for name in (LOCK, STATE):
-                (self.path / name).unlink(missing_ok=True)
-            write_manifest(self.path)
+            _remove_temporary(self.path)
+            manifest.write_manifest(self.path, MANIFEST, is_internal=_is_internal)
             for folder, _, _ in os.walk(self.path):
                 utils.fsync_path(folder)
             destination.parent.mkdir(parents=True, exist_ok=True)
             os.rename(self.path, destination)
             utils.fsync_path(destination.parent)
             utils.fsync_path(self.config.runs_dir)
-            _switch_link(
-                destination.parent / f"latest-{self.config.timeframe}", self.run_id
-            )
+            _switch_link(_latest_link(self.config), self.run_id)
         except utils.UserError:
             raise
         except OSError as error:
+            where = "where it is" if self.path.exists() else f"in {destination}"
             raise utils.StorageError(
                 f"cannot publish {self.path} as {destination}: "
-                f"{error.strerror or error}. The run is kept where it is."
+                f"{error.strerror or error}. The run is kept {where}; make room, then "
+                "go on with --resume."
             ) from error
+        # Only now: until it was renamed, a run must be resumable.
+        _remove_internals(destination)
         with contextlib.suppress(OSError):
             self.config.runs_dir.rmdir()  # only when no other run is in it
         return destination
@@ -242,6 +245,7 @@ def find_resumable(
         run = RunFolder(config, Path(resume).resolve().name)
         if not run.lock():
             raise utils.ConfigError(f"{run.path}: this run is still going on.")
+        _remove_temporary(run.path)
         return run
     for folder in _newest_first(config.runs_dir):
         found = _config_of(folder)
@@ -251,19 +255,31 @@ def find_resumable(
         if run.has_progress() and run.lock():
             if is_probe:
                 run.unlock()
+            else:
+                _remove_temporary(run.path)
             return run
     return None
 
 
 def find_finished(config: Config) -> Path | None:
-    """Returns the newest published run of a configuration with as many epochs."""
+    """Returns the newest published run of a configuration with as many epochs.
+
+    Where its process died between the publication and the link to it, the link follows.
+    """
     for folder in _newest_first(config.model_dir):
         if folder.is_symlink():
             continue
         found = _config_of(folder)
         if found and same_run(found, config) and found.epochs >= config.epochs:
+            link = _latest_link(found)
+            if not link.exists() or os.readlink(link) < folder.name:
+                _switch_link(link, folder.name)
             return folder
     return None
+
+
+def _latest_link(config: Config) -> Path:
+    return config.model_dir / f"latest-{config.timeframe}"
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -293,48 +309,51 @@ def sweep(config: Config, *, min_age_seconds: float = 60.0) -> list[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
         else:
-            leftovers = list(folder.rglob(".tmp-*"))
-            for path in leftovers:
-                path.unlink(missing_ok=True)
-            removed += leftovers
+            removed += _remove_temporary(folder)
         run.unlock()
+    for folder in _newest_first(config.model_dir):
+        internal = any((folder / name).exists() for name in _INTERNALS)
+        if internal and not folder.is_symlink() and _age(folder) >= min_age_seconds:
+            _remove_internals(folder)  # its process died after the rename
+            removed.append(folder / CHECKPOINTS)
+    for path in config.model_dir.glob(".tmp-*"):
+        if time.time() - path.lstat().st_mtime >= min_age_seconds:
+            path.unlink(missing_ok=True)
+            removed.append(path)
     if removed:
         logger.info("removed %d leftovers of dead runs", len(removed))
     return removed
 
 
+def _remove_temporary(folder: Path) -> list[Path]:
+    """Removes the unfinished files of a dead writer; returns them."""
+    leftovers = list(folder.rglob(".tmp-*"))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
+
+
+def _is_internal(name: str) -> bool:
+    return name.split("/")[0] in _INTERNALS
+
+
+def _remove_internals(folder: Path) -> None:
+    """Removes what a published run does not need, its lock last."""
+    for name in _INTERNALS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+
+
 def _switch_link(link: Path, target: str) -> None:
     temporary = link.with_name(f".tmp-{secrets.token_hex(6)}-{link.name}")
-    temporary.symlink_to(target, target_is_directory=True)
-    os.replace(temporary, link)
+    try:
+        temporary.symlink_to(target, target_is_directory=True)
+        os.replace(temporary, link)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     utils.fsync_path(link.parent)
-
-
-def write_manifest(folder: Path) -> None:
-    """Writes size and SHA-256 of every file below `folder` into its manifest.
-
-    The zip of a `.keras` file carries a date, so its weights have a digest of their own
-    that two equal runs share.
-    """
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name == MANIFEST:
-            continue
-        entry = {"bytes": path.stat().st_size, "sha256": utils.sha256_file(path)}
-        if path.suffix == ".keras":
-            entry["weights_sha256"] = _member_digest(path)
-        files[name] = entry
-        utils.fsync_path(path)
-    utils.write_json(folder / MANIFEST, {"format": 1, "files": files})
-
-
-def _member_digest(path: Path) -> str:
-    with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS_MEMBER) as member:
-        digest = hashlib.sha256()
-        while block := member.read(2**20):
-            digest.update(block)
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,15 +374,40 @@ class Artifact:
 
     def load_model(self) -> Any:
         """Opens the verified `.keras` file, without any code from it."""
-        import keras
+        name = self._name("model", ".keras")
+        data = _read_model(self.path, name, self.files[name])
+        return model_files.load_keras_model(data, self.path / name)
 
-        name = self.metadata["files"]["model"]
-        if name not in self.files or not name.endswith(".keras"):
+    def read_json(self, kind: str) -> Any:
+        """Returns the content of the JSON file of a kind, such as `calibrator`."""
+        name = self._name(kind, ".json")
+        data = manifest.read_listed(
+            self.path, name, self.files[name], max_bytes=MAX_METADATA_BYTES
+        )
+        return manifest.parse_json(data, self.path / name)
+
+    def _name(self, kind: str, suffix: str) -> str:
+        listed = self.metadata.get("files")
+        name = listed.get(kind) if isinstance(listed, dict) else None
+        if (
+            not isinstance(name, str)
+            or name not in self.files
+            or not name.endswith(suffix)
+        ):
             raise RefusedArtifactError(
-                f"{self.path}: expected a .keras model in the manifest. "
-                f"Received: {name!r}"
+                f"{self.path}: expected a {suffix} {kind} in the manifest. "
+                f"Received: {name!r:.200}"
             )
-        return keras.saving.load_model(self.path / name, compile=False, safe_mode=True)
+        return name
+
+
+def _read_model(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
+    data = manifest.read_listed(
+        folder, name, entry, max_bytes=model_files.MAX_MODEL_BYTES
+    )
+    digest = entry["weights_sha256"]
+    model_files.read_members(data, folder / name, weights_sha256=digest)
+    return data
 
 
 def load_artifact(path: str | os.PathLike[str]) -> Artifact:
@@ -376,55 +420,31 @@ def load_artifact(path: str | os.PathLike[str]) -> Artifact:
     folder = Path(path).resolve()
     if not folder.is_dir():
         raise utils.MissingInputError(f"expected an artifact folder. Received: {path}")
-    files = _read_manifest(folder)
+    files = manifest.read_manifest(folder, MANIFEST)
+    manifest.verify_listed(folder, files, is_internal=_is_internal)
     for name, entry in files.items():
-        _verify(folder, name, entry)
+        if name.endswith(".keras"):
+            _read_model(folder, name, entry)
     names = [name for name in files if name.startswith("metadata_")]
     scalers = [n for n in files if n.startswith("scaler_") and n.endswith(".json")]
     if len(names) != 1 or len(scalers) != 1:
         raise RefusedArtifactError(
             f"{folder}: expected one metadata and one scaler file in the manifest. "
-            f"Received: {sorted(files)}"
+            f"Received: {list(files)[:20]}"
         )
+    metadata, values = (
+        manifest.parse_json(
+            manifest.read_listed(
+                folder, name, files[name], max_bytes=MAX_METADATA_BYTES
+            ),
+            folder / name,
+        )
+        for name in (names[0], scalers[0])
+    )
+    if not isinstance(metadata, dict) or not isinstance(values, dict):
+        raise RefusedArtifactError(f"{folder}: expected metadata and a scaler.")
     try:
-        metadata = utils.read_json(folder / names[0])
-        scaler = FeatureScaler.from_dict(utils.read_json(folder / scalers[0]))
+        scaler = FeatureScaler.from_dict(values)
     except utils.DataError as error:
-        raise RefusedArtifactError(f"{folder}: {error}") from error
+        raise RefusedArtifactError(f"{folder / scalers[0]}: {error}") from error
     return Artifact(path=folder, files=files, metadata=metadata, scaler=scaler)
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = utils.read_json(folder / MANIFEST)
-    except FileNotFoundError as error:
-        raise RefusedArtifactError(
-            f"{folder}: expected {MANIFEST}. A folder without it was not published."
-        ) from error
-    except utils.DataError as error:
-        raise RefusedArtifactError(str(error)) from error
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or manifest.get("format") != 1:
-        raise RefusedArtifactError(f"{folder}: expected a manifest of format 1.")
-    return files
-
-
-def _verify(folder: Path, name: str, entry: Any) -> None:
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or not isinstance(entry, dict):
-        raise RefusedArtifactError(
-            f"{folder}: expected names inside the folder. Received: {name!r}"
-        )
-    file = folder / pure
-    if not file.is_file() or file.is_symlink() or file.resolve() != file:
-        raise RefusedArtifactError(f"{folder}: expected the plain file {name}.")
-    if file.stat().st_size != entry.get("bytes"):
-        raise RefusedArtifactError(
-            f"{file}: expected {entry.get('bytes')} bytes. "
-            f"Received: {file.stat().st_size}. The file was changed after publication."
-        )
-    if utils.sha256_file(file) != entry.get("sha256"):
-        raise RefusedArtifactError(
-            f"{file}: its sha256 is not the manifest's. "
-            "The file was changed after publication."
-        )

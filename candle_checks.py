@@ -12,7 +12,13 @@ import numpy as np
 import pandas as pd
 
 from candle_files import COLUMNS, VALUES
-from timestamps import SECOND, find_timeframe, first_boundary, timeframe_nanoseconds
+from timestamps import (
+    SECOND,
+    find_timeframe,
+    first_boundary,
+    nanoseconds_of,
+    timeframe_nanoseconds,
+)
 from utils import DataError
 
 
@@ -115,7 +121,7 @@ def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> Candl
             f"expected the columns {', '.join(COLUMNS)}. Received: no "
             f"{', '.join(absent)} among {[str(c) for c in table.columns]}."
         )
-    stamps = _nanoseconds(table)
+    stamps = _checked_nanoseconds(table)
     steps = np.diff(stamps)
     repeated = np.zeros(0, np.int64)
     sorted_steps = steps
@@ -188,7 +194,7 @@ def increasing_stamps(table: pd.DataFrame) -> np.ndarray:
     Raises:
         DataError: If they are not.
     """
-    stamps = _nanoseconds(table)
+    stamps = _checked_nanoseconds(table)
     wrong = np.flatnonzero(np.diff(stamps) <= 0)
     if len(wrong):
         raise DataError(
@@ -199,7 +205,7 @@ def increasing_stamps(table: pd.DataFrame) -> np.ndarray:
     return stamps
 
 
-def _nanoseconds(table: pd.DataFrame) -> np.ndarray:
+def _checked_nanoseconds(table: pd.DataFrame) -> np.ndarray:
     """Returns the timestamps as int64 nanoseconds (num_bars,).
 
     Raises:
@@ -216,4 +222,4 @@ def _nanoseconds(table: pd.DataFrame) -> np.ndarray:
         raise DataError(
             f"expected a timestamp in every row. Received: none in {_finding(empty)}."
         )
-    return pd.DatetimeIndex(column).as_unit("ns").asi8
+    return nanoseconds_of(column)

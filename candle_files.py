@@ -1,13 +1,12 @@
 """One file of candles -> its timestamps and five columns, not yet judged.
 
 In: file formats, column names, truncated and hostile files.
-Out: ways to write a time (`timestamps.py`), and whether the candles make sense
-(`candles.py`).
+Out: ways to write a time (`timestamps.py`), whether the candles make sense
+(`candle_checks.py`), and joining files (`candles.py`).
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import csv
 import gzip
@@ -31,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+import tables
 from timestamps import is_number, parse_timestamps
 from utils import (
     DataError,
@@ -49,7 +49,6 @@ COLUMNS = ("timestamp", *VALUES)
 MAX_UNPACKED_BYTES = 2 * 2**30
 MAX_UNPACK_RATIO = 100
 MAX_ROWS = 200_000_000
-MAX_FOOTER_BYTES = 64 * 2**20
 
 _ALIASES = {
     "timestamp": "timestamp ts time date datetime open_time opentime unix".split(),
@@ -373,27 +372,7 @@ def _require_magic(path: Path, magic: bytes, *, at_end: bool = False) -> None:
 
 
 def _refuse_extension_types(path: Path, magic: bytes) -> None:
-    """Refuses Arrow extension types by the bytes of the schema.
-
-    Arrow builds registered types, which may run code, as soon as it opens a file; so
-    this looks before it does. Parquet carries the Arrow schema as base64 text.
-    """
-    with open(path, "rb") as stream:
-        end = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, end - len(magic) - 4))
-        length = int.from_bytes(stream.read(4), "little")
-        if not 0 < length <= min(end - len(magic) - 4, MAX_FOOTER_BYTES):
-            received = f"a footer length of {length} bytes in a file of {end}"
-            raise _error(path, _MAGIC[magic], received, _FETCH)
-        stream.seek(end - len(magic) - 4 - length)
-        footer = stream.read(length)
-    places = [footer]
-    for run in re.findall(rb"[A-Za-z0-9+/]{40,}", footer):
-        places += [
-            base64.b64decode(run[start:][: (len(run) - start) // 4 * 4])
-            for start in range(4)
-        ]
-    if any(b"ARROW:extension:name" in place for place in places):
+    if tables.has_extension_types(path, tail_bytes=len(magic)):
         raise _error(
             path,
             "plain numbers and timestamps",
@@ -406,6 +385,7 @@ def _read_feather(path: Path) -> pa.Table:
     _require_magic(path, b"ARROW1", at_end=True)
     _refuse_extension_types(path, b"ARROW1")
 
+    tables.refuse_bomb(path, len(COLUMNS))
     with pa.OSFile(str(path)) as source:
         chosen = _pick_columns(pa.ipc.open_file(source).schema.names, path)
         options = pa.ipc.IpcReadOptions(included_fields=sorted(chosen.values()))
@@ -422,6 +402,7 @@ def _read_parquet(path: Path) -> pa.Table:
         if file.metadata.num_rows > MAX_ROWS:
             received = f"{file.metadata.num_rows} rows"
             raise _error(path, f"at most {MAX_ROWS} rows", received, "Split it.")
+        tables.refuse_bomb(path, len(COLUMNS))
         names = file.schema_arrow.names
         chosen = _pick_columns(names, path)
         table = file.read(columns=[names[i] for i in chosen.values()])

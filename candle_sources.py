@@ -82,7 +82,7 @@ def pair_of_files(paths: Sequence[str | os.PathLike[str]]) -> str:
     received = " and ".join(sorted(pairs.values())) or "names that state none"
     raise ConfigError(
         "pair: expected --pair, or candle files that are named after one, such as "
-        f"BTCUSDT-1m.parquet. Received: {received}. Add --pair"
+        f"BTCUSDT-1m.parquet. Received: {received}. Add --pair."
     )
 
 
@@ -96,18 +96,19 @@ def find_candles(data_dir: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
         MissingInputError: If there are none.
         ConfigError: If more than one folder has some.
     """
-    entries = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
-    folders = [path for path in entries if path.is_dir() and path.name[0] != "."]
+    there = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
+    inside = [path for path in there if path.is_dir() and path.name[0] != "."]
     found = {
         folder: files
-        for folder in (data_dir, *folders)
+        for folder in (data_dir, *inside)
         if (files := _files_in(folder, pair, timeframe))
     }
     if not found:
+        others = sum(path.is_file() for path in there)
         raise MissingInputError(
             f"expected candles of {pair}, {timeframe} or finer, in {data_dir} or a "
             f"folder of it, in files named {pair}-{timeframe}.parquet. Received: "
-            f"{utils.counted(len(entries), 'other entry', 'other entries')}. "
+            f"{utils.counted(others, 'other file', 'other files')}. "
             "Name the file, or fetch it: python candles.py download --help"
         )
     if len(found) > 1:

@@ -3,8 +3,9 @@
 The table: `timestamp` (datetime64[ns, UTC], the open of the bar), `open`, `high`,
 `low`, `close`, `volume` (float64, base units), strictly increasing, one timeframe.
 
-In: what makes candles good candles. Out: file formats (`candle_files.py`), remote
-archives (`download.py`), and anything computed from candles.
+In: joining files, filling, resampling, a synthetic market, the command line. Out: file
+formats (`candle_files.py`), what makes candles good candles (`candle_checks.py`),
+remote archives (`download.py`), and anything computed from candles.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from utils import (
     ConfigError,
     DataError,
     configure_logging,
+    counted,
     run_command_line,
 )
 
@@ -166,7 +168,7 @@ def _merge(tables: list[pd.DataFrame], files: Sequence[Path]) -> pd.DataFrame:
                 f"({len(wrong)} of {len(shared)} shared rows differ in it). "
                 "Remove the file that is wrong."
             )
-    logger.info("%d rows that are in two files were merged", len(shared))
+    logger.info("%s found in two files and merged", counted(len(shared), "row", "rows"))
     keep = np.ones(len(joined), bool)
     keep[shared + 1] = False
     return joined[keep].reset_index(drop=True)
@@ -428,7 +430,7 @@ def _download(options: argparse.Namespace) -> None:
             output_dir=options.output_dir,
             fetcher=download.Fetcher(base_url=options.base_url or download.BASE_URL),
         )
-    logger.info("%d files in %s", len(files), options.output_dir)
+    logger.info("%s in %s", counted(len(files), "file", "files"), options.output_dir)
 
 
 if __name__ == "__main__":

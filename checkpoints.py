@@ -12,7 +12,9 @@ import hashlib
 import io
 import json
 import logging
+import math
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,7 +113,10 @@ def _variables(model: keras.Model) -> list[Any]:
 
 def _numbered(state: Mapping[str, np.ndarray], prefix: str) -> list[np.ndarray]:
     count = sum(key.startswith(prefix) for key in state)
-    return [state[f"{prefix}{j}"] for j in range(count)]
+    names = [f"{prefix}{j}" for j in range(count)]
+    if any(name not in state for name in names):
+        raise RefusedArtifactError(f"expected {count} arrays {prefix}0, 1, ...")
+    return [state[name] for name in names]
 
 
 def restore_variables(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
@@ -157,10 +162,25 @@ def read_newest(folder: Path) -> dict[str, np.ndarray] | None:
     """Returns the newest checkpoint that is whole, or None where there is none."""
     for path in reversed(list_checkpoints(folder)):
         try:
-            return read_checkpoint(path)
+            state = read_checkpoint(path)
+            _check_state(state, path)
+            return state
         except RefusedArtifactError as error:
             logger.warning("%s", error)
     return None
+
+
+def _check_state(state: Mapping[str, np.ndarray], path: Path) -> None:
+    try:
+        history = read_history(state)
+        done, is_finished = state["epochs_done"].item(), state["is_finished"].item()
+        lengths = {len(values) for values in history.values()}
+        is_whole = type(done) is int and lengths == {done}
+        is_whole = is_whole and isinstance(is_finished, bool)
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise RefusedArtifactError(f"{path}: expected the state of a training.")
 
 
 def write_checkpoint(path: Path, content: Mapping[str, np.ndarray]) -> None:
@@ -188,5 +208,29 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
             f"{path}: expected a whole checkpoint. "
             f"Received: {len(content)} bytes whose digest does not match."
         )
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    try:
+        return _read_arrays(data)
+    except Exception as error:  # a digest is no signature: the rest may be hostile
+        raise RefusedArtifactError(
+            f"{path}: expected plain arrays. Received: {error!s:.200}"
+        ) from error
+
+
+def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
+    """Returns the arrays of an npz; none is larger than its bytes are."""
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for item in archive.infolist():
+            if item.compress_type != zipfile.ZIP_STORED or item.file_size > len(data):
+                raise ValueError(f"{item.filename} is packed")
+            stream = io.BytesIO(archive.read(item))
+            if np.lib.format.read_magic(stream) != (1, 0):
+                raise ValueError(f"{item.filename} is of another version")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            size = item.file_size - stream.tell()
+            if math.prod(shape) * dtype.itemsize != size or dtype.hasobject:
+                raise ValueError(f"{item.filename} is of another size")
+            stream.seek(0)
+            array = np.lib.format.read_array(stream, allow_pickle=False)
+            arrays[item.filename.removesuffix(".npy")] = array
+    return arrays

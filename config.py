@@ -17,6 +17,7 @@ import math
 import re
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -54,7 +55,7 @@ CLASS_TARGETS = ("signal", "direction")
 FEATURE_SETS = ("core8", "window_stats", "ray12", "indicators34")
 """Built-in feature sets; `features` may know more by the time they are computed."""
 
-MAX_YAML_BYTES = 2**20
+MAX_YAML_BYTES = 2**17
 
 MAX_FILL_BARS = 60
 """Longest run of missing bars that is carried forward, unless a run says another."""
@@ -81,8 +82,8 @@ class Config:
     pair: str = "BTCUSDT"
     """Trading pair, as in the file names: letters, digits and single _ or -."""
 
-    timeframe: str = "1m"
-    """Length of a bar: a whole number and m, h or d, at most one week."""
+    timeframe: str = _ranged("1m", is_duration=True)
+    """Length of a bar: a whole number and m, h, d or w, from 1m to 1w; 60m is 1h."""
 
     training_file: str | None = None
     """Path of the training file; None looks for its standard name in `inputs_dir`."""
@@ -105,7 +106,7 @@ class Config:
     raw_prices: bool = False
     """Absolute prices and volumes instead of ratios, in the sets that have them."""
 
-    higher_timeframes: tuple[str, ...] = ()
+    higher_timeframes: tuple[str, ...] = _ranged((), is_duration=True)
     """Longer timeframes whose features are joined, of the last bar that closed."""
 
     # Labels
@@ -314,6 +315,8 @@ class Config:
         for name, annotation in _field_types().items():
             try:
                 value = _convert(getattr(self, name), annotation)
+                if _FIELDS[name].metadata.get("is_duration"):
+                    value = _one_spelling(value)
                 object.__setattr__(self, name, value)
                 _check_limits(value, _FIELDS[name].metadata)
             except ValueError as error:
@@ -588,10 +591,10 @@ class _StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = {repr(key) for key in keys if keys.count(key) > 1}
+        keys = [repr(self.construct_object(key, deep=True)) for key, _ in node.value]
+        repeated = sorted(key for key, n in Counter(keys).items() if n > 1)
         if repeated:
-            raise yaml.YAMLError(f"key {', '.join(sorted(repeated))} appears twice")
+            raise yaml.YAMLError(f"key {', '.join(repeated[:5])} appears twice")
         return super().construct_mapping(node, deep)
 
 
@@ -599,7 +602,10 @@ def read_yaml(path: str) -> dict[str, Any]:
     """Reads a flat YAML mapping of field names to values; dates become text."""
     file = Path(path)
     if not file.is_file():
-        raise utils.MissingInputError(f"expected a YAML file. Received: {path!r}")
+        raise utils.MissingInputError(
+            f"expected a YAML file. Received: {path!r}, which is not there. Check the "
+            "path, or leave --config out."
+        )
     if file.stat().st_size > MAX_YAML_BYTES:
         raise ConfigError(f"{path}: expected at most {MAX_YAML_BYTES} bytes of YAML.")
     try:
@@ -691,6 +697,16 @@ def _convert(value: Any, annotation: Any) -> Any:
     )
 
 
+def _one_spelling(value: Any) -> Any:
+    """Returns timeframes in one spelling, `60m` as `1h`: file names have it."""
+    if isinstance(value, tuple):
+        return tuple(map(_one_spelling, value))
+    try:
+        return utils.format_duration(utils.duration_seconds(value))
+    except ValueError:
+        return value  # refused with all other problems, by its name
+
+
 def _parse_text(text: str, annotation: Any) -> Any:
     """Returns command-line text as the value it spells; unparsable text stays text."""
     if isinstance(annotation, types.UnionType):
@@ -747,12 +763,18 @@ def add_config_arguments(
     parser: argparse.ArgumentParser, names: Sequence[str] | None = None
 ) -> None:
     """Adds a flag for each field (or each of `names`), documented by its docstring."""
-    documentation = field_documentation()
+    documentation, sections = field_documentation(), field_sections()
+    groups: dict[str, Any] = {}
     for name, annotation in _field_types().items():
         if names is not None and name not in names:
             continue
+        section = sections[name]
+        if section not in groups:
+            groups[section] = parser.add_argument_group(section)
         default = _FIELDS[name].default
-        shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+        shown: Any = default
+        if isinstance(default, tuple):
+            shown = " ".join(map(str, default)) or "none"
         options: dict[str, Any] = {
             "dest": name,
             "default": argparse.SUPPRESS,
@@ -768,7 +790,7 @@ def add_config_arguments(
             "--" + name.replace("_", "-"),
             *_FIELDS[name].metadata.get("aliases", ()),
         )
-        parser.add_argument(*flags, **options)
+        groups[section].add_argument(*flags, **options)
 
 
 def parse_arguments(
@@ -829,6 +851,20 @@ def field_documentation() -> dict[str, str]:
         if isinstance(item, ast.AnnAssign) and isinstance(following, ast.Expr):
             text = typing.cast(ast.Constant, following.value).value
             result[typing.cast(ast.Name, item.target).id] = " ".join(str(text).split())
+    return result
+
+
+@functools.cache
+def field_sections() -> dict[str, str]:
+    """Returns the section comment that each field stands below."""
+    lines = inspect.getsource(Config).splitlines()
+    section, result = "", {}
+    for line, following in zip(lines, lines[1:], strict=False):
+        field_line = re.match(r" {4}(\w+): ", line)
+        if line.startswith("    # ") and not following:
+            section = line.removeprefix("    # ")
+        elif field_line and field_line[1] in _FIELDS:
+            result[field_line[1]] = section
     return result
 
 
@@ -914,6 +950,8 @@ def filename_mismatches(name: str, config: Config) -> list[str]:
     for key in {**wanted, **found}:
         ours, theirs = wanted.get(key), found.get(key)
         same = ours == theirs
+        if not same and key == "timeframe" and theirs is not None:
+            same = _one_spelling(theirs) == ours
         if not same and key in percents and theirs is not None and theirs.isdecimal():
             percent = percents[key]
             same = int(theirs) in (to_hundredths(percent), int(percent * 100))

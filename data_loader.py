@@ -27,6 +27,7 @@ import utils
 from config import CLASS_NAMES, Config
 from cross_validation import count_shared_bars
 from scaling import FeatureScaler
+from timestamps import Timeline
 from utils import DataError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class TrainingData:
     Args:
         features: (num_rows, num_features) float32, scaled, finite.
         labels: (num_rows,) int8 class ids; see `config.CLASS_NAMES`.
-        timestamps: (num_rows,) datetime64[ns], UTC, open of the bar.
+        timeline: Open of each row's bar, UTC.
         outcomes: Columns (num_rows,) that evaluation uses (`close`, `long_return`, ...)
             as far as the file has them.
         parts: `train`, `validation`, `test`.
@@ -77,7 +78,7 @@ class TrainingData:
 
     features: np.ndarray
     labels: np.ndarray
-    timestamps: np.ndarray
+    timeline: Timeline
     outcomes: Mapping[str, np.ndarray]
     parts: Mapping[str, Part]
     train_targets: np.ndarray
@@ -95,11 +96,7 @@ class TrainingData:
         Raises:
             DataError: If one does not hold.
         """
-        columns = {
-            "labels": self.labels,
-            "timestamps": self.timestamps,
-            **self.outcomes,
-        }
+        columns = {"labels": self.labels, **self.outcomes}
         for name, column in columns.items():
             if len(column) != self.num_rows:
                 raise DataError(
@@ -114,6 +111,11 @@ class TrainingData:
                 raise DataError(
                     f"{first}, {second}: expected no shared bar. Received: {shared}"
                 )
+
+    @property
+    def timestamps(self) -> np.ndarray:
+        """Times of all rows (num_rows,) datetime64[ns], made anew at each call."""
+        return self.timeline.array()
 
     @property
     def num_rows(self) -> int:
@@ -211,12 +213,20 @@ class TrainingDataLoader:
             MissingInputError: If there is no training file.
             DataError: If the file breaks its contract or is for another run.
         """
+        data = self._prepare(ranges)
+        utils.return_freed_memory()
+        return data
+
+    def _prepare(self, ranges: Mapping[str, tuple[int, int]] | None) -> TrainingData:
         config = self.config
         rows = self._read_rows()
         kept = _date_range(rows.timestamps, config)
         eligible = rows.is_target[kept]
         features = rows.features[kept]
         breaks = _segment_starts(rows.segment_ids[kept])
+        timeline = Timeline.from_array(
+            rows.timestamps[kept], bar_seconds=config.bar_seconds
+        )
         if ranges is None:
             ranges = chronological_ranges(len(features), config)
         # What follows the file's last row is in no part; a date cut has rows behind it.
@@ -236,7 +246,7 @@ class TrainingDataLoader:
         return TrainingData(
             features=scaler.transform(features, out=features),
             labels=labels,
-            timestamps=rows.timestamps[kept],
+            timeline=timeline,
             outcomes={name: column[kept] for name, column in rows.outcomes.items()},
             parts=parts,
             train_targets=chosen,
@@ -271,7 +281,7 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
     """Opens a training file whose name and description are those of this run."""
     columns = tables.open_table(path)
     problems = configuration.filename_mismatches(path.name, config)
-    description = training_file.read_sidecar(path)
+    description = training_file.read_sidecar(path, digest=columns.digest)
     if description is not None:
         built_with = description.get("parameters", {})
         for name in ("pair", "timeframe", *configuration.DATASET_FIELDS):
@@ -286,7 +296,7 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
             f"{path}: the file was made for another run:\n{lines}\n"
             "Change the configuration, or build the file for it."
         )
-    digest = description["sha256"] if description else utils.sha256_file(path)
+    digest = description["sha256"] if description else columns.digest
     source = {
         "path": str(path),
         "sha256": digest,

@@ -20,7 +20,7 @@ import tables
 import training_file
 import utils
 from config import CLASS_NAMES
-from timestamps import parse_timestamps
+from timestamps import SECOND, nanoseconds_of, parse_timestamps
 from training_file import NOT_FEATURES, ONE_HOT
 
 MIN_ROWS = 1000
@@ -83,7 +83,7 @@ class Dataset:
             return ids.astype(np.int8)
         raise utils.DataError(
             "expected a column 'label', label_0 to label_2, or 'target'. "
-            f"Received: {', '.join(self.frame.columns)}"
+            f"Received: {', '.join(self.frame.columns)}. {training_file.LABEL_CURE}"
         )
 
     @property
@@ -92,12 +92,11 @@ class Dataset:
         stated = self.metadata.get("parameters", {}).get("timeframe")
         if stated or len(self.frame) < 2:
             return stated
-        seconds = int(np.diff(_nanoseconds(self.frame)).min()) // 10**9
-        units = {604_800: "w", 86_400: "d", 3600: "h", 60: "m"}
-        for size, unit in units.items():
-            if seconds > 0 and seconds % size == 0:
-                return f"{seconds // size}{unit}"
-        return None
+        steps = np.diff(nanoseconds_of(self.timestamps))
+        # Repeated and unordered rows are a finding of their own.
+        smallest = min(steps[steps > 0].tolist(), default=0)
+        minutes, rest = divmod(smallest, 60 * SECOND)
+        return utils.format_duration(60 * minutes) if minutes and not rest else None
 
 
 def read_dataset(path: str | os.PathLike[str]) -> Dataset:
@@ -109,15 +108,18 @@ def read_dataset(path: str | os.PathLike[str]) -> Dataset:
     """
     path = Path(path)
     columns = tables.open_table(path)
-    metadata = dict(training_file.read_sidecar(path) or {})
+    sidecar = training_file.read_sidecar(path, digest=columns.digest)
+    metadata = dict(sidecar or {})
     if "timestamp" not in columns.names:
         raise utils.DataError(
             f"{path}: expected a column 'timestamp'. "
-            f"Received: {', '.join(columns.names)}"
+            f"Received: {', '.join(columns.names)}. {training_file.TIMESTAMP_CURE}"
         )
     times = columns.read("timestamp")
     if not len(times):
-        raise utils.DataError(f"{path}: expected rows. Received: an empty table.")
+        raise utils.DataError(
+            f"{path}: expected rows. Received: an empty table. Make the file again."
+        )
     nanoseconds, _ = parse_timestamps(times)
     moments = pd.to_datetime(nanoseconds, unit="ns", utc=True)
     frame = {"timestamp": pd.Series(moments)}
@@ -154,7 +156,8 @@ def describe_frame(frame: pd.DataFrame) -> dict[str, Any]:
         "first": frame["timestamp"].iloc[0],
         "last": frame["timestamp"].iloc[-1],
     }
-    months = _nanoseconds(frame).view("datetime64[ns]").astype("datetime64[M]")
+    times = nanoseconds_of(frame["timestamp"]).view("datetime64[ns]")
+    months = times.astype("datetime64[M]")
     starts = np.flatnonzero(np.diff(months.astype(np.int64), prepend=-(10**6)))
     spans = list(zip(starts, [*starts[1:], count], strict=True))
     labels = label_ids(frame)
@@ -242,24 +245,28 @@ def find_problems(dataset: Dataset) -> list[str]:
 
 def _time_problems(dataset: Dataset) -> list[str]:
     frame, problems = dataset.frame, []
-    steps = np.diff(_nanoseconds(frame))
-    wrong = np.flatnonzero(steps <= 0)
-    if len(wrong):
+    times = nanoseconds_of(frame["timestamp"])
+    late = np.flatnonzero(np.diff(times) <= 0) + 1
+    if len(late):
         problems.append(
-            f"timestamp: expected strictly increasing times. Received: {_rows(wrong)}"
+            f"timestamp: expected strictly increasing times. Received: {_rows(late)}"
         )
     if dataset.timeframe is None:
         return [*problems, "timestamp: expected bars of whole minutes"]
+    # Bars are judged in time order; those beside a late row were told with it.
+    order = np.argsort(times, kind="stable")
+    steps, rows = np.diff(times[order]), order[1:]
+    usable = ~np.isin(rows, [*(late - 1), *late, *(late + 1)])
     bar = utils.duration_seconds(dataset.timeframe) * 10**9
-    wrong = np.flatnonzero(steps % bar)
+    wrong = rows[usable & (steps % bar != 0)]
     if len(wrong):
         problems.append(
             f"timestamp: expected bars of {dataset.timeframe}. "
             f"Received others: {_rows(wrong)}"
         )
     if "segment" in frame:
-        same = np.diff(frame["segment"].to_numpy()) == 0
-        wrong = np.flatnonzero(same & (steps != bar))
+        same = np.diff(frame["segment"].to_numpy()[order]) == 0
+        wrong = rows[usable & same & (steps != bar)]
         if len(wrong):
             problems.append(
                 f"segment: expected no gap inside one. Received: {_rows(wrong)}"
@@ -330,8 +337,5 @@ def _outcome_problems(frame: pd.DataFrame) -> list[str]:
 
 def _rows(rows: np.ndarray) -> str:
     more = ", ..." if len(rows) > 3 else ""
-    return f"{len(rows)} rows ({', '.join(map(str, rows[:3].tolist()))}{more})"
-
-
-def _nanoseconds(frame: pd.DataFrame) -> np.ndarray:
-    return pd.DatetimeIndex(frame["timestamp"]).as_unit("ns").asi8
+    count = utils.counted(len(rows), "row", "rows")
+    return f"{count} ({', '.join(map(str, rows[:3].tolist()))}{more})"

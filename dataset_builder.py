@@ -149,6 +149,7 @@ class DatasetBuilder:
 
         Raises:
             DataError: If a pair is given twice, or candles are refused.
+            MissingInputError: If nothing but missing candles is the reason.
         """
         given = candles.items() if isinstance(candles, Mapping) else candles
         items = [(item, None) if isinstance(item, str) else item for item in given]
@@ -171,7 +172,9 @@ class DatasetBuilder:
             raise type(refused[0][1])(f"{refused[0][0]}: {refused[0][1]}")
         if refused:
             lines = "\n".join(f"  {pair}: {error}" for pair, error in refused)
-            raise DataError(f"{len(refused)} of {len(items)} pairs refused:\n{lines}")
+            missing = all(isinstance(e, utils.MissingInputError) for _, e in refused)
+            kind = utils.MissingInputError if missing else DataError
+            raise kind(f"{len(refused)} of {len(items)} pairs refused:\n{lines}")
         return result
 
     def validate_dataset(
@@ -320,14 +323,14 @@ def _write(builder: DatasetBuilder, built: Dataset) -> Path:
     path = builder.write_dataset(built)
     facts = built.metadata
     logger.info(
-        "%s\n  %d rows from %d candles, %s to %s\n  %d bars filled, %d segments",
+        "%s\n  %s from %s, %s to %s\n  %s filled, %s",
         path,
-        facts["num_rows"],
-        facts["num_candles"],
+        utils.counted(facts["num_rows"], "row", "rows"),
+        utils.counted(facts["num_candles"], "candle", "candles"),
         facts["first"],
         facts["last"],
-        facts["num_filled_bars"],
-        facts["num_segments"],
+        utils.counted(facts["num_filled_bars"], "bar", "bars"),
+        utils.counted(facts["num_segments"], "segment", "segments"),
     )
     if "label_shares" in facts:
         shares = facts["label_shares"].items()
@@ -337,9 +340,15 @@ def _write(builder: DatasetBuilder, built: Dataset) -> Path:
     return path
 
 
-def _parser(program: str, description: str) -> argparse.ArgumentParser:
+def _parser(
+    program: str, description: str, fields: Sequence[str], epilog: str | None = None
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=program, description=description, allow_abbrev=False
+        prog=program,
+        description=description,
+        epilog=epilog,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", help="YAML file with the same names as the flags")
     parser.add_argument(
@@ -348,7 +357,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--cache-dir", help="its folder (default: .cache in inputs-dir)"
     )
-    names = ("pair", "timeframe", "training_file", "inputs_dir", "verbose_logging")
+    names = ("timeframe", "inputs_dir", "verbose_logging", *fields)
     configuration.add_config_arguments(parser, (*names, *configuration.DATASET_FIELDS))
     return parser
 
@@ -357,19 +366,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     utils.configure_logging()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = _COMMANDS.get(words[0]) if words else None
-    if command is None:
-        return utils.run_command_line(lambda: _build(words))
-    return utils.run_command_line(lambda: command(words[1:]))
+    if words and words[0] in _COMMANDS:
+        _, command = _COMMANDS[words[0]]
+        return utils.run_command_line(lambda: command(words[1:]))
+    return utils.run_command_line(lambda: _build(words))
 
 
 def _build(arguments: Sequence[str]) -> None:
     parser = _parser(
         "dataset_builder.py",
-        "Builds a training file from candles. Other commands, each with its --help: "
-        + ", ".join(_COMMANDS),
+        "Builds a training file from candles.",
+        ("pair", "training_file"),
+        "other commands, each with its --help:\n"
+        + "".join(f"  {name:<10}{text}\n" for name, (text, _) in _COMMANDS.items()),
     )
-    parser.add_argument("candles", nargs="*", help="candle files, joined in time order")
+    parser.add_argument(
+        "candles",
+        nargs="*",
+        help="candle files, joined in time order; without --pair their names, such as "
+        "ETHUSDT-1m.parquet, give the pair",
+    )
     parser.add_argument(
         "--demo", action="store_true", help="build the embedded demo market"
     )
@@ -379,33 +395,34 @@ def _build(arguments: Sequence[str]) -> None:
         default=1.0,
         help="strength of the planted direction signal; 0 is none (default: 1)",
     )
-    parsed, config = configuration.parse_arguments(parser, arguments, base=_stated)
+    parsed, config = configuration.parse_arguments(parser, arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     if bool(parsed.candles) == parsed.demo:
         raise ConfigError(
             "expected candle files, or --demo. "
             f"Received: {'both' if parsed.demo else 'neither'}"
         )
-    if parsed.demo and config.pair == Config().pair:
+    if not parsed.demo:
+        config = _with_stated_pair(parsed, config)
+    elif config.pair == Config().pair:
         config = config.replace(pair=DEMO_PAIR)
     builder, started = _builder(parsed, config), time.perf_counter()
     source = demo_candles(strength=parsed.demo_strength) if parsed.demo else None
-    folder = config.expected_path.parent
-    if folder.exists():  # refused candles make no folder
-        utils.require_writable(folder)
+    training_file.require_suffix(config.expected_path)
+    utils.require_creatable(config.expected_path.parent)
     built = builder.build_dataset(candles=parsed.candles if source is None else source)
     _write(builder, built)
     logger.info("  built in %.1f s", time.perf_counter() - started)
 
 
-def _stated(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Returns the pair that the files' names state, where the user states none."""
+def _with_stated_pair(parsed: argparse.Namespace, config: Config) -> Config:
+    """Takes the pair that the files' names state where the user states none."""
     is_given = hasattr(parsed, "pair") or (
         parsed.config is not None and "pair" in configuration.read_yaml(parsed.config)
     )
-    if is_given or parsed.demo or not parsed.candles:
-        return {}
-    return {"pair": pair_of_files(parsed.candles)}
+    if is_given or not all(Path(path).is_file() for path in parsed.candles):
+        return config  # what is not there is refused later, by its name
+    return config.replace(pair=pair_of_files(parsed.candles))
 
 
 def _builder(parsed: argparse.Namespace, config: Config) -> DatasetBuilder:
@@ -422,6 +439,7 @@ def _build_multi(arguments: Sequence[str]) -> None:
     parser = _parser(
         "dataset_builder.py multi",
         "Builds a training file for each of several pairs, or none of them.",
+        (),
     )
     parser.add_argument(
         "pairs",
@@ -439,8 +457,7 @@ def _build_multi(arguments: Sequence[str]) -> None:
         pair, _, files = word.partition("=")
         items.append((pair, files.split(",") if files else None))
     builder = _builder(parsed, config)
-    if Path(config.inputs_dir).exists():
-        utils.require_writable(config.inputs_dir)
+    utils.require_creatable(config.inputs_dir)
     built = builder.build_multi_symbol_dataset(items)
     for dataset in built.values():
         _write(builder, dataset)
@@ -476,18 +493,27 @@ def _cache(arguments: Sequence[str]) -> None:
     parsed = parser.parse_args(arguments)
     builder = DatasetBuilder(inputs_dir=parsed.inputs_dir, cache_dir=parsed.cache_dir)
     if parsed.clear:
-        logger.info("%d tables removed", builder.clear_cache())
+        removed = utils.counted(builder.clear_cache(), "table", "tables")
+        logger.info("%s removed", removed)
     info = builder.get_cache_info()
     total, cap = map(utils.format_bytes, (info["bytes"], info["max_bytes"]))
     logger.info(
-        "%s: %d tables, %s of %s", info["folder"], len(info["tables"]), total, cap
+        "%s: %s, %s of %s",
+        info["folder"],
+        utils.counted(len(info["tables"]), "table", "tables"),
+        total,
+        cap,
     )
     for entry in info["tables"]:
         size = utils.format_bytes(entry["bytes"])
         logger.info("  %-44s %10s  used %s", entry["name"], size, entry["used"][:19])
 
 
-_COMMANDS = {"multi": _build_multi, "describe": _describe, "cache": _cache}
+_COMMANDS = {
+    "multi": ("build training files of several pairs, or none of them", _build_multi),
+    "describe": ("print a summary of a training file, and draw it", _describe),
+    "cache": ("list the cache, or empty it", _cache),
+}
 
 
 if __name__ == "__main__":

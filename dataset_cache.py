@@ -10,6 +10,7 @@ readable for whoever has it open, and whoever finds none makes it again.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -65,7 +66,7 @@ class DatasetCache:
     def _use(self, path: Path, read: Callable[[Path], _Read]) -> _Read | None:
         try:
             found = read(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         except Exception as error:  # whatever the reason: it is made again
             reason = str(error).splitlines()[0][:200] if str(error) else repr(error)
@@ -90,7 +91,10 @@ class DatasetCache:
                 _write(temporary, table, path.name, facts)
             self._remove_oldest(keep=path)
         except OSError as error:
-            logger.warning("not cached: %s", error)
+            # A full disk has more to say when the result itself is written.
+            is_full = getattr(error.__cause__, "errno", error.errno) == errno.ENOSPC
+            level = logging.DEBUG if is_full else logging.WARNING
+            logger.log(level, "not cached: %s", error)
 
     def info(self) -> dict[str, Any]:
         """Returns folder, cap, total size and the tables, the latest used first."""

@@ -13,22 +13,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     LogLocator,
     NullLocator,
-    PercentFormatter,
     StrMethodFormatter,
 )
 
 import utils
 from config import CLASS_NAMES, Config
 from dataset import Dataset, find_problems, label_ids
-from plots import BLUE, CLASS_COLORS, INK
+from plots import (
+    BLUE,
+    CLASS_COLORS,
+    INK,
+    draw_label_mix,
+    draw_steps,
+    label_mix_over_time,
+    period_edges,
+    style_time_axis,
+)
 from scaling import FeatureScaler
 
-_ABSENT = "#b91c1c"
+# Warm-up bars and bars whose outcome is not known are there, and are no rows.
+_BARS = {
+    "traded": "#cbd5e1",
+    "filled": "#eab308",
+    "unused (warm-up, no outcome)": "#93c5fd",
+    "missing": "#b91c1c",
+}
 _MARKED_BARS = 240
 _PERIODS = 150
 _SAMPLED_ROWS = 200_000
@@ -41,20 +54,18 @@ _QUANTILES = (0.001, 0.01, 0.25, 0.5, 0.75, 0.99, 0.999)
 
 def format_summary(dataset: Dataset) -> str:
     """Returns what is in a dataset, on one screen: rows, gaps, labels, features."""
+    problems = find_problems(dataset) or ["none"]
+    dataset = _in_time_order(dataset)
     facts, frame = dataset.metadata, dataset.frame
     stated = facts.get("parameters", {})
     times = frame["timestamp"]
-    present, filled, absent = _bar_shares(dataset)
     lines = [
         _line("dataset", f"{stated.get('pair', 'unknown pair')}, {dataset.timeframe}"),
         _line("target", _target_words(stated)),
         _line(
             "rows", f"{len(frame):,}, {times.iloc[0]:%F %R} to {times.iloc[-1]:%F %R}"
         ),
-        _line(
-            "bars",
-            f"{present:.2%} traded, {filled:.2%} filled, {absent:.2%} absent",
-        ),
+        _line("bars", ", ".join(_bar_words(dataset))),
     ]
     if "candles" in facts:
         candles = facts["candles"]
@@ -62,7 +73,8 @@ def format_summary(dataset: Dataset) -> str:
             _line(
                 "candles",
                 f"{facts['num_candles']:,} of {candles['timeframe']}, "
-                f"{candles['num_gaps']} gaps, {candles['missing_bars']} bars missing, "
+                f"{utils.counted(candles['num_gaps'], 'gap', 'gaps')}, "
+                f"{utils.counted(candles['missing_bars'], 'bar', 'bars')} missing, "
                 f"longest {candles['longest_gap_bars']}",
             )
         )
@@ -70,7 +82,6 @@ def format_summary(dataset: Dataset) -> str:
     lines += _feature_lines(dataset)
     if "digests" in facts:
         lines.append(_line("candle bytes", facts["digests"]["candles"][:16]))
-    problems = find_problems(dataset) or ["none"]
     lines += [_line("findings", problems[0])]
     lines += [_line("", problem) for problem in problems[1:9]]
     if len(problems) > 9:
@@ -112,7 +123,7 @@ def _label_lines(dataset: Dataset) -> list[str]:
     shares = np.bincount(labels.clip(0, 2), minlength=3) / len(labels)
     text = ", ".join(f"{n} {s:.1%}" for n, s in zip(CLASS_NAMES, shares, strict=True))
     lines = [_line("labels", text)]
-    mix = _label_mix(dataset, _PERIODS)
+    mix = _label_mix(dataset)
     mix = mix[mix.sum(axis=1) > 0]
     lines.append(
         _line(
@@ -146,6 +157,7 @@ def _feature_lines(dataset: Dataset) -> list[str]:
 
 def plot_dataset(dataset: Dataset) -> Figure:
     """Draws everything on one page: price, labels, mix over time, gaps, features."""
+    dataset = _in_time_order(dataset)
     num_features = min(len(dataset.feature_names), _SHOWN_FEATURES)
     tall = max(3.0, 0.26 * num_features + 1.2)
     figure = Figure(figsize=(13, 9.2 + tall), layout="constrained")
@@ -171,6 +183,7 @@ def plot_price(dataset: Dataset) -> Figure:
     """Draws the close over the whole range, and its last bars with their labels."""
     figure = Figure(figsize=(13, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
+    dataset = _in_time_order(dataset)
     _draw_price(left, dataset)
     _draw_marks(right, dataset)
     return figure
@@ -179,14 +192,14 @@ def plot_price(dataset: Dataset) -> Figure:
 def plot_label_mix(dataset: Dataset) -> Figure:
     """Draws the share of each label, or the spread of a number, over time."""
     figure = Figure(figsize=(13, 3.6), layout="constrained")
-    _draw_mix(figure.subplots(), dataset)
+    _draw_mix(figure.subplots(), _in_time_order(dataset))
     return figure
 
 
 def plot_gaps(dataset: Dataset) -> Figure:
-    """Draws which bars were traded, filled or absent over time."""
+    """Draws which bars were traded, filled, unused or missing over time."""
     figure = Figure(figsize=(13, 2.2), layout="constrained")
-    _draw_gaps(figure.subplots(), dataset)
+    _draw_gaps(figure.subplots(), _in_time_order(dataset))
     return figure
 
 
@@ -204,52 +217,69 @@ def plot_features(dataset: Dataset, *, scaler: FeatureScaler | None = None) -> F
     return figure
 
 
+def _in_time_order(dataset: Dataset) -> Dataset:
+    """Returns the rows as pictures need them; that they were not so is a finding."""
+    if dataset.timestamps.is_monotonic_increasing:
+        return dataset
+    frame = dataset.frame.sort_values("timestamp", kind="stable", ignore_index=True)
+    return Dataset(frame=frame, metadata=dataset.metadata)
+
+
 def _times(dataset: Dataset) -> np.ndarray:
     """Returns (num_rows,) datetime64[ns] in UTC, without a zone for matplotlib."""
     return dataset.timestamps.dt.tz_localize(None).to_numpy()
 
 
-def _period_edges(times: np.ndarray, num_periods: int) -> np.ndarray:
-    """Returns the edges of equal stretches of time, at least a bar long."""
-    # A second beyond the last row: float arithmetic does not cut it off.
-    first, last = times[0].astype(np.int64), times[-1].astype(np.int64) + 10**9
-    count = max(1, min(num_periods, len(times)))
-    return np.linspace(first, last, count + 1).astype(np.int64).view("datetime64[ns]")
-
-
-def _label_mix(dataset: Dataset, num_periods: int) -> pd.DataFrame:
-    """Returns the share of each class by stretch of time; 0 where it has no row."""
-    times, labels = _times(dataset), label_ids(dataset.frame)
-    edges = _period_edges(times, num_periods)
-    places = np.searchsorted(edges, times, side="right") - 1
-    count = len(edges) - 1
-    table = {
-        name: np.bincount(places[labels == k], minlength=count)[:count]
-        for k, name in enumerate(CLASS_NAMES)
-    }
-    mix = pd.DataFrame(table, index=edges[:-1])
-    return mix.div(mix.sum(axis=1).clip(lower=1), axis=0)
+def _label_mix(dataset: Dataset) -> pd.DataFrame:
+    return label_mix_over_time(_times(dataset), dataset.target, num_periods=_PERIODS)
 
 
 def _bar_counts(dataset: Dataset, edges: np.ndarray) -> np.ndarray:
-    """Returns (3, num_periods) shares: traded, filled, absent bars of a stretch."""
+    """Returns (4, num_periods) shares of the bars of a stretch, as `_BARS` names them.
+
+    After the last row of a segment come bars without an outcome, before the first one
+    its warm-up: those bars are there, the rest of a hole is missing.
+    """
     times = _times(dataset).astype(np.int64)
     bar = utils.duration_seconds(dataset.timeframe or "1m") * 10**9
     frame, filled = dataset.frame, np.zeros(len(times), bool)
     if "is_target" in frame:
         filled = ~frame["is_target"].to_numpy(bool)
     limits = edges.astype(np.int64)
-    rows = np.histogram(times, limits)[0]
-    filled_rows = np.histogram(times[filled], limits)[0]
+    counts = np.array(
+        [np.histogram(times[rows], limits)[0] for rows in (~filled, filled)]
+        + [_unused_bars(dataset, times, limits, bar)]
+    )
     # Bars open on whole multiples from the first row on.
     places = np.maximum(np.diff(-((times[0] - limits) // bar)), 1)
-    shares = np.array([rows - filled_rows, filled_rows]) / places
+    shares = counts / places
     return np.vstack([shares, np.clip(1 - shares.sum(axis=0), 0, 1)])
 
 
+def _unused_bars(
+    dataset: Dataset, times: np.ndarray, limits: np.ndarray, bar: int
+) -> np.ndarray:
+    """Returns (num_periods,) bars that were there but are no row."""
+    facts = dataset.metadata
+    future = facts.get("parameters", {}).get("future_window", 0)
+    warm_up = facts.get("warm_up_bars", 0)
+    opens = [np.empty(0, np.int64)]
+    for row in np.flatnonzero(np.diff(times) > bar):
+        hole = np.arange(times[row] + bar, times[row + 1], bar)
+        if "warm_up_bars" in facts:
+            place = np.arange(len(hole))
+            opens.append(hole[(place < future) | (place >= len(hole) - warm_up)])
+    return np.histogram(np.concatenate(opens), limits)[0]
+
+
 def _bar_shares(dataset: Dataset) -> Sequence[float]:
-    edges = _period_edges(_times(dataset), 1)
+    edges = period_edges(_times(dataset), 1)
     return [float(share) for share in _bar_counts(dataset, edges)[:, 0]]
+
+
+def _bar_words(dataset: Dataset) -> list[str]:
+    shares = zip(_BARS, _bar_shares(dataset), strict=True)
+    return [f"{share:.2%} {name}" for name, share in shares]
 
 
 def _draw_price(axes: Axes, dataset: Dataset) -> None:
@@ -276,7 +306,7 @@ def _draw_price(axes: Axes, dataset: Dataset) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.set_ylabel("close")
-    _style(axes)
+    style_time_axis(axes)
 
 
 def _draw_marks(axes: Axes, dataset: Dataset) -> None:
@@ -306,32 +336,23 @@ def _draw_marks(axes: Axes, dataset: Dataset) -> None:
             )
             axes.legend(frameon=False, ncols=2, loc="best")
     axes.set_ylabel("close")
-    _style(axes)
+    style_time_axis(axes)
 
 
 def _draw_mix(axes: Axes, dataset: Dataset) -> None:
     if label_ids(dataset.frame) is None:
         _draw_target(axes, dataset)
         return
-    mix = _label_mix(dataset, _PERIODS)
     axes.set_title("share of labels over time", loc="left")
-    _draw_steps(
-        axes,
-        _period_edges(_times(dataset), _PERIODS),
-        mix.to_numpy().T,
-        {name: CLASS_COLORS[name] for name in mix.columns},
-    )
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend(loc="upper left", ncols=3, framealpha=0.9)
-    _style(axes)
+    draw_label_mix(axes, _label_mix(dataset))
+    _legend_above(axes)
 
 
 def _draw_target(axes: Axes, dataset: Dataset) -> None:
     stated = dataset.metadata.get("parameters", {}).get("target", "target")
     axes.set_title(f"{stated} over time: median, middle 50 % and 98 %", loc="left")
     times, values = _times(dataset), dataset.target
-    edges = _period_edges(times, _PERIODS)
+    edges = period_edges(times, _PERIODS)
     cuts = np.searchsorted(times, edges)
     middle = edges[:-1] + np.diff(edges) // 2
     spread = np.array(
@@ -345,36 +366,29 @@ def _draw_target(axes: Axes, dataset: Dataset) -> None:
     axes.fill_between(middle, spread[0], spread[4], color=BLUE, alpha=0.2, linewidth=0)
     axes.fill_between(middle, spread[1], spread[3], color=BLUE, alpha=0.4, linewidth=0)
     axes.plot(middle, spread[2], color=BLUE, linewidth=1.2)
-    _style(axes)
+    style_time_axis(axes)
 
 
 def _draw_gaps(axes: Axes, dataset: Dataset) -> None:
-    edges = _period_edges(_times(dataset), 2 * _PERIODS)
-    shares = _bar_counts(dataset, edges)
-    total = _bar_shares(dataset)
-    names = ("traded", "filled", "absent")
-    axes.set_title(
-        "bars: " + ", ".join(f"{n} {s:.2%}" for n, s in zip(names, total, strict=True)),
-        loc="left",
-    )
-    colors = ("#cbd5e1", "#eab308", _ABSENT)
-    _draw_steps(axes, edges, shares, dict(zip(names, colors, strict=True)))
+    edges = period_edges(_times(dataset), 2 * _PERIODS)
+    axes.set_title("bars over time", loc="left")
+    colors = zip(_bar_words(dataset), _BARS.values(), strict=True)
+    draw_steps(axes, edges, _bar_counts(dataset, edges), dict(colors))
     axes.set_ylim(0, 1)
     axes.set_yticks([])
-    axes.legend(loc="lower left", ncols=3, framealpha=0.9, fontsize=8)
-    _style(axes)
+    style_time_axis(axes)
+    _legend_above(axes)
 
 
-def _draw_steps(
-    axes: Axes, edges: np.ndarray, shares: np.ndarray, colors: dict[str, str]
-) -> None:
-    """Stacks shares (num_classes, num_periods), level within each period."""
-    axes.stackplot(
-        np.repeat(edges, 2)[1:-1],
-        np.repeat(shares, 2, axis=1),
-        colors=list(colors.values()),
-        labels=list(colors),
-        linewidth=0,
+def _legend_above(axes: Axes) -> None:
+    """Puts the legend beside the title, where it covers nothing."""
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+        borderaxespad=0.2,
     )
 
 
@@ -439,12 +453,3 @@ def _draw_spread(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
 def _draw_nothing(axes: Axes, reason: str) -> None:
     axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes)
     axes.set_axis_off()
-
-
-def _style(axes: Axes) -> None:
-    locator = AutoDateLocator(minticks=4, maxticks=10)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.margins(x=0)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -85,6 +85,7 @@ def build_parts(
             "parameters": config.dataset_parameters,
             "features": feature_table.column_names,
             "feature_version": features.FEATURE_VERSION,
+            "warm_up_bars": warm_up_bars(config),
             **_describe_candles(candles, filled, own_timeframe(candles, config)),
         },
     )
@@ -200,9 +201,9 @@ def _describe_candles(
     candles: pd.DataFrame, filled: pd.DataFrame, timeframe: str
 ) -> dict[str, Any]:
     report = check_candles(candles, timeframe=timeframe)
-    bar = pd.Timedelta(seconds=utils.duration_seconds(timeframe))
+    bar = utils.duration_seconds(timeframe) * 10**9
     times = pd.DatetimeIndex(candles["timestamp"])
-    missing = np.diff(times.as_unit("ns").asi8) // bar.as_unit("ns").value - 1
+    missing = np.diff(increasing_stamps(candles)) // bar - 1
     longest = np.argsort(-missing, kind="stable")[:_LISTED_GAPS]
     num_filled = int(filled["is_filled"].sum())
     return {

@@ -32,8 +32,10 @@ from utils import (
     MissingInputError,
     UserError,
     atomic_write,
+    counted,
     did_you_mean,
     fsync_path,
+    require_creatable,
     sha256_file,
 )
 
@@ -180,6 +182,7 @@ class Fetcher:
             )
             if found is None:
                 part.unlink()
+                logger.warning("%s: its checksum is published, it is not", remote)
                 return False
             os.replace(part, target)
         fsync_path(target.parent)
@@ -190,26 +193,30 @@ class Fetcher:
         """Returns `read(url)`, retried while the fault may pass; None where 404."""
         url = f"{self.base_url.rstrip('/')}/{remote}"
         fault: Exception | None = None
+        reason = ""
         for attempt in range(self.num_attempts):
             try:
                 return read(url)
             except _Absent:
                 return None
             except (_Passing, requests.RequestException) as error:
-                fault = error
+                known, fault, reason = reason, error, innermost_reason(error)
                 asked = getattr(error, "retry_after_seconds", None)
                 if attempt + 1 < self.num_attempts:
                     wait = min(60.0, 2.0**attempt if asked is None else asked)
-                    logger.warning("%s: %s; trying again in %.0f s", url, error, wait)
+                    level = logging.DEBUG if reason == known else logging.WARNING
+                    again = counted(self.num_attempts - attempt - 1, "time", "times")
+                    text = "%s: %s; trying again, up to %s"
+                    logger.log(level, text, self.base_url, reason, again)
                     self.sleep(wait)
         if isinstance(fault, _WrongBytes):
             raise DataError(
                 f"{url}: expected bytes that match the published checksum. "
-                f"Received: {fault}, in {self.num_attempts} attempts. "
+                f"Received: {reason}, in {self.num_attempts} attempts. "
                 "Try another host with --base-url, or try again later."
             ) from fault
         raise DownloadError(
-            f"{url}: expected an answer. Received: {fault}, in {self.num_attempts} "
+            f"{url}: expected an answer. Received: {reason}, in {self.num_attempts} "
             "attempts. Run the same command again: it continues where it stopped."
         ) from fault
 
@@ -275,6 +282,13 @@ class Fetcher:
             show_progress(f"{Path(response.url).name} {have / 1e6:.1f} MB", share)
         if have < total:
             raise _Passing(f"{have} of {total} bytes")
+
+
+def innermost_reason(error: BaseException) -> str:
+    """Returns why something failed in the first place: `Connection refused`."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class _Absent(Exception):
@@ -362,9 +376,11 @@ def download_archives(
     Raises:
         ConfigError: If an argument is unknown.
         MissingInputError: If the host has nothing for any period.
+        StorageError: If the folder takes no files.
         DownloadError, DataError: See `Fetcher.fetch_archive`.
     """
     pair = _require_known(pair, timeframe, market)
+    require_creatable(Path(output_dir) / market)
     fetcher = fetcher or Fetcher()
     root = f"data/{MARKETS[market]}"
 
@@ -387,7 +403,10 @@ def download_archives(
         missing = [name for name, file in days.items() if not file]
         absent += [period.name] if len(missing) == len(days) else missing
         logger.info(
-            "%s: %d of %d days", period.name, len(days) - len(missing), len(days)
+            "%s: %d of %s",
+            period.name,
+            len(days) - len(missing),
+            counted(len(days), "day", "days"),
         )
     return require_some(found, absent, f"{fetcher.base_url}/{root}: {pair} {timeframe}")
 

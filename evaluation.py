@@ -71,7 +71,7 @@ def predictions_table(
                 f"Received: {values.shape}"
             )
         columns = {
-            "timestamp": pd.DatetimeIndex(data.timestamps[rows], tz="UTC"),
+            "timestamp": pd.DatetimeIndex(data.timeline.at(rows), tz="UTC"),
             "row": rows.astype(np.int64),
             "part": pd.Categorical([part] * len(rows), categories=list(data.parts)),
             "label": data.labels[rows],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -19,13 +18,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from download import DownloadError, Period, require_some, show_progress
+from config import plain_pair
+from download import (
+    DownloadError,
+    Period,
+    innermost_reason,
+    require_some,
+    show_progress,
+)
 from utils import (
     ConfigError,
     DependencyError,
     atomic_path,
     did_you_mean,
     duration_seconds,
+    require_creatable,
 )
 
 logger = logging.getLogger(__name__)
@@ -58,9 +65,11 @@ def download_from_exchange(
 
     Raises:
         DependencyError: If ccxt is not installed.
+        StorageError: If the folder takes no files.
         ConfigError: If the exchange, the pair or the timeframe is unknown.
         DownloadError: If the exchange keeps failing; finished periods stay.
     """
+    require_creatable(Path(output_dir) / exchange_name)
     exchange, attempt = _connect(exchange_name, num_attempts, sleep)
     symbol = _find_symbol(attempt(exchange.load_markets), pair, exchange_name)
     if timeframe not in (exchange.timeframes or {}):
@@ -68,23 +77,19 @@ def download_from_exchange(
             f"timeframe: expected one of {', '.join(exchange.timeframes or {})} at "
             f"{exchange_name}. Received: {timeframe!r}."
         )
+
+    def page(since: int) -> list[list[float]]:
+        fetch = exchange.fetch_ohlcv
+        return attempt(fetch, symbol, timeframe, since=since, limit=PAGE_BARS)
+
     found: list[Path] = []
     absent: list[str] = []
     for period in periods:
-        name = f"{_plain(pair)}-{timeframe}-{period.name}.parquet"
+        name = f"{plain_pair(pair)}-{timeframe}-{period.name}.parquet"
         target = Path(output_dir) / exchange_name / name
         if not target.is_file():
-            rows = _fetch_pages(
-                lambda since: attempt(
-                    exchange.fetch_ohlcv,
-                    symbol,
-                    timeframe,
-                    since=since,
-                    limit=PAGE_BARS,
-                ),
-                period,
-                step_ms=duration_seconds(timeframe) * 1000,
-            )
+            step_ms = duration_seconds(timeframe) * 1000
+            rows = _fetch_pages(page, period, step_ms=step_ms)
             if not rows:
                 absent.append(period.name)
                 continue
@@ -119,8 +124,9 @@ def _connect(
             except ccxt.NetworkError as error:
                 if number + 1 == num_attempts:
                     raise DownloadError(
-                        f"{exchange_name}: expected an answer. Received: {error}, in "
-                        f"{num_attempts} attempts. Run the same command again."
+                        f"{exchange_name}: expected an answer. Received: "
+                        f"{innermost_reason(error)}, in {num_attempts} attempts. "
+                        "Run the same command again."
                     ) from error
                 sleep(min(60.0, 2.0**number))
             except ccxt.ExchangeError as error:
@@ -132,15 +138,11 @@ def _connect(
     return exchange, attempt
 
 
-def _plain(pair: str) -> str:
-    return re.sub(r"[^A-Z0-9]", "", pair.upper())
-
-
 def _find_symbol(markets: dict[str, Any], pair: str, exchange_name: str) -> str:
     if pair in markets:
         return pair
     for symbol in markets:
-        if _plain(symbol) == _plain(pair):
+        if plain_pair(symbol) == plain_pair(pair):
             return symbol
     raise ConfigError(
         f"pair: expected one of {exchange_name}. Received: {pair!r}."

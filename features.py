@@ -21,9 +21,10 @@ import pandas as pd
 
 import indicators
 from indicators import columns, ratio, rolling_mean, rolling_mean_std, shifted
+from timestamps import nanoseconds_of
 from utils import ConfigError, DataError, did_you_mean, duration_seconds
 
-FEATURE_VERSION = "1"
+FEATURE_VERSION = "2"
 """Part of every cache key: raised when a built-in set gives other numbers."""
 
 _CANDLE_COLUMNS = ("open", "high", "low", "close", "volume")
@@ -100,8 +101,8 @@ def register_feature_set(
     Args:
         name: The name to ask for it by.
         function: Takes the candles of one gapless segment and the `FeatureContext`,
-            returns a table with one row a candle. It must not look ahead: `audit` and
-            the tests of this module show how that is checked.
+            returns a table with one row a candle. It must not look ahead: the tests of
+            this module show how that is checked.
         warm_up_bars: Leading rows of a segment without a value, or a function of the
             context that gives their number.
 
@@ -290,8 +291,9 @@ def _core8(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
     """The eight features of the V3 contract, in the model's column order.
 
     Percent changes against the previous close (volume: the previous volume), and ratios
-    to the means of the last day and 30 days. A volume change from nothing is 0, a
-    volume ratio to nothing is 1.
+    to the means of the last day and 30 days. Where a bar is a day or longer there is no
+    ratio to the day: it would always be 1. A volume change from nothing is 0, a volume
+    ratio to nothing is 1.
     """
     high, low, close, volume = columns(candles, "high", "low", "close", "volume")
     previous = shifted(close, 1)
@@ -301,9 +303,10 @@ def _core8(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
         "close_change": 100 * (close - previous) / previous,
         "volume_change": 100 * ratio(volume - shifted(volume, 1), shifted(volume, 1)),
     }
-    for bars in (context.day_bars, context.month_bars):
+    windows = [bars for bars in (context.day_bars, context.month_bars) if bars > 1]
+    for bars in windows:
         features[f"price_to_ma{bars}"] = close / rolling_mean(close, bars)
-    for bars in (context.day_bars, context.month_bars):
+    for bars in windows:
         features[f"volume_to_ma{bars}"] = ratio(
             volume, rolling_mean(volume, bars), otherwise=1.0
         )
@@ -396,7 +399,7 @@ def _open_nanoseconds(table: pd.DataFrame, what: str) -> np.ndarray:
             f"`{what}`: expected a 'timestamp' column (UTC, the open of the bar). "
             f"Received: {', '.join(map(str, table.columns))}."
         )
-    times = pd.DatetimeIndex(table["timestamp"]).as_unit("ns").asi8
+    times = nanoseconds_of(table["timestamp"])
     if len(times) > 1 and not np.all(np.diff(times) > 0):
         raise DataError(
             f"`{what}`: expected strictly increasing timestamps. "

@@ -23,6 +23,7 @@ import pandas as pd
 import features
 import utils
 from candle_files import COLUMNS
+from timestamps import nanoseconds_of
 
 _BLOCK_BYTES = 8 * 2**20
 _CODE = (
@@ -153,7 +154,7 @@ def _value(value: Any) -> str:
 
 def _plain(column: pd.Series) -> np.ndarray:
     if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return pd.DatetimeIndex(column).as_unit("ns").asi8
+        return nanoseconds_of(column)
     kind = np.dtype(bool if column.name == "is_filled" else np.float64)
     try:
         return np.ascontiguousarray(column.to_numpy(kind))

@@ -44,8 +44,8 @@ def describe_split(data: TrainingData) -> dict[str, Any]:
             "first_row": part.start,
             "rows": part.stop - part.start,
             "targets": len(part.targets),
-            "first": f"{data.timestamps[part.targets[0]]}Z",
-            "last": f"{data.timestamps[part.targets[-1]]}Z",
+            "first": f"{data.timeline.at(part.targets[0])}Z",
+            "last": f"{data.timeline.at(part.targets[-1])}Z",
             "label_shares": data.label_shares(part.targets),
         }
         for name, part in data.parts.items()

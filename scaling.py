@@ -7,12 +7,14 @@ In: the arithmetic and its strict-JSON form. Out: which rows are the training ro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from utils import DataError
+
+KINDS = ("robust", "standard", "minmax", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,27 +108,39 @@ class FeatureScaler:
         Raises:
             DataError: If a value is missing or does not fit the others.
         """
-        try:
-            scaler = cls(
-                kind=str(values["kind"]),
-                feature_names=tuple(map(str, values["feature_names"])),
-                center=tuple(map(float, values["center"])),
-                scale=tuple(map(float, values["scale"])),
-                clip_limit=float(values["clip_limit"]),
-                num_rows=int(values["num_rows"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+        values = dict(values)
+        names = ("feature_names", "center", "scale")
+        lists: list[Any] = [values.get(name) for name in names]
+        if not (
+            set(values) == {item.name for item in fields(cls)}
+            and values["kind"] in KINDS
+            and all(isinstance(items, list | tuple) for items in lists)
+            and all(isinstance(name, str) for name in values["feature_names"])
+            and len({len(items) for items in lists}) == 1
+            and all(map(_is_finite, [*values["center"], *values["scale"]]))
+            and all(scale > 0 for scale in values["scale"])
+            and _is_finite(values["clip_limit"])
+            and values["clip_limit"] > 0
+            and type(values["num_rows"]) is int
+            and values["num_rows"] >= 0
+        ):
             raise DataError(
-                f"expected a scaler's values. Received: {error}."
-            ) from error
-        sizes = {len(scaler.feature_names), len(scaler.center), len(scaler.scale)}
-        numbers = np.array([*scaler.center, *scaler.scale, scaler.clip_limit])
-        if len(sizes) != 1 or not np.isfinite(numbers).all() or 0.0 in scaler.scale:
-            raise DataError(
-                "expected a scaler with one finite center and one finite, non-zero "
-                f"scale for each feature. Received: {dict(values)}"
+                "expected a scaler with one finite center and one finite, positive "
+                f"scale for each feature. Received: {values!r:.300}"
             )
-        return scaler
+        return cls(
+            kind=values["kind"],
+            feature_names=tuple(values["feature_names"]),
+            center=tuple(map(float, values["center"])),
+            scale=tuple(map(float, values["scale"])),
+            clip_limit=float(values["clip_limit"]),
+            num_rows=values["num_rows"],
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    # A whole number of JSON may be too large for a float.
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def _center_and_scale(column: np.ndarray, kind: str) -> tuple[float, float]:

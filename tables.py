@@ -1,13 +1,18 @@
 """Feather, Parquet and CSV files -> columns, read in batches, refused when unsafe.
 
 In: opening a file of columns of any of the three formats, with one clear error.
-Out: what the columns mean (`candles`, `training_file`).
+Out: what the columns mean (`training_file`), files of candles (`candle_files`).
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
+import hashlib
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.dataset
 import pyarrow.feather
 import pyarrow.parquet
 
@@ -22,35 +28,62 @@ from utils import DataError, MissingInputError
 
 SUFFIXES = (".feather", ".parquet", ".csv")
 BATCH_ROWS = 65_536
+_DIGEST_BYTES = 2**20
+MAX_FOOTER_BYTES = 64 * 2**20
+MAX_CELLS = 20_000_000_000
+MAX_CELLS_PER_BYTE = 100
+"""Cells that a byte of a file may stand for: measured files have less than one."""
 
 
 class Columns:
     """The columns of one file or frame; a file is read when a column is asked for.
 
+    A file is opened once: its digest and every column are of the same bytes, also when
+    another file takes its name meanwhile.
+
     Args:
-        table: A whole table, or None when `path` is read in batches.
-        schema: Its schema.
+        schema: Names and types of the columns.
+        table: A whole table, or None when `stream` is read in batches.
         path: The file; None for a frame.
+        stream: The open file; None for a frame.
     """
 
     def __init__(
-        self, *, schema: pa.Schema, table: pa.Table | None, path: Path | None
+        self,
+        *,
+        schema: pa.Schema,
+        table: pa.Table | None,
+        path: Path | None = None,
+        stream: pa.NativeFile | None = None,
     ) -> None:
         self.schema = schema
         self.path = path
         self._table = table
+        self._stream = stream
         refuse_extension_types(schema, path or "the frame")
-        repeated = {name for name in schema.names if schema.names.count(name) > 1}
+        repeated = [name for name, n in Counter(schema.names).items() if n > 1]
         if repeated:
             raise DataError(
                 f"{path or 'the frame'}: expected one column of each name. "
-                f"Received twice: {', '.join(sorted(repeated))}"
+                f"Received twice: {', '.join(sorted(repeated)[:5])}"
             )
 
     @property
     def names(self) -> list[str]:
         """Names of the columns, in file order."""
         return list(self.schema.names)
+
+    @functools.cached_property
+    def digest(self) -> str | None:
+        """SHA-256 of the file's bytes; None for a frame."""
+        if self._stream is None:
+            return None
+        digest = hashlib.sha256()
+        with _refuse_broken(self.path):
+            self._stream.seek(0)
+            while block := self._stream.read(_DIGEST_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
 
     def read(self, name: str) -> pa.ChunkedArray:
         """Returns one whole column."""
@@ -82,7 +115,8 @@ class Columns:
                     column = batch.column(name)
                     if column.null_count and out.dtype.kind != "f":
                         raise DataError(f"{name}: expected no empty cell.")
-                    out[position:stop] = column.to_numpy(zero_copy_only=False)
+                    values = column.to_numpy(zero_copy_only=False)
+                    _fill(name, values, out[position:stop])
                 position = stop
         for name, out in outputs.items():
             if position != len(out):
@@ -95,17 +129,14 @@ class Columns:
         if self._table is not None:
             yield from self._table.select(names).to_batches(max_chunksize=BATCH_ROWS)
         elif self.path is not None and self.path.suffix == ".parquet":
-            with pa.parquet.ParquetFile(
-                self.path, page_checksum_verification=True
-            ) as file:
-                yield from file.iter_batches(BATCH_ROWS, columns=names)
+            file = pa.parquet.ParquetFile(self._stream, page_checksum_verification=True)
+            yield from file.iter_batches(BATCH_ROWS, columns=names)
         else:
             fields = [self.schema.get_field_index(name) for name in names]
             options = pa.ipc.IpcReadOptions(included_fields=fields)
-            with pa.OSFile(str(self.path)) as stream:
-                reader = pa.ipc.open_file(stream, options=options)
-                for index in range(reader.num_record_batches):
-                    yield reader.get_batch(index)
+            reader = pa.ipc.open_file(self._stream, options=options)
+            for index in range(reader.num_record_batches):
+                yield reader.get_batch(index)
 
 
 def _detached(column: pa.Array) -> pa.Array:
@@ -116,6 +147,16 @@ def _detached(column: pa.Array) -> pa.Array:
         return column
     values = column.view(pa.int64()).to_numpy(zero_copy_only=True).copy()
     return pa.array(values).view(kind)
+
+
+def _fill(name: str, values: np.ndarray, out: np.ndarray) -> None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        out[:] = values
+    if out.dtype.kind != "f" and not np.array_equal(out, values):
+        raise DataError(
+            f"{name}: expected numbers that {out.dtype} holds. "
+            f"Received: {values[out != values][0]}, among others."
+        )
 
 
 def _require_numeric(name: str, kind: pa.DataType) -> None:
@@ -144,18 +185,87 @@ def open_table(path: str | os.PathLike[str]) -> Columns:
         )
     if path.stat().st_size == 0:
         raise DataError(
-            f"{path}: expected a {path.suffix[1:]} file. Received: 0 bytes."
+            f"{path}: expected a {path.suffix[1:]} file. Received: 0 bytes. "
+            "Make the file again, or fetch it again."
         )
     with _refuse_broken(path):
+        stream = pa.OSFile(str(path))
         if path.suffix == ".csv":
-            table = pa.csv.read_csv(path)
-            return Columns(schema=table.schema, table=table, path=path)
-        if path.suffix == ".parquet":
-            schema = pa.parquet.read_schema(path)
+            _refuse_broken_off(path)
+            table = pa.csv.read_csv(stream)
+            return Columns(schema=table.schema, table=table, path=path, stream=stream)
+        is_parquet = path.suffix == ".parquet"
+        if has_extension_types(path, tail_bytes=4 if is_parquet else 6):
+            raise DataError(
+                f"{path}: expected plain columns. Received: Arrow extension types. "
+                "Such a file can run code when it is read."
+            )
+        if is_parquet:
+            schema = pa.parquet.read_schema(stream)
         else:
-            with pa.OSFile(str(path)) as stream:
-                schema = pa.ipc.open_file(stream).schema
-    return Columns(schema=schema, table=None, path=path)
+            schema = pa.ipc.open_file(stream).schema
+        refuse_bomb(path, len(schema.names))
+        return Columns(schema=schema, table=None, path=path, stream=stream)
+
+
+def has_extension_types(path: Path, *, tail_bytes: int) -> bool:
+    """Whether the schema of an Arrow or Parquet file has them, by its bytes alone.
+
+    Arrow builds registered types, which may run code, as soon as it opens a file; so
+    this looks before it does. Parquet carries the Arrow schema as base64 text.
+
+    Args:
+        path: The file.
+        tail_bytes: Length of the magic at its end, before which the footer's length is.
+
+    Raises:
+        DataError: If there is no footer where it should be.
+    """
+    with open(path, "rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, end - tail_bytes - 4))
+        length = int.from_bytes(stream.read(4), "little")
+        if not 0 < length <= min(end - tail_bytes - 4, MAX_FOOTER_BYTES):
+            raise DataError(
+                f"{path}: expected a whole {path.suffix[1:]} file. Received: a footer "
+                f"length of {length} bytes in a file of {end}. Make the file again."
+            )
+        stream.seek(end - tail_bytes - 4 - length)
+        footer = stream.read(length)
+    places = [footer]
+    for run in re.findall(rb"[A-Za-z0-9+/]{40,}", footer):
+        places += [
+            base64.b64decode(run[start:][: (len(run) - start) // 4 * 4])
+            for start in range(4)
+        ]
+    return any(b"ARROW:extension:name" in place for place in places)
+
+
+def refuse_bomb(path: Path, num_columns: int) -> None:
+    """Refuses an Arrow or Parquet file that unpacks to far more than it is.
+
+    Raises:
+        DataError: If its bytes cannot stand for that many cells.
+    """
+    kind = "parquet" if path.suffix == ".parquet" else "feather"
+    cells = pa.dataset.dataset(str(path), format=kind).count_rows() * num_columns
+    limit = min(MAX_CELLS, MAX_CELLS_PER_BYTE * path.stat().st_size + 10**6)
+    if not 0 <= cells <= limit:
+        raise DataError(
+            f"{path}: expected at most {limit} cells. Received: {cells}. This looks "
+            "like a decompression bomb: do not use this file."
+        )
+
+
+def _refuse_broken_off(path: Path) -> None:
+    with open(path, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() not in b"\r\n":
+            raise DataError(
+                f"{path}: expected a CSV that ends with a newline. Received: "
+                "a last line that breaks off: the file is probably truncated. Make it "
+                "again, or add the newline if it is complete."
+            )
 
 
 def from_pandas(frame: Any) -> Columns:
@@ -168,7 +278,7 @@ def from_pandas(frame: Any) -> Columns:
         table = pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(f"expected plain columns. Received: {error}") from error
-    return Columns(schema=table.schema, table=table, path=None)
+    return Columns(schema=table.schema, table=table)
 
 
 def refuse_extension_types(schema: pa.Schema, where: object) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from utils import ConfigError, DataError, duration_seconds
+from utils import ConfigError, DataError, duration_seconds, format_duration
 
 SECOND = 10**9
 
@@ -69,6 +70,45 @@ def parse_timestamps(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
         f"expected timestamps as dates or whole numbers. Received: type {kind}. "
         "Write the open time of each bar in UTC."
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timeline:
+    """The times of rows whose bars are equidistant but for gaps, in little memory.
+
+    Args:
+        starts: First row of each gapless stretch (num_stretches,), ascending from 0.
+        times: Its time (num_stretches,) datetime64[ns].
+        bar: Length of a bar, timedelta64[ns].
+        num_rows: Number of rows.
+    """
+
+    starts: np.ndarray
+    times: np.ndarray
+    bar: np.timedelta64
+    num_rows: int
+
+    @classmethod
+    def from_array(cls, times: np.ndarray, *, bar_seconds: int) -> Timeline:
+        """Takes increasing times (num_rows,) datetime64[ns]."""
+        bar = np.timedelta64(bar_seconds, "s").astype("timedelta64[ns]")
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(times) != bar) + 1])
+        return cls(starts=starts, times=times[starts], bar=bar, num_rows=len(times))
+
+    def at(self, rows: np.ndarray | int) -> np.ndarray:
+        """Returns the times datetime64[ns] of the given rows, in their shape."""
+        rows = np.asarray(rows)
+        stretch = np.searchsorted(self.starts, rows, side="right") - 1
+        return self.times[stretch] + (rows - self.starts[stretch]) * self.bar
+
+    def array(self) -> np.ndarray:
+        """Returns the times of all rows (num_rows,) datetime64[ns]."""
+        return self.at(np.arange(self.num_rows))
+
+
+def nanoseconds_of(column: pd.Series) -> np.ndarray:
+    """Returns a column of dates as int64 nanoseconds since 1970 (num_rows,)."""
+    return pd.DatetimeIndex(column).as_unit("ns").asi8
 
 
 def is_number(text: str) -> bool:
@@ -239,8 +279,4 @@ def find_timeframe(steps: np.ndarray, wanted: str | None) -> tuple[str | None, s
 
 def describe_distance(nanoseconds: int) -> str:
     """Returns a distance in the largest unit that leaves no rest: `"15m"`."""
-    seconds = nanoseconds / SECOND
-    for unit, size in (("w", 604800), ("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:g}s"
+    return format_duration(nanoseconds / SECOND)

@@ -419,7 +419,7 @@ class StandaloneTrainer:
             self.results["cross_validation"] = self._gather_folds(run)
         mix = report.label_mix_over_time(data.timestamps, data.labels)
         mix.attrs["edges"] = {
-            name: data.timestamps[part.start] for name, part in data.parts.items()
+            name: data.timeline.at(part.start) for name, part in data.parts.items()
         }
         report.write_report(run.path, self.results, history=self.history, label_mix=mix)
         self._metadata["results"] = {

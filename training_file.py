@@ -50,6 +50,12 @@ NOT_FEATURES = frozenset(
 
 SIDECAR_FORMAT = 1
 
+TIMESTAMP_CURE = "Name the column with the open of each bar (UTC) so."
+LABEL_CURE = (
+    "Name the column with the classes (0 SHORT, 1 HOLD, 2 LONG) so, or build the file "
+    "with dataset_builder.py."
+)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
@@ -124,8 +130,15 @@ def require_suffix(path: str | os.PathLike[str]) -> str:
     return suffix
 
 
-def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+def read_sidecar(
+    path: str | os.PathLike[str], *, digest: str | None = None
+) -> dict[str, Any] | None:
     """Returns the sidecar of a training file, its digest verified; None without one.
+
+    Args:
+        path: The training file.
+        digest: SHA-256 of the bytes that are read (`tables.Columns.digest`); None reads
+            the file for it.
 
     Raises:
         DataError: If the sidecar is damaged or names another content.
@@ -139,19 +152,24 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any] | None:
             f"{sidecar}: expected the description of a training file, format "
             f"{SIDECAR_FORMAT}. Build the file again, or delete the description."
         )
-    digest = utils.sha256_file(path)
+    digest = digest or utils.sha256_file(path)
     if content.get("sha256") != digest:
         raise DataError(
-            f"{path}: expected sha256 {content.get('sha256')} (from {sidecar.name}). "
+            f"{path}: expected sha256 {content.get('sha256')!s:.64} (from "
+            f"{sidecar.name}). "
             f"Received: {digest}. The file was damaged or changed after it was built: "
             "build it again, or delete the .json to use it as it is."
         )
-    if isinstance(parameters := content.get("parameters"), dict):
-        # JSON has no tuples, a configuration has no lists.
-        content["parameters"] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in parameters.items()
-        }
+    parameters = content.setdefault("parameters", {})
+    if not isinstance(parameters, dict):
+        raise DataError(
+            f"{sidecar}: expected parameters by name. Received: {parameters!r:.100}"
+        )
+    # JSON has no tuples, a configuration has no lists.
+    content["parameters"] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in parameters.items()
+    }
     return content
 
 
@@ -161,8 +179,20 @@ def read_rows(
     """Reads and checks every column that training or evaluation uses.
 
     Raises:
-        DataError: Naming the column and the first rows that break the contract.
+        DataError: Naming the file, the column and the first rows that break the
+            contract.
     """
+    try:
+        return _read_checked(columns, bar_seconds, future_window, source)
+    except DataError as error:
+        if columns.path is None or str(error).startswith(f"{columns.path}:"):
+            raise
+        raise DataError(f"{columns.path}: {error}") from error
+
+
+def _read_checked(
+    columns: Columns, bar_seconds: int, future_window: int, source: Mapping[str, Any]
+) -> Rows:
     names = [name for name in columns.names if name not in NOT_FEATURES]
     if not names:
         raise DataError(
@@ -211,7 +241,7 @@ def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
         raise DataError(
             "expected a column 'timestamp'. "
             f"Received: {', '.join(columns.names)}."
-            + utils.did_you_mean("timestamp", columns.names)
+            f"{utils.did_you_mean('timestamp', columns.names)} {TIMESTAMP_CURE}"
         )
     column = columns.read("timestamp")
     if not len(column):
@@ -263,7 +293,7 @@ def _read_labels(columns: Columns, count: int) -> np.ndarray:
     if missing:
         raise DataError(
             f"expected a column 'label', or {', '.join(ONE_HOT)}. "
-            f"Received: {', '.join(columns.names)}"
+            f"Received: {', '.join(columns.names)}. {LABEL_CURE}"
         )
     one_hot = np.empty((count, NUM_CLASSES), np.float32)
     columns.read_numbers({name: one_hot[:, j] for j, name in enumerate(ONE_HOT)})

@@ -7,6 +7,7 @@ Imports the standard library and NumPy alone, because `--config-test` loads it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import difflib
 import errno
 import hashlib
@@ -21,6 +22,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -119,10 +121,13 @@ class StopSignals:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Puts the former handlers back."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Puts the former handlers back; raises a signal that nobody looked at."""
         for number, handler in self._previous.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        # Raised or not: a library's callback may have swallowed the exception.
+        if self.received is not None and kind is None:
+            raise Interrupted(self.received)
 
     def _handle(self, number: int, _: object) -> None:
         if self.received is not None:
@@ -233,16 +238,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _refused_write(path: Path, temporary: Path, error: OSError) -> str:
     """Says what could not be written, and for a full disk how much is free."""
+    # Writers put words of their own around the reason, never around its number.
+    reason = os.strerror(error.errno) if error.errno else error
     space = ""
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(path.parent).free
         if error.errno == errno.ENOSPC:
             size = temporary.stat().st_size if temporary.exists() else 0
-            space = (
-                f" More than {format_bytes(size)} are needed, {free} bytes are free."
-            )
+            needed = f"More than {format_bytes(size)} are needed, " if size else ""
+            space = f" {needed}{format_bytes(free)} are free."
     return (
-        f"cannot write {path}: {error.strerror or error}.{space} "
+        f"cannot write {path}: {reason}.{space} "
         "Check the permissions and the free space, or choose another folder."
     )
 
@@ -287,11 +293,33 @@ def require_writable(folder: str | os.PathLike[str]) -> Path:
         StorageError: If it cannot.
     """
     folder = Path(folder)
-    with atomic_path(folder / f".write-test-{secrets.token_hex(4)}") as probe:
-        probe.write_bytes(b"")
+    target = folder / f".write-test-{secrets.token_hex(4)}"
+    try:
+        with atomic_path(target) as probe:
+            probe.write_bytes(b"")
+    except StorageError as error:
+        # The folder is what the user named; the probe is nobody's file.
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        raise StorageError(_refused_write(folder, target, cause)) from error
     for leftover in folder.glob(".write-test-*"):
         leftover.unlink(missing_ok=True)
     return folder
+
+
+def require_creatable(folder: str | os.PathLike[str]) -> None:
+    """Proves that `folder` can be written into, and makes none that is not there.
+
+    Raises:
+        StorageError: If it cannot.
+    """
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise StorageError(
+            f"cannot write {folder}: {there} is a file, not a folder. "
+            "Choose another folder."
+        )
+    require_writable(there)
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
@@ -343,27 +371,46 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises:
         DataError: If the file is not strict JSON.
     """
+    with open(path, "rb") as stream:
+        data = stream.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise DataError(f"{path}: expected at most {MAX_JSON_BYTES} bytes of JSON.")
+    return parse_json(data, path)
+
+
+def parse_json(data: bytes, source: object) -> Any:
+    """Returns the value of strict JSON; `source` names it in messages.
+
+    Raises:
+        DataError: If it is not strict JSON.
+    """
 
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            names = [key for key, _ in pairs]
-            raise ValueError(f"key {max(names, key=names.count)!r} appears twice")
+            [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
+            raise ValueError(f"key {twice!r} appears twice")
         return result
 
     def no_constant(literal: str) -> Any:
         raise ValueError(f"{literal} is not JSON")
 
-    if os.path.getsize(path) > MAX_JSON_BYTES:
-        raise DataError(f"{path}: expected at most {MAX_JSON_BYTES} bytes of JSON.")
+    def finite(literal: str) -> float:
+        if not math.isfinite(value := float(literal)):
+            raise ValueError(f"{literal[:40]} is no finite number")
+        return value
+
     try:
         return json.loads(
-            Path(path).read_bytes().decode(),
+            data.decode(),
             object_pairs_hook=no_duplicates,
             parse_constant=no_constant,
+            parse_float=finite,
         )
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected strict JSON. Received: {error}.") from error
+        raise DataError(
+            f"{source}: expected strict JSON. Received: {error!s:.300}."
+        ) from error
 
 
 # Machine, memory, durations
@@ -400,6 +447,12 @@ def peak_resident_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def return_freed_memory() -> None:
+    """Gives freed memory back to the system, where the C library can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def available_memory_bytes() -> int | None:
     """Returns the memory that can still be taken, or None where /proc is missing."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
@@ -427,10 +480,13 @@ def duration_seconds(text: str) -> int:
     return int(number) * _UNIT_SECONDS[unit]
 
 
-# Growth of the resident set over the imports in training steps of LSTM 128-64-32 on
-# window 120: 0.46 GB at batch 256, 0.70 at 512, 1.20 at 1024 (TensorFlow 2.21, CPU).
-_LSTM_FLOATS_PER_UNIT_STEP = 9
-_RUNTIME_BYTES = 220_000_000
+# Peak growth over the imports when LSTM 128-64-32 trains on window 120 with dropout in
+# two branches: 0.60 GB at batch 256, 0.91 at 512, 1.49 at 1024; predicting 512 windows
+# at once takes less (TensorFlow 2.21, two cores; benchmarks/bench_memory.py).
+_TRAINING_FLOATS_PER_UNIT_STEP = 11
+_PREDICTION_FLOATS_PER_UNIT_STEP = 3
+_PREDICTED_WINDOWS = 512
+_RUNTIME_BYTES = 290_000_000
 
 
 def lstm_parameter_count(
@@ -460,20 +516,31 @@ def lstm_training_bytes(
     """Returns the memory of training a stacked LSTM, in bytes, part by part.
 
     `parameters` counts weights, gradients and Adam's two moments; `activations` what
-    the backward pass keeps of `steps` time steps for each of `batch_size` windows.
+    the backward pass keeps of `steps` time steps for each of `batch_size` windows, or
+    what a prediction step takes, where that is more.
     """
-    activations = batch_size * steps * sum(lstm_units) * _LSTM_FLOATS_PER_UNIT_STEP * 4
+    unit_steps = steps * sum(lstm_units) * 4
+    training = batch_size * unit_steps * _TRAINING_FLOATS_PER_UNIT_STEP
+    prediction = _PREDICTED_WINDOWS * unit_steps * _PREDICTION_FLOATS_PER_UNIT_STEP
     parts = {
         "parameters": parameters * 4 * 4,
-        "activations": activations,
+        "activations": max(training, prediction),
         "runtime": _RUNTIME_BYTES,
     }
     return parts | {"total": sum(parts.values())}
 
 
+def format_duration(seconds: float) -> str:
+    """Returns a duration in the largest unit that leaves no rest: `"15m"`, `"90s"`."""
+    for unit, size in reversed(_UNIT_SECONDS.items()):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
 def counted(count: int, one: str, many: str) -> str:
-    """Returns a number with its noun: `"1 file"`, `"2,000 files"`."""
-    return f"{count:,} {one if count == 1 else many}"
+    """Returns a number with its noun: `"1 file"`, `"20 files"`."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def format_bytes(count: float) -> str:

@@ -1,4 +1,4 @@
-"""Loading and an epoch of fixed length over 10^4 to 10^7 rows: time linear, memory flat.
+"""Loading and an epoch of fixed length over 10^4 to 10^7 rows: linear, flat memory.
 
 Seconds to read, check and scale a training file; windows/s of an epoch of 20,480
 windows with a small network; peak memory above the feature array.

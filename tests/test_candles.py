@@ -72,7 +72,7 @@ def test_identical_overlap_is_merged_and_a_gap_is_filled_by_another_file(
     first = save(market([0, 1, 2, 5, 6]), tmp_path / "a.csv")
     second = save(market([2, 3, 4, 5]), tmp_path / "b.csv")
     same(read_candles([first, second]), market(range(7)))
-    assert "2 rows that are in two files were merged" in caplog.text
+    assert "2 rows found in two files and merged" in caplog.text
 
 
 def test_overlap_that_differs_is_refused_with_the_first_difference(tmp_path):

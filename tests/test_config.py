@@ -55,6 +55,35 @@ def test_every_field_is_documented_and_is_a_flag():
     assert {"--" + name.replace("_", "-") for name in fields} <= flags
 
 
+def test_flags_are_grouped_by_the_sections_of_the_configuration():
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    configuration.add_config_arguments(parser, ("pair", "target", "epochs"))
+    groups = {group.title: group for group in parser._action_groups[2:]}
+    assert list(groups) == ["What is trained, and where its files are"] + [
+        "Labels",
+        "Training",
+    ]
+    assert [a.dest for a in groups["Labels"]._group_actions] == ["target"]
+    assert set(configuration.field_sections()) == {
+        field.name for field in dataclasses.fields(Config)
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("60m", "1h"), ("24h", "1d"), ("7d", "1w"), ("90m", "90m"), ("01m", "1m")],
+)
+def test_a_timeframe_has_one_spelling(given, kept):
+    config = parse("--timeframe", given)
+    assert config == Config(timeframe=kept)
+    assert f"_TF-{kept}__" in config.expected_filename
+    old = config.expected_filename.replace(f"TF-{kept}", f"TF-{given}")
+    assert configuration.filename_mismatches(old, config) == []
+    assert configuration.filename_mismatches(old, Config(timeframe="3m"))
+    config = Config(higher_timeframes=("240m",))
+    assert config.higher_timeframes == ("4h",)
+
+
 def test_standard_names():
     config = Config(pair="ETHUSDT")
     assert config.expected_filename == (

@@ -1,7 +1,9 @@
+import errno
 import json
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -531,8 +533,170 @@ def test_candles_are_found_by_their_name(tmp_path, market, quick):
     (tmp_path / "AAAUSDT-5m-2024-01.zip.CHECKSUM").write_text("x")
     made = builder(tmp_path, data_dir=tmp_path, feature_sets=(quick,))
     assert len(made.build_dataset("AAAUSDT", "15m").frame) == 11_000 // 3 - 3 - 12
-    with pytest.raises(MissingInputError, match="5 other files|4 other files"):
+    with pytest.raises(MissingInputError, match="4 other files"):
         made.build_dataset("AAAUSDT", "1m")
+
+
+def test_downloaded_archives_are_found_in_their_folder(tmp_path, market, quick):
+    spot, futures = tmp_path / "spot", tmp_path / "futures"
+    for folder in (spot, futures):
+        folder.mkdir()
+    market.to_feather(spot / "AAAUSDT-5m-2024-01.feather")
+    made = builder(tmp_path, data_dir=tmp_path, feature_sets=(quick,))
+    assert len(made.build_dataset("AAAUSDT").frame) == 11_000 - 3 - 12
+    market.to_feather(futures / "AAAUSDT-5m-2024-01.feather")
+    with pytest.raises(ConfigError, match=f"Choose --data-dir {futures} or --data-dir"):
+        made.build_dataset("AAAUSDT")
+    (spot / "AAAUSDT-5m-2024-01.feather").rename(tmp_path / "AAAUSDT-5m.feather")
+    with pytest.raises(ConfigError, match="expected candles of AAAUSDT in one folder"):
+        made.build_dataset("AAAUSDT")
+
+
+# The pair that a file's name states
+
+
+@pytest.mark.parametrize(
+    ("name", "pair"),
+    [
+        ("ETHUSDT-5m.feather", "ETHUSDT"),
+        ("ETH_USDT-5m.feather", "ETHUSDT"),
+        ("eth_usdt-5m.feather", "OTHERUSDT"),  # words in lower case state nothing
+        ("candles-5m.feather", "OTHERUSDT"),
+        ("five.feather", "OTHERUSDT"),
+        ("BTCUSD_BITFINEX-5m.feather", "BTCUSD_BITFINEX"),
+        ("BTCUSD_BITFINEX-5m.feather", "BTCUSD"),
+        ("BTCUSDT_PERP-5m-2025-01.feather", "BTCUSDT"),
+        ("BTC_USDT_USDT-5m-futures.feather", "BTCUSDT"),
+    ],
+)
+def test_names_that_agree_with_the_pair(tmp_path, market, quick, name, pair):
+    market[:500].to_feather(tmp_path / name)
+    made = builder(tmp_path, feature_sets=(quick,), pair=pair)
+    built = made.build_dataset(candles=tmp_path / name)
+    assert built.metadata["parameters"]["pair"] == pair
+
+
+@pytest.mark.parametrize(
+    ("name", "stated"),
+    [
+        ("BTCUSDT-5m.feather", "BTCUSDT"),
+        ("BTCUSDT-5m-2025-01.feather", "BTCUSDT"),
+        ("BTCUSDT_TF-5m.feather", "BTCUSDT"),
+        ("ETHUSDTUP-5m.feather", "ETHUSDTUP"),
+        ("ETHUSD-5m.feather", "ETHUSD"),
+    ],
+)
+def test_a_file_of_another_pair_is_refused(tmp_path, market, capsys, name, stated):
+    market[:500].to_feather(tmp_path / name)
+    flags = ("--pair", "ETHUSDT", "--timeframe", "5m", "--inputs-dir", tmp_path / "in")
+    assert main(tmp_path / name, *flags) == 65
+    text = capsys.readouterr().err
+    assert (
+        f"expected candles of ETHUSDT. Received: a file that is named after {stated}"
+        in text
+    )
+    assert f"Give --pair {stated}" in text
+    assert not (tmp_path / "in").exists()
+    assert main("multi", f"ETHUSDT={tmp_path / name}", *flags[2:]) == 65
+
+
+def test_the_name_gives_the_pair_where_the_user_does_not(tmp_path, market, capsys):
+    market.to_feather(tmp_path / "ETHUSDT-5m.feather")
+    market.to_feather(tmp_path / "five.feather")
+    flags = ("--timeframe", "5m", "--inputs-dir", tmp_path / "in")
+    assert main(tmp_path / "ETHUSDT-5m.feather", *flags) == 0
+    (file,) = (tmp_path / "in").glob("*.feather")
+    assert file.name.startswith("ETHUSDT_TF-5m__")
+    assert main(tmp_path / "five.feather", *flags) == 2
+    assert "expected --pair, or candle files that are named" in capsys.readouterr().err
+    market.to_feather(tmp_path / "BTCUSDT-5m.feather")
+    both = (tmp_path / "ETHUSDT-5m.feather", tmp_path / "BTCUSDT-5m.feather")
+    assert main(*both, *flags) == 2
+    assert "Received: BTCUSDT and ETHUSDT" in capsys.readouterr().err
+    (tmp_path / "run.yaml").write_text("pair: ADAUSDT\n")
+    assert (
+        main(tmp_path / "five.feather", *flags, "--config", tmp_path / "run.yaml") == 0
+    )
+    assert list((tmp_path / "in").glob("ADAUSDT_*.feather"))
+
+
+# Names and formats of what is written
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".feather"])
+def test_a_training_file_has_the_format_of_its_name(tmp_path, market, quick, suffix):
+    path = tmp_path / f"mine{suffix}"
+    made = builder(
+        tmp_path, feature_sets=(quick,), training_file=str(path), sequence_length=10
+    )
+    built = made.build_dataset(candles=market)
+    made.write_dataset(built)
+    magic = {".parquet": b"PAR1", ".csv": b'"time', ".feather": b"ARRO"}[suffix]
+    assert path.read_bytes()[:4] == magic[:4]
+    again = datasets.read_dataset(path)
+    assert again.metadata["sha256"] == utils.sha256_file(path)
+    np.testing.assert_array_equal(again.target, built.target)
+    np.testing.assert_array_equal(again.features.astype(np.float32), built.features)
+    data = TrainingDataLoader(config=made.config).load_training_data()
+    assert data.num_rows == len(built.frame)
+
+
+def test_a_format_that_is_not_read_back_is_refused_first(tmp_path, market, capsys):
+    flags = ("--demo", "--training-file", tmp_path / "in" / "mine.xlsx")
+    assert main(*flags) == 2
+    assert "expected a name in .feather, .parquet, .csv" in capsys.readouterr().err
+    assert not (tmp_path / "in").exists()
+
+
+def test_a_dataset_is_written_under_its_own_name(tmp_path, market, quick):
+    fields = {"target": "direction", "future_window": 30, "dead_zone_pct": 0.05}
+    built = builder(tmp_path, feature_sets=(quick,), **fields).build_dataset(
+        candles=market
+    )
+    plain = DatasetBuilder(inputs_dir=str(tmp_path))
+    assert plain.write_dataset(built).name == (
+        "TESTUSDT_TF-5m__FW-030__TARGET-direction__DZ-0.05__F-quick"
+        "__training_ready.feather"
+    )
+    signal = builder(tmp_path, feature_sets=(quick,)).build_dataset(candles=market)
+    other = DatasetBuilder(inputs_dir=str(tmp_path), **fields)
+    name = "TESTUSDT_TF-5m__FW-012__SL-010__TP-020__F-quick__training_ready.feather"
+    assert other.write_dataset(signal).name == name
+    false = DatasetBuilder(training_file=str(tmp_path / name))
+    with pytest.raises(ConfigError, match="is the name of another dataset"):
+        false.write_dataset(built)
+    foreign = Dataset(frame=built.frame, metadata={"parameters": {"pair": "AAAUSDT"}})
+    with pytest.raises(DataError, match="states what it was built with"):
+        plain.write_dataset(foreign)
+
+
+def test_sparse_candles_are_settled_by_the_timeframe(tmp_path, quick):
+    whole = candles.synthetic_candles(3000, seed=1)
+    rng = np.random.default_rng(0)
+    keep = np.sort(rng.choice(3000, 900, replace=False))
+    sparse = whole.iloc[keep].reset_index(drop=True)
+    steps = sparse["timestamp"].diff().value_counts()
+    assert steps.index[0] == pd.Timedelta("1min")
+    # Every second minute and some between: the smallest step is not the most common.
+    keep = np.union1d(np.arange(0, 3000, 2), [101, 1501])
+    sparse = whole.iloc[keep].reset_index(drop=True)
+    sparse.to_feather(tmp_path / "TESTUSDT-1m.feather")
+    made = builder(tmp_path, timeframe="1m", feature_sets=(quick,))
+    for source in (tmp_path / "TESTUSDT-1m.feather", sparse):
+        built = made.build_dataset(candles=source)
+        assert built.metadata["candles"]["timeframe"] == "1m"
+        assert built.metadata["candles"]["missing_bars"] == 2999 - len(sparse)
+        assert built.metadata["num_filled_bars"] == 2999 - len(sparse)
+
+
+def test_levels_of_a_hundred_percent_are_built(tmp_path, market, quick):
+    far = {
+        f"{side}_{kind}_pct": 100 for side in ("long", "short") for kind in ("tp", "sl")
+    }
+    made = builder(tmp_path, feature_sets=(quick,), **far)
+    frame = made.build_dataset(candles=market).frame
+    assert (frame["label"] == 1).all()
+    assert np.isfinite(frame[["long_return", "short_return"]]).all(axis=None)
 
 
 def test_a_table_with_faults_is_refused_whole(tmp_path, market):
@@ -609,16 +773,22 @@ def test_validation_reports_everything_at_once(tmp_path, market):
     frame = frame.iloc[:900]
     found = made.validate_dataset(Dataset(frame=frame, metadata=built.metadata))
     assert found == [
-        "timestamp: expected strictly increasing times. Received: 1 rows (29)",
-        "segment: expected no gap inside one. Received: 3 rows (19, 29, 30)",
-        "high_change: expected finite numbers. Received: 1 rows (7)",
+        "timestamp: expected strictly increasing times. Received: 1 row (30)",
+        "segment: expected no gap inside one. Received: 1 row (20)",
+        "high_change: expected finite numbers. Received: 1 row (7)",
         "low_change: expected values that differ. Received: 2",
-        "label: expected 0 (SHORT), 1 (HOLD), 2 (LONG). Received others: 1 rows (3)",
-        "close: expected finite values. Received: 1 rows (9)",
-        "label_end: expected at least 1 bar. 1 rows (5)",
+        "label: expected 0 (SHORT), 1 (HOLD), 2 (LONG). Received others: 1 row (3)",
+        "close: expected finite values. Received: 1 row (9)",
+        "label_end: expected at least 1 bar. 1 row (5)",
         "metadata: expected 2349 rows. Received: 900",
         "rows: expected at least 1000. Received: 900",
     ]
+    always = built.frame[built.frame["label"] != 1]
+    missing = ["label: expected every class. Missing: HOLD"]
+    for target, expected in (("signal", missing), ("direction", [])):
+        metadata = {"parameters": {"timeframe": "5m", "target": target}}
+        lost = Dataset(frame=always.drop(columns="segment"), metadata=metadata)
+        assert [x for x in made.validate_dataset(lost) if "label" in x] == expected
     assert made.validate_dataset(pd.DataFrame()) == [
         "timestamp: expected a column with rows. Received: none"
     ]
@@ -663,6 +833,8 @@ def test_command_line_multi(tmp_path, market, capsys):
     assert main("multi", "AAAUSDT", named, "BBB-USDT", *flags) == 65
     assert "expected each pair once" in capsys.readouterr().err
     assert main("multi", "CCCUSDT", *flags) == 66
+    assert main("multi", "CCCUSDT", "DDDUSDT", *flags) == 66
+    assert main("multi", "CCCUSDT", "DDDUSDT", *flags, "--config", folder / "x") == 66
 
 
 def broken_files(folder, market):
@@ -701,7 +873,8 @@ def broken_files(folder, market):
 def test_bad_input_leaves_nothing(tmp_path, market, capsys, words, code, message):
     broken_files(tmp_path, market)
     names = [tmp_path / w if w.endswith((".feather", ".csv")) else w for w in words]
-    flags = ["--timeframe", "5m"] if "--timeframe" not in words else []
+    flags = ["--pair", "TESTUSDT"]
+    flags += ["--timeframe", "5m"] if "--timeframe" not in words else []
     assert main(*names, "--inputs-dir", tmp_path / "in", *flags) == code
     text = capsys.readouterr().err
     assert message in text
@@ -729,13 +902,48 @@ def test_unwritable_folder(tmp_path, market, capsys):
     market.to_feather(tmp_path / "five.feather")
     (tmp_path / "file").write_text("")
     blocked = tmp_path / "file" / "in"
-    flags = ("--timeframe", "5m", "--inputs-dir")
-    assert main(tmp_path / "five.feather", *flags, blocked, "--no-cache") == 74
-    assert main(tmp_path / "five.feather", *flags, tmp_path / "file") == 74
-    text = capsys.readouterr().err
-    assert "cannot write" in text
-    assert "Traceback" not in text
+    flags = ("--pair", "TESTUSDT", "--timeframe", "5m", "--inputs-dir")
+    for folder in (blocked, tmp_path / "file", blocked / "deeper"):
+        assert main(tmp_path / "five.feather", *flags, folder) == 74
+        # One line, before anything is read or built.
+        output, text = capsys.readouterr()
+        assert text == (
+            f"error: cannot write {folder}: {tmp_path / 'file'} is a file, not a "
+            "folder. Choose another folder.\n"
+        )
+        assert output == ""
+        assert main("multi", "AAAUSDT", *flags[2:], folder) == 74
+        assert f"cannot write {folder}" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "five.feather"]
+
+
+def test_a_full_disk_is_told_once(tmp_path, market, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28]")
+
+    market.to_feather(tmp_path / "TESTUSDT-5m.feather")
+    monkeypatch.setattr(pa.parquet, "write_table", full)
+    monkeypatch.setattr(pa.feather, "write_feather", full)
+    flags = ("--timeframe", "5m", "--inputs-dir", tmp_path / "in")
+    assert main(tmp_path / "TESTUSDT-5m.feather", *flags) == 74
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"error: cannot write .*training_ready.feather: No space left on device. "
+        r"[\d.]+ [MG]B are free. Check .*",
+        line,
+    )
+
+
+def test_help_of_each_command(capsys):
+    for words, present, absent in (
+        (["--help"], ["--training-file", "  describe  print a summary"], []),
+        (["multi", "--help"], ["--inputs-dir"], ["--training-file", "--pair"]),
+    ):
+        with pytest.raises(SystemExit):
+            main(*words)
+        text = capsys.readouterr().out
+        assert all(word in text for word in present)
+        assert not any(word in text for word in absent)
 
 
 # Figures
@@ -755,6 +963,53 @@ def test_figures(tmp_path, market, fields):
         plot(built).savefig(tmp_path / "x.png")
 
 
+def test_warm_up_is_not_missing(tmp_path, market, quick):
+    gappy = market.drop(index=range(5000, 5200))
+    made = builder(tmp_path, feature_sets=(quick,))
+    built = made.build_dataset(candles=gappy)
+    # Of 11,000 bars 3 + 12 are before and after the rows; 3 + 12 around the hole.
+    total = 11_000 - 15
+    traded, filled, unused, missing = dataset_report._bar_shares(built)
+    assert (traded, filled) == ((total - 215) / total, 0)
+    assert (unused, missing) == pytest.approx((15 / total, 200 / total))
+    text = dataset_report.format_summary(built)
+    assert "0.14% unused (warm-up, no outcome), 1.82% missing" in text
+    legend = dataset_report.plot_gaps(built).axes[0].get_legend()
+    assert legend.get_texts()[3].get_text() == "1.82% missing"
+    figure = dataset_report.plot_gaps(built)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    assert axes.get_legend().get_window_extent().y0 >= axes.bbox.y1 - 1
+
+
+def test_findings_name_the_rows_of_the_loader_once(tmp_path):
+    from conftest import make_own_frame
+
+    frame = make_own_frame(1500)
+    frame.loc[30, "timestamp"] = frame.loc[29, "timestamp"]
+    found = [x for x in datasets.find_problems(Dataset(frame=frame, metadata={}))]
+    assert [x for x in found if "timestamp" in x or "segment" in x] == [
+        "timestamp: expected strictly increasing times. Received: 1 row (30)"
+    ]
+    with pytest.raises(DataError, match="row 30 repeats"):
+        TrainingDataLoader.from_frame(frame).load_training_data()
+
+
+def test_an_unordered_file_is_described_with_its_finding(tmp_path, capsys):
+    from conftest import make_own_frame
+
+    path = tmp_path / "mine.feather"
+    frame = make_own_frame(1500).sample(frac=1, random_state=1)
+    frame.reset_index(drop=True).to_feather(path)
+    assert main("describe", path) == 0
+    text = capsys.readouterr().out
+    assert "findings      timestamp: expected strictly increasing times" in text
+    assert "segment: expected no gap" not in text
+    built = datasets.read_dataset(path)
+    for plot in (dataset_report.plot_gaps, dataset_report.plot_label_mix):
+        plot(built).savefig(tmp_path / "x.png")
+
+
 def test_summary_and_figure_of_a_foreign_file(tmp_path):
     from conftest import make_frame
 
@@ -765,6 +1020,7 @@ def test_summary_and_figure_of_a_foreign_file(tmp_path):
     built = datasets.read_dataset(path)
     text = dataset_report.format_summary(built)
     assert "a file without a description" in text
-    assert "80.00% traded, 0.00% filled, 20.00% absent" in text
-    assert "low_change: expected finite numbers. Received: 1 rows (3)" in text
+    assert "80.00% traded, 0.00% filled" in text
+    assert "20.00% missing" in text
+    assert "low_change: expected finite numbers. Received: 1 row (3)" in text
     dataset_report.plot_dataset(built).savefig(tmp_path / "x.png")

@@ -27,6 +27,7 @@ from utils import (
     ConfigError,
     DataError,
     MissingInputError,
+    StorageError,
     run_command_line,
 )
 
@@ -247,16 +248,40 @@ def test_futures_live_elsewhere(host, fetcher, tmp_path):
 # The host misbehaves
 
 
+def test_no_network_is_told_once_and_shortly(waits, tmp_path, caplog):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    fetcher = Fetcher(base_url=url, num_attempts=4, sleep=waits.append)
+    with pytest.raises(DownloadError, match="Received: Connection refused, in 4 att"):
+        fetch(fetcher, tmp_path / "data")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{url}: Connection refused; trying again, up to 3 times"
+    ]
+    assert len(waits) == 3
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_that_takes_no_files_costs_no_request(host, fetcher, tmp_path):
+    january(host)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="is a file, not a folder"):
+        fetch(fetcher, tmp_path / "file" / "data")
+    assert host.requests == []
+
+
 def test_nothing_published(host, fetcher, tmp_path):
     with pytest.raises(MissingInputError, match="2024-01 to 2024-02.*none published"):
         fetch(fetcher, tmp_path, end="2024-02")
     assert not list(tmp_path.rglob("*.*"))
 
 
-def test_checksum_without_archive_leaves_nothing(host, fetcher, tmp_path):
+def test_checksum_without_archive_leaves_nothing(host, fetcher, tmp_path, caplog):
     del host.files[january(host)]
     with pytest.raises(MissingInputError):
         fetch(fetcher, tmp_path)
+    assert "its checksum is published, it is not" in caplog.text
     assert not list(tmp_path.rglob("*.*"))
 
 
@@ -438,7 +463,7 @@ def test_command_line(host, tmp_path, caplog):
     words = "--pair ethusdt --timeframe 1h --start 2024-01 --end 2024-01".split()
     words += ["--base-url", host.url, "--output-dir", str(tmp_path)]
     assert candles.main(["download", *words]) == 0
-    assert "1 files in" in caplog.text
+    assert "1 file in" in caplog.text
     words[1] = "XYZUSDT"
     assert run_command_line(lambda: candles.main(["download", *words])) == 66
 

@@ -82,7 +82,8 @@ def assert_same_bits(left, right):
 
 
 def test_core8_of_hand_made_bars():
-    # At 1d the day is 1 bar and the month 30; after 29 equal bars two moving ones.
+    # At 1d there is no mean of a day and the month is 30; after 29 equal bars two
+    # moving ones.
     candles = pd.DataFrame(
         {
             "open": [100.0] * 31,
@@ -98,20 +99,18 @@ def test_core8_of_hand_made_bars():
         "low_change",
         "close_change",
         "volume_change",
-        "price_to_ma1",
         "price_to_ma30",
-        "volume_to_ma1",
         "volume_to_ma30",
     ]
     assert table.iloc[:29].isna().all(axis=None)
     mean_29 = (29 * 100 + 110) / 30
     assert table.iloc[29].to_list() == pytest.approx(
-        [10, -5, 10, 300, 1, 110 / mean_29, 1, 40 / 11], rel=1e-6
+        [10, -5, 10, 300, 110 / mean_29, 40 / 11], rel=1e-6
     )
     # Against the previous close 110, not the bar's own open 100.
     mean_30 = (28 * 100 + 110 + 99) / 30
     assert table.iloc[30].to_list() == pytest.approx(
-        [10, -10, -10, -100, 1, 99 / mean_30, 1, 0], rel=1e-6
+        [10, -10, -10, -100, 99 / mean_30, 0], rel=1e-6
     )
 
 
@@ -131,24 +130,24 @@ def test_volume_from_nothing_is_no_change_and_ratio_one():
 
 
 @pytest.mark.parametrize(
-    ("timeframe", "day", "month"),
+    ("timeframe", "windows"),
     [
-        ("1m", 1440, 43200),
-        ("5m", 288, 8640),
-        ("1h", 24, 720),
-        ("1d", 1, 30),
-        ("1w", 1, 4),
-        ("8w", 1, 2),
+        ("1m", (1440, 43200)),
+        ("5m", (288, 8640)),
+        ("1h", (24, 720)),
+        ("4h", (6, 180)),
+        # A mean of one bar would be the bar itself.
+        ("1d", (30,)),
+        ("1w", (4,)),
+        ("8w", (2,)),
     ],
 )
-def test_windows_follow_the_timeframe(timeframe, day, month):
+def test_windows_follow_the_timeframe(timeframe, windows):
     assert feature_names(["core8"], timeframe)[4:] == (
-        f"price_to_ma{day}",
-        f"price_to_ma{month}",
-        f"volume_to_ma{day}",
-        f"volume_to_ma{month}",
+        *(f"price_to_ma{bars}" for bars in windows),
+        *(f"volume_to_ma{bars}" for bars in windows),
     )
-    assert warm_up_bars(["core8"], timeframe) == month - 1
+    assert warm_up_bars(["core8"], timeframe) == windows[-1] - 1
 
 
 @needs_talib

@@ -431,7 +431,7 @@ def test_targets_end_with_their_segment_and_skip_filled_bars(make):
         ({"future_window": 1.5}, "whole number of bars"),
         ({"future_window": True}, "whole number of bars"),
         ({"long_tp_pct": 0.0}, "`long_tp_pct`: expected a percentage"),
-        ({"short_sl_pct": 100.0}, "Received: short_sl_pct=100.0"),
+        ({"short_sl_pct": 100.1}, "Received: short_sl_pct=100.1"),
         ({"long_sl_pct": float("nan")}, "`long_sl_pct`"),
         ({"tie_policy": "hopeful"}, "'pessimistic' or 'optimistic'"),
     ],

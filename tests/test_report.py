@@ -119,6 +119,26 @@ def test_splits_are_drawn_where_they_are(splitter):
     assert labels == [f"fold {k + 1}" for k in range(len(ranges))]
 
 
+def test_label_mix_leaves_holes_empty_and_counts_the_last_row():
+    times = pd.date_range("2024-01-01", periods=1000, freq="h").to_numpy()
+    labels = np.full(1000, 2)
+    kept = np.r_[0:300, 700:1000]
+    mix = report.label_mix_over_time(times[kept], labels[kept], num_periods=10)
+    assert list(mix["LONG"]) == [1, 1, 1, 0, 0, 0, 0, 1, 1, 1]
+    assert (mix[["SHORT", "HOLD"]] == 0).all(axis=None)
+    assert mix.index[0] == times[0]
+    assert mix.attrs["stop"] > times[-1]
+    mix.attrs["edges"] = {"train": times[0], "test": times[900]}
+    figure = report.plot_label_mix(mix)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    drawn = next(c for c in axes.collections if c.get_label() == "LONG").get_paths()
+    heights = {float(y) for path in drawn for x, y in path.vertices}
+    assert heights == {0.0, 1.0}  # level steps, no slope over the hole
+    boxes = [t.get_window_extent() for t in axes.get_xticklabels() if t.get_text()]
+    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+
+
 def test_write_report(results, tmp_path):
     mix = report.label_mix_over_time(
         pd.date_range("2024-01-01", periods=500, freq="h").to_numpy("datetime64[ns]"),

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from timestamps import (
+    Timeline,
     find_timeframe,
     first_boundary,
     parse_timestamps,
@@ -156,3 +157,13 @@ def test_timeframe_from_distances():
     assert find_timeframe(sparse, "1m") == ("1m", "")
     assert "1m or finer" in find_timeframe(5 * steps, "1m")[1]
     assert find_timeframe(np.array([10**8] * 3), None)[0] is None
+
+
+def test_timeline_gives_back_the_times_it_was_made_of():
+    minutes = np.array([0, 1, 2, 7, 8, 100, 101, 102])
+    times = np.datetime64("2024-01-01", "ns") + minutes * np.timedelta64(60, "s")
+    timeline = Timeline.from_array(times, bar_seconds=60)
+    assert timeline.starts.tolist() == [0, 3, 5]
+    assert np.array_equal(timeline.array(), times)
+    assert timeline.at(4) == times[4]
+    assert np.array_equal(timeline.at(np.array([7, 0, 3])), times[[7, 0, 3]])

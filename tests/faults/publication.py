@@ -1,0 +1,259 @@
+"""Room: kill, ENOSPC, EIO at each write, fsync, rename, ... of a publication.
+
+As a program, it is the publication: `publication.py OUTPUTS [CALL NTH FAULT]`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
+# The program has nothing of the harness: it starts in half a second.
+import artifacts  # noqa: E402
+import utils  # noqa: E402
+from config import Config  # noqa: E402
+from scaling import FeatureScaler  # noqa: E402
+
+CALLS = ("write", "fsync", "rename", "symlink", "unlink", "unlinkat", "mkdir")
+FAULTS = ("KILL", "ENOSPC", "EIO")
+_SHIMS = {
+    "write": (builtins, "open"),
+    "fsync": (os, "fsync"),
+    "rename": (os, "rename"),
+    "replace": (os, "replace"),
+    "symlink": (os, "symlink"),
+    "unlink": (os, "unlink"),
+    "mkdir": (os, "mkdir"),
+}
+SCALER = FeatureScaler(
+    kind="robust",
+    feature_names=("a", "b"),
+    center=(0.1, 1 / 3),
+    scale=(2.0, 1e-9),
+    clip_limit=10.0,
+    num_rows=5,
+)
+
+
+def publish(outputs: str) -> Path:
+    """Makes and publishes a run; goes on with a dead one where there is one."""
+    config = Config(pair="TESTUSDT", outputs_dir=outputs)
+    artifacts.sweep(config, min_age_seconds=-1)
+    run = artifacts.find_resumable(config, "newest")
+    if run is None:
+        run = artifacts.RunFolder.create(config)
+        utils.atomic_write(run.checkpoints / "epoch_00001.ckpt", b"state" * 1000)
+    with utils.atomic_path(run.file("model", ".keras")) as temporary:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name in ("metadata.json", "config.json", "model.weights.h5"):
+                archive.writestr(name, "x" * 20_000)
+    utils.write_json(run.file("scaler", ".json"), SCALER.to_dict())
+    utils.atomic_write(run.file("history", ".csv"), "epoch,loss\n1,0.5\n")
+    utils.write_json(run.file("metadata", ".json"), {"files": {}})
+    return run.publish()
+
+
+def main() -> int:
+    """The program: publishes, then acknowledges with one line."""
+    outputs, *shim = sys.argv[1:]
+    if shim:
+        _install(shim[0], int(shim[1]), shim[2])
+    utils.configure_logging()
+
+    def run() -> None:
+        folder = publish(outputs)
+        os.write(1, f"ACK {folder}\n".encode())
+
+    return utils.run_command_line(run)
+
+
+def _install(call: str, nth: int, fault: str) -> None:
+    """Makes the n-th such call of this process fail; without strace."""
+    owner, name = _SHIMS[call]
+    original: Callable[..., Any] = getattr(owner, name)
+    seen = [0]
+
+    def fail() -> None:
+        if fault == "KILL":
+            os.kill(os.getpid(), signal.SIGKILL)
+        number = getattr(errno, fault)
+        raise OSError(number, os.strerror(number))
+
+    def shim(*args: Any, **kwargs: Any) -> Any:
+        is_write = "w" in str(args[1:2]) if call == "write" else True
+        seen[0] += is_write
+        if is_write and seen[0] == nth:
+            if call == "write":  # half of it may have arrived
+                with original(*args, **kwargs) as stream:
+                    stream.write(b"half" if "b" in args[1] else "half")
+            fail()
+        return original(*args, **kwargs)
+
+    setattr(owner, name, shim)
+    if call == "write":
+        io.open = shim
+
+
+# The room
+
+
+def publication_room(world: Any) -> Any:
+    """Every point of a publication fails in every way; then it is done again."""
+    from world import Row
+
+    row = Row("publication", "0 torn, 0 acknowledged but missing, old version intact")
+    old = world.folder / "old"
+    _run_program(old, [])
+    mode = "strace" if has_strace() and not world.is_sample else "shim"
+    points = list(_points(world, mode, old))
+    chosen = world.rng(3).permutation(len(points))[: world.count(len(points), 12)]
+    with ThreadPoolExecutor(2) as pool:
+        for problem in pool.map(
+            lambda i: _one_point(world, mode, points[i], old), sorted(chosen)
+        ):
+            row.add(problem)
+    row.note = f"by {mode}; calls: {', '.join(sorted({p[0] for p in points}))}"
+    return row
+
+
+def has_strace() -> bool:
+    """Whether strace is there and may trace."""
+    if shutil.which("strace") is None:
+        return False
+    probe = ["strace", "-f", "-e", "inject=mkdir:error=EIO", "true"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def _points(world: Any, mode: str, old: Path) -> list[tuple[str, int, str]]:
+    folder = world.folder / "counting"
+    shutil.copytree(old, folder, symlinks=True)
+    if mode == "shim":
+        counts = dict.fromkeys(_SHIMS, 9) | {"symlink": 1, "rename": 1, "mkdir": 2}
+    else:
+        log = world.folder / "strace.log"
+        _run_program(folder, ["strace", "-f", "-o", str(log), "-e", ",".join(CALLS)])
+        text = log.read_text()
+        counts = {
+            call: len(re.findall(rf"^\d+ +{call}\(", text, re.MULTILINE))
+            for call in CALLS
+        }
+    return [
+        (call, nth, fault)
+        for call, count in counts.items()
+        for nth in range(1, count + 1)
+        for fault in FAULTS
+    ]
+
+
+def _run_program(
+    outputs: Path, before: list[str], after: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*before, sys.executable, "-B", __file__, str(outputs), *after],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def _one_point(
+    world: Any, mode: str, point: tuple[str, int, str], old: Path
+) -> str | None:
+    from world import digests
+
+    call, nth, fault = point
+    folder = world.folder / f"publish-{call}-{nth}-{fault}"
+    shutil.copytree(old, folder, symlinks=True)
+    before = digests(folder)
+    if mode == "shim":
+        result = _run_program(folder, [], (call, str(nth), fault))
+    else:
+        how = "signal=KILL" if fault == "KILL" else f"error={fault}"
+        inject = f"inject={call}:{how}:when={nth}"
+        result = _run_program(
+            folder,
+            ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject],
+        )
+    problem = _torn(folder, before, result, is_killed=fault == "KILL")
+    if problem is None:
+        problem = _publish_again(folder, before)
+    if problem is None:
+        shutil.rmtree(folder)
+        return None
+    return f"{call} {nth} {fault}: {problem}; exit {result.returncode}"
+
+
+def _torn(
+    folder: Path,
+    before: dict[str, str],
+    result: subprocess.CompletedProcess[str],
+    *,
+    is_killed: bool,
+) -> str | None:
+    from world import digests
+
+    now = digests(folder)
+    if any(now.get(name) != digest for name, digest in before.items()):
+        return "the old version was changed"
+    models = Config(pair="TESTUSDT", outputs_dir=str(folder)).model_dir
+    loaded = set()
+    for path in models.iterdir():
+        if not path.name.startswith("."):
+            try:
+                loaded.add(artifacts.load_artifact(path).path)
+            except utils.UserError as error:
+                return f"torn: {error}"
+    acknowledged = re.findall(r"^ACK (.*)$", result.stdout, re.MULTILINE)
+    if acknowledged and Path(acknowledged[0]).resolve() not in loaded:
+        return "acknowledged, but missing"
+    died = result.returncode in (-9, 137)
+    if not is_killed and not died:
+        if "Traceback" in result.stderr:
+            return f"traceback: {result.stderr.strip().splitlines()[-1]}"
+        if result.returncode not in ((0, 74) if acknowledged else (74,)):
+            return f"expected exit 74: {result.stderr.strip()[-200:]}"
+    return None
+
+
+def _publish_again(folder: Path, before: dict[str, str]) -> str | None:
+    """Publishes once more, in this process; nothing of the dead run may stay."""
+    from world import digests
+
+    try:
+        path = publish(str(folder))
+        artifacts.load_artifact(path)
+        config = Config(pair="TESTUSDT", outputs_dir=str(folder))
+        if artifacts.load_artifact(config.model_dir / "latest-1m").path != path:
+            return "latest does not follow"
+    except utils.UserError as error:
+        return f"the next publication fails: {error}"
+    rest = [
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*")
+        if p.name.startswith(".tmp-")
+        or p.name in (".lock", "state.json", "checkpoints")
+    ]
+    if rest:
+        return f"leftovers: {rest[:3]}"
+    now = digests(folder)
+    if any(now.get(name) != digest for name, digest in before.items()):
+        return "the old version was changed by the next publication"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What a death or a full disk leaves behind: nothing lost, nothing half there."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT, TINY
+
+import artifacts
+import utils
+from artifacts import RunFolder, find_finished, find_resumable, load_artifact, sweep
+from config import Config
+from scaling import FeatureScaler
+
+SCALER = FeatureScaler(
+    kind="none",
+    feature_names=("a",),
+    center=(0.0,),
+    scale=(1.0,),
+    clip_limit=10.0,
+    num_rows=5,
+)
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config(**TINY | {"outputs_dir": str(tmp_path / "outputs")})
+
+
+def make_run(config):
+    run = RunFolder.create(config)
+    utils.write_json(run.path / artifacts.STATE, {})
+    utils.atomic_write(run.checkpoints / "epoch_00002.ckpt", b"state")
+    utils.atomic_write(run.fold(1).checkpoints / "epoch_00001.ckpt", b"state")
+    utils.write_json(run.file("metadata", ".json"), {"files": {}})
+    utils.write_json(run.file("scaler", ".json"), SCALER.to_dict())
+    return run
+
+
+def names(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("call", ["rename", "fsync"])
+def test_run_whose_publication_failed_can_go_on(config, monkeypatch, call):
+    run = make_run(config)
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts.os, call, refuse)
+        with pytest.raises(utils.StorageError) as caught:
+            run.publish()
+    assert caught.value.exit_code == 74
+    run.unlock()
+    again = find_resumable(config, "newest")
+    assert again is not None and again.path == run.path
+    assert (again.checkpoints / "epoch_00002.ckpt").read_bytes() == b"state"
+    assert load_artifact(again.publish())
+
+
+def test_published_run_has_nothing_of_the_way_there(config):
+    run = make_run(config)
+    (run.path / ".tmp-123-model_x.keras").write_bytes(b"half")
+    (run.checkpoints / ".tmp-123-epoch_00003.ckpt").write_bytes(b"half")
+    published = run.publish()
+    tag = config.tag
+    assert names(published) == {
+        "config.yaml",
+        "MANIFEST.json",
+        f"metadata_{tag}.json",
+        f"scaler_{tag}.json",
+    }
+
+
+def test_death_between_the_rename_and_the_link_is_mended(config, monkeypatch):
+    earlier = make_run(config).publish()
+    run = make_run(config)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, "_switch_link", die)
+        with pytest.raises(Killed):
+            run.publish()
+    run.unlock()
+    link = config.model_dir / "latest-1m"
+    assert os.readlink(link) == earlier.name
+    published = config.model_dir / run.run_id
+    assert (published / "checkpoints").exists() and (published / "folds").exists()
+    assert load_artifact(published)
+    assert find_finished(config) == published
+    assert os.readlink(link) == published.name
+    removed = sweep(config, min_age_seconds=-1)
+    assert len(removed) == 1
+    assert not names(published) & {"checkpoints", "folds", ".lock", "state.json"}
+    assert sweep(config, min_age_seconds=-1) == []
+
+
+def test_link_that_was_never_renamed_is_swept(config):
+    published = make_run(config).publish()
+    (config.model_dir / ".tmp-1-latest-1m").symlink_to("nowhere")
+    assert sweep(config) == []  # too young
+    [removed] = sweep(config, min_age_seconds=-1)
+    assert removed.name == ".tmp-1-latest-1m" and not removed.is_symlink()
+    assert load_artifact(published)
+
+
+def test_checkpoint_that_was_never_finished_is_no_progress(config):
+    run = RunFolder.create(config)
+    utils.atomic_write(run.checkpoints / ".tmp-1-epoch_00001.ckpt", b"half")
+    assert not run.has_progress()
+    run.unlock()
+    assert find_resumable(config, "newest") is None
+    assert sweep(config, min_age_seconds=-1) == [run.path]
+
+
+def test_resumed_run_loses_its_half_written_files(config):
+    run = make_run(config)
+    (run.checkpoints / ".tmp-1-epoch_00003.ckpt").write_bytes(b"half")
+    run.unlock()
+    probe = find_resumable(config, "newest", is_probe=True)
+    assert probe and len(list(run.checkpoints.iterdir())) == 2
+    again = find_resumable(config, run.path)
+    assert [path.name for path in again.checkpoints.iterdir()] == ["epoch_00002.ckpt"]
+
+
+def test_signal_that_nobody_looked_at_is_not_lost():
+    with pytest.raises(utils.Interrupted) as caught:
+        with utils.StopSignals(is_deferred=True) as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.received == signal.SIGTERM
+    assert caught.value.signal_number == signal.SIGTERM
+
+
+def test_signal_whose_exception_was_swallowed_is_not_lost():
+    with pytest.raises(utils.Interrupted):
+        with utils.StopSignals():
+            with contextlib.suppress(BaseException):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_signal_after_the_last_batch_ends_the_program():
+    code = (
+        "import os, signal, sys, utils\n"
+        "def main():\n"
+        "    with utils.StopSignals(), utils.StopSignals(is_deferred=True):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(utils.run_command_line(main))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False)
+    assert result.returncode == 130
