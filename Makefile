@@ -26,6 +26,10 @@ bench: .venv/bench.stamp
 noise: .venv/run.stamp
 	$(BIN)/python benchmarks/noise.py
 
+# Kills, full disks and broken files; half an hour. SEED=N replays.
+faults: .venv/dev.stamp
+	$(BIN)/python tests/faults/harness.py $(if $(SEED),--seed $(SEED))
+
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-import utils
 from artifacts import load_artifact
 from thresholds import SignalPolicy
 from utils import DataError
@@ -43,8 +42,7 @@ class Predictor:
         import tensorflow as tf
 
         artifact = load_artifact(folder)
-        policy = artifact.path / artifact.metadata["files"]["calibrator"]
-        self.policy = SignalPolicy.from_dict(utils.read_json(policy))
+        self.policy = SignalPolicy.from_dict(artifact.read_json("calibrator"))
         self.scaler = artifact.scaler
         self.model = artifact.load_model()
         _, self.window_bars, self.num_features = self.model.input_shape

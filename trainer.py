@@ -395,7 +395,10 @@ class StandaloneTrainer:
 
         if self._resume != "newest":
             folder = Path(self._resume)
-            return folder if (folder / artifacts.MANIFEST).is_file() else None
+            # A run that died while it was published has a manifest, too.
+            is_published = folder.resolve().parent.name != self.config.runs_dir.name
+            has_manifest = (folder / artifacts.MANIFEST).is_file()
+            return folder if is_published and has_manifest else None
         if artifacts.find_resumable(self.config, "newest", is_probe=True):
             return None
         return artifacts.find_finished(self.config)
