@@ -101,6 +101,23 @@ class FeatureScaler:
         fitted.n_features_in_ = len(center)
         return fitted
 
+    def export(self, **parameters: Any) -> bytes:
+        """Returns a pickle for other programs; this project never reads one.
+
+        A dictionary: `scaler` (scikit-learn's), `scaler_type`, `feature_names`,
+        `clip_limit`, and `config_params` with the given `parameters`.
+        """
+        import pickle  # noqa: S403
+
+        content = {
+            "scaler": self.to_sklearn(),
+            "scaler_type": self.kind,
+            "feature_names": list(self.feature_names),
+            "clip_limit": self.clip_limit,
+            "config_params": parameters,
+        }
+        return pickle.dumps(content)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureScaler:
         """Rebuilds a scaler from `to_dict`.

@@ -316,7 +316,13 @@ class StandaloneTrainer:
         self.model.save(run.file("model", ".keras"))
         utils.write_json(run.file("scaler", ".json"), data.scaler.to_dict())
         if self.config.save_scaler_pickle:
-            self._export_scaler()
+            content = data.scaler.export(
+                pair=self.config.pair,
+                future_window=self.config.future_window,
+                stop_loss=self.config.long_sl_pct,
+                take_profit=self.config.long_tp_pct,
+            )
+            utils.atomic_write(run.file("scaler", ".pkl"), content)
         table = pd.DataFrame(history)
         table.insert(0, "epoch", range(1, len(table) + 1))
         utils.atomic_write(run.file("history", ".csv"), table.to_csv(index=False))
@@ -525,25 +531,6 @@ class StandaloneTrainer:
         best = max if self.config.monitor == "val_accuracy" else min
         return values.index(best(values)) + 1
 
-    def _export_scaler(self) -> None:
-        """Writes the scaler for other programs; this project never reads a pickle."""
-        import pickle  # noqa: S403
-
-        scaler, config = self.data.scaler, self.config
-        content = {
-            "scaler": scaler.to_sklearn(),
-            "scaler_type": scaler.kind,
-            "feature_names": list(scaler.feature_names),
-            "clip_limit": scaler.clip_limit,
-            "config_params": {
-                "pair": config.pair,
-                "future_window": config.future_window,
-                "stop_loss": config.long_sl_pct,
-                "take_profit": config.long_tp_pct,
-            },
-        }
-        utils.atomic_write(self.run.file("scaler", ".pkl"), pickle.dumps(content))
-
     def _describe_run(self) -> dict[str, Any]:
         import metadata
         from model_builder import weights_digest
@@ -630,43 +617,6 @@ def _import_tensorflow(*, verbose: bool) -> None:
         tf.config.list_physical_devices()  # looks for CUDA, and says so
 
 
-def describe_configuration(config: Config) -> str:
-    """Returns what a dry run says: configuration, files, memory."""
-    path = configuration.find_training_file(config)
-    rows, num_features = _described_size(path)
-    memory = configuration.estimate_memory(config, num_features or 8, rows or 0)
-    shown = {key: utils.format_bytes(size) for key, size in memory.items()}
-    array = shown["feature_array"] if rows else "4 bytes a feature and row"
-    found = "there" if path else "not there (build it with dataset_builder.py)"
-    return (
-        f"{config.to_yaml()}\n"
-        f"input:   {path or config.expected_path}\n         {found}\n"
-        f"output:  {config.model_dir}\n"
-        f"memory:  {shown['total']} above the imports: parameters "
-        f"{shown['parameters']}, activations {shown['activations']}, runtime "
-        f"{shown['runtime']}, feature array {array}\n"
-        + (
-            f"         for {num_features} features and {rows:,} rows"
-            if rows
-            else "         for 8 features, a guess: there is no description of the file"
-        )
-    )
-
-
-def _described_size(path: Path | None) -> tuple[int | None, int | None]:
-    """Returns rows and features as the description beside a file has them."""
-    sidecar = Path(f"{path}.json")
-    if path is None or not sidecar.is_file():
-        return None, None
-    content = utils.read_json(sidecar)
-    if not isinstance(content, dict):
-        return None, None
-    rows, names = content.get("num_rows"), content.get("features")
-    if not isinstance(rows, int) or not isinstance(names, list):
-        return None, None
-    return rows, len(names)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trainer.py",
@@ -709,7 +659,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     configuration.require_class_target(config)
     utils.configure_logging(verbose=config.verbose_logging)
     if parsed.config_test:
-        logger.info("%s", describe_configuration(config))
+        import dry_run
+
+        logger.info("%s", dry_run.describe_configuration(config))
         return
     with utils.StopSignals():
         StandaloneTrainer(

@@ -268,7 +268,7 @@ def test_config_test_prints_and_imports_little(tmp_path):
     status, modules = json.loads(probe.stdout.splitlines()[-1])
     assert status == 0
     project = {path.stem for path in PROJECT.glob("*.py")}
-    assert project & set(modules) == {"trainer", "config", "utils"}
+    assert project & set(modules) == {"trainer", "dry_run", "config", "utils"}
     heavy = {"tensorflow", "keras", "pandas", "pyarrow", "sklearn", "matplotlib"}
     assert not heavy & set(modules)
 

@@ -11,8 +11,8 @@ from conftest import PROJECT
 LEVELS = [
     "config utils tables timestamps scaling indicators labels cross_validation "
     "metrics significance trading calibration download verdict checkpoints manifest",
-    "candle_files features training_file exchanges thresholds plots dataset_cache "
-    "model_builder model_files",
+    "dry_run candle_files features training_file exchanges thresholds plots "
+    "dataset_cache model_builder model_files",
     "candle_checks fingerprints dataset artifacts report",
     "candles dataset_report predictor",
     "candle_sources dataset_rows data_loader",
