@@ -620,6 +620,8 @@ def _import_tensorflow(*, verbose: bool) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trainer.py",
+        usage="trainer.py [--config FILE.yaml] [--FIELD VALUE ...] [--config-test] "
+        "[--resume [RUN_DIR]]",
         description="Trains a model of SHORT / HOLD / LONG signals.",
         allow_abbrev=False,
     )
