@@ -17,7 +17,7 @@ from data_loader import TrainingData
 from utils import DataError
 
 EVALUATION_BATCH = 512
-"""Windows of a prediction step: as fast as 2,048, in a third of the memory."""
+"""Windows of a prediction step: 2,048 are about a fifth faster, for 0.4 GB more."""
 
 
 def epoch_positions(

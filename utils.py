@@ -481,7 +481,7 @@ def duration_seconds(text: str) -> int:
 
 
 # Peak growth over the imports when LSTM 128-64-32 trains on window 120 with dropout in
-# two branches: 0.60 GB at batch 256, 0.91 at 512, 1.49 at 1024; predicting 512 windows
+# two branches: 0.57 GB at batch 256, 0.88 at 512, 1.44 at 1024; predicting 512 windows
 # at once takes less (TensorFlow 2.21, two cores; benchmarks/bench_memory.py).
 _TRAINING_FLOATS_PER_UNIT_STEP = 11
 _PREDICTION_FLOATS_PER_UNIT_STEP = 3

@@ -281,6 +281,16 @@ def test_config_test_says_when_the_file_is_there(tmp_path):
     assert "not there" not in result.stdout
 
 
+@pytest.mark.parametrize("content", ["{}", "[1]", '{"format": 1, "num_rows": "x"}'])
+def test_config_test_survives_any_description(tmp_path, content):
+    path = Config(inputs_dir=str(tmp_path)).expected_path
+    path.write_bytes(b"x")
+    path.with_name(path.name + ".json").write_text(content)
+    result = run("--config-test", "--inputs-dir", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert "8 features, a guess" in result.stdout
+
+
 def test_usage_errors_exit_with_2(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("epoch: 3\n")

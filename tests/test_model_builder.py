@@ -171,6 +171,15 @@ def test_non_finite_loss_stops_within_the_batch():
     assert seen == [0, 1, 2]
 
 
+def test_weights_that_relu_hides_from_the_loss_are_noticed():
+    model = build()
+    x, y = batch()
+    x[0] = np.nan
+    assert np.isfinite(model.evaluate(x, y, verbose=0)[0])
+    with pytest.raises(NonFiniteLossError, match="finite weights after the update"):
+        model.fit(x, y, callbacks=[StopOnNonFinite()], batch_size=64, verbose=0)
+
+
 def test_non_finite_validation_is_never_the_best(tmp_path):
     builder = DualWindowLSTMBuilder(Config(**TINY | {"dense_units": ()}), 3)
     model = builder.build_model()

@@ -293,6 +293,31 @@ def test_planted_direction_is_found_and_noise_is_not(tmp_path, strength, found):
     assert skill > 0.1 if found else skill < 0.03
 
 
+def test_model_that_is_not_finite_is_never_saved(planted, tmp_path):
+    config = Config(**TINY | {"outputs_dir": str(tmp_path), "epochs": 1})
+    run = StandaloneTrainer(config, frame=planted)
+    for step in ("initialize_components", "load_and_validate_data"):
+        getattr(run, step)()
+    run.create_generators()
+    run.build_model()
+    run.setup_callbacks()
+    run.train_model()
+    weights = run.model.network.get_weights()
+    weights[0][0, 0] = np.nan
+    run.model.network.set_weights(weights)
+    with pytest.raises(utils.UserError, match="expected a finite model"):
+        run.save_model_and_metadata()
+    assert not list(tmp_path.rglob("model_*.keras"))
+
+
+def test_refused_data_leaves_no_folder(tmp_path):
+    config = Config(**TINY | {"outputs_dir": str(tmp_path / "outputs")})
+    frame = make_own_frame(1000, label=np.ones(1000, int))
+    with pytest.raises(utils.DataError):
+        StandaloneTrainer(config, frame=frame).run_training()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_exit_codes_of_the_command_line(capsys):
     def refuse():
         raise utils.DataError("expected x. Received: y")
