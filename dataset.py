@@ -8,7 +8,7 @@ training, which stop at the first fault (`training_file`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import config as configuration
 import tables
 import training_file
 import utils
-from config import CLASS_NAMES
+from config import CLASS_NAMES, CLASS_TARGETS
 from timestamps import SECOND, nanoseconds_of, parse_timestamps
 from training_file import NOT_FEATURES, ONE_HOT
 
@@ -35,14 +35,14 @@ class Dataset:
 
     Args:
         frame: A training file's columns, `(num_rows,)` rows (design.md, section 3), or
-            a function that gives them when they are first asked for.
+            a function that gives those of the given names, or all for None.
         metadata: What the sidecar says: parameters, counts, statistics, digests.
     """
 
     def __init__(
         self,
         *,
-        frame: pd.DataFrame | Callable[[], pd.DataFrame],
+        frame: pd.DataFrame | Callable[[Sequence[str] | None], pd.DataFrame],
         metadata: Mapping[str, Any],
     ) -> None:
         self.metadata = metadata
@@ -52,23 +52,35 @@ class Dataset:
     def frame(self) -> pd.DataFrame:
         """All columns, read from the cache once where that is their origin."""
         if not isinstance(self._frame, pd.DataFrame):
-            self._frame = self._frame()
+            self._frame = self._frame(None)
         return self._frame
+
+    def columns(self, names: Sequence[str]) -> pd.DataFrame:
+        """Returns the named columns; of a cached dataset no other is read.
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        if isinstance(self._frame, pd.DataFrame):
+            return self._frame[list(names)]
+        return self._frame(names)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the feature columns, in file order."""
+        if not isinstance(self._frame, pd.DataFrame) and "features" in self.metadata:
+            return tuple(self.metadata["features"])
         return tuple(n for n in self.frame.columns if n not in NOT_FEATURES)
 
     @property
     def features(self) -> pd.DataFrame:
         """The feature columns, unscaled, `(num_rows, num_features)`."""
-        return self.frame[list(self.feature_names)]
+        return self.columns(self.feature_names)
 
     @property
     def timestamps(self) -> pd.Series:
         """Open of each bar, UTC, `(num_rows,)`."""
-        return self.frame["timestamp"]
+        return self.columns(["timestamp"])["timestamp"]
 
     @property
     def target(self) -> np.ndarray:
@@ -77,13 +89,18 @@ class Dataset:
         Raises:
             DataError: If the rows have none.
         """
-        if "target" in self.frame:
-            return self.frame["target"].to_numpy(np.float64)
-        if (ids := label_ids(self.frame)) is not None:
+        if isinstance(self._frame, pd.DataFrame):
+            frame = self._frame
+        else:
+            is_class = self.metadata["parameters"]["target"] in CLASS_TARGETS
+            frame = self.columns(["label" if is_class else "target"])
+        if "target" in frame:
+            return frame["target"].to_numpy(np.float64)
+        if (ids := label_ids(frame)) is not None:
             return ids.astype(np.int8)
         raise utils.DataError(
             "expected a column 'label', label_0 to label_2, or 'target'. "
-            f"Received: {', '.join(self.frame.columns)}. {training_file.LABEL_CURE}"
+            f"Received: {', '.join(frame.columns)}. {training_file.LABEL_CURE}"
         )
 
     @property

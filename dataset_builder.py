@@ -109,7 +109,7 @@ class DatasetBuilder:
 
         Returns:
             The rows that have their whole look-back and their whole future. Cached rows
-            are read, page by verified page, when `frame` is first asked for.
+            are read, page by verified page, when they are first asked for.
 
         Raises:
             MissingInputError: If there are no candles.
@@ -223,19 +223,25 @@ class DatasetBuilder:
         return path
 
     def _load(
-        self, source: Candles, config: Config, keys: dict[str, str]
+        self,
+        source: Candles,
+        config: Config,
+        keys: dict[str, str],
+        names: Sequence[str] | None,
     ) -> pd.DataFrame:
-        """Returns cached rows; where they are damaged or gone by now, built anew."""
-        known = self.cache.load("features", keys["features"])
-        rest = self.cache.load("outcomes", keys["outcomes"]) if known else None
+        """Returns cached columns; where they are damaged or gone by now, built anew."""
+        known = self.cache.load("features", keys["features"], names)
+        rest = self.cache.load("outcomes", keys["outcomes"], names) if known else None
         if known is not None and rest is not None:
-            return dataset_rows.assemble(known[0], rest[0], rest[1]["kept"])
+            frame = dataset_rows.assemble(known[0], rest[0], rest[1]["kept"])
+            return frame if names is None else frame[list(names)]
         if keys != _keys(source, config):
             raise DataError(
                 "expected the candles that the cached rows were made from. Received: "
                 "others, and the cache has lost the rows. Build the dataset again."
             )
-        return self._build(source, config, keys).frame
+        frame = self._build(source, config, keys).frame
+        return frame if names is None else frame[list(names)]
 
     def _build(self, source: Candles, config: Config, keys: dict[str, str]) -> Dataset:
         cache = self.cache if self.use_cache and "features" in keys else None

@@ -17,7 +17,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,9 +59,17 @@ class DatasetCache:
         """Returns what `load` does without the table, whose pages are not read."""
         return self._use(self._path(kind, key), lambda path: _open(path)[1])
 
-    def load(self, kind: str, key: str) -> tuple[pa.Table, dict[str, Any]] | None:
-        """Returns a table and its facts; None where there is none, or a damaged one."""
-        return self._use(self._path(kind, key), _read)
+    def load(
+        self, kind: str, key: str, names: Sequence[str] | None = None
+    ) -> tuple[pa.Table, dict[str, Any]] | None:
+        """Returns a table and its facts; None where there is none, or a damaged one.
+
+        Args:
+            kind: What it is.
+            key: Digest of what it was made from.
+            names: Columns to read, as far as it has them; None reads all.
+        """
+        return self._use(self._path(kind, key), lambda path: _read(path, names))
 
     def _use(self, path: Path, read: Callable[[Path], _Read]) -> _Read | None:
         try:
@@ -195,14 +203,17 @@ def _open(path: Path) -> tuple[pa.parquet.ParquetFile, dict[str, Any]]:
     return file, description["facts"]
 
 
-def _read(path: Path) -> tuple[pa.Table, dict[str, Any]]:
-    """Reads a table of which every page is the one that was written.
+def _read(
+    path: Path, names: Sequence[str] | None
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Reads columns of which every page is the one that was written.
 
     Raises:
         ValueError: If one is not.
     """
     file, facts = _open(path)
-    table = file.read()
+    there = file.schema_arrow.names
+    table = file.read([name for name in there if names is None or name in names])
     table.validate()
     if table.num_rows != file.metadata.num_rows:
         raise ValueError(f"{file.metadata.num_rows} rows were written")

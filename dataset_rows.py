@@ -190,11 +190,17 @@ def has_value(feature_table: pa.Table, config: Config) -> np.ndarray:
 def assemble(
     feature_table: pa.Table, outcomes: pa.Table, kept: Sequence[Sequence[int]]
 ) -> pd.DataFrame:
-    """Returns the frame of the kept rows, in the order of a training file's columns."""
-    rows = pa.concat_tables([feature_table.slice(a, b - a) for a, b in kept])
-    frame = rows.to_pandas()
+    """Returns the frame of the kept rows, in the order of a training file's columns.
+
+    Either table may have some of its columns only, or none.
+    """
     rest = outcomes.to_pandas()
-    return pd.concat([rest[["timestamp"]], frame, rest.iloc[:, 1:]], axis=1)
+    if not feature_table.num_columns:
+        return rest
+    rows = pa.concat_tables([feature_table.slice(a, b - a) for a, b in kept])
+    first = [name for name in ("timestamp",) if name in rest]
+    parts = [rest[first], rows.to_pandas(), rest.drop(columns=first)]
+    return pd.concat([part for part in parts if part.shape[1]], axis=1)
 
 
 def _describe_candles(

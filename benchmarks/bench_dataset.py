@@ -80,15 +80,21 @@ def timed(function):
     return time.perf_counter() - started, result
 
 
+def features_and_target(builder, path):
+    dataset = builder.build_dataset(candles=path)
+    return dataset.features, dataset.target
+
+
 def bench_build(path, sets, folder, repeats):
     """Build without cache, with it, open, read: medians of the same run."""
     config = Config(pair=PAIR, feature_sets=sets, inputs_dir=str(folder))
-    first, cached_open, read = (
+    first, cached_open, used, read = (
         "first build, cache written",
         "cached, open",
-        "cached, open and read every column",
+        "cached, features and target",
+        "cached, every column",
     )
-    seconds = {name: [] for name in ("build", first, cached_open, read)}
+    seconds = {name: [] for name in ("build", first, cached_open, used, read)}
     plain = DatasetBuilder(config, use_cache=False)
     cached = DatasetBuilder(config)
     for _ in range(repeats):
@@ -98,10 +104,11 @@ def bench_build(path, sets, folder, repeats):
         seconds[cached_open].append(
             timed(lambda: cached.build_dataset(candles=path))[0]
         )
+        seconds[used].append(timed(lambda: features_and_target(cached, path))[0])
         spent, frame = timed(lambda: cached.build_dataset(candles=path).frame)
         seconds[read].append(spent)
     median = {name: statistics.median(values) for name, values in seconds.items()}
-    for name in (cached_open, read):
+    for name in (cached_open, used, read):
         median[f"build / {name}"] = median["build"] / median[name]
     median["rows"], median["columns"] = frame.shape
     median["cache bytes"] = cached.get_cache_info()["bytes"]

@@ -17,6 +17,7 @@ from conftest import PROJECT
 import candles
 import dataset as datasets
 import dataset_builder
+import dataset_cache
 import dataset_report
 import features
 import fingerprints
@@ -269,6 +270,34 @@ def test_cached_dataset_is_the_built_one(tmp_path, market):
     assert first.metadata == again.metadata
     again.frame.loc[0, "close"] = 1.0  # writable, and nobody else's
     assert builder(tmp_path).build_dataset(candles=market).frame["close"][0] != 1.0
+
+
+@pytest.mark.parametrize("target", ["signal", "price"])
+def test_cached_columns_are_those_of_the_whole(tmp_path, market, target):
+    made = builder(tmp_path, target=target)
+    built = made.build_dataset(candles=market)
+    cached = made.build_dataset(candles=market)
+    pd.testing.assert_frame_equal(cached.features, built.features)
+    np.testing.assert_array_equal(cached.target, built.target)
+    pd.testing.assert_series_equal(cached.timestamps, built.timestamps)
+    mixed = ["close", built.feature_names[1], "timestamp"]
+    pd.testing.assert_frame_equal(cached.columns(mixed), built.columns(mixed))
+    with pytest.raises(KeyError, match="no_such"):
+        cached.columns(["no_such"])
+
+
+def test_cached_features_are_read_alone(tmp_path, market, monkeypatch):
+    made = builder(tmp_path)
+    made.build_dataset(candles=market)
+    cached, read = made.build_dataset(candles=market), []
+    file_read = dataset_cache.pa.parquet.ParquetFile.read
+    monkeypatch.setattr(
+        dataset_cache.pa.parquet.ParquetFile,
+        "read",
+        lambda self, names: read.extend(names) or file_read(self, names),
+    )
+    assert cached.features.shape[1] == 8 and len(cached.target)
+    assert read == [*cached.feature_names, "label"]
 
 
 def test_another_target_uses_the_same_features(tmp_path, market, monkeypatch):
