@@ -23,6 +23,7 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/bench_training.py
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_growth.py
+	$(BIN)/python benchmarks/bench_profile.py
 	$(BIN)/python benchmarks/bench_latency.py
 	$(BIN)/python benchmarks/bench_dataset.py
 
@@ -58,7 +59,7 @@ clean:
 	$(PIP) install -r requirements.txt
 	touch $@
 
-.venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt | .venv/base.stamp
+.venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt requirements-lightgbm.txt | .venv/base.stamp
 	$(PIP) install -r requirements-dev.txt
 	touch $@
 

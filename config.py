@@ -52,10 +52,91 @@ TARGETS = ("signal", "direction", "return", "price")
 CLASS_TARGETS = ("signal", "direction")
 """Targets whose training files have the three classes as their label."""
 
+NETWORKS = ("lstm", "gru", "cnn", "cnn_lstm", "attention", "ensemble")
+"""Model families that are Keras networks."""
+
+TABULAR_MODELS = (
+    "random_forest",
+    "gradient_boosting",
+    "classic_gradient_boosting",
+    "lightgbm",
+    "logistic",
+)
+"""Model families that read a window as one row of a table."""
+
+MODELS = NETWORKS + TABULAR_MODELS
+"""Built-in model families; `model_adapters` may know more by the time they train."""
+
+CLASS_MODELS = ("logistic",)
+"""Model families that predict classes alone."""
+
+ENSEMBLE_MEMBERS = ("lstm", "cnn", "attention")
+"""Families that the ensemble weighs."""
+
 FEATURE_SETS = ("core8", "window_stats", "ray12", "indicators34")
 """Built-in feature sets; `features` may know more by the time they are computed."""
 
+
+class LossTraits(typing.NamedTuple):
+    """What a loss asks of the run that trains with it.
+
+    Attributes:
+        targets: The targets it can be used for.
+        y_true: What it is compared with: "class" ids, the target's own "value", or the
+            simple "return" of the bar after the entry.
+        is_sequential: Whether a batch must be consecutive bars, in order.
+    """
+
+    targets: tuple[str, ...]
+    y_true: str
+    is_sequential: bool
+
+
+_CLASSES = LossTraits(CLASS_TARGETS, "class", False)
+_VALUES = LossTraits(("return", "price"), "value", False)
+_POSITIONS = LossTraits(("signal", "direction", "return"), "return", True)
+
+LOSSES = {
+    "cross_entropy": _CLASSES,
+    "focal": _CLASSES,
+    "cost_sensitive": _CLASSES,
+    "mse": _VALUES,
+    "mae": _VALUES,
+    "huber": _VALUES,
+    "quantile": _VALUES,
+    "directional": _VALUES,
+    "sharpe": _POSITIONS,
+    "return_volatility": _POSITIONS,
+}
+"""Losses of `losses.create_loss` by name; `combined` takes the traits of its parts."""
+
+LOSS_PRESETS: dict[str, tuple[str, dict[str, float]]] = {
+    "regression": ("mse", {}),
+    "robust": ("huber", {"delta": 1.0}),
+    "financial": ("sharpe", {}),
+    "directional": ("directional", {"mse_weight": 0.6}),
+    "volatility_aware": ("return_volatility", {"volatility_lambda": 0.3}),
+}
+"""Losses with options, under names of their own."""
+
+LOSS_NAMES = tuple(dict.fromkeys((*LOSSES, "combined", *LOSS_PRESETS)))
+
+LOSS_OPTIONS = {
+    "loss_cost_bps": ("sharpe", "return_volatility"),
+    "volatility_lambda": ("return_volatility",),
+    "huber_delta": ("huber",),
+    "quantile": ("quantile",),
+    "directional_mse_weight": ("directional",),
+    "focal_gamma": ("focal",),
+    "focal_alpha": ("focal",),
+    "misclassification_costs": ("cost_sensitive",),
+}
+"""Fields that belong to a loss, and the losses that read them."""
+
 MAX_YAML_BYTES = 2**17
+
+MAX_POSITIONS = 250_000
+"""Most numbers that an attention's positions have: they stand in its description."""
 
 MAX_FILL_BARS = 60
 """Longest run of missing bars that is carried forward, unless a run says another."""
@@ -94,8 +175,10 @@ class Config:
     outputs_dir: str = "outputs"
     """Folder that receives runs and models."""
 
-    model: str = _ranged("lstm", choices=("lstm",))
-    """Model family."""
+    model: str = "lstm"
+    """Model family: lstm, gru, cnn, cnn_lstm, attention, ensemble; random_forest,
+    gradient_boosting, classic_gradient_boosting, lightgbm, logistic; or your own by the
+    name it is registered with. Fields of another family have no effect."""
 
     # Features
 
@@ -114,7 +197,7 @@ class Config:
     target: str = _ranged("signal", choices=TARGETS)
     """What is predicted: the SHORT / HOLD / LONG signal of take profit and stop loss,
     or what the close does over `future_window` bars: its direction (same classes), its
-    log return, its price. Training takes the first two."""
+    log return, its price. A price is learned as a log return and reported back."""
 
     future_window: int = _ranged(120, ge=1, le=100_000, aliases=("--horizon",))
     """Bars after the entry that decide the label: take profit or stop loss may be hit
@@ -182,7 +265,8 @@ class Config:
         "systematic_undersampling",
         choices=("systematic_undersampling", "class_weights", "none"),
     )
-    """How training answers unequal classes; outputs stay at the natural mix."""
+    """How training answers unequal classes; outputs stay at the natural mix. A loss
+    that reads no classes balances none."""
 
     undersampling_min_samples: int = _ranged(50_000, ge=1)
     """No class is thinned below this many training targets."""
@@ -196,16 +280,151 @@ class Config:
     """Bars of the past window that the model reads."""
 
     lstm_units: tuple[int, ...] = _ranged((128, 64, 32), ge=1, le=8192)
-    """Units of each LSTM layer."""
+    """Units of each LSTM layer, of one direction."""
+
+    gru_units: tuple[int, ...] = _ranged((128, 128, 128), ge=1, le=8192)
+    """Units of each layer of `gru`, of one direction."""
+
+    bidirectional: bool = False
+    """LSTM and GRU layers read the window forwards and backwards. The ensemble's LSTM
+    always does."""
+
+    cnn_filters: tuple[int, ...] = _ranged((32, 64, 128), ge=1, le=8192)
+    """Filters of each convolution of `cnn`; each halves the bars."""
+
+    cnn_kernels: tuple[int, ...] = _ranged((3, 5, 7), ge=1, le=1000)
+    """Bars that each convolution of `cnn` covers."""
+
+    cnn_lstm_filters: tuple[int, ...] = _ranged((64, 128, 256), ge=1, le=8192)
+    """Filters of each convolution of `cnn_lstm`; each halves the bars."""
+
+    cnn_lstm_kernels: tuple[int, ...] = _ranged((3, 3, 3), ge=1, le=1000)
+    """Bars that each convolution of `cnn_lstm` covers."""
+
+    cnn_lstm_units: tuple[int, ...] = _ranged((256, 256), ge=1, le=8192)
+    """Units of each LSTM layer of `cnn_lstm`, of one direction."""
+
+    cnn_lstm_residual: bool = False
+    """Adds the input of each convolution of `cnn_lstm` to its output."""
+
+    cnn_lstm_attention: bool = False
+    """`cnn_lstm` attends to all steps of its last LSTM layer, not to the last alone;
+    with `attention_heads`."""
+
+    attention_blocks: int = _ranged(2, ge=1, le=100)
+    """Blocks of `attention`: self-attention and a feed-forward pair of layers each."""
+
+    attention_heads: int = _ranged(8, ge=1, le=1024)
+    """Heads of a self-attention."""
+
+    attention_dim: int = _ranged(128, ge=2, le=8192)
+    """Numbers for each bar between the blocks of `attention`."""
+
+    attention_ff_dim: int = _ranged(512, ge=1, le=65_536)
+    """Units of the hidden feed-forward layer of a block."""
+
+    attention_norm: str = _ranged("pre", choices=("pre", "post"))
+    """Where a block normalises: what it reads, or what it returns."""
+
+    attention_dropout: float = _ranged(0.1, ge=0, lt=1)
+    """Share of a block's additions dropped while training."""
 
     dense_units: tuple[int, ...] = _ranged((32, 16), ge=1, le=65_536)
     """Units of each dense layer; empty for none."""
+
+    conv_batch_norm: bool = True
+    """Batch normalisation after each convolution; trains in one branch."""
+
+    dense_batch_norm: bool = False
+    """Batch normalisation after each dense layer; trains in one branch."""
+
+    gate_units: int = _ranged(64, ge=1, le=65_536)
+    """Hidden units of the ensemble's gate, which weighs its members."""
 
     dropout_rate: float = _ranged(0.3, ge=0, lt=1)
     """Share of activations dropped after each hidden layer while training."""
 
     recurrent_dropout: float = _ranged(0.0, ge=0, lt=1)
     """Share of recurrent connections dropped; above 0 it rules out cuDNN."""
+
+    # Trees and linear models
+
+    tabular_inputs: str = _ranged(
+        "window_statistics", choices=("window_statistics", "last_row")
+    )
+    """What such a family reads of a window: mean and standard deviation of each feature
+    over its last 5, 15, 60 and all bars, or its last row alone."""
+
+    max_tabular_targets: int | None = _ranged(200_000, ge=1)
+    """Most training targets, evenly spaced; None takes all."""
+
+    num_trees: int = _ranged(100, ge=1, le=10_000)
+    """Trees of a forest, or most rounds of boosting, each a tree for each class; those
+    of the best `monitor` are kept."""
+
+    max_depth: int | None = _ranged(None, ge=1, le=100)
+    """Most splits above a leaf. None: 10 in random_forest, 3 in
+    classic_gradient_boosting, no limit in the others."""
+
+    max_leaf_nodes: int | None = _ranged(None, ge=2, le=10_000)
+    """Most leaves of a tree. None: 6 in gradient_boosting and lightgbm, no limit in the
+    others."""
+
+    min_leaf_share: float | None = _ranged(None, gt=0, le=0.5)
+    """Least share of the training targets in a leaf. Labels of neighbouring bars
+    overlap: 1,000 targets may be eight independent ones. None: 0.05 in boosting, 0.01
+    in random_forest."""
+
+    max_inputs_share: float = _ranged(0.3, gt=0, le=1)
+    """Share of the inputs that a split may choose from."""
+
+    boosting_rate: float = _ranged(0.1, gt=0, le=1)
+    """What each round of boosting is multiplied by."""
+
+    logistic_penalty: float = _ranged(0.2, gt=0, le=1e6)
+    """Weight of half the squared coefficients of `logistic` against its mean loss."""
+
+    # Loss
+
+    loss: str | None = _ranged(None, choices=LOSS_NAMES)
+    """What training minimises. Of classes: cross_entropy, focal, cost_sensitive. Of a
+    return or price: mse, mae, huber, quantile, directional. Of what positions earn
+    after costs: sharpe, return_volatility. Of several: combined. Presets: regression
+    (mse), robust (huber), financial (sharpe), volatility_aware. None takes
+    cross_entropy for classes, huber for a return or price."""
+
+    loss_parts: tuple[str, ...] = _ranged((), choices=LOSS_NAMES)
+    """Losses that `combined` adds up."""
+
+    loss_weights: tuple[float, ...] | None = _ranged(None, ge=0)
+    """Weight of each of `loss_parts`; made to sum to 1. None weighs them equally."""
+
+    loss_cost_bps: float | None = _ranged(None, ge=0, le=1000)
+    """Cost of a change of position by 1 in `sharpe` and `return_volatility`, in basis
+    points; None takes `fee_bps` + `slippage_bps`."""
+
+    volatility_lambda: float | None = _ranged(None, ge=0)
+    """Weight of the volatility in `return_volatility`; None takes 0.5, 0.3 in
+    volatility_aware."""
+
+    huber_delta: float = _ranged(1.0, gt=0)
+    """Error from which `huber` is linear, in standard deviations of the target."""
+
+    quantile: float = _ranged(0.5, gt=0, lt=1)
+    """The quantile that `quantile` predicts."""
+
+    directional_mse_weight: float = _ranged(0.6, ge=0, le=1)
+    """Weight of the squared error in `directional`; the rest is that of the sign."""
+
+    focal_gamma: float = _ranged(2.0, ge=0, le=20)
+    """How much `focal` cares less for what is already right; 0 is cross_entropy."""
+
+    focal_alpha: tuple[float, ...] | None = _ranged(None, gt=0)
+    """Weights of SHORT, HOLD, LONG in `focal`; None weighs them equally."""
+
+    misclassification_costs: tuple[float, ...] | None = _ranged(None, ge=0)
+    """Costs in `cost_sensitive` of predicting SHORT, HOLD, LONG where SHORT is true,
+    then where HOLD is, then where LONG is: nine numbers. None: 0 1 2 1 0 1 2 1 0."""
 
     # Training
 
@@ -223,7 +442,21 @@ class Config:
     report always reads all."""
 
     learning_rate: float = _ranged(1e-3, gt=0, le=10)
-    """First step size of Adam."""
+    """Step size of the optimizer, the highest of a schedule."""
+
+    optimizer: str = _ranged("adam", choices=("adam", "adamw", "sgd", "rmsprop"))
+    """Rule of the updates."""
+
+    momentum: float = _ranged(0.9, ge=0, lt=1)
+    """Share of the last update that `sgd` goes on with."""
+
+    weight_decay: float | None = _ranged(None, ge=0, lt=1)
+    """Share of each weight, times the learning rate, taken off in each update; biases
+    and normalisation excepted. None takes 0.01 for `adamw`, nothing for the others."""
+
+    gradient_clip_norm: float | None = _ranged(1.0, gt=0)
+    """Largest norm of all gradients together; longer ones are shortened. None leaves
+    them."""
 
     gradient_accumulation_steps: int | None = _ranged(None, ge=2, le=10_000)
     """Steps whose gradients make one update; keeps the effective batch where memory
@@ -235,11 +468,28 @@ class Config:
     early_stopping_patience: int = _ranged(10, ge=1)
     """Epochs without improvement before training stops."""
 
+    early_stopping_min_delta: float = _ranged(0.0, ge=0)
+    """Change of `monitor` that counts as an improvement for the patience. The best
+    model is the best by any margin."""
+
+    lr_schedule: str = _ranged(
+        "plateau", choices=("constant", "step", "cosine", "plateau")
+    )
+    """Course of the learning rate: constant, multiplied every `lr_step_epochs`, down
+    half a cosine until the last epoch, or multiplied whenever `val_loss` stands
+    still."""
+
+    warmup_epochs: int = _ranged(0, ge=0)
+    """First epochs, in which the rate rises in equal steps; not for `plateau`."""
+
+    lr_step_epochs: int = _ranged(10, ge=1)
+    """Epochs between the steps of `step`."""
+
     reduce_lr_patience: int = _ranged(5, ge=1)
-    """Epochs without improvement of `val_loss` before the learning rate falls."""
+    """Epochs without improvement of `val_loss` before `plateau` lowers the rate."""
 
     reduce_lr_factor: float = _ranged(0.5, gt=0, lt=1)
-    """What the learning rate is multiplied by."""
+    """What `step` and `plateau` multiply the learning rate by."""
 
     min_learning_rate: float = _ranged(1e-7, gt=0)
     """Floor of the learning rate."""
@@ -280,6 +530,10 @@ class Config:
     baseline_model: bool = True
     """Trains a gradient-boosting model beside, for comparison in the report."""
 
+    importance_windows: int | None = _ranged(1000, ge=10, le=1_000_000)
+    """Evenly spaced validation windows on which each feature is shuffled, to measure
+    what the model loses without it; fewer with many features. None measures nothing."""
+
     # Machine
 
     seed: int = _ranged(42, ge=0, lt=2**32)
@@ -289,7 +543,9 @@ class Config:
     """CPU threads; None takes the cores this process may use."""
 
     num_branches: int | None = _ranged(None, ge=1, le=1024)
-    """Parts of a batch computed side by side on CPU; None takes `num_threads`."""
+    """Parts of a batch computed side by side on CPU; None takes the fastest: one for
+    each thread, for each two where a network keeps two busy, one where it must see the
+    whole batch."""
 
     deterministic_ops: bool = False
     """Asks TensorFlow for deterministic kernels: equal bits also on a GPU, where it
@@ -348,6 +604,7 @@ class Config:
         except ValueError as error:
             problems.append(f"timeframe: {error}")
         problems += self._feature_problems()
+        problems += self._loss_problems()
         if self.dead_zone_pct and self.target != "direction":
             problems.append(
                 "dead_zone_pct: expected target 'direction' with it. "
@@ -359,8 +616,8 @@ class Config:
                 "training rows remain. "
                 f"Received: {self.validation_split} + {self.test_split}"
             )
-        if not self.lstm_units:
-            problems.append("lstm_units: expected at least one layer. Received: ()")
+        problems += self._model_problems()
+        problems += self._network_problems()
         if self.manual_class_weights and len(self.manual_class_weights) != 3:
             problems.append(
                 "manual_class_weights: expected three numbers (SHORT, HOLD, LONG). "
@@ -376,12 +633,181 @@ class Config:
                 "position_sizing: expected a sequence_length of at least 10 to measure "
                 f"volatility in a window. Received: {self.sequence_length}"
             )
+        if self.position_sizing == "kelly" and self.target not in CLASS_TARGETS:
+            problems.append(
+                "position_sizing: expected 'full' or 'volatility' for a target that is "
+                "a number, because Kelly sizes need probabilities. Received: 'kelly' "
+                f"with target {self.target!r}"
+            )
         if self.min_learning_rate > self.learning_rate:
             problems.append(
                 "min_learning_rate: expected at most learning_rate. "
                 f"Received: {self.min_learning_rate} > {self.learning_rate}"
             )
+        if self.warmup_epochs and self.lr_schedule == "plateau":
+            problems.append(
+                "warmup_epochs: expected lr_schedule constant, step or cosine with "
+                "them. Received: 'plateau'"
+            )
+        elif self.warmup_epochs >= self.epochs:
+            problems.append(
+                "warmup_epochs: expected fewer than epochs. "
+                f"Received: {self.warmup_epochs} of {self.epochs}"
+            )
         return problems + self._date_problems()
+
+    def _model_problems(self) -> list[str]:
+        problems = []
+        # A family of one's own has any name, but none that reads like a typing error.
+        near = difflib.get_close_matches(self.model, MODELS, n=1, cutoff=0.8)
+        if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", self.model):
+            problems.append(
+                f"model: expected one of {', '.join(MODELS)}, or a name of your own of "
+                "small letters and digits, joined by single _. "
+                f"Received: {self.model!r}"
+            )
+        elif near and near != [self.model]:
+            problems.append(
+                f"model: expected one of {', '.join(MODELS)}, or a name of your own that "
+                f"is less alike. Received: {self.model!r}. Did you mean {near[0]!r}?"
+            )
+        if self.model in CLASS_MODELS and self.target not in CLASS_TARGETS:
+            problems.append(
+                f"model: expected one that predicts a number, for target "
+                f"{self.target!r}. Received: {self.model!r}, which predicts classes"
+            )
+        if self.model in TABULAR_MODELS and self.loss is not None:
+            problems.append(
+                f"loss: expected one of {', '.join(NETWORKS)} as model with it. "
+                f"Received: model {self.model!r}, whose library has its own loss"
+            )
+        return problems
+
+    def _network_problems(self) -> list[str]:
+        """Returns what is wrong with the chosen family; other families' fields rest."""
+        families = ENSEMBLE_MEMBERS if self.model == "ensemble" else (self.model,)
+        problems = [
+            f"{name}_units: expected at least one layer. Received: ()"
+            for name in families
+            if getattr(self, f"{name}_units", (1,)) == ()
+        ]
+        for name in families:
+            filters = getattr(self, f"{name}_filters", None)
+            kernels = getattr(self, f"{name}_kernels", None)
+            if filters is None or kernels is None:
+                continue
+            if not filters or len(filters) != len(kernels):
+                problems.append(
+                    f"{name}_filters, {name}_kernels: expected one kernel for each "
+                    f"convolution, at least one. Received: {filters} and {kernels}"
+                )
+            elif self.sequence_length < 2 ** len(filters):
+                problems.append(
+                    f"sequence_length: expected at least {2 ** len(filters)} for "
+                    f"{len(filters)} convolutions, each of which halves the bars. "
+                    f"Received: {self.sequence_length}"
+                )
+        if "attention" in families:
+            problems += self._attention_problems()
+        elif self.model == "cnn_lstm" and self.cnn_lstm_attention:
+            if self.cnn_lstm_units and self.cnn_lstm_units[-1] % self.attention_heads:
+                problems.append(
+                    "cnn_lstm_units: expected a multiple of attention_heads in the "
+                    f"last layer. Received: {self.cnn_lstm_units} for "
+                    f"{self.attention_heads} heads"
+                )
+        return problems
+
+    def _attention_problems(self) -> list[str]:
+        problems = []
+        if self.attention_dim % self.attention_heads or self.attention_dim % 2:
+            problems.append(
+                "attention_dim: expected an even multiple of attention_heads. "
+                f"Received: {self.attention_dim} for {self.attention_heads} heads"
+            )
+        numbers = self.sequence_length * self.attention_dim
+        if numbers > MAX_POSITIONS:
+            problems.append(
+                "sequence_length, attention_dim: expected a product of at most "
+                f"{MAX_POSITIONS}, because the saved network names every position. "
+                f"Received: {numbers}"
+            )
+        return problems
+
+    def _loss_problems(self) -> list[str]:
+        problems = self._combination_problems()
+        for name in self.used_losses:
+            if name in LOSSES and self.target not in LOSSES[name].targets:
+                fitting = [k for k, v in LOSSES.items() if self.target in v.targets]
+                problems.append(
+                    f"loss: expected one for target {self.target!r}: "
+                    f"{', '.join(fitting)}. Received: {name!r}"
+                )
+        for field_name, readers in LOSS_OPTIONS.items():
+            value = getattr(self, field_name)
+            if value == _FIELDS[field_name].default or set(readers) & {
+                *self.used_losses
+            }:
+                continue
+            problems.append(
+                f"{field_name}: expected loss {' or '.join(readers)} with it. "
+                f"Received: loss {self.resolved_loss!r}"
+            )
+        for field_name, count in (("focal_alpha", 3), ("misclassification_costs", 9)):
+            given = getattr(self, field_name)
+            if given is not None and len(given) != count:
+                problems.append(
+                    f"{field_name}: expected {count} numbers. Received: {given}"
+                )
+        costs = self.misclassification_costs
+        if costs is not None and any(costs[::4]):
+            problems.append(
+                "misclassification_costs: expected 0 for a right prediction, as first, "
+                f"fifth and ninth number. Received: {costs}"
+            )
+        if self.loss_traits.y_true == "class":
+            return problems
+        if self.monitor == "val_accuracy":
+            problems.append(
+                "monitor: expected 'val_loss' with a loss that reads no classes. "
+                f"Received: 'val_accuracy' with loss {self.resolved_loss!r}"
+            )
+        if self.class_balancing_method == "class_weights":
+            problems.append(
+                "class_balancing_method: expected 'none' with a loss that reads no "
+                f"classes. Received: 'class_weights' with loss {self.resolved_loss!r}"
+            )
+        return problems
+
+    def _combination_problems(self) -> list[str]:
+        problems, parts = [], self.loss_parts
+        if self.loss != "combined":
+            for name in ("loss_parts", "loss_weights"):
+                if getattr(self, name):
+                    problems.append(
+                        f"{name}: expected loss 'combined' with it. "
+                        f"Received: loss {self.resolved_loss!r}"
+                    )
+            return problems
+        if len(set(parts)) < max(2, len(parts)) or "combined" in parts:
+            problems.append(
+                "loss_parts: expected two losses or more, each once, none of them "
+                f"'combined'. Received: {parts}"
+            )
+        kinds = {LOSSES[name].y_true for name in self.used_losses if name in LOSSES}
+        if len(kinds) > 1:
+            problems.append(
+                "loss_parts: expected losses that are compared with the same numbers "
+                f"(one of {' or '.join(sorted(kinds))}). Received: {parts}"
+            )
+        if self.loss_weights is not None and (
+            len(self.loss_weights) != len(parts) or not sum(self.loss_weights)
+        ):
+            problems.append(
+                f"loss_weights: expected a number for each of loss_parts {parts}, one "
+                f"above 0. Received: {self.loss_weights}"
+            )
+        return problems
 
     def _feature_problems(self) -> list[str]:
         problems = []
@@ -445,6 +871,16 @@ class Config:
     def bar_seconds(self) -> int:
         """Seconds of one bar."""
         return utils.duration_seconds(self.timeframe)
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that a network gives for a window: one a class, or the forecast."""
+        return len(CLASS_NAMES) if self.target in CLASS_TARGETS else 1
+
+    @property
+    def monitor_mode(self) -> str:
+        """Whether `monitor` is better when it is larger: `max` or `min`."""
+        return "max" if self.monitor == "val_accuracy" else "min"
 
     @property
     def tag(self) -> str:
@@ -512,6 +948,30 @@ class Config:
         return [
             f"{key}-{word}" for key, word in words.items() if word != usual.get(key, "")
         ]
+
+    @property
+    def resolved_loss(self) -> str:
+        """The loss by its name; the target's own where none is asked for."""
+        default = "cross_entropy" if self.target in CLASS_TARGETS else "huber"
+        return self.loss or default
+
+    @property
+    def used_losses(self) -> tuple[str, ...]:
+        """The losses that are computed, presets by the name of their loss."""
+        names = self.loss_parts if self.loss == "combined" else (self.resolved_loss,)
+        return tuple(LOSS_PRESETS.get(name, (name, {}))[0] for name in names)
+
+    @property
+    def loss_traits(self) -> LossTraits:
+        """What the loss asks of the run."""
+        known = [LOSSES[name] for name in self.used_losses if name in LOSSES]
+        return known[0] if known else _CLASSES
+
+    @property
+    def class_balancing(self) -> str:
+        """The class balancing in force: none with a loss that reads no classes."""
+        is_read = self.loss_traits.y_true == "class"
+        return self.class_balancing_method if is_read else "none"
 
     # To and from other forms
 
@@ -619,21 +1079,6 @@ def read_yaml(path: str) -> dict[str, Any]:
     return {k: v.isoformat() if isinstance(v, date) else v for k, v in content.items()}
 
 
-def require_class_target(config: Config) -> None:
-    """Refuses a target that is no class: datasets have them, no model learns them yet.
-
-    Raises:
-        ConfigError: If the target is `return` or `price`.
-    """
-    if config.target not in CLASS_TARGETS:
-        raise ConfigError(
-            f"target: expected {' or '.join(CLASS_TARGETS)} for training, because the "
-            f"models predict the classes {', '.join(CLASS_NAMES)}. Received: "
-            f"{config.target!r}, a number. dataset_builder.py makes such files for "
-            "other programs; train 'direction' with a dead_zone_pct instead."
-        )
-
-
 def command_flags(config: Config, names: Sequence[str]) -> list[str]:
     """Returns the flags that set each of `names` that is not its default."""
     words: list[str] = []
@@ -647,22 +1092,6 @@ def command_flags(config: Config, names: Sequence[str]) -> list[str]:
             items = value if isinstance(value, tuple) else (value,)
             words += [f"--{flag}", *map(str, items)]
     return words
-
-
-def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[str, int]:
-    """Returns the memory of a run above the imports, in bytes, part by part."""
-    parameters = utils.lstm_parameter_count(
-        num_features, config.lstm_units, config.dense_units, len(CLASS_NAMES)
-    )
-    parts = utils.lstm_training_bytes(
-        parameters,
-        batch_size=config.batch_size,
-        steps=config.sequence_length,
-        lstm_units=config.lstm_units,
-    )
-    parts["feature_array"] = num_rows * num_features * 4
-    parts["total"] += parts["feature_array"]
-    return parts
 
 
 # Values: one converter for Python, YAML and the command line

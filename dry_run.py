@@ -11,28 +11,37 @@ from pathlib import Path
 import config as configuration
 import utils
 from config import Config
+from network_sizes import estimate_memory
 
 
 def describe_configuration(config: Config) -> str:
     """Returns what a dry run says: configuration, files, memory."""
     path = configuration.find_training_file(config)
     rows, num_features = _described_size(path)
-    memory = configuration.estimate_memory(config, num_features or 8, rows or 0)
-    shown = {key: utils.format_bytes(size) for key, size in memory.items()}
-    array = shown["feature_array"] if rows else "4 bytes a feature and row"
     found = "there" if path else "not there (build it with dataset_builder.py)"
     return (
         f"{config.to_yaml()}\n"
         f"input:   {path or config.expected_path}\n         {found}\n"
         f"output:  {config.model_dir}\n"
-        f"memory:  {shown['total']} above the imports: parameters "
-        f"{shown['parameters']}, activations {shown['activations']}, runtime "
-        f"{shown['runtime']}, feature array {array}\n"
+        f"memory:  {_describe_memory(config, num_features, rows)}\n"
         + (
             f"         for {num_features} features and {rows:,} rows"
             if rows
             else "         for 8 features, a guess: there is no description of the file"
         )
+    )
+
+
+def _describe_memory(config: Config, num_features: int | None, rows: int | None) -> str:
+    memory = estimate_memory(config, num_features or 8, rows or 0)
+    shown = {key: utils.format_bytes(size) for key, size in memory.items()}
+    array = shown["feature_array"] if rows else "4 bytes a feature and row"
+    if "total" not in memory:
+        return f"not known for {config.model}, beyond the feature array: {array}"
+    return (
+        f"{shown['total']} above the imports: parameters {shown['parameters']}, "
+        f"activations {shown['activations']}, runtime {shown['runtime']}, feature "
+        f"array {array}"
     )
 
 

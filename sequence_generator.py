@@ -3,18 +3,34 @@
 In: the order of an epoch, cutting windows for one batch, tf.data plumbing.
 Out: which rows are targets (`data_loader`), what is done with a batch.
 
-Sample of target row `t`: rows `t - window_bars + 1 .. t` and the label of row `t`.
+Sample of target row `t`: rows `t - window_bars + 1 .. t` and the label of row `t`, or
+its value where the target is a number, or the return of the bar after it where the loss
+is one of positions.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
+from config import LossTraits
 from data_loader import TrainingData
 from utils import DataError
+from windows import cut_windows, evenly_spaced
+
+logger = logging.getLogger(__name__)
+
+__all__ = [
+    "MemoryEfficientDataLoader",
+    "consecutive_stretches",
+    "cut_windows",
+    "epoch_positions",
+    "evenly_spaced",
+    "next_bar_returns",
+]
 
 EVALUATION_BATCH = 512
 """Windows of a prediction step: 2,048 are about a fifth faster, for 0.4 GB more."""
@@ -49,18 +65,48 @@ def epoch_positions(
     return np.concatenate(slices)
 
 
-def evenly_spaced(rows: np.ndarray, count: int | None) -> np.ndarray:
-    """Returns at most `count` of `rows`, evenly spread; all of them for None."""
-    if count is None or count >= len(rows):
-        return rows
-    return rows[(np.arange(count, dtype=np.int64) * 2 + 1) * len(rows) // (2 * count)]
+def next_bar_returns(data: TrainingData) -> np.ndarray:
+    """Returns what a long earns from each close to the next (num_rows,) float32.
+
+    Simple returns, as fractions, whatever the horizon of the target. NaN where the next
+    bar is missing: at the end, and before a gap.
+
+    Raises:
+        DataError: If the rows have no closing prices.
+    """
+    if "close" not in data.outcomes:
+        raise DataError(
+            "expected a column 'close' for a loss of what positions earn. Received: "
+            f"{', '.join(data.outcomes) or 'no such column'}. Build the file with "
+            "dataset_builder.py, or choose a loss that needs no prices."
+        )
+    close = np.asarray(data.outcomes["close"], np.float64)
+    result = np.full(len(close), np.nan, np.float32)
+    result[:-1] = close[1:] / close[:-1] - 1.0
+    result[data.timeline.starts[1:] - 1] = np.nan
+    return result
 
 
-def cut_windows(
-    features: np.ndarray, rows: np.ndarray, *, window_bars: int
-) -> np.ndarray:
-    """Returns each row's window: (num_rows, window_bars, num_features)."""
-    return features[rows[:, None] + np.arange(1 - window_bars, 1, dtype=np.int32)]
+def consecutive_stretches(rows: np.ndarray, *, longest: int) -> list[np.ndarray]:
+    """Cuts runs of consecutive rows into stretches, of equal length within a run.
+
+    Runs of less than half of `longest` are left out: as a batch, some bars would count
+    for as much as a whole stretch.
+
+    Args:
+        rows: (num_targets,) ascending rows.
+        longest: Most rows of a stretch.
+
+    Returns:
+        Stretches (num_bars,) of rows, in order of time.
+    """
+    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    return [
+        stretch
+        for run in runs
+        if len(run) and 2 * len(run) >= longest
+        for stretch in np.array_split(run, -(-len(run) // longest))
+    ]
 
 
 class MemoryEfficientDataLoader:
@@ -74,6 +120,9 @@ class MemoryEfficientDataLoader:
         seed: Seed of the epoch order.
         windows_per_epoch: Windows of one epoch; None takes every training target once.
         validation_windows: Monitored validation windows; None takes all.
+        loss_traits: What the loss asks for; None stands for labels in any order. Where
+            batches must be consecutive bars, training and monitoring take such
+            stretches of `batch_size` at most, and the order of stretches is shuffled.
 
     Example:
         >>> loader = MemoryEfficientDataLoader(data, batch_size=256, seed=42)
@@ -91,15 +140,32 @@ class MemoryEfficientDataLoader:
         seed: int,
         windows_per_epoch: int | None = None,
         validation_windows: int | None = None,
+        loss_traits: LossTraits | None = None,
     ) -> None:
         self.data = data
         self.seed = seed
-        # Never fewer windows in a step than it can be split into; see `_batches`.
-        self.windows_per_epoch = windows_per_epoch or len(data.train_targets)
-        self.steps_per_epoch = -(-self.windows_per_epoch // batch_size)
-        self.validation_targets = evenly_spaced(
-            data.parts["validation"].targets, validation_windows
-        )
+        reads_returns = loss_traits is not None and loss_traits.y_true == "return"
+        self._returns = next_bar_returns(data) if reads_returns else None
+        self._stretches: list[np.ndarray] | None = None
+        if loss_traits is not None and loss_traits.is_sequential:
+            self._stretches = self._cut("train", data.train_targets, batch_size)
+            self.windows_per_epoch, self.steps_per_epoch = _whole_stretches(
+                self._stretches, windows_per_epoch
+            )
+            stretches = self._cut(
+                "validation", data.parts["validation"].targets, batch_size
+            )
+            _, count = _whole_stretches(stretches, validation_windows)
+            chosen = evenly_spaced(np.arange(len(stretches)), count)
+            self._validation = [stretches[k] for k in chosen]
+        else:
+            # Never fewer windows in a step than it can be split into; see `_batches`.
+            self.windows_per_epoch = windows_per_epoch or len(data.train_targets)
+            self.steps_per_epoch = -(-self.windows_per_epoch // batch_size)
+            self._validation = _evaluation_batches(
+                evenly_spaced(data.parts["validation"].targets, validation_windows)
+            )
+        self.validation_targets = np.concatenate(self._validation)
         self.check()
 
     def check(self) -> None:
@@ -118,26 +184,34 @@ class MemoryEfficientDataLoader:
                 if not np.array_equal(window, self.data.features[first : row + 1]):
                     raise DataError(f"{name}: the window of row {row} is misaligned.")
 
+    def epoch_batches(self, epoch: int) -> list[np.ndarray]:
+        """Returns the rows of each batch of one training epoch, in order."""
+        targets, stretches = self.data.train_targets, self._stretches
+        if stretches is not None:
+            order = epoch_positions(
+                len(stretches), self.steps_per_epoch, seed=self.seed, epoch=epoch
+            )
+            return [stretches[k] for k in order]
+        order = epoch_positions(
+            len(targets), self.windows_per_epoch, seed=self.seed, epoch=epoch
+        )
+        return np.array_split(targets[order], self.steps_per_epoch)
+
     def epoch_targets(self, epoch: int) -> np.ndarray:
         """Returns the (windows_per_epoch,) rows of one training epoch, in order."""
-        targets = self.data.train_targets
-        return targets[
-            epoch_positions(
-                len(targets), self.windows_per_epoch, seed=self.seed, epoch=epoch
-            )
-        ]
+        return np.concatenate(self.epoch_batches(epoch))
 
     def train_dataset(self, *, first_epoch: int = 0) -> tf.data.Dataset:
         """Returns an endless dataset of training batches that starts at an epoch.
 
-        One epoch is `steps_per_epoch` batches whose sizes differ by at most one.
+        One epoch is `steps_per_epoch` batches whose sizes differ by at most one, or
+        stretches of bars.
         """
 
         def batches() -> Iterator[tuple[np.ndarray, ...]]:
             epoch = first_epoch
             while True:
-                order = self.epoch_targets(epoch)
-                for rows in np.array_split(order, self.steps_per_epoch):
+                for rows in self.epoch_batches(epoch):
                     yield self._batch(rows, weighted=True)
                 epoch += 1
 
@@ -145,7 +219,7 @@ class MemoryEfficientDataLoader:
 
     def validation_dataset(self) -> tf.data.Dataset:
         """Returns the monitored validation windows, once, unweighted, in time order."""
-        return self.evaluation_dataset(self.validation_targets)
+        return self._once(self._validation)
 
     def watched_windows(self, count: int = 1000) -> tuple[np.ndarray, tf.data.Dataset]:
         """Returns evenly spaced validation rows and their windows, once."""
@@ -158,29 +232,57 @@ class MemoryEfficientDataLoader:
 
     def evaluation_dataset(self, rows: np.ndarray) -> tf.data.Dataset:
         """Returns the windows and labels of the given target rows, once, in order."""
-        steps = -(-len(rows) // EVALUATION_BATCH)
+        return self._once(_evaluation_batches(rows))
 
+    def _once(self, parts: list[np.ndarray]) -> tf.data.Dataset:
         def batches() -> Iterator[tuple[np.ndarray, ...]]:
-            for part in np.array_split(rows, steps):
+            for part in parts:
                 yield self._batch(part, weighted=False)
 
         # Without a known length, Keras takes the end for a shortage of data.
-        known = tf.data.experimental.assert_cardinality(steps)
+        known = tf.data.experimental.assert_cardinality(len(parts))
         return self._dataset(batches, weighted=False).apply(known)
+
+    def _cut(self, name: str, rows: np.ndarray, longest: int) -> list[np.ndarray]:
+        """Returns stretches of the rows whose next bar is there.
+
+        Raises:
+            DataError: If there is none that is long enough.
+        """
+        if self._returns is not None:
+            rows = rows[np.isfinite(self._returns[rows])]
+        stretches = consecutive_stretches(rows, longest=longest)
+        if not stretches:
+            raise DataError(
+                f"{name}: expected consecutive targets, at least half a batch of "
+                f"{longest}. Received: {len(rows)} targets in shorter runs. Lower "
+                "batch_size, or choose a loss that needs no consecutive bars."
+            )
+        left_out = len(rows) - sum(map(len, stretches))
+        if left_out:
+            logger.info(
+                "%s: %d of %d targets are left out, in runs of under %d bars",
+                *(name, left_out, len(rows), -(-longest // 2)),
+            )
+        return stretches
 
     def _windows(self, rows: np.ndarray) -> np.ndarray:
         return cut_windows(self.data.features, rows, window_bars=self.data.window_bars)
 
     def _batch(self, rows: np.ndarray, *, weighted: bool) -> tuple[np.ndarray, ...]:
-        labels = self.data.labels[rows].astype(np.int32)
-        batch = (self._windows(rows), labels)
+        if self._returns is not None:
+            batch = (self._windows(rows), self._returns[rows])
+        else:
+            batch = (self._windows(rows), self.data.supervision(rows))
         if weighted and self.data.class_weights is not None:
-            return (*batch, self.data.class_weights[labels])
+            return (*batch, self.data.class_weights[self.data.labels[rows]])
         return batch
 
     def _dataset(self, batches: object, *, weighted: bool) -> tf.data.Dataset:
         shape = (None, self.data.window_bars, self.data.num_features)
-        signature = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec((None,), tf.int32)]
+        is_number = self.data.is_regression or self._returns is not None
+        kind = tf.float32 if is_number else tf.int32
+        signature = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec((None,), kind)]
         if weighted:
             signature.append(tf.TensorSpec((None,), tf.float32))
         options = tf.data.Options()
@@ -190,3 +292,21 @@ class MemoryEfficientDataLoader:
             batches, output_signature=tuple(signature)
         )
         return dataset.prefetch(2).with_options(options)
+
+
+def _evaluation_batches(rows: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(rows, -(-len(rows) // EVALUATION_BATCH))
+
+
+def _whole_stretches(
+    stretches: list[np.ndarray], num_windows: int | None
+) -> tuple[int, int]:
+    """Returns about as many windows as are wanted, and the stretches that they make.
+
+    None wants all.
+    """
+    total = sum(map(len, stretches))
+    if num_windows is None:
+        return total, len(stretches)
+    count = max(1, round(num_windows * len(stretches) / total))
+    return round(count * total / len(stretches)), count

@@ -11,6 +11,7 @@ import ctypes
 import difflib
 import errno
 import hashlib
+import io
 import json
 import logging
 import math
@@ -416,6 +417,23 @@ def parse_json(data: bytes, source: object) -> Any:
 # Machine, memory, durations
 
 
+def parse_npy(data: bytes, source: object) -> np.ndarray:
+    """Returns the array in the bytes of an `.npy` file, which is no larger than they.
+
+    Raises:
+        ValueError: If it is of objects, of another version, or of another size.
+    """
+    stream = io.BytesIO(data)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError(f"{source} is of another version")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    size = len(data) - stream.tell()
+    if math.prod(shape) * dtype.itemsize != size or dtype.hasobject:
+        raise ValueError(f"{source} is of another size")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
+
+
 def available_cores() -> int:
     """Returns the cores this process may use: affinity and cgroup quota, at least 1."""
     if hasattr(os, "sched_getaffinity"):
@@ -426,6 +444,17 @@ def available_cores() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, math.ceil(int(quota) / int(period)))
     return max(1, cores)
+
+
+def one_thread() -> Any:
+    """Returns a context of one OpenMP thread: small trees wait for threads, not work.
+
+    On two busy cores 200,000 targets take 7 s with one thread and 24 s with two; and
+    the sums do not depend on the machine.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1, user_api="openmp")
 
 
 def resident_bytes() -> int:
@@ -478,56 +507,6 @@ def duration_seconds(text: str) -> int:
             f"Received: {text!r}"
         )
     return int(number) * _UNIT_SECONDS[unit]
-
-
-# Peak growth over the imports when LSTM 128-64-32 trains on window 120 with dropout in
-# two branches: 0.57 GB at batch 256, 0.88 at 512, 1.44 at 1024; predicting 512 windows
-# at once takes less (TensorFlow 2.21, two cores; benchmarks/bench_memory.py).
-_TRAINING_FLOATS_PER_UNIT_STEP = 11
-_PREDICTION_FLOATS_PER_UNIT_STEP = 3
-_PREDICTED_WINDOWS = 512
-_RUNTIME_BYTES = 290_000_000
-
-
-def lstm_parameter_count(
-    num_features: int,
-    lstm_units: Sequence[int],
-    dense_units: Sequence[int],
-    num_outputs: int,
-) -> int:
-    """Returns the weights of stacked LSTM and dense layers, biases included.
-
-    An LSTM layer with `u` units on `i` inputs has `4 u (i + u + 1)`, a dense one
-    `u (i + 1)`.
-    """
-    total, inputs = 0, num_features
-    for units in lstm_units:
-        total += 4 * units * (inputs + units + 1)
-        inputs = units
-    for units in [*dense_units, num_outputs]:
-        total += units * (inputs + 1)
-        inputs = units
-    return total
-
-
-def lstm_training_bytes(
-    parameters: int, *, batch_size: int, steps: int, lstm_units: Sequence[int]
-) -> dict[str, int]:
-    """Returns the memory of training a stacked LSTM, in bytes, part by part.
-
-    `parameters` counts weights, gradients and Adam's two moments; `activations` what
-    the backward pass keeps of `steps` time steps for each of `batch_size` windows, or
-    what a prediction step takes, where that is more.
-    """
-    unit_steps = steps * sum(lstm_units) * 4
-    training = batch_size * unit_steps * _TRAINING_FLOATS_PER_UNIT_STEP
-    prediction = _PREDICTED_WINDOWS * unit_steps * _PREDICTION_FLOATS_PER_UNIT_STEP
-    parts = {
-        "parameters": parameters * 4 * 4,
-        "activations": max(training, prediction),
-        "runtime": _RUNTIME_BYTES,
-    }
-    return parts | {"total": sum(parts.values())}
 
 
 def format_duration(seconds: float) -> str:

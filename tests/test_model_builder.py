@@ -7,13 +7,11 @@ import pytest
 import tensorflow as tf
 from conftest import PROJECT, TINY
 
+from callbacks import CollapseMonitor, NonFiniteLossError, StopOnNonFinite
 from config import Config
 from model_builder import (
     BranchedTraining,
-    CollapseMonitor,
     DualWindowLSTMBuilder,
-    NonFiniteLossError,
-    StopOnNonFinite,
     weights_digest,
 )
 
@@ -152,6 +150,48 @@ def test_early_stopping_restores_the_best_epoch(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("monitor", "values", "epochs", "best"),
+    [
+        # Each epoch is better, but by 0.04 only; 0.10 in sum counts every third time.
+        ("val_loss", [1.0, 0.96, 0.92, 0.88, 0.84, 0.80, 0.76], 7, 7),
+        ("val_loss", [1.0, 0.97, 0.98, 0.99, 0.5], 3, 2),
+        ("val_accuracy", [0.5, 0.53, 0.52, 0.51, 0.9], 3, 2),
+        ("val_accuracy", [0.5, 0.7, 0.65, 0.6, 0.9], 4, 2),
+    ],
+)
+def test_minimum_delta_decides_when_to_stop_not_what_is_best(
+    tmp_path, monitor, values, epochs, best
+):
+    config = Config(
+        **TINY
+        | {
+            "monitor": monitor,
+            "early_stopping_min_delta": 0.1,
+            "early_stopping_patience": 2 if len(values) == 5 else 3,
+        }
+    )
+    builder = DualWindowLSTMBuilder(config, 3)
+    model = builder.build_model()
+    stopping = [
+        item
+        for item in builder.create_callbacks(tmp_path)
+        if type(item).__name__ == "EarlyStopping"
+    ]
+    # A weight that names its epoch, and a validation that says what it should.
+    bias = model.network.get_layer("trading_decisions").bias
+    script = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: bias.assign([epoch + 1.0] * 3),
+        on_epoch_end=lambda epoch, logs: logs.update({monitor: values[epoch]}),
+    )
+    model.optimizer.learning_rate = 0.0
+    history = model.fit(
+        *batch(), epochs=len(values), callbacks=[script, *stopping], verbose=0
+    )
+    assert len(history.history["loss"]) == epochs
+    assert bias.numpy().tolist() == [best] * 3
+
+
 def test_non_finite_loss_stops_within_the_batch():
     model = build(dense_units=())  # TensorFlow's relu turns NaN into 0 on a CPU
     x, y = batch(640)
@@ -205,12 +245,55 @@ def test_collapse_is_warned_about_once(caplog):
     monitor.set_model(model)
     monitor.on_epoch_end(0)
     monitor.on_epoch_end(1)
-    ours = [item for item in caplog.records if item.name == "model_builder"]
+    ours = [item for item in caplog.records if item.name == "callbacks"]
     assert [record.getMessage() for record in ours] == [
         "epoch 1: 0.0 % of the most probable classes are SHORT, of the labels 30.0 %",
         "epoch 1: 100.0 % of the most probable classes are HOLD, of the labels 40.0 %",
         "epoch 1: 0.0 % of the most probable classes are LONG, of the labels 30.0 %",
     ]
+
+
+@pytest.mark.parametrize("model", ["gru", "attention"])
+def test_branches_of_other_families_learn_the_same(model):
+    x, y = batch(67)
+    fields = {"model": model, "gru_units": (4,), "attention_dropout": 0.0}
+    fields |= {"attention_dim": 8, "attention_heads": 2, "attention_ff_dim": 8}
+    # Not Adam: it makes a rounding error in a gradient near 0 a whole step.
+    fields |= {"optimizer": "sgd", "batch_size": 67}
+    trained = []
+    for branches in (1, 3):
+        network = build(num_branches=branches, **fields)
+        assert network.num_branches == branches
+        for _ in range(3):
+            network.train_on_batch(x, y)
+        trained.append(network.get_weights())
+    for a, b in zip(*trained, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "branches"),
+    [
+        ({"model": "lstm"}, 2),
+        ({"model": "lstm", "dense_batch_norm": True}, 1),
+        ({"model": "cnn"}, 1),
+        ({"model": "cnn", "conv_batch_norm": False}, 2),
+    ],
+)
+def test_batch_normalisation_sees_the_whole_batch(fields, branches):
+    model = build(cnn_filters=(4,), cnn_kernels=(3,), num_branches=2, **fields)
+    assert model.num_branches == branches
+
+
+def test_statistics_of_batch_normalisation_are_the_whole_batchs():
+    model = build(model="cnn", cnn_filters=(4,), cnn_kernels=(1,), num_branches=4)
+    x, y = batch()
+    x[32:] += 3.0  # the second half of the batch is another market
+    bias = model.network.get_layer("conv_1").bias.numpy()
+    kernel = model.network.get_layer("conv_1").kernel.numpy()[0]
+    model.train_on_batch(x, y)
+    mean = model.network.get_layer("norm_c1").moving_mean.numpy()
+    np.testing.assert_allclose(mean, 0.1 * (x @ kernel + bias).mean((0, 1)), atol=1e-5)
 
 
 def test_one_branch_without_tensors_of_zero_rows():

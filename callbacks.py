@@ -1,0 +1,177 @@
+"""What watches a training: signals, numbers that are none, collapse, memory, patience.
+
+In: Keras callbacks. Out: the learning rate (`optimizers`), the complete state
+(`checkpoints`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import utils
+from config import CLASS_NAMES, Config
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(utils.UserError):
+    """Training met a loss or a weight that is not a number."""
+
+
+def stopping_callbacks(config: Config) -> list[keras.callbacks.Callback]:
+    """Returns what ends training, and what restores the best epoch, by any margin.
+
+    Keras's stopping would restore the last epoch that was better by `min_delta`.
+    """
+    options = {"monitor": config.monitor, "mode": config.monitor_mode}
+    patience, delta = config.early_stopping_patience, config.early_stopping_min_delta
+    stopping = keras.callbacks.EarlyStopping
+    if not delta:
+        return [stopping(**options, patience=patience, restore_best_weights=True)]
+    return [
+        stopping(**options, patience=patience, min_delta=delta),
+        stopping(**options, patience=config.epochs, restore_best_weights=True),
+    ]
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training after the batch during which a signal came.
+
+    Args:
+        signals: Deferred signals of the running training.
+
+    Raises:
+        Interrupted: With the signal's number.
+    """
+
+    def __init__(self, signals: utils.StopSignals) -> None:
+        super().__init__()
+        self.signals = signals
+
+    def on_train_batch_end(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Looks for a signal after a training step."""
+        if self.signals.received is not None:
+            raise utils.Interrupted(self.signals.received)
+
+    def on_test_batch_end(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Looks for a signal after a validation step."""
+        self.on_train_batch_end(batch, logs)
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Ends training within the batch whose loss or update is NaN or infinite.
+
+    A loss can stay finite when the weights are not: TensorFlow's relu turns NaN into 0
+    on a CPU. So the weights are looked at, too.
+
+    Raises:
+        NonFiniteLossError: Naming the epoch and the batch, counted from 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Remembers the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Checks the running loss, and that the update left finite weights."""
+        self._check((logs or {}).get("loss"), f"batch {batch + 1}")
+        if not math.isfinite(self._norm()):
+            names = non_finite_weights(self.model)
+            raise NonFiniteLossError(
+                f"epoch {self._epoch + 1}, batch {batch + 1}: expected finite weights "
+                f"after the update. Received: NaN or infinity in {', '.join(names)}. "
+                "Lower learning_rate or clip_limit."
+            )
+
+    def _norm(self) -> float:
+        values = [variable.value for variable in self.model.trainable_variables]
+        return float(_sum_of_squares(values))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Checks the validation loss before another callback takes it for the best."""
+        self._check((logs or {}).get("val_loss"), "its validation")
+
+    def _check(self, loss: Any, where: str) -> None:
+        if loss is not None and not math.isfinite(float(loss)):
+            raise NonFiniteLossError(
+                f"epoch {self._epoch + 1}, {where}: expected a finite loss. "
+                f"Received: {float(loss)}. Lower learning_rate or clip_limit."
+            )
+
+
+class CollapseMonitor(keras.callbacks.Callback):
+    """Warns, once a class, when predictions pile up on a class or forget one.
+
+    Args:
+        dataset: Some validation windows, once, with labels.
+        true_shares: (num_classes,) class shares of these labels.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, true_shares: np.ndarray) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.true_shares = true_shares
+        self.warned: set[str] = set()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Predicts the windows and compares the class shares."""
+        predicted = self.model.predict(self.dataset, verbose=0).argmax(axis=-1)
+        shares = np.bincount(predicted, minlength=len(CLASS_NAMES)) / len(predicted)
+        rows = zip(CLASS_NAMES, shares, self.true_shares, strict=True)
+        for name, share, true in rows:
+            piled, forgotten = share > 0.9 > true, share < 0.01 < true
+            if (piled or forgotten) and name not in self.warned:
+                self.warned.add(name)
+                logger.warning(
+                    "epoch %d: %.1f %% of the most probable classes are %s, "
+                    "of the labels %.1f %%",
+                    epoch + 1,
+                    100 * share,
+                    name,
+                    100 * true,
+                )
+
+
+@tf.function(jit_compile=False, reduce_retracing=True)
+def _sum_of_squares(variables: list[tf.Variable]) -> tf.Tensor:
+    return tf.add_n([tf.reduce_sum(tf.square(variable)) for variable in variables])
+
+
+def non_finite_weights(model: keras.Model) -> list[str]:
+    """Returns the paths of the weights that hold NaN or infinity."""
+    return [
+        variable.path
+        for variable in model.trainable_variables
+        if not np.isfinite(variable.numpy()).all()
+    ]
+
+
+class MemoryMonitor(keras.callbacks.Callback):
+    """Keeps the peak resident memory after each epoch, in bytes, in `peaks`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peaks: list[int] = []
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Notes the peak and says it every ten epochs."""
+        self.peaks.append(utils.peak_resident_bytes())
+        if epoch % 10 == 0:
+            logger.debug("peak memory %s", utils.format_bytes(self.peaks[-1]))

@@ -1,0 +1,103 @@
+"""Rules of the updates and courses of the learning rate.
+
+In: a configuration -> an optimizer, the rate of an epoch, the callback that sets it.
+Out: when training stops (`model_builder`).
+
+Rates are a pure function of the epoch's number, so that a resumed run has the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+from config import Config
+
+ADAMW_WEIGHT_DECAY = 0.01
+"""What Loshchilov and Hutter's implementation and PyTorch's take by default."""
+
+_UNDECAYED = ("bias", "gamma", "beta")
+"""Names of weights that a decay would only shift: biases and normalisation."""
+
+
+def build_optimizer(config: Config, *, scales_loss: bool = False) -> Any:
+    """Returns the optimizer of a run.
+
+    Gradients are accumulated first, where they are, then clipped by their common norm
+    (Pascanu et al., 2013). Weight decay is decoupled from them, for every rule
+    (Loshchilov and Hutter, 2019).
+
+    Args:
+        config: Rule, rate, momentum, decay, clipping, accumulation.
+        scales_loss: Whether gradients in float16 need a scaled loss.
+    """
+    rules = keras.optimizers
+    rule = {
+        "adam": rules.Adam,
+        "adamw": rules.AdamW,
+        "sgd": rules.SGD,
+        "rmsprop": rules.RMSprop,
+    }[config.optimizer]
+    decay = config.weight_decay
+    if decay is None and config.optimizer == "adamw":
+        decay = ADAMW_WEIGHT_DECAY
+    optimizer = rule(
+        config.learning_rate,
+        weight_decay=decay,
+        global_clipnorm=config.gradient_clip_norm,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        **({"momentum": config.momentum} if config.optimizer == "sgd" else {}),
+    )
+    if decay:
+        optimizer.exclude_from_weight_decay(var_names=_UNDECAYED)
+    return rules.LossScaleOptimizer(optimizer) if scales_loss else optimizer
+
+
+def learning_rate_at(config: Config, epoch: int) -> float:
+    """Returns the learning rate of an epoch, counted from 0.
+
+    Warm-up: `epoch + 1` of `warmup_epochs + 1` equal steps up to `learning_rate`; the
+    epochs after it count from 0 again. Constant stays there; step multiplies by
+    `reduce_lr_factor` every `lr_step_epochs`; cosine falls to `min_learning_rate`,
+    which it would reach one epoch after the last (Loshchilov and Hutter, 2017,
+    without restarts). No rate is below `min_learning_rate`.
+
+    Raises:
+        ValueError: If the rate depends on more than the epoch (`plateau`).
+    """
+    top, floor, warm_up = (
+        config.learning_rate,
+        config.min_learning_rate,
+        config.warmup_epochs,
+    )
+    if config.lr_schedule == "plateau":
+        raise ValueError(
+            "lr_schedule: expected constant, step or cosine. Received: 'plateau', "
+            "whose rate depends on the losses. Use rate_callback."
+        )
+    if epoch < warm_up:
+        return max(floor, top * (epoch + 1) / (warm_up + 1))
+    done = epoch - warm_up
+    if config.lr_schedule == "step":
+        steps = done // config.lr_step_epochs
+        return max(floor, top * config.reduce_lr_factor**steps)
+    if config.lr_schedule == "cosine":
+        share = min(1.0, done / (config.epochs - warm_up))
+        return floor + (top - floor) * (1 + math.cos(math.pi * share)) / 2
+    return top
+
+
+def rate_callback(config: Config) -> keras.callbacks.Callback:
+    """Returns the callback that sets each epoch's rate and notes it in the history."""
+    if config.lr_schedule == "plateau":
+        return keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss",
+            factor=config.reduce_lr_factor,
+            patience=config.reduce_lr_patience,
+            min_lr=config.min_learning_rate,
+        )
+    return keras.callbacks.LearningRateScheduler(
+        lambda epoch, rate: learning_rate_at(config, epoch)
+    )

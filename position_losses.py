@@ -1,0 +1,268 @@
+"""Losses of what positions earn: Sharpe ratio, return against volatility.
+
+In: positions of a network's outputs, what they earn after costs, the losses of it.
+Out: other losses, names (`losses`), batches of consecutive bars (`sequence_generator`).
+
+`y_true` is what a long earns from this close to the next, (batch,), as
+`close[t + 1] / close[t] - 1`, whatever the target's horizon: a position is held for one
+bar, and over longer returns, which overlap, each bar's move would be paid many times.
+A batch is consecutive bars, in order.
+
+Positions lie between -1, all short, and 1, all long: `P(LONG) - P(SHORT)` of three
+probabilities, `tanh(position_scale * y_pred)` of one number.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+SHORT, HOLD, LONG = range(3)
+NUM_CLASSES = 3
+
+
+def positions(y_pred: Any, *, scale: float = 1.0) -> Any:
+    """Returns positions (batch,) in [-1, 1] of a network's outputs.
+
+    Args:
+        y_pred: (batch, 3) probabilities, (batch, 1) or (batch,) numbers.
+        scale: What numbers are multiplied by before the hyperbolic tangent.
+
+    Raises:
+        ValueError: If the outputs are of another shape.
+    """
+    if len(y_pred.shape) == 2 and y_pred.shape[-1] == NUM_CLASSES:
+        return y_pred[:, LONG] - y_pred[:, SHORT]
+    if len(y_pred.shape) == 1 or (len(y_pred.shape) == 2 and y_pred.shape[-1] == 1):
+        return ops.tanh(scale * ops.reshape(y_pred, (-1,)))
+    raise ValueError(
+        "`y_pred`: expected probabilities (batch, 3), or numbers (batch, 1) or "
+        f"(batch,). Received: y_pred.shape={tuple(y_pred.shape)}"
+    )
+
+
+def net_returns(
+    y_true: Any, y_pred: Any, *, cost_bps: float = 0.0, position_scale: float = 1.0
+) -> Any:
+    """Returns what positions earn bar by bar, after costs, as fractions (batch,).
+
+    `position[i] * y_true[i] - cost_bps / 1e4 * abs(position[i] - position[i - 1])`.
+    A batch is cut out of a longer time and the position before it is unknown: its first
+    bar pays for no change.
+
+    Args:
+        y_true: Simple returns of the next bar (batch,), in order of time.
+        y_pred: Outputs of the network, as in `positions`.
+        cost_bps: Cost of a change of position by 1, in basis points.
+        position_scale: As `scale` in `positions`.
+    """
+    held = positions(y_pred, scale=position_scale)
+    change = ops.concatenate([ops.zeros_like(held[:1]), held[1:] - held[:-1]])
+    return held * flat(y_true) - cost_bps / 1e4 * ops.abs(change)
+
+
+class PositionLoss(keras.losses.Loss):
+    """Interface of a loss of a whole batch's net returns: one scalar.
+
+    No sample has a loss of its own: every reduction leaves the scalar as it is, and
+    sample weights are refused.
+    """
+
+    def __init__(
+        self,
+        cost_bps: float = 0.0,
+        *,
+        position_scale: float = 1.0,
+        epsilon: float,
+        name: str,
+        **base: Any,
+    ) -> None:
+        super().__init__(name=name, **base)
+        require("cost_bps", cost_bps, cost_bps >= 0, "at least 0")
+        require("position_scale", position_scale, position_scale > 0, "above 0")
+        require("epsilon", epsilon, epsilon > 0, "above 0")
+        self.cost_bps = cost_bps
+        self.position_scale = position_scale
+        self.epsilon = epsilon
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Returns the loss of the batch, a scalar.
+
+        Raises:
+            ValueError: If there are sample weights.
+        """
+        refuse_weights(self, sample_weight)
+        return super().__call__(y_true, y_pred)
+
+    def moments(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+        """Returns mean and deviation of the net returns; the deviation is never 0.
+
+        `sqrt(variance + epsilon^2)`, the variance being that of n bars, not n - 1:
+        finite, with a finite gradient, for a batch of one and for equal returns.
+        """
+        net = net_returns(
+            y_true,
+            y_pred,
+            cost_bps=self.cost_bps,
+            position_scale=self.position_scale,
+        )
+        mean = ops.mean(net)
+        variance = ops.mean(ops.square(net - mean))
+        return mean, ops.sqrt(variance + self.epsilon**2)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().get_config() | {
+            "cost_bps": self.cost_bps,
+            "position_scale": self.position_scale,
+            "epsilon": self.epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable(package="trainer")
+class SharpeLoss(PositionLoss):
+    """Minus the Sharpe ratio of a batch: `-mean(net) / sqrt(var(net) + epsilon^2)`.
+
+    `net` are the `net_returns` of consecutive bars. Without a unit, of one bar: times
+    the root of the bars in a year (725 for 1m) it is annual. The ratio of a long time
+    is not the mean of the ratios of its batches: longer batches come nearer.
+    Source: Sharpe (1994), "The Sharpe ratio"; Lim, Zohren and Roberts (2019),
+    "Enhancing time series momentum strategies using deep neural networks", for
+    training with it.
+
+    Args:
+        cost_bps: Cost of a change of position by 1, in basis points.
+        position_scale: Sharpness of the positions of a single output.
+        epsilon: Floor of the deviation, a return. All positions scaled down by one
+            number have the same ratio; the floor makes no position at all worth 0, so
+            that a model which earns less than its costs can leave the market.
+        name: Name of the loss.
+        **base: `reduction` and `dtype` of `keras.losses.Loss`.
+    """
+
+    def __init__(
+        self,
+        cost_bps: float = 0.0,
+        *,
+        position_scale: float = 1.0,
+        epsilon: float = 1e-4,
+        name: str = "sharpe",
+        **base: Any,
+    ) -> None:
+        super().__init__(
+            cost_bps,
+            position_scale=position_scale,
+            epsilon=epsilon,
+            name=name,
+            **base,
+        )
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of the batch, a scalar."""
+        mean, deviation = self.moments(y_true, y_pred)
+        return -mean / deviation
+
+
+@keras.saving.register_keras_serializable(package="trainer")
+class ReturnVolatilityLoss(PositionLoss):
+    """Volatility against return: `-A * mean(net) + lambda * sqrt(A) * std(net)`.
+
+    `net` are the `net_returns` of consecutive bars, A the `bars_per_year`: both are of
+    a year, as fractions, and a position is worth its risk where its annual Sharpe ratio
+    is above lambda. With A = 1 they are of one bar, whose ratio is hardly ever that
+    high: the best is no position.
+    Source: Markowitz (1952), "Portfolio selection", with the deviation in the place of
+    the variance.
+
+    Args:
+        volatility_lambda: Weight of the deviation, at least 0.
+        bars_per_year: A, above 0; 1 takes return and deviation of one bar.
+        cost_bps: Cost of a change of position by 1, in basis points.
+        position_scale: Sharpness of the positions of a single output.
+        epsilon: Floor of the deviation of one bar, a return.
+        name: Name of the loss.
+        **base: `reduction` and `dtype` of `keras.losses.Loss`.
+    """
+
+    def __init__(
+        self,
+        volatility_lambda: float = 0.5,
+        *,
+        bars_per_year: float = 1.0,
+        cost_bps: float = 0.0,
+        position_scale: float = 1.0,
+        epsilon: float = 1e-8,
+        name: str = "return_volatility",
+        **base: Any,
+    ) -> None:
+        super().__init__(
+            cost_bps,
+            position_scale=position_scale,
+            epsilon=epsilon,
+            name=name,
+            **base,
+        )
+        require(
+            "volatility_lambda", volatility_lambda, volatility_lambda >= 0, "at least 0"
+        )
+        require("bars_per_year", bars_per_year, bars_per_year > 0, "above 0")
+        self.volatility_lambda = volatility_lambda
+        self.bars_per_year = bars_per_year
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of the batch, a scalar."""
+        mean, deviation = self.moments(y_true, y_pred)
+        risk = self.volatility_lambda * math.sqrt(self.bars_per_year) * deviation
+        return risk - self.bars_per_year * mean
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().get_config() | {
+            "volatility_lambda": self.volatility_lambda,
+            "bars_per_year": self.bars_per_year,
+        }
+
+
+# Shared with the other losses
+
+
+def flat(values: Any) -> Any:
+    """Returns numbers of samples as (batch,), of (batch,) or (batch, 1).
+
+    Raises:
+        ValueError: If there are several numbers for a sample.
+    """
+    if len(values.shape) == 1:
+        return values
+    if len(values.shape) == 2 and values.shape[-1] == 1:
+        return ops.squeeze(values, axis=-1)
+    raise ValueError(
+        "expected one number for each sample, (batch,) or (batch, 1). "
+        f"Received: shape={tuple(values.shape)}"
+    )
+
+
+def require(name: str, value: Any, is_good: bool, expected: str) -> None:
+    """Refuses an option that is not as expected.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not is_good:
+        raise ValueError(f"`{name}`: expected {expected}. Received: {name}={value}")
+
+
+def refuse_weights(loss: keras.losses.Loss, sample_weight: Any) -> None:
+    """Refuses sample weights where no sample has a loss of its own.
+
+    Raises:
+        ValueError: If there are any.
+    """
+    if sample_weight is not None:
+        raise ValueError(
+            f"{loss.name}: expected no sample weights, because the loss is one of the "
+            "whole batch. Received: sample weights. Set class_balancing_method 'none'."
+        )
