@@ -1,0 +1,107 @@
+"""Results of a return or a price -> the page's section about its forecasts.
+
+In: which numbers, in which order, in which words. Out: classes (`report_forecasts`),
+trades (`report_trades`), its pictures (`regression_report`), how it looks
+(`report_page`).
+"""
+
+from __future__ import annotations
+
+import regression_report
+from report_blocks import Block, Material, Picture, Rows, Section, Table
+from report_forecasts import forecast_places
+from verdict import is_regression
+
+_SCORES: Rows = {
+    "from": ("first", "day"),
+    "to": ("last", "day"),
+    "windows": ("num_samples", "{:,}"),
+    "mean absolute error": ("intervals.mae", "{:.5g}"),
+    "mean absolute error of persistence": ("mae_persistence", "{:.5g}"),
+    "root mean square error": ("intervals.rmse", "{:.5g}"),
+    "root mean square error of persistence": ("rmse_persistence", "{:.5g}"),
+    "mean absolute error, % of the price": ("mape_pct", "{:.3f}"),
+    "R2": ("intervals.r2", "{:+.4f}"),
+    "squared-error skill against persistence": (
+        "intervals.skill_mse_vs_persistence",
+        "{:+.4f}",
+    ),
+    "against the mean of training": ("intervals.skill_mse_vs_train_mean", "{:+.4f}"),
+    "against the trailing 7-day mean": (
+        "intervals.skill_mse_vs_trailing_7d",
+        "{:+.4f}",
+    ),
+    "correlation with what followed": ("intervals.correlation", "{:+.3f}"),
+    "slope of what followed on the forecast": ("intervals.slope", "{:+.2f}"),
+    "signs right": ("sign_accuracy", "{:.1%}"),
+    "by chance": ("sign_expected", "{:.1%}"),
+    "beyond chance": ("intervals.sign_excess", "{:+.3f}"),
+    "sign, p-value": ("sign_p_value", "{:.3f}"),
+    "deviation of the forecasts, bps": ("predicted_std_bps", "{:.1f}"),
+    "deviation of what followed, bps": ("actual_std_bps", "{:.1f}"),
+}
+_COMPARED: Rows = {
+    "skill vs persistence": ("intervals.skill_mse_vs_persistence", "{:+.3f}"),
+    "mean absolute error": ("mae", "{:.4g}"),
+    "signs right": ("sign_accuracy", "{:.1%}"),
+}
+_PICTURES = {
+    "baselines": (
+        2.6,
+        "Squared-error skill in {part}. Right of the line: better than "
+        "naming the present value again.",
+    ),
+    "predicted_actual": (3.4, "What followed each tenth of the forecasts in {part}."),
+    "errors": (
+        3.6,
+        "Mean absolute error in {part} over time; below, actual - predicted.",
+    ),
+    "residuals": (3.2, "Errors in {part}, beside those of persistence."),
+}
+
+
+def regression_section(material: Material) -> Section | None:
+    """Errors and skill of a return or a price, against forecasts without a model."""
+    parts = [
+        part
+        for part in material.parts("baselines")
+        if is_regression(material.results[part])
+    ]
+    if not parts:
+        return None
+    numbers = material.numbers
+    blocks: list[Block] = []
+    drawn = {
+        part: regression_report.plot_part(material.results[part], title="")
+        for part in parts
+    }
+    for name, (height, caption) in _PICTURES.items():
+        for part in parts:
+            figure = drawn[part][name]
+            figure.axes[0].set_title(part)
+            words = caption.format(part=part)
+            blocks.append(Picture(figure=figure, height=height, caption=words))
+    blocks += [
+        Table(
+            caption=f"Forecasts of {part}",
+            head=["", *_COMPARED],
+            rows=numbers.by_row(forecast_places(material, part), _COMPARED),
+        )
+        for part in parts
+    ]
+    blocks.append(
+        Table(
+            caption="Scores",
+            head=["", *parts],
+            rows=numbers.by_column(parts, _SCORES),
+            is_wide=True,
+        )
+    )
+    return Section(
+        key="regression",
+        title="Errors and skill",
+        lead=f"The target is a {material.results['unit']}. Skill is the share of the "
+        "squared error taken away: 0 is no better than the reference. In brackets 95 % "
+        "intervals of a block bootstrap.",
+        blocks=blocks,
+    )
