@@ -14,14 +14,16 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import lightgbm_files
 import manifest
 import model_files
+import skops_files
 import utils
 from config import Config, load_config
 from scaling import FeatureScaler
@@ -126,7 +128,7 @@ class RunFolder:
     def has_progress(self) -> bool:
         """Whether there is something that a resume need not repeat."""
         # Not *.ckpt: that is also the name of one that was never finished.
-        patterns = ("**/epoch_*.ckpt", "folds/*/results.json", "model_*.keras")
+        patterns = ("**/epoch_*.ckpt", "folds/*/results.json", "model_*")
         return any(any(self.path.glob(pattern)) for pattern in patterns)
 
     def refuse_difference(
@@ -190,6 +192,13 @@ class RunFolder:
         return destination
 
 
+def advice(run: RunFolder | None) -> str:
+    """Returns how to go on with an interrupted run."""
+    if run is None or not run.has_progress():
+        return "Nothing was saved yet: start the run again."
+    return f"To go on: python trainer.py --resume {run.path}"
+
+
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     lines = []
     for key in ("configuration", "data"):
@@ -209,9 +218,10 @@ def same_run(first: Config, second: Config) -> bool:
 
 def run_identity(config: Config) -> str:
     """Returns a digest of the fields that decide what is trained."""
-    return Config(
-        **{k: v for k, v in config.to_dict().items() if k not in _FREE}
-    ).digest()
+    # The whole course of a cosine hangs on the last epoch.
+    fixed = {"epochs"} if config.lr_schedule == "cosine" else set()
+    values = config.to_dict().items()
+    return utils.sha256_json({k: v for k, v in values if k not in _FREE - fixed})
 
 
 def _config_of(folder: Path) -> Config | None:
@@ -259,6 +269,26 @@ def find_resumable(
                 _remove_temporary(run.path)
             return run
     return None
+
+
+def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path | None:
+    """Returns the published run that a resume finds done; None where there is none.
+
+    Args:
+        config: The run that is wanted.
+        resume: As in `find_resumable`.
+    """
+    if resume is None:
+        return None
+    if resume != "newest":
+        folder = Path(resume)
+        # A run that died while it was published has a manifest, too.
+        is_published = folder.resolve().parent.name != config.runs_dir.name
+        has_manifest = (folder / MANIFEST).is_file()
+        return folder if is_published and has_manifest else None
+    if find_resumable(config, "newest", is_probe=True):
+        return None
+    return find_finished(config)
 
 
 def find_finished(config: Config) -> Path | None:
@@ -356,6 +386,14 @@ def _switch_link(link: Path, target: str) -> None:
     utils.fsync_path(link.parent)
 
 
+_OPENERS: dict[str, tuple[int, Callable[[bytes, object], Any]]] = {
+    ".keras": (model_files.MAX_MODEL_BYTES, model_files.load_keras_model),
+    ".skops": (skops_files.MAX_MODEL_BYTES, skops_files.load_sklearn),
+    ".txt": (lightgbm_files.MAX_MODEL_BYTES, lightgbm_files.load_lightgbm),
+}
+"""Suffix of a model file -> its largest size, and what opens its bytes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
     """A published run whose files are what its manifest says.
@@ -372,30 +410,45 @@ class Artifact:
     metadata: Mapping[str, Any]
     scaler: FeatureScaler
 
-    def load_model(self) -> Any:
-        """Opens the verified `.keras` file, without any code from it."""
-        name = self._name("model", ".keras")
-        data = _read_model(self.path, name, self.files[name])
-        return model_files.load_keras_model(data, self.path / name)
+    def load_model(self, suffix: str | None = None) -> Any:
+        """Opens the verified model file, without any code from it.
+
+        Args:
+            suffix: The only one that is opened; None opens any of a known kind.
+
+        Returns:
+            A Keras network, a scikit-learn estimator or a `lightgbm.Booster`, by the
+            file's suffix. `model_adapters.load_adapter` predicts with any of them.
+        """
+        name = self._name("model", tuple(_OPENERS) if suffix is None else (suffix,))
+        most_bytes, open_model = _OPENERS[Path(name).suffix]
+        if name.endswith(".keras"):
+            data = _read_model(self.path, name, self.files[name])
+        else:
+            data = manifest.read_listed(
+                self.path, name, self.files[name], max_bytes=most_bytes
+            )
+        return open_model(data, self.path / name)
 
     def read_json(self, kind: str) -> Any:
         """Returns the content of the JSON file of a kind, such as `calibrator`."""
-        name = self._name(kind, ".json")
+        name = self._name(kind, (".json",))
         data = manifest.read_listed(
             self.path, name, self.files[name], max_bytes=MAX_METADATA_BYTES
         )
         return manifest.parse_json(data, self.path / name)
 
-    def _name(self, kind: str, suffix: str) -> str:
+    def _name(self, kind: str, suffixes: tuple[str, ...]) -> str:
         listed = self.metadata.get("files")
         name = listed.get(kind) if isinstance(listed, dict) else None
         if (
             not isinstance(name, str)
             or name not in self.files
-            or not name.endswith(suffix)
+            or not name.endswith(suffixes)
         ):
             raise RefusedArtifactError(
-                f"{self.path}: expected a {suffix} {kind} in the manifest. "
+                f"{self.path}: expected a {' or '.join(suffixes)} {kind} in the "
+                "manifest. "
                 f"Received: {name!r:.200}"
             )
         return name

@@ -16,10 +16,10 @@ import metrics
 import significance
 import thresholds
 import trading
-from baselines import window_statistics
 from config import Config
 from data_loader import TrainingData
 from trading import TradeOutcomes, TradeRules
+from windows import window_statistics
 
 OUTCOME_COLUMNS = (
     "close",

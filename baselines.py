@@ -7,16 +7,16 @@ them (`evaluation`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 import metrics
+import utils
 from data_loader import TrainingData
 from metrics import HOLD
+from windows import evenly_spaced, value_limits, window_sizes, window_statistics
 
 MAX_TARGETS = 200_000
-STATISTIC_BARS = (5, 15, 60)
 SECONDS_OF_TRAILING_MIX = 7 * 86_400
 _MAX_CELLS = 40_000_000
 _CHUNK_ROWS = 50_000
@@ -77,10 +77,64 @@ def simple_forecasts(
     }
 
 
+def simple_return_forecasts(
+    data: TrainingData, rows: np.ndarray, *, bar_seconds: int
+) -> dict[str, np.ndarray]:
+    """Returns the log returns that nothing is fitted for, by name, (num_rows,) each.
+
+    `persistence`: none, the price stays. `train_mean`: the mean of the training part.
+    `trailing_7d`: the mean of the returns of the trailing seven days that are over at
+    t. `last_known_return`: the newest of them, that of row t - future_window.
+
+    Args:
+        data: Returns of all rows.
+        rows: Target rows (num_rows,).
+        bar_seconds: Length of a bar.
+    """
+    returns = data.log_returns(np.arange(data.num_rows))
+    options = {"horizon_bars": data.future_window}
+    week = max(1, SECONDS_OF_TRAILING_MIX // bar_seconds)
+    mean = float(returns[data.parts["train"].targets].mean())
+    return {
+        "persistence": np.zeros(len(rows)),
+        "train_mean": np.full(len(rows), mean),
+        "trailing_7d": trailing_mean(returns, rows, window_bars=week, **options),
+        "last_known_return": trailing_mean(returns, rows, window_bars=1, **options),
+    }
+
+
+def trailing_mean(
+    values: np.ndarray, targets: np.ndarray, *, horizon_bars: int, window_bars: int
+) -> np.ndarray:
+    """Returns the mean of the recent values that are known at each target.
+
+    The value of row r looks at bars r+1 .. r+horizon_bars, so at the close of t the
+    newest known one is that of row t - horizon_bars.
+
+    Args:
+        values: Value of every row of the file, in time order (num_rows,); NaN marks a
+            row without one, which is not counted.
+        targets: Rows to forecast (num_targets,).
+        horizon_bars: Bars that a value looks ahead.
+        window_bars: Rows of values to average.
+
+    Returns:
+        Means (num_targets,); 0 where no value is known yet.
+    """
+    is_value = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(is_value, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(is_value)])
+    end = np.clip(targets.astype(np.int64) - horizon_bars + 1, 0, None)
+    start = np.clip(end - window_bars, 0, None)
+    known = counts[end] - counts[start]
+    return np.where(known > 0, sums[end] - sums[start], 0.0) / np.maximum(known, 1)
+
+
 class GradientBoosting:
     """scikit-learn's histogram gradient boosting on statistics of each window.
 
     Trained on evenly spaced targets of the training part, so at the natural class mix.
+    A target that is a number is learned by squared error.
 
     Args:
         seed: Seed of the columns that each split may use.
@@ -102,15 +156,23 @@ class GradientBoosting:
         be eight independent ones. On a market without any direction, 15 leaves of
         1,000 rows had a direction skill of -0.14, 6 of a twentieth each -0.02.
         """
-        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.ensemble import (
+            HistGradientBoostingClassifier,
+            HistGradientBoostingRegressor,
+        )
 
         targets = data.parts["train"].targets
-        columns = 2 * data.num_features * len(_window_sizes(data.window_bars))
+        columns = 2 * data.num_features * len(window_sizes(data.window_bars))
         # Many features: fewer targets, so that memory stays below 200 MB.
         count = min(self.max_targets, len(targets), max(1000, _MAX_CELLS // columns))
-        rows = targets[(np.arange(count) * 2 + 1) * len(targets) // (2 * count)]
+        rows = evenly_spaced(targets, count)
         self.num_targets_ = count
-        self._classifier = HistGradientBoostingClassifier(
+        part = data.parts["train"]
+        self._limits = value_limits(data.features[part.start : part.stop])
+        kind = HistGradientBoostingClassifier
+        if data.is_regression:
+            kind = HistGradientBoostingRegressor
+        self._trees = kind(
             max_iter=40,
             learning_rate=0.1,
             max_leaf_nodes=6,
@@ -120,8 +182,8 @@ class GradientBoosting:
             random_state=self.seed,
         )
         inputs = self._inputs(data, rows)
-        with _one_thread():
-            self._classifier.fit(inputs, data.labels[rows])
+        with utils.one_thread():
+            self._trees.fit(inputs, data.supervision(rows))
         return self
 
     def predict_proba(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
@@ -130,67 +192,22 @@ class GradientBoosting:
         for start in range(0, len(rows), _CHUNK_ROWS):
             chunk = slice(start, start + _CHUNK_ROWS)
             inputs = self._inputs(data, rows[chunk])
-            classes = self._classifier.classes_.astype(np.int64)
-            with _one_thread():
-                result[chunk, classes] = self._classifier.predict_proba(inputs)
+            classes = self._trees.classes_.astype(np.int64)
+            with utils.one_thread():
+                result[chunk, classes] = self._trees.predict_proba(inputs)
+        return result
+
+    def predict_values(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
+        """Returns values in the units of `data.values` (num_rows,)."""
+        result = np.zeros(len(rows))
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            chunk = slice(start, start + _CHUNK_ROWS)
+            inputs = self._inputs(data, rows[chunk])
+            with utils.one_thread():
+                result[chunk] = self._trees.predict(inputs)
         return result
 
     def _inputs(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-        return window_statistics(data.features, rows, window_bars=data.window_bars)
-
-
-def _one_thread() -> Any:
-    """Returns a context of one thread: trees this small wait for threads, not for work.
-
-    On two busy cores 200,000 targets take 7 s with one thread and 24 s with two; and
-    the sums do not depend on the machine.
-    """
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(limits=1, user_api="openmp")
-
-
-def window_statistics(
-    features: np.ndarray, rows: np.ndarray, *, window_bars: int
-) -> np.ndarray:
-    """Returns mean and standard deviation of each feature over the last bars.
-
-    Over 5, 15, 60 and `window_bars` rows that end at the row itself; lengths beyond the
-    window are left out, so nothing outside a target's own window is read.
-
-    Args:
-        features: (num_rows, num_features).
-        rows: Rows with a whole window before them (num_targets,).
-        window_bars: Bars of a window.
-
-    Returns:
-        (num_targets, num_features * num_lengths * 2) float32.
-    """
-    sizes = _window_sizes(window_bars)
-    ends = rows.astype(np.int64) + 1
-    if len(rows):
-        # Only the rows that are read: a part of a long file needs its own sums alone.
-        first = int(ends.min()) - window_bars
-        features = features[first : int(ends.max())]
-        ends = ends - first
-    result = np.empty((len(rows), features.shape[1] * len(sizes) * 2), np.float32)
-    columns = iter(range(result.shape[1]))
-    for column in features.T:
-        values = column.astype(np.float64)
-        values -= values.mean()  # keeps the difference of squares exact
-        sums = np.concatenate([[0.0], np.cumsum(values)])
-        squares = np.concatenate([[0.0], np.cumsum(values * values)])
-        centre = float(column.mean(dtype=np.float64))
-        for size in sizes:
-            mean = (sums[ends] - sums[ends - size]) / size
-            square = (squares[ends] - squares[ends - size]) / size
-            result[:, next(columns)] = mean + centre
-            spread = np.sqrt(np.maximum(square - mean * mean, 0.0))
-            result[:, next(columns)] = spread
-    return result
-
-
-def _window_sizes(window_bars: int) -> list[int]:
-    return sorted({size for size in STATISTIC_BARS if size < window_bars}) + [
-        window_bars
-    ]
+        return window_statistics(
+            data.features, rows, window_bars=data.window_bars, limits=self._limits
+        )

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import logging
-import math
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -223,14 +222,6 @@ def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
         for item in archive.infolist():
             if item.compress_type != zipfile.ZIP_STORED or item.file_size > len(data):
                 raise ValueError(f"{item.filename} is packed")
-            stream = io.BytesIO(archive.read(item))
-            if np.lib.format.read_magic(stream) != (1, 0):
-                raise ValueError(f"{item.filename} is of another version")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-            size = item.file_size - stream.tell()
-            if math.prod(shape) * dtype.itemsize != size or dtype.hasobject:
-                raise ValueError(f"{item.filename} is of another size")
-            stream.seek(0)
-            array = np.lib.format.read_array(stream, allow_pickle=False)
-            arrays[item.filename.removesuffix(".npy")] = array
+            name = item.filename.removesuffix(".npy")
+            arrays[name] = utils.parse_npy(archive.read(item), item.filename)
     return arrays

@@ -668,8 +668,9 @@ class Config:
             )
         elif near and near != [self.model]:
             problems.append(
-                f"model: expected one of {', '.join(MODELS)}, or a name of your own that "
-                f"is less alike. Received: {self.model!r}. Did you mean {near[0]!r}?"
+                f"model: expected one of {', '.join(MODELS)}, or a name of your "
+                f"own that is less alike. Received: {self.model!r}."
+                f" Did you mean {near[0]!r}?"
             )
         if self.model in CLASS_MODELS and self.target not in CLASS_TARGETS:
             problems.append(

@@ -24,15 +24,26 @@ import config as configuration
 import tables
 import training_file
 import utils
+from class_balance import class_fields
 from config import CLASS_NAMES, Config
 from cross_validation import count_shared_bars
-from scaling import FeatureScaler
+from scaling import FeatureScaler, TargetScaler
 from timestamps import Timeline
 from utils import DataError
 
 logger = logging.getLogger(__name__)
 
 PART_NAMES = ("train", "validation", "test")
+
+_STATED_FACTS = (
+    "candles",
+    "digests",
+    "num_candles",
+    "num_filled_bars",
+    "num_segments",
+    "warm_up_bars",
+)
+"""What the description beside a training file says about the quality of its data."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +70,8 @@ class TrainingData:
 
     Args:
         features: (num_rows, num_features) float32, scaled, finite.
-        labels: (num_rows,) int8 class ids; see `config.CLASS_NAMES`.
+        labels: (num_rows,) int8 class ids; see `config.CLASS_NAMES`. (0,) where the
+            target is a number.
         timeline: Open of each row's bar, UTC.
         outcomes: Columns (num_rows,) that evaluation uses (`close`, `long_return`, ...)
             as far as the file has them.
@@ -69,11 +81,17 @@ class TrainingData:
         class_weights: (3,) loss weight of each class, or None.
         class_odds: (3,) kept / natural share of each class that balancing caused, or
             None where training sees the natural mix.
-        class_prior: (3,) natural class shares of the training part.
+        class_prior: (3,) natural class shares of the training part; (0,) where the
+            target is a number.
         scaler: What the features went through.
         window_bars: Bars of a window.
         future_window: Bars of a label.
         source: Where the rows came from: path, sha256, counts, digests.
+        values: (num_rows,) float32, what a regression learns and predicts: the log
+            return over `future_window` bars in units of `target_scaler`, also where
+            the target is a price; NaN in rows without one. None for classes.
+        target_scaler: What the log returns went through; None for classes.
+        target: What is predicted; see `config.TARGETS`.
     """
 
     features: np.ndarray
@@ -89,6 +107,9 @@ class TrainingData:
     window_bars: int
     future_window: int
     source: Mapping[str, Any]
+    values: np.ndarray | None = None
+    target_scaler: TargetScaler | None = None
+    target: str = "signal"
 
     def __post_init__(self) -> None:
         """Checks the promises above on the arrays themselves.
@@ -96,12 +117,16 @@ class TrainingData:
         Raises:
             DataError: If one does not hold.
         """
-        columns = {"labels": self.labels, **self.outcomes}
+        learned = self.labels if self.values is None else self.values
+        columns = {"labels or values": learned, **self.outcomes}
         for name, column in columns.items():
             if len(column) != self.num_rows:
                 raise DataError(
                     f"{name}: expected {self.num_rows} rows. Received: {len(column)}"
                 )
+        for part_name, part in self.parts.items():
+            if self.values is not None and np.isnan(self.values[part.targets]).any():
+                raise DataError(f"{part_name}: expected targets with a value only.")
         targets = self.parts["train"].targets
         if not np.isin(self.train_targets, targets, assume_unique=True).all():
             raise DataError("train_targets: expected rows of the training part only.")
@@ -132,10 +157,31 @@ class TrainingData:
         """Names of those columns, in the model's order."""
         return self.scaler.feature_names
 
+    @property
+    def is_regression(self) -> bool:
+        """Whether the target is a number (`values`) and not a class (`labels`)."""
+        return self.values is not None
+
+    def supervision(self, rows: np.ndarray) -> np.ndarray:
+        """Returns what a model is to say at the given rows (num_targets,).
+
+        Class ids, int32, or a regression's values, float32.
+        """
+        if self.values is None:
+            return self.labels[rows].astype(np.int32)
+        return self.values[rows]
+
+    def log_returns(self, rows: np.ndarray) -> np.ndarray:
+        """Returns a regression's log returns at the given rows (num_targets,)."""
+        if self.values is None or self.target_scaler is None:
+            raise ValueError("expected a target that is a number. Received: classes.")
+        return self.target_scaler.inverse(self.values[rows])
+
     def digest(self) -> str:
         """Returns the SHA-256 of everything that training reads."""
         digest = hashlib.sha256()
-        arrays = (self.features, self.labels, self.timestamps, self.train_targets)
+        learned = self.labels if self.values is None else self.values
+        arrays = (self.features, learned, self.timestamps, self.train_targets)
         for array in (*arrays, *(part.targets for part in self.parts.values())):
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
@@ -154,6 +200,11 @@ class TrainingData:
         """Returns the (3,) class shares of the given target rows."""
         counts = np.bincount(self.labels[targets], minlength=len(CLASS_NAMES))
         return counts / max(1, len(targets))
+
+    def return_moments(self, targets: np.ndarray) -> dict[str, float]:
+        """Returns mean and deviation of a regression's log returns, in basis points."""
+        returns = 1e4 * self.log_returns(targets)
+        return {"mean_bps": float(returns.mean()), "std_bps": float(returns.std())}
 
 
 class TrainingDataLoader:
@@ -230,7 +281,7 @@ class TrainingDataLoader:
         if ranges is None:
             ranges = chronological_ranges(len(features), config)
         # What follows the file's last row is in no part; a date cut has rows behind it.
-        end = len(features) if kept.stop == len(rows.labels) else None
+        end = len(features) if kept.stop == len(rows.timestamps) else None
         parts = _split(ranges, breaks, eligible, config, open_end=end)
         scaler = FeatureScaler.fit(
             features[parts["train"].start : parts["train"].stop],
@@ -238,25 +289,22 @@ class TrainingDataLoader:
             kind=config.scaler_type,
             clip_limit=config.clip_limit,
         )
-        labels = rows.labels[kept]
         train = parts["train"].targets
-        counts = np.bincount(labels[train], minlength=len(CLASS_NAMES))
-        _require_classes(counts)
-        chosen, weights = _balance(train, labels, counts, config)
+        if rows.log_returns is None:
+            learned = class_fields(rows.labels[kept], train, config)
+        else:
+            learned = _value_fields(rows.log_returns[kept], train)
         return TrainingData(
             features=scaler.transform(features, out=features),
-            labels=labels,
             timeline=timeline,
             outcomes={name: column[kept] for name, column in rows.outcomes.items()},
             parts=parts,
-            train_targets=chosen,
-            class_weights=weights,
-            class_odds=_class_odds(labels[chosen], counts, weights),
-            class_prior=counts / counts.sum(),
             scaler=scaler,
             window_bars=config.sequence_length,
             future_window=config.future_window,
-            source=rows.source | {"rows_used": len(labels)},
+            source=rows.source | {"rows_used": len(features)},
+            target=config.target,
+            **learned,
         )
 
     def _read_rows(self) -> training_file.Rows:
@@ -274,6 +322,7 @@ class TrainingDataLoader:
             bar_seconds=config.bar_seconds,
             future_window=config.future_window,
             source=source,
+            target=config.target,
         )
 
 
@@ -302,7 +351,10 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
         "sha256": digest,
         "built_by_us": description is not None,
     }
-    return columns, source
+    stated = description or {}
+    return columns, source | {
+        name: stated[name] for name in _STATED_FACTS if name in stated
+    }
 
 
 def _missing_message(config: Config) -> str:
@@ -396,74 +448,18 @@ def _split(
     return parts
 
 
-# Classes
+def _value_fields(log_returns: np.ndarray, train: np.ndarray) -> dict[str, Any]:
+    """Returns the same fields as `class_fields` where the target is a number.
 
-
-def _require_classes(counts: np.ndarray) -> None:
-    if (counts > 0).sum() < 2:
-        shown = ", ".join(f"{n}: {c}" for n, c in zip(CLASS_NAMES, counts, strict=True))
-        raise DataError(
-            "labels: expected at least two classes in the training part. "
-            f"Received: {shown}. Choose take profit and stop loss that the market "
-            "reaches, or a longer file."
-        )
-    for name, count in zip(CLASS_NAMES, counts, strict=True):
-        if not count:
-            logger.warning("the training part has no %s target", name)
-
-
-def _balance(
-    targets: np.ndarray, labels: np.ndarray, counts: np.ndarray, config: Config
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns the training targets to use and the class weights, or None."""
-    if config.class_balancing_method == "systematic_undersampling":
-        kept = systematic_undersample(
-            targets, labels[targets], min_samples=config.undersampling_min_samples
-        )
-        return kept, None
-    if config.class_balancing_method == "class_weights":
-        if config.manual_class_weights is not None:
-            return targets, np.array(config.manual_class_weights, np.float32)
-        present = (counts > 0).sum()
-        weights = counts.sum() / (present * np.maximum(counts, 1))
-        return targets, np.where(counts > 0, weights, 1.0).astype(np.float32)
-    return targets, None
-
-
-def systematic_undersample(
-    targets: np.ndarray, labels: np.ndarray, *, min_samples: int
-) -> np.ndarray:
-    """Thins large classes to max(smallest class, `min_samples`), evenly over time.
-
-    Args:
-        targets: (num_targets,) ascending rows.
-        labels: (num_targets,) class of each.
-        min_samples: No class is thinned below this.
-
-    Returns:
-        (num_kept,) rows, ascending.
+    Units are learned from training targets, and all of these are trained on.
     """
-    classes, counts = np.unique(labels, return_counts=True)
-    size = max(int(counts.min()), min_samples)
-    if counts.max() <= size:
-        return targets
-    kept = []
-    for class_id, count in zip(classes, counts, strict=True):
-        members = targets[labels == class_id]
-        if count > size:
-            # Centres of `size` equal stretches: no class loses its newest rows.
-            members = members[(np.arange(size) * 2 + 1) * count // (2 * size)]
-        kept.append(members)
-    return np.sort(np.concatenate(kept))
-
-
-def _class_odds(
-    kept_labels: np.ndarray, natural: np.ndarray, weights: np.ndarray | None
-) -> np.ndarray | None:
-    """Returns the (3,) kept / natural share of each class, or None if all are 1."""
-    kept = np.bincount(kept_labels, minlength=len(CLASS_NAMES)).astype(np.float64)
-    if weights is not None:
-        kept = kept * weights
-    shares = np.maximum(natural, 1) / natural.sum()
-    odds = np.where(natural > 0, kept / kept.sum() / shares, 1.0)
-    return None if np.allclose(odds, 1.0) else odds.astype(np.float32)
+    scaler = TargetScaler.fit(log_returns[train])
+    return {
+        "labels": np.empty(0, np.int8),
+        "train_targets": train,
+        "class_weights": None,
+        "class_odds": None,
+        "class_prior": np.empty(0),
+        "values": scaler.transform(log_returns),
+        "target_scaler": scaler,
+    }

@@ -203,9 +203,7 @@ def _open(path: Path) -> tuple[pa.parquet.ParquetFile, dict[str, Any]]:
     return file, description["facts"]
 
 
-def _read(
-    path: Path, names: Sequence[str] | None
-) -> tuple[pa.Table, dict[str, Any]]:
+def _read(path: Path, names: Sequence[str] | None) -> tuple[pa.Table, dict[str, Any]]:
     """Reads columns of which every page is the one that was written.
 
     Raises:

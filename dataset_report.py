@@ -23,17 +23,15 @@ from matplotlib.ticker import (
 import utils
 from config import CLASS_NAMES, Config
 from dataset import Dataset, find_problems, label_ids
-from plots import (
-    BLUE,
-    CLASS_COLORS,
-    INK,
+from plots import BLUE, CLASS_COLORS, INK
+from scaling import FeatureScaler
+from time_plots import (
     draw_label_mix,
     draw_steps,
     label_mix_over_time,
     period_edges,
     style_time_axis,
 )
-from scaling import FeatureScaler
 
 # Warm-up bars and bars whose outcome is not known are there, and are no rows.
 _BARS = {

@@ -187,7 +187,7 @@ def evaluate(
     results: dict[str, Any] = {
         "class_names": list(CLASS_NAMES),
         "train_prior": data.class_prior,
-        "settings": _settings(data, config),
+        "settings": describe_settings(data, config),
         **choice,
     }
     for part, table in predictions.groupby("part", observed=True, sort=False):
@@ -219,7 +219,8 @@ def _boosted_table(
     return add_signals(table, policy), choice
 
 
-def _settings(data: TrainingData, config: Config) -> dict[str, Any]:
+def describe_settings(data: TrainingData, config: Config) -> dict[str, Any]:
+    """Returns the costs, sizes and seeds that the results rest on."""
     names = ("fee_bps", "slippage_bps", "position_sizing", "bar_seconds", "seed")
     return {name: getattr(config, name) for name in names} | {
         "window_bars": data.window_bars,

@@ -7,16 +7,48 @@ In: the folds' row ranges, the summary of their results. Out: splitting index ar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 import cross_validation
+import tables
 from config import Config
 from cross_validation import PurgedSplitter
 from data_loader import chronological_ranges
 
+if TYPE_CHECKING:
+    from artifacts import RunFolder
+
 Ranges = dict[str, tuple[int, int]]
+
+HEADLINES = (
+    "num_samples",
+    "log_loss",
+    "skill_vs_train_prior",
+    "skill_vs_own_mix",
+    "skill_vs_trailing_7d",
+    "activity_skill_vs_train_prior",
+    "direction_skill_vs_train_prior",
+    "direction_p_value",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    # Of a return or a price
+    "mae",
+    "rmse",
+    "r2",
+    "skill_mae_vs_persistence",
+    "skill_mse_vs_persistence",
+    "skill_mse_vs_train_mean",
+    "skill_mse_vs_trailing_7d",
+    "sign_accuracy",
+    "sign_excess",
+    "sign_p_value",
+    "correlation",
+)
+"""Numbers of a part that stand for it: in the metadata, and in the folds' summary."""
 
 
 def create_splitter(config: Config) -> PurgedSplitter:
@@ -65,6 +97,39 @@ def fold_ranges(num_rows: int, config: Config) -> list[Ranges]:
             }
         )
     return folds
+
+
+def gather(
+    run: RunFolder, results: Sequence[Mapping[str, Any]], *, num_rows: int
+) -> dict[str, Any]:
+    """Keeps the out-of-fold predictions in one file; returns the folds' summary.
+
+    Args:
+        run: The run, with a folder of its own for each fold.
+        results: Each fold's results; their `test` is the fold's test block.
+        num_rows: Rows of the training file that are used.
+    """
+    parts = []
+    for number in range(1, len(results) + 1):
+        folder = run.fold(number)
+        table = pd.read_parquet(folder.file("predictions", ".parquet"))
+        table = table[table["part"] == "test"].drop(columns="part")
+        parts.append(table.assign(fold=number))
+    tables.write_parquet(
+        run.file("oof_predictions", ".parquet"), pd.concat(parts, ignore_index=True)
+    )
+    return {
+        "cv": run.config.cv,
+        "num_folds": len(results),
+        "metrics": summarise([headline(item["test"], HEADLINES) for item in results]),
+        "folds": [
+            {key: item["test"][key] for key in ("first", "last", "num_samples")}
+            | {"verdict": item["verdict"], "rows": rows}
+            for item, rows in zip(
+                results, fold_ranges(num_rows, run.config), strict=True
+            )
+        ],
+    }
 
 
 def headline(result: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -173,7 +173,7 @@ class PartJudge:
                     self.config,
                     horizon_bars=self.data.future_window,
                 )
-            results[name]["trading"] = {key: earned[key] for key in _EARNED}
+            results[name]["trading"] = {key: earned[key] for key in EARNED}
         held = trade_outcomes(self.table), trade_rules(self.config)
         results["buy_and_hold"] = {
             "trading": buy_and_hold_metrics(held[0], rules=held[1])
@@ -224,14 +224,14 @@ class PartJudge:
             for prefix in prefixes
         }
         intervals = {
-            key: _skill_interval(own[:, k], reference[:, k], self._options())
+            key: skill_interval(own[:, k], reference[:, k], self._options())
             for k, key in enumerate(gains)
         }
         kept = {key: scores[key] for key in (*keys, "log_loss")}
         return {"kind": "probabilities"} | kept | gains | {"intervals": intervals}
 
     def _skill(self, reference: np.ndarray, column: int) -> dict[str, Any]:
-        return _skill_interval(self.losses[:, column], reference, self._options())
+        return skill_interval(self.losses[:, column], reference, self._options())
 
     def _block_rows(self, num_rows: int) -> int:
         horizon = self.data.future_window
@@ -245,13 +245,14 @@ class PartJudge:
         }
 
 
-_EARNED = (
+EARNED = (
     "num_trades",
     "total_return_pct",
     "mean_net_return_bps",
     "max_drawdown_pct",
     "sharpe",
 )
+"""What is kept of a baseline's trades."""
 
 
 def _references(forecasts: Mapping[str, Forecast]) -> dict[str, np.ndarray]:
@@ -270,9 +271,16 @@ def row_losses(labels: np.ndarray, probabilities: Any) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def _skill_interval(
+def skill_interval(
     own: np.ndarray, reference: np.ndarray, options: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Returns the skill of losses against others of the same rows, with its interval.
+
+    Args:
+        own: Losses (num_rows,).
+        reference: Losses of the reference (num_rows,).
+        options: Of `significance.bootstrap_interval`.
+    """
     return significance.bootstrap_interval(
         np.stack([own, reference], axis=1),
         lambda means: 1.0 - means[..., 0] / means[..., 1],

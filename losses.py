@@ -109,9 +109,9 @@ class DirectionalLoss(keras.losses.Loss):
     `e = (y_pred - y_true) / scale`, margin `m = y_pred * y_true / scale^2`, both
     without a unit: a prediction of 0 costs 1 in the part of the sign, and about 1 in
     that of the error if `scale` is the deviation of `y_true`. The sign part is the
-    logistic loss of the margin; its gradient is never 0, unlike that of the share of
-    wrong signs, and a large move counts for more. A sign is meant against 0 of
-    `y_true`: the training mean, if that was subtracted.
+    logistic loss of the margin: unlike the share of wrong signs it has a gradient
+    wherever something moved, and a large move counts for more. A sign is meant against
+    0 of `y_true`: the training mean, if that was subtracted.
     Source: Friedman, Hastie and Tibshirani (2000), "Additive logistic regression", for
     the logistic loss of a margin.
 

@@ -26,7 +26,16 @@ WEIGHTS_MEMBER = "model.weights.h5"
 _WEIGHTS_KEY = "weights_sha256"
 # What a reader could take for the artifact's own.
 _OWN_PREFIXES = ("model_", "scaler_", "metadata_")
-_MODEL_SUFFIXES = (".keras", ".h5", ".hdf5", ".pkl", ".pickle", ".joblib", ".pt")
+_MODEL_SUFFIXES = (
+    ".keras",
+    ".h5",
+    ".hdf5",
+    ".pkl",
+    ".pickle",
+    ".joblib",
+    ".pt",
+    ".skops",
+)
 
 
 def write_manifest(

@@ -1,6 +1,7 @@
 """Results -> figures, each by one function, so that a notebook draws them inline.
 
-In: pictures. Out: text and files (`report`), computing what is drawn (`evaluation`).
+In: pictures. Out: text and files (`report`), computing what is drawn (`evaluation`),
+shares over time (`time_plots`).
 Figures are made without pyplot: nothing global, no window, nothing to close.
 """
 
@@ -11,16 +12,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
 from config import CLASS_NAMES
 from verdict import BASELINE_NAMES
 
+SKILL_NAMES = {"": "all of it", "activity_": "activity", "direction_": "direction"}
+"""Prefix of a key of the results -> the part of the log-loss that it measures."""
+
 CLASS_COLORS = {"SHORT": "#c2410c", "HOLD": "#94a3b8", "LONG": "#0f766e"}
-INK, BLUE, GREY = "#0f172a", "#1d4ed8", "#64748b"
+INK, BLUE, GREY, FAINT = "#0f172a", "#1d4ed8", "#64748b", "#e2e8f0"
+VIOLET = "#7c3aed"
+_MOST_MARKERS = 30
 
 
 def plot_confusion_matrix(
@@ -61,40 +68,48 @@ def plot_confusion_matrix(
     return figure
 
 
-def plot_reliability(result: Mapping[str, Any], *, title: str = "") -> Figure:
+def plot_reliability(
+    result: Mapping[str, Any],
+    *,
+    title: str = "",
+    kinds: Sequence[str] = ("raw", "calibrated"),
+) -> Figure:
     """Draws how often each class happened against its forecast, before and after.
 
     The area of a dot is the share of the rows in its bin.
+
+    Args:
+        result: One part's results.
+        title: Name of the part.
+        kinds: Probabilities to draw, a panel each: raw, calibrated.
     """
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure = Figure(figsize=(4.5 * len(kinds), 4.6), layout="constrained")
+    panels = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
     before = result["expected_calibration_error"]
     after = result["calibrated"]["expected_calibration_error"]
     names = {
         "raw": f"before calibration, ECE {before:.3f}",
         "calibrated": f"after, ECE {after:.3f}",
     }
-    top = 0.0
-    for axes, (kind, name) in zip(panels, names.items(), strict=True):
+    if title and len(kinds) > 1:
+        figure.suptitle(f"{title}, dots sized by rows")
+    for axes, kind in zip(panels, kinds, strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         for class_name, color in CLASS_COLORS.items():
-            bins = result["reliability"][kind][class_name]
-            count = np.asarray(bins["count"], dtype=float)
-            filled = count > 0
-            stated = np.asarray(bins["mean_confidence"], dtype=float)[filled]
-            happened = np.asarray(bins["frequency"], dtype=float)[filled]
-            share = count[filled] / count.sum()
+            stated, happened, share = _filled_bins(result, kind, class_name)
             axes.plot(stated, happened, color=color, linewidth=1.5, label=class_name)
             axes.scatter(stated, happened, s=8 + 500 * share, color=color)
-            top = max(top, stated.max(), happened[share > 0.001].max(initial=0.0))
-        axes.set_title(name)
+        alone = title if len(kinds) == 1 else ""
+        axes.set_title(f"{alone} {names[kind]}".lstrip())
         axes.set_xlabel("forecast probability")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("share that happened")
+    # Of both kinds, so that panels drawn one by one can be compared.
+    bins = [_filled_bins(result, k, c) for k in names for c in CLASS_COLORS]
+    top = max(max(a.max(), b[s > 0.001].max(initial=0.0)) for a, b, s in bins)
     limit = min(1.02, 1.05 * top)
     panels[0].set_xlim(0, limit)
     panels[0].set_ylim(0, limit)
-    figure.suptitle(f"{title}, dots sized by rows".lstrip(", "))
     figure.legend(
         *panels[0].get_legend_handles_labels(),
         loc="outside lower center",
@@ -104,21 +119,46 @@ def plot_reliability(result: Mapping[str, Any], *, title: str = "") -> Figure:
     return figure
 
 
-def plot_thresholds(search: Mapping[str, Any]) -> Figure:
+def _filled_bins(
+    result: Mapping[str, Any], kind: str, class_name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns forecast, frequency and share of rows of the bins that have rows."""
+    bins = result["reliability"][kind][class_name]
+    count = np.asarray(bins["count"], dtype=float)
+    filled = count > 0
+    stated = np.asarray(bins["mean_confidence"], dtype=float)[filled]
+    happened = np.asarray(bins["frequency"], dtype=float)[filled]
+    return stated, happened, count[filled] / count.sum()
+
+
+def plot_thresholds(
+    search: Mapping[str, Any], *, panels: Sequence[str] = ("pairs", "sides")
+) -> Figure:
     """Draws the threshold search: both sides together, and each side alone.
 
-    Left: total net return of each pair on validation; grey: too few trades. Right: net
-    return a trade where only one side trades, by the share of rows signalled.
+    `pairs`: total net return of each pair on validation; grey: too few trades. `sides`:
+    net return a trade where only one side trades, by the share of rows signalled.
+
+    Args:
+        search: Its results.
+        panels: What to draw, in this order.
     """
-    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
-    grid, curve = figure.subplots(1, 2)
-    if not search.get("tried"):
-        for axes in (grid, curve):
-            axes.set_axis_off()
+    figure = Figure(figsize=(5.25 * len(panels), 4.6), layout="constrained")
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    if len(panels) > 1 or not search.get("tried"):
         figure.suptitle(search["statement"])
-        return figure
-    table = pd.DataFrame(search["tried"])
-    _draw_pairs(grid, table, search, figure)
+    for axes, panel in zip(places, panels, strict=True):
+        if not search.get("tried"):
+            axes.set_axis_off()
+        elif panel == "pairs":
+            _draw_pairs(axes, pd.DataFrame(search["tried"]), search, figure)
+        else:
+            _draw_sides(axes, pd.DataFrame(search["tried"]))
+    return figure
+
+
+def _draw_sides(curve: Axes, table: pd.DataFrame) -> None:
+    """Draws the net return a trade where only one side trades."""
     for share, other, side in (
         ("short_share", "long_share", "SHORT"),
         ("long_share", "short_share", "LONG"),
@@ -146,14 +186,13 @@ def plot_thresholds(search: Mapping[str, Any]) -> Figure:
     curve.axhline(0, color=INK, linewidth=1)
     curve.set_xscale("log")
     curve.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+    curve.xaxis.set_minor_formatter(NullFormatter())
     curve.set_xlabel("share of rows that reach the threshold")
     curve.set_ylabel("net return a trade (bps)")
     curve.set_title("one side alone; small figures: trades")
     curve.grid(alpha=0.3)
     curve.margins(y=0.12)
     curve.legend(frameon=False)
-    figure.suptitle(search["statement"])
-    return figure
 
 
 def _draw_pairs(
@@ -170,9 +209,17 @@ def _draw_pairs(
     j = np.searchsorted(longs, enough["long_share"])
     values[i, j] = enough["total_return_pct"]
     limit = np.nanmax(np.abs(values)) if len(enough) else 1.0
-    axes.set_facecolor("#e2e8f0")
-    image = axes.imshow(
-        values, cmap="RdYlGn", vmin=-limit, vmax=limit, origin="lower", aspect="auto"
+    axes.set_facecolor("#c4c9d0")  # a pale blue would be a gain
+    # Squares, not pixels: they stay sharp in a vector file.
+    image = axes.pcolormesh(
+        np.arange(len(longs) + 1) - 0.5,
+        np.arange(len(shorts) + 1) - 0.5,
+        values,
+        cmap=colormaps["RdBu"].resampled(15),
+        vmin=-limit,
+        vmax=limit,
+        edgecolors="white",
+        linewidth=0.5,
     )
     axes.set_xticks(range(len(longs)), [_share(v) for v in longs], rotation=60)
     axes.set_yticks(range(len(shorts)), [_share(v) for v in shorts])
@@ -190,7 +237,7 @@ def _draw_pairs(
             np.searchsorted(shorts, best["short_share"]),
             s=160,
             facecolors="none",
-            edgecolors=INK,
+            edgecolors="black",
             linewidths=2,
         )
     figure.colorbar(image, ax=axes, format="{x:+.0f} %")
@@ -216,19 +263,19 @@ def plot_equity(trades: Mapping[str, Any], *, title: str = "") -> Figure:
     final = trades["total_return_pct"]
     held = trades["buy_and_hold"]["total_return_pct"]
     lines = {
-        "equity": (BLUE, "-", f"after {trades['cost_bps']:g} bps a side {final:+.1f}%"),
+        "equity": (BLUE, "-", f"after costs: {final:+.1f}%"),
         "equity_before_costs": (BLUE, ":", "before costs"),
-        "buy_and_hold": (GREY, "-", f"buy and hold {held:+.1f}%"),
+        "buy_and_hold": (GREY, "-", f"buy and hold: {held:+.1f}%"),
     }
     for key, (color, style, label) in lines.items():
         values = curve[key]
         upper.plot(times, values, color=color, linestyle=style, label=label)
     upper.axhline(1, color=INK, linewidth=0.8)
     upper.set_ylabel("equity, start = 1")
-    sample = ", thresholds chosen on these rows" if trades.get("in_sample") else ""
+    sample = ", thresholds chosen here" if trades.get("in_sample") else ""
     count = f"{trades['num_trades']:,} trades" if trades["num_trades"] else "no trades"
     upper.set_title(f"{title}: {count}{sample}".lstrip(": "))
-    upper.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     fallen = -np.asarray(curve["drawdown_pct"])
     lower.fill_between(times, fallen, color=CLASS_COLORS["SHORT"])
     lower.set_ylabel("drawdown (%)")
@@ -243,148 +290,98 @@ def plot_equity(trades: Mapping[str, Any], *, title: str = "") -> Figure:
 
 def plot_baselines(result: Mapping[str, Any], *, title: str = "") -> Figure:
     """Draws the skill of the model and of each probability baseline, with intervals."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
     rows = {"this model": result["intervals"]} | {
         BASELINE_NAMES[name]: scores["intervals"]
         for name, scores in result["baselines"].items()
         if "intervals" in scores and name != "train_prior"
     }
-    parts = {"": "all of it", "activity_": "activity", "direction_": "direction"}
-    for axes, (prefix, heading) in zip(panels, parts.items(), strict=True):
-        for height, (name, intervals) in enumerate(reversed(rows.items())):
+    height = 1.4 + 0.24 * len(SKILL_NAMES) * (len(rows) + 1)
+    figure = Figure(figsize=(6, height), layout="constrained")
+    axes = figure.subplots()
+    labels: list[str] = []
+    for prefix, heading in SKILL_NAMES.items():
+        axes.axhline(len(labels) - 0.5, color=FAINT, linewidth=1)
+        labels.append(heading)
+        for name, intervals in rows.items():
             found = intervals[f"{prefix}skill_vs_train_prior"]
-            if found["estimate"] is None:
-                continue
             color = BLUE if name == "this model" else GREY
-            low, high = found["low"], found["high"]
-            if low is not None:
-                axes.plot([low, high], [height, height], color=color, linewidth=2)
-            axes.plot(found["estimate"], height, "o", color=color)
-        axes.axvline(0, color=INK, linewidth=1)
-        axes.set_title(heading)
-        axes.grid(alpha=0.3, axis="x")
-    panels[0].set_yticks(range(len(rows)), list(reversed(rows)))
-    panels[0].set_ylim(-0.6, len(rows) - 0.4)
-    panels[1].set_xlabel("log-loss skill against the train prior, 95 % interval")
-    figure.suptitle(f"{title}: this model and its baselines".lstrip(": "))
+            draw_interval(axes, found, len(labels), color)
+            labels.append(name)
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.set_yticks(range(len(labels)), labels)
+    for label in axes.get_yticklabels()[:: len(rows) + 1]:
+        label.set_fontweight("bold")
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(alpha=0.3, axis="x")
+    axes.set_xlabel("skill against the train prior, 95 % interval")
+    axes.set_title(title)
     return figure
 
 
-def plot_learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Draws loss and accuracy by epoch.
+def draw_interval(
+    axes: Axes, found: Mapping[str, Any], height: float, color: str
+) -> None:
+    """Draws an estimate as a dot on its interval; nothing where there is none."""
+    if found["estimate"] is None:
+        return
+    if found["low"] is not None:
+        axes.plot([found["low"], found["high"]], [height] * 2, color=color, linewidth=2)
+    axes.plot(found["estimate"], height, "o", color=color, markersize=5)
 
-    Training values are at the class mix that training sees, with dropout; they need not
-    lie below the validation values.
+
+def curve_metrics(history: Mapping[str, Sequence[float]]) -> list[str]:
+    """Returns which of loss and accuracy a history has values of."""
+    names = ("loss", "accuracy")
+    return [name for name in names if history.get(name) or history.get(f"val_{name}")]
+
+
+def plot_learning_curves(
+    history: Mapping[str, Sequence[float]],
+    *,
+    metrics: Sequence[str] | None = None,
+    step: str = "epoch",
+) -> Figure:
+    """Draws loss and accuracy by epoch, or by round of trees.
+
+    Training values are at the class mix that training sees, and with a network's
+    dropout; they need not lie below the validation values.
+
+    Args:
+        history: Metric name -> one value an epoch.
+        metrics: What to draw, a panel each; None: `curve_metrics`.
+        step: What a value stands for.
     """
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    panels = figure.subplots(1, 2)
-    epochs = np.arange(1, len(history["loss"]) + 1)
-    for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
+    metrics = curve_metrics(history) if metrics is None else metrics
+    figure = Figure(figsize=(4.5 * len(metrics), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, name in zip(panels, metrics, strict=True):
         for key, label in (
-            (name, "training, with dropout"),
+            (name, "training"),
             (f"val_{name}", "validation"),
         ):
-            if key in history:
-                axes.plot(epochs, history[key], marker="o", markersize=3, label=label)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("log-loss (nats)" if name == "loss" else name)
+            if history.get(key):
+                epochs = np.arange(1, len(history[key]) + 1)
+                color = BLUE if label == "validation" else GREY
+                marker = "o-" if len(epochs) <= _MOST_MARKERS else "-"
+                axes.plot(
+                    epochs, history[key], marker, color=color, markersize=3, label=label
+                )
+        axes.set_xlabel(step)
+        is_log_loss = name == "loss" and "accuracy" in history
+        axes.set_ylabel("log-loss (nats)" if is_log_loss else name)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
-    best = int(np.argmin(history.get("val_loss", history["loss"])))
-    panels[0].axvline(best + 1, color=GREY, linestyle=":")
-    panels[0].set_title(f"lowest validation loss in epoch {best + 1}")
+        axes.legend(frameon=False)
+        if name == "loss":
+            kept = "val_loss" if "val_loss" in history else "loss"
+            best = int(np.argmin(history[kept]))
+            axes.axvline(best + 1, color=GREY, linestyle=":")
+            axes.set_title(
+                f"lowest {kept.replace('val_', 'validation ')}: {step} {best + 1}"
+            )
     return figure
-
-
-def period_edges(times: np.ndarray, num_periods: int) -> np.ndarray:
-    """Returns the edges of equal stretches of time, no more than there are rows.
-
-    Args:
-        times: (num_rows,) datetime64[ns], ascending.
-        num_periods: Most stretches.
-    """
-    # A second beyond the last row: float arithmetic does not cut it off.
-    first, last = times[0].astype(np.int64), times[-1].astype(np.int64) + 10**9
-    count = max(1, min(num_periods, len(times)))
-    return np.linspace(first, last, count + 1).astype(np.int64).view("datetime64[ns]")
-
-
-def label_mix_over_time(
-    timestamps: np.ndarray, labels: np.ndarray, *, num_periods: int = 120
-) -> pd.DataFrame:
-    """Returns the share of each class in equal stretches of time; 0 without any row.
-
-    Args:
-        timestamps: (num_rows,) datetime64.
-        labels: (num_rows,) class ids; others count for none.
-        num_periods: Most stretches.
-
-    Returns:
-        A column for each class, `(num_periods, 3)`, indexed by the start of each
-        stretch; `attrs["stop"]` is the end of the last one.
-    """
-    times = np.asarray(timestamps).astype("datetime64[ns]")
-    edges = period_edges(times, num_periods)
-    places = np.searchsorted(edges, times, side="right") - 1
-    count = len(edges) - 1
-    table = {
-        name: np.bincount(places[labels == k], minlength=count)
-        for k, name in enumerate(CLASS_NAMES)
-    }
-    mix = pd.DataFrame(table, index=pd.DatetimeIndex(edges[:-1]))
-    mix = mix.div(mix.sum(axis=1).clip(lower=1), axis=0)
-    mix.attrs["stop"] = edges[-1]
-    return mix
-
-
-def plot_label_mix(
-    mix: pd.DataFrame, *, edges: Mapping[str, Any] | None = None
-) -> Figure:
-    """Draws `label_mix_over_time`; `edges` marks where each part starts."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots()
-    draw_label_mix(axes, mix)
-    for name, moment in (edges or mix.attrs.get("edges", {})).items():
-        axes.axvline(moment, color=INK, linewidth=1)
-        axes.text(moment, 1.01, f" {name}", fontsize=8, va="bottom")
-    axes.set_ylabel("share of labels")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    return figure
-
-
-def draw_label_mix(axes: Axes, mix: pd.DataFrame) -> None:
-    """Draws `label_mix_over_time` into axes; a stretch without rows stays empty."""
-    edges = np.append(mix.index.to_numpy("datetime64[ns]"), mix.attrs["stop"])
-    colors = {name: CLASS_COLORS[name] for name in mix.columns}
-    draw_steps(axes, edges, mix.to_numpy().T, colors)
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    style_time_axis(axes)
-
-
-def draw_steps(
-    axes: Axes, edges: np.ndarray, shares: np.ndarray, colors: Mapping[str, str]
-) -> None:
-    """Stacks shares `(num_kinds, num_periods)`, level within each period."""
-    axes.stackplot(
-        np.repeat(edges, 2)[1:-1],
-        np.repeat(shares, 2, axis=1),
-        colors=list(colors.values()),
-        labels=list(colors),
-        linewidth=0,
-    )
-
-
-def style_time_axis(axes: Axes) -> None:
-    """Gives an axis of moments few, short labels, and the panel no frame."""
-    locator = AutoDateLocator(minticks=4, maxticks=10)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.margins(x=0)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def plot_splits(
@@ -404,7 +401,7 @@ def plot_splits(
     height = 1.4 + 0.3 * len(ranges)
     figure = Figure(figsize=(9, height), layout="constrained")
     axes = figure.subplots()
-    colors = {"left out": "#e2e8f0", "training": BLUE, "test": CLASS_COLORS["SHORT"]}
+    colors = {"left out": FAINT, "training": GREY, "test": BLUE}
     for fold, (train, test) in enumerate(ranges):
         for name, spans in (
             ("left out", [(0, num_samples)]),
@@ -425,21 +422,45 @@ def plot_splits(
 
 
 def plot_fold_skill(summary: Mapping[str, Any]) -> Figure:
-    """Draws each fold's skill against its training prior, with the folds' mean."""
-    parts = {"all of it": "", "activity": "activity_", "direction": "direction_"}
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    panels = figure.subplots(1, len(parts), sharey=True)
-    for axes, (name, prefix) in zip(panels, parts.items(), strict=True):
-        row = summary["metrics"].get(f"{prefix}skill_vs_train_prior")
-        axes.set_title(name)
-        axes.axhline(0, color="#334155", linewidth=0.8)
+    """Draws each fold's skill against its training prior; dotted: the folds' mean.
+
+    Of a return or a price: against persistence and against the training mean.
+    """
+    is_regression = "skill_mse_vs_persistence" in summary["metrics"]
+    names = {f"{key}skill_vs_train_prior": name for key, name in SKILL_NAMES.items()}
+    if is_regression:
+        names = {
+            "skill_mse_vs_persistence": "against persistence",
+            "skill_mse_vs_train_mean": "against the train mean",
+        }
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color=INK, linewidth=1)
+    styles = zip(names.items(), (BLUE, GREY, VIOLET), "osD", strict=False)
+    for place, ((key, name), color, marker) in enumerate(styles):
+        row = summary["metrics"].get(key)
         if row is None or row["mean"] is None:
             continue
-        numbers = range(1, len(row["folds"]) + 1)
-        values = [0.0 if value is None else value for value in row["folds"]]
-        axes.bar(numbers, values, color=BLUE)
-        axes.axhline(row["mean"], color=CLASS_COLORS["SHORT"], linestyle="--")
-        axes.set_xlabel(f"fold (mean {row['mean']:+.3f})")
-        axes.xaxis.set_major_locator(FixedLocator(numbers))
-    panels[0].set_ylabel("log-loss skill")
+        values = np.array(row["folds"], dtype=float)
+        numbers = np.arange(1, len(values) + 1) + 0.12 * (place - 1)
+        axes.axhline(row["mean"], color=color, linestyle=":", linewidth=1)
+        axes.plot(numbers, values, marker, color=color, markersize=6, label=name)
+    axes.set_xlim(0.5, summary["num_folds"] + 0.5)
+    axes.xaxis.set_major_locator(FixedLocator(range(1, summary["num_folds"] + 1)))
+    axes.set_xlabel("fold, oldest first")
+    axes.set_ylabel("squared-error skill" if is_regression else "log-loss skill")
+    axes.grid(alpha=0.3, axis="y")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def plot_cross_validation(summary: Mapping[str, Any]) -> dict[str, Figure]:
+    """Returns the folds' rows and their skill as figures, by file name."""
+    rows = [fold["rows"] for fold in summary["folds"]]
+    ranges = [([r["train"], r["validation"]], [r["test"]]) for r in rows]
+    last = max(row["test"][1] for row in rows)
+    name = summary["cv"].replace("_", " ")
+    return {
+        "folds": plot_splits(ranges, last, title=f"rows of {name} folds"),
+        "folds_skill": plot_fold_skill(summary),
+    }

@@ -1,6 +1,7 @@
-"""Results -> text for the terminal, JSON, and the plots of a run.
+"""Results -> text for the terminal, JSON, the plots and the page of a run.
 
-In: showing numbers. Out: computing them (`evaluation`), drawing them (`plots`).
+In: showing numbers. Out: computing them (`evaluation`), drawing them (`plots`), the
+page's content (`report_page`).
 """
 
 from __future__ import annotations
@@ -10,24 +11,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
 
+import regression_report
 import utils
 from config import CLASS_NAMES
 from plots import (
     Figure,
-    label_mix_over_time,
+    curve_metrics,
     plot_baselines,
     plot_confusion_matrix,
+    plot_cross_validation,
     plot_equity,
-    plot_fold_skill,
-    plot_label_mix,
     plot_learning_curves,
     plot_reliability,
     plot_splits,
     plot_thresholds,
 )
-from verdict import BASELINE_NAMES, interval
+from report_importance import format_importance, plot_importance
+from report_page import render_page
+from report_trades import FOLD_ROWS
+from time_plots import label_mix_over_time, plot_label_mix
+from verdict import BASELINE_NAMES, interval, is_regression, number
 
 __all__ = [
     "format_results",
@@ -35,6 +41,7 @@ __all__ = [
     "plot_baselines",
     "plot_confusion_matrix",
     "plot_equity",
+    "plot_importance",
     "plot_label_mix",
     "plot_learning_curves",
     "plot_reliability",
@@ -61,6 +68,8 @@ def format_results(results: Mapping[str, Any]) -> str:
         if part in results:
             blocks.append(_format_part(part, results[part]))
     blocks.append(_format_choice(results))
+    if "importance" in results:
+        blocks.append(format_importance(results["importance"]))
     if "cross_validation" in results:
         blocks.append(format_cross_validation(results["cross_validation"]))
     return "\n\n".join(blocks)
@@ -73,34 +82,25 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
         f"{summary['cv'].replace('_', ' ')}, before the test part",
         f"  {'':<24}{'mean':>9}{'spread':>9}   folds, oldest first",
     ]
-    for key, (name, pattern) in _FOLD_ROWS.items():
+    for key, (name, pattern) in FOLD_ROWS.items():
         row = summary["metrics"].get(key)
         if row is None:
             continue
-        folds = "".join(f"{_number(v, pattern):>9}" for v in row["folds"])
-        mean, std = _number(row["mean"], pattern), _number(row["std"], pattern)
+        folds = "".join(f"{number(v, pattern):>9}" for v in row["folds"])
+        mean, std = number(row["mean"], pattern), number(row["std"], pattern)
         lines.append(f"  {name:<24}{mean:>9}{std.lstrip('+'):>9}{folds}")
     return "\n".join(lines)
-
-
-_FOLD_ROWS = {
-    "skill_vs_train_prior": ("skill", "{:+.3f}"),
-    "activity_skill_vs_train_prior": ("activity skill", "{:+.3f}"),
-    "direction_skill_vs_train_prior": ("direction skill", "{:+.3f}"),
-    "direction_p_value": ("direction p-value", "{:.3f}"),
-    "accuracy": ("accuracy", "{:.3f}"),
-    "trading_num_trades": ("trades", "{:.0f}"),
-    "trading_mean_net_return_bps": ("net a trade, bps", "{:+.1f}"),
-    "trading_total_return_pct": ("net return, %", "{:+.1f}"),
-}
 
 
 def _format_part(part: str, result: Mapping[str, Any]) -> str:
     span = f"{_day(result['first'])} to {_day(result['last'])}"
     lines = [f"{part}: {result['num_samples']:,} windows, {span}"]
-    lines += _matrices(result)
-    lines += _skill_table(result)
-    lines += _baseline_table(result)
+    if is_regression(result):
+        lines += regression_report.format_part(result)
+    else:
+        lines += _matrices(result)
+        lines += _skill_table(result)
+        lines += _baseline_table(result)
     lines.append(_trading_line(result["trading"]))
     return "\n".join(lines)
 
@@ -152,7 +152,7 @@ def _skill_table(result: Mapping[str, Any]) -> list[str]:
         lines.append(_skill_row(name, [interval(each) for each in found]))
     own = [result[f"{prefix}skill_vs_own_mix"] for prefix in prefixes]
     lines.append(
-        _skill_row("this part's own mix", [_number(each, "{:+.3f}") for each in own])
+        _skill_row("this part's own mix", [number(each, "{:+.3f}") for each in own])
     )
     boosted = result["comparisons"].get("gradient_boosting")
     if boosted:
@@ -178,13 +178,13 @@ def _baseline_table(result: Mapping[str, Any]) -> list[str]:
     for name, scores in rows.items():
         trades = scores.get("trading", {})
         cells = [
-            _number(scores.get(f"{prefix}skill_vs_train_prior"), "{:+.3f}")
+            number(scores.get(f"{prefix}skill_vs_train_prior"), "{:+.3f}")
             for prefix in ("", "activity_", "direction_")
         ]
-        accuracy = _number(scores.get("accuracy"), "{:.3f}")
-        mean = _number(trades.get("mean_net_return_bps"), "{:+.1f} bp")
-        total = _number(trades.get("total_return_pct"), "{:+.1f}%")
-        count = _number(trades.get("num_trades"), "{:,}")
+        accuracy = number(scores.get("accuracy"), "{:.3f}")
+        mean = number(trades.get("mean_net_return_bps"), "{:+.1f} bp")
+        total = number(trades.get("total_return_pct"), "{:+.1f}%")
+        count = number(trades.get("num_trades"), "{:,}")
         lines.append(
             f"  {name:<24}{cells[0]:>8}{cells[1]:>10}{cells[2]:>11}{accuracy:>10}"
             f"{count:>8}{mean:>11}{total:>9}"
@@ -198,12 +198,15 @@ def _trading_line(trades: Mapping[str, Any]) -> str:
     if not trades["num_trades"]:
         return "  no trades"
     sample = " (the thresholds were chosen here)" if trades["in_sample"] else ""
-    needed = trades["break_even_precision_pct"]
+    won = (
+        f"take profit {trades['trade_precision_pct']:.1f}% of them, "
+        f"{trades['break_even_precision_pct']:.1f}% to break even"
+    )
+    if trades["exits"]["timeout"] == trades["num_trades"]:
+        won = f"{trades['win_rate_pct']:.1f}% of them won, held to the horizon"
     intervals = trades["intervals"]
     return (
-        f"  {trades['num_trades']:,} trades{sample}: "
-        f"take profit {trades['trade_precision_pct']:.1f}% of them, "
-        f"{needed:.1f}% to break even\n"
+        f"  {trades['num_trades']:,} trades{sample}: {won}\n"
         f"  net {interval(intervals['mean_net_return_bps'], '{:+.1f}')} bps a trade, "
         f"costs {trades['cost_bps']:g} bps a side, break-even at "
         f"{trades['break_even_cost_bps']:.1f}\n"
@@ -214,7 +217,11 @@ def _trading_line(trades: Mapping[str, Any]) -> str:
 
 
 def _format_choice(results: Mapping[str, Any]) -> str:
-    search, fitted = results["thresholds"], results["calibration"]
+    search = results["thresholds"]
+    if "calibration" not in results:
+        chosen = regression_report.format_thresholds(search)
+        return _wrap(f"decided on validation: thresholds {chosen}{search['statement']}")
+    fitted = results["calibration"]
     limits = [
         "never" if search.get(key) is None else f"{search[key]:.3f}"
         for key in ("short_threshold", "long_threshold")
@@ -231,10 +238,6 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, _WIDTH, subsequent_indent="  ")
 
 
-def _number(value: float | None, pattern: str) -> str:
-    return "-" if value is None else pattern.format(value)
-
-
 def _day(moment: Any) -> str:
     return f"{pd.Timestamp(moment):%Y-%m-%d %H:%M}"
 
@@ -242,9 +245,19 @@ def _day(moment: Any) -> str:
 def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     """Returns every figure that follows from the results alone, by file name."""
     figures = {"thresholds": plot_thresholds(results["thresholds"])}
+    if "importance" in results:
+        figures["importance"] = plot_importance(results["importance"])
+    if "target_over_time" in results:
+        table = results["target_over_time"]
+        figures["target_over_time"] = regression_report.plot_target_over_time(table)
     for part in PARTS:
         if part in results:
             result = results[part]
+            if is_regression(result):
+                own = regression_report.plot_part(result, title=part)
+                figures |= {f"{name}_{part}": figure for name, figure in own.items()}
+                figures[f"equity_{part}"] = plot_equity(result["trading"], title=part)
+                continue
             figures |= {
                 f"confusion_matrix_{part}": plot_confusion_matrix(result, title=part),
                 f"confusion_matrix_{part}_signals": plot_confusion_matrix(
@@ -259,32 +272,38 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     return figures
 
 
-def plot_cross_validation(summary: Mapping[str, Any]) -> dict[str, Figure]:
-    """Returns the folds' rows and their skill as figures, by file name."""
-    rows = [fold["rows"] for fold in summary["folds"]]
-    ranges = [([r["train"], r["validation"]], [r["test"]]) for r in rows]
-    last = max(row["test"][1] for row in rows)
-    name = summary["cv"].replace("_", " ")
-    return {
-        "folds": plot_splits(ranges, last, title=f"rows of {name} folds"),
-        "folds_skill": plot_fold_skill(summary),
-    }
-
-
 def write_report(
     folder: Path,
     results: Mapping[str, Any],
     *,
     history: Mapping[str, Sequence[float]],
-    label_mix: pd.DataFrame,
+    label_mix: pd.DataFrame | None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes `confusion_matrix_report.json` and `plots/*.png` into a run folder."""
+    """Writes the report into a run folder.
+
+    `confusion_matrix_report.json`, `plots/*.png`, and `report.html`, which is one page
+    of the same numbers.
+
+    Args:
+        folder: The run.
+        results: From `evaluation.evaluate`, ready for JSON.
+        history: Metric name -> one value an epoch.
+        label_mix: From `label_mix_over_time`; None where the target is a number.
+        metadata: Sections of the run's metadata, for the page.
+    """
     utils.write_json(folder / "confusion_matrix_report.json", results)
-    figures = plot_results(results)
-    if "cross_validation" in results:
-        figures |= plot_cross_validation(results["cross_validation"])
-    figures["learning_curves"] = plot_learning_curves(history)
-    figures["label_mix"] = plot_label_mix(label_mix)
+    # A feature may be named $x^$: texts are no formulas.
+    with mpl.rc_context({"text.parse_math": False}):
+        figures = plot_results(results)
+        if "cross_validation" in results:
+            figures |= plot_cross_validation(results["cross_validation"])
+        if curve_metrics(history):
+            figures["learning_curves"] = plot_learning_curves(history)
+        if label_mix is not None:
+            figures["label_mix"] = plot_label_mix(label_mix)
     for name, figure in figures.items():
         with utils.atomic_path(folder / "plots" / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=120)
+    page = render_page(results, history=history, label_mix=label_mix, metadata=metadata)
+    utils.atomic_write(folder / "report.html", page)

@@ -1,4 +1,4 @@
-"""`FeatureScaler`: centers, scales and clips feature columns; learned from given rows.
+"""`FeatureScaler` centers, scales and clips features; `TargetScaler` a number's units.
 
 In: the arithmetic and its strict-JSON form. Out: which rows are the training rows
 (`data_loader`), files (`artifacts`).
@@ -151,6 +151,81 @@ class FeatureScaler:
             center=tuple(map(float, values["center"])),
             scale=tuple(map(float, values["scale"])),
             clip_limit=float(values["clip_limit"]),
+            num_rows=values["num_rows"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetScaler:
+    """`(value - center) / scale` of the number a regression learns, and back.
+
+    Mean and standard deviation: an output of 0 then is the best forecast without a
+    model. Nothing is clipped, so that `inverse` gives every value back.
+
+    Args:
+        center: Mean of the training targets, subtracted first.
+        scale: Their standard deviation, divided by.
+        num_rows: Targets it was fitted on.
+    """
+
+    center: float
+    scale: float
+    num_rows: int
+
+    @classmethod
+    def fit(cls, values: np.ndarray) -> TargetScaler:
+        """Learns from `values` (num_targets,).
+
+        Raises:
+            DataError: If they do not vary, or not finitely.
+        """
+        values = np.asarray(values, dtype=np.float64)
+        center, scale = float(values.mean()), float(values.std())
+        # Equal values leave rounding, not zero.
+        if not (np.isfinite(scale) and scale > 1e-12 * max(abs(center), 1e-12)):
+            raise DataError(
+                "target: expected values that differ in the training part. Received: "
+                f"mean {center:g}, standard deviation {scale:g}. Use another file or "
+                "a longer part."
+            )
+        return cls(center=center, scale=scale, num_rows=len(values))
+
+    def transform(self, values: Any) -> np.ndarray:
+        """Returns what a model learns, float32; NaN stays NaN."""
+        scaled = (np.asarray(values, dtype=np.float64) - self.center) / self.scale
+        return scaled.astype(np.float32)
+
+    def inverse(self, outputs: Any) -> np.ndarray:
+        """Returns the values that a model's outputs mean, float64."""
+        return np.asarray(outputs, dtype=np.float64) * self.scale + self.center
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns values that strict JSON carries bit for bit."""
+        return {"center": self.center, "scale": self.scale, "num_rows": self.num_rows}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TargetScaler:
+        """Rebuilds a scaler from `to_dict`.
+
+        Raises:
+            DataError: If a value is missing or is no such number.
+        """
+        values = dict(values)
+        if not (
+            set(values) == {item.name for item in fields(cls)}
+            and _is_finite(values["center"])
+            and _is_finite(values["scale"])
+            and values["scale"] > 0
+            and type(values["num_rows"]) is int
+            and values["num_rows"] > 0
+        ):
+            raise DataError(
+                "expected a target's finite center, its finite, positive scale and the "
+                f"rows they were learned from. Received: {values!r:.300}"
+            )
+        return cls(
+            center=float(values["center"]),
+            scale=float(values["scale"]),
             num_rows=values["num_rows"],
         )
 

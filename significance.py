@@ -8,7 +8,7 @@ resampled one by one: a block spans at least the horizon of the labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -180,6 +180,23 @@ def paired_bootstrap_test(
         centred = bootstrap_means(a - b, **options)[:, 0] - result["estimate"]
         result["p_value"] = _p_value(-np.abs(centred), -abs(result["estimate"]))
     return result
+
+
+def adjust_p_values(p_values: Sequence[float | None]) -> list[float | None]:
+    """Returns p-values of several tests, adjusted so that all hold together.
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+
+    Args:
+        p_values: One for each test; None where there was none, which stays.
+    """
+    known = sorted((p, k) for k, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, k) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        adjusted[k] = largest
+    return adjusted
 
 
 # Shuffle test

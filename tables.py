@@ -24,7 +24,7 @@ import pyarrow.dataset
 import pyarrow.feather
 import pyarrow.parquet
 
-from utils import DataError, MissingInputError
+from utils import DataError, MissingInputError, atomic_path
 
 SUFFIXES = (".feather", ".parquet", ".csv")
 BATCH_ROWS = 65_536
@@ -266,6 +266,14 @@ def _refuse_broken_off(path: Path) -> None:
                 "a last line that breaks off: the file is probably truncated. Make it "
                 "again, or add the newline if it is complete."
             )
+
+
+def write_parquet(path: str | os.PathLike[str], frame: Any) -> None:
+    """Writes a DataFrame whole or not at all, with checksums against flipped bits."""
+    with atomic_path(path) as temporary:
+        frame.to_parquet(
+            temporary, index=False, engine="pyarrow", write_page_checksum=True
+        )
 
 
 def from_pandas(frame: Any) -> Columns:

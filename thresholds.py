@@ -1,7 +1,7 @@
-"""Choosing when to trade: calibrated probabilities, and a threshold for each side.
+"""Choosing when to trade: a threshold for each side's probability or predicted return.
 
-In: what turns a model's probabilities into signals, and the search for it. Out: which
-rows it is learned on (`evaluation`), what a trade earns (`trading`).
+In: what turns a model's outputs into signals, and the search for it. Out: which rows
+it is learned on (`evaluation`, `regression`), what a trade earns (`trading`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 import trading
 from calibration import Calibrator, calibrator_from_dict
+from scaling import TargetScaler
 from trading import HOLD, LONG, SHORT, TradeOutcomes, TradeRules
 from utils import DataError
 
@@ -72,24 +73,110 @@ class SignalPolicy:
         Raises:
             DataError: If the values are not those of a policy.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        limits = [values.get("short_threshold"), values.get("long_threshold")]
-        is_whole = set(values) == names and isinstance(values["uses_thresholds"], bool)
-        for limit in limits:
-            is_number = isinstance(limit, float) and math.isfinite(limit)
-            is_whole = is_whole and (limit is None or is_number)
-        if not is_whole:
-            raise DataError(
-                f"expected a signal policy with {', '.join(sorted(names))}. "
-                f"Received: {values!r:.200}. Take the file of a finished run."
-            )
+        _require_policy(values, cls)
         fitted = values["calibrator"]
         return cls(
             calibrator=None if fitted is None else calibrator_from_dict(fitted),
             uses_thresholds=values["uses_thresholds"],
-            short_threshold=limits[0],
-            long_threshold=limits[1],
+            short_threshold=values["short_threshold"],
+            long_threshold=values["long_threshold"],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReturnPolicy:
+    """What turns a regression's outputs into log returns and signals.
+
+    Args:
+        target: `return` or `price`.
+        scaler: Units of the outputs, learned from the training targets.
+        uses_thresholds: False where they could not be searched; then the sign of the
+            predicted return is the signal.
+        short_threshold: Least predicted fall, a log return above 0, of a SHORT signal;
+            None: never.
+        long_threshold: The same of a rise for LONG.
+    """
+
+    target: str
+    scaler: TargetScaler
+    uses_thresholds: bool = False
+    short_threshold: float | None = None
+    long_threshold: float | None = None
+
+    def calibrate(self, outputs: Any) -> np.ndarray:
+        """Returns log returns (num_rows,) for a model's outputs, of as many values."""
+        return self.scaler.inverse(np.asarray(outputs).reshape(-1))
+
+    def signals(self, returns: np.ndarray) -> np.ndarray:
+        """Returns class ids (num_rows,) int8 for predicted log returns (num_rows,)."""
+        if not self.uses_thresholds:
+            return (1 + np.sign(returns)).astype(np.int8)
+        return threshold_signals(
+            return_scores(returns), short=self.short_threshold, long=self.long_threshold
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns strict JSON values, from which `from_dict` restores every bit."""
+        return {
+            "target": self.target,
+            "scaler": self.scaler.to_dict(),
+            "uses_thresholds": self.uses_thresholds,
+            "short_threshold": self.short_threshold,
+            "long_threshold": self.long_threshold,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ReturnPolicy:
+        """Restores a policy from `to_dict`.
+
+        Raises:
+            DataError: If the values are not those of a policy.
+        """
+        _require_policy(values, cls)
+        if values["target"] not in ("return", "price"):
+            raise DataError(
+                f"expected a return or a price. Received: {values['target']!r:.50}"
+            )
+        return cls(
+            target=values["target"],
+            scaler=TargetScaler.from_dict(values["scaler"]),
+            uses_thresholds=values["uses_thresholds"],
+            short_threshold=values["short_threshold"],
+            long_threshold=values["long_threshold"],
+        )
+
+
+def policy_from_dict(values: dict[str, Any]) -> SignalPolicy | ReturnPolicy:
+    """Restores the policy of a classification or of a regression.
+
+    Raises:
+        DataError: If the values are not those of a policy.
+    """
+    kind = ReturnPolicy if "target" in values else SignalPolicy
+    return kind.from_dict(values)
+
+
+def _require_policy(values: dict[str, Any], kind: type) -> None:
+    names = {field.name for field in dataclasses.fields(kind)}
+    is_whole = set(values) == names and isinstance(values["uses_thresholds"], bool)
+    for limit in (values.get("short_threshold"), values.get("long_threshold")):
+        is_number = isinstance(limit, float) and math.isfinite(limit)
+        is_whole = is_whole and (limit is None or is_number)
+    if not is_whole:
+        raise DataError(
+            f"expected a signal policy with {', '.join(sorted(names))}. "
+            f"Received: {values!r:.200}. Take the file of a finished run."
+        )
+
+
+def return_scores(returns: np.ndarray) -> np.ndarray:
+    """Returns the predicted gain of SHORT, HOLD and LONG (num_rows, 3).
+
+    That of HOLD is 0; a side that does not gain has a score below every threshold.
+    """
+    returns = np.asarray(returns, dtype=np.float64)
+    short, long = (np.where(gain > 0, gain, -1.0) for gain in (-returns, returns))
+    return np.stack([short, np.zeros(len(returns)), long], axis=1)
 
 
 def threshold_signals(
@@ -97,9 +184,9 @@ def threshold_signals(
 ) -> np.ndarray:
     """Returns SHORT, HOLD or LONG for each row (num_rows,) int8.
 
-    A side is signalled where its probability reaches its threshold; where both do, the
-    more probable side, and HOLD if they are equal. A threshold of None is never
-    reached.
+    A side is signalled where its probability, or its score, reaches its threshold;
+    where both do, the more probable side, and HOLD if they are equal. A threshold of
+    None is never reached.
     """
     p_short, p_long = probabilities[:, SHORT], probabilities[:, LONG]
     wants_short = p_short >= (math.inf if short is None else short)
@@ -129,7 +216,7 @@ def search_thresholds(
     Sharpe ratios", for independent returns.
 
     Args:
-        probabilities: Calibrated rows (num_rows, 3), in time order.
+        probabilities: Calibrated rows, or `return_scores`, in time order (num_rows, 3).
         outcomes: What came of each row.
         rules: Bar length and costs.
         sizes: Fraction of equity for a SHORT and a LONG at each row (num_rows, 2).
@@ -197,6 +284,7 @@ def _candidates(probabilities: np.ndarray) -> list[tuple[float, float]]:
     """Returns (share of rows that reach it, threshold), the rarest first."""
     levels = 1.0 - np.array(SIGNALLED_SHARES)
     limits = np.unique(np.quantile(probabilities, levels, method="higher"))[::-1]
+    limits = limits[limits >= 0]  # below are sides that no row speaks for
     return [(float((probabilities >= limit).mean()), float(limit)) for limit in limits]
 
 

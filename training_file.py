@@ -22,6 +22,7 @@ import pyarrow.parquet
 
 import tables
 import utils
+from config import CLASS_TARGETS
 from tables import Columns
 from timestamps import describe_distance, parse_timestamps
 from utils import DataError
@@ -50,7 +51,12 @@ NOT_FEATURES = frozenset(
 
 SIDECAR_FORMAT = 1
 
+MAX_TARGET_DEVIATION = 1e-4
+"""Largest distance of a target to the log return of the closes, one basis point: more
+than rounded prices make, less than another horizon does."""
+
 TIMESTAMP_CURE = "Name the column with the open of each bar (UTC) so."
+TARGET_CURE = "Build the file with dataset_builder.py --target {target}."
 LABEL_CURE = (
     "Name the column with the classes (0 SHORT, 1 HOLD, 2 LONG) so, or build the file "
     "with dataset_builder.py."
@@ -64,17 +70,21 @@ class Rows:
     Args:
         features: (num_rows, num_features) float32, as in the file.
         feature_names: Name of each column.
-        labels: (num_rows,) int8 class ids.
+        labels: (num_rows,) int8 class ids; (0,) where the target is a number.
+        log_returns: (num_rows,) float64 `ln(close[t + future_window] / close[t])`,
+            where the target is a number, NaN in rows without one; else None.
         timestamps: (num_rows,) datetime64[ns], UTC.
         segment_ids: (num_rows,) int32; equal while the bars are gapless.
         is_target: (num_rows,) bool; False where a row must not be predicted.
-        outcomes: The columns of `OUTCOMES` that the file has.
+        outcomes: The columns of `OUTCOMES` that the file has, and `target` as it stands
+            there where it is a number.
         source: Path, digest, counts.
     """
 
     features: np.ndarray
     feature_names: tuple[str, ...]
     labels: np.ndarray
+    log_returns: np.ndarray | None
     timestamps: np.ndarray
     segment_ids: np.ndarray
     is_target: np.ndarray
@@ -174,16 +184,29 @@ def read_sidecar(
 
 
 def read_rows(
-    columns: Columns, *, bar_seconds: int, future_window: int, source: Mapping[str, Any]
+    columns: Columns,
+    *,
+    bar_seconds: int,
+    future_window: int,
+    source: Mapping[str, Any],
+    target: str = "signal",
 ) -> Rows:
     """Reads and checks every column that training or evaluation uses.
+
+    Args:
+        columns: The file or frame.
+        bar_seconds: Length of a bar.
+        future_window: Bars that a label or a target looks ahead.
+        source: Where the columns come from.
+        target: What is predicted (`config.TARGETS`): a class is read from the label, a
+            number from the column `target`.
 
     Raises:
         DataError: Naming the file, the column and the first rows that break the
             contract.
     """
     try:
-        return _read_checked(columns, bar_seconds, future_window, source)
+        return _read_checked(columns, bar_seconds, future_window, source, target)
     except DataError as error:
         if columns.path is None or str(error).startswith(f"{columns.path}:"):
             raise
@@ -191,7 +214,11 @@ def read_rows(
 
 
 def _read_checked(
-    columns: Columns, bar_seconds: int, future_window: int, source: Mapping[str, Any]
+    columns: Columns,
+    bar_seconds: int,
+    future_window: int,
+    source: Mapping[str, Any],
+    target: str,
 ) -> Rows:
     names = [name for name in columns.names if name not in NOT_FEATURES]
     if not names:
@@ -204,22 +231,33 @@ def _read_checked(
     pa.default_memory_pool().release_unused()
     count = len(timestamps)
     features = np.empty((count, len(names)), np.float32)
+    is_number = target not in CLASS_TARGETS
+    wanted = OUTCOMES | ({"target": np.float64} if is_number else {})
     outcomes = {
         name: np.empty(count, dtype)
-        for name, dtype in OUTCOMES.items()
+        for name, dtype in wanted.items()
         if name in columns.names
     }
     by_name = {name: features[:, j] for j, name in enumerate(names)}
     columns.read_numbers(by_name | outcomes)
     for name, column in by_name.items():
         refuse_non_finite(name, column)
+    segment_ids = _segment_ids(columns, timestamps, bar_seconds)
+    is_target = _read_targets(columns, count, future_window)
+    labels, log_returns = np.empty(0, np.int8), None
+    if is_number:
+        log_returns = _log_returns(outcomes, target, is_target)
+        _refuse_other_horizon(log_returns, outcomes, segment_ids, future_window)
+    else:
+        labels = _read_labels(columns, count)
     return Rows(
         features=features,
         feature_names=tuple(names),
-        labels=_read_labels(columns, count),
+        labels=labels,
+        log_returns=log_returns,
         timestamps=timestamps,
-        segment_ids=_segment_ids(columns, timestamps, bar_seconds),
-        is_target=_read_targets(columns, count, future_window),
+        segment_ids=segment_ids,
+        is_target=is_target,
         outcomes=outcomes,
         source=dict(source) | {"rows": count, "features": len(names)},
     )
@@ -305,6 +343,65 @@ def _read_labels(columns: Columns, count: int) -> np.ndarray:
             f"{(~good).sum()} rows without, the first is row {row}: {one_hot[row]}"
         )
     return one_hot.argmax(axis=1).astype(np.int8)
+
+
+def _log_returns(
+    outcomes: Mapping[str, np.ndarray], target: str, is_target: np.ndarray
+) -> np.ndarray:
+    """Returns the forward log return (num_rows,) that a `return` or `price` says."""
+    needed = ["target", "close"] if target == "price" else ["target"]
+    missing = [name for name in needed if name not in outcomes]
+    if missing:
+        raise DataError(
+            f"expected the column {' and '.join(map(repr, needed))} of a {target}. "
+            f"Received: no {', '.join(missing)}. {TARGET_CURE.format(target=target)}"
+        )
+    values = outcomes["target"]
+    if target == "price":
+        close = outcomes["close"]
+        wrong = is_target & ~((values > 0) & (close > 0))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(
+                "target, close: expected prices above 0. Received: "
+                f"{int(wrong.sum())} rows without, the first is row {row}: "
+                f"{values[row]} after {close[row]}"
+            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.log(values / close)
+    refuse_non_finite("target", np.where(is_target, values, 0.0))
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _refuse_other_horizon(
+    log_returns: np.ndarray,
+    outcomes: Mapping[str, np.ndarray],
+    segment_ids: np.ndarray,
+    future_window: int,
+) -> None:
+    """Holds the targets against the closes, where the file has them.
+
+    A longer horizon would let a part's targets look into the next part.
+    """
+    if "close" not in outcomes or len(log_returns) <= future_window:
+        return
+    close = outcomes["close"]
+    now, ahead = close[:-future_window], close[future_window:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = np.log(ahead / now)
+    is_known = segment_ids[:-future_window] == segment_ids[future_window:]
+    is_known &= np.isfinite(moved) & np.isfinite(log_returns[:-future_window])
+    distance = np.abs(log_returns[:-future_window] - moved)
+    wrong = is_known & (distance > MAX_TARGET_DEVIATION)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"target: expected what the close does over {future_window} bars (a log "
+            f"return, or that price). Received: {int(wrong.sum())} rows that differ, "
+            f"the first is row {row}: a log return of {log_returns[row]:.6f} instead "
+            f"of {moved[row]:.6f}. Set future_window to the file's horizon, or repair "
+            "the column."
+        )
 
 
 def _segment_ids(

@@ -18,6 +18,13 @@ The Sharpe ratio is deflated by the pairs of thresholds tried, although on valid
 only: a test part that is read for run after run is searched too. So a few weeks hardly
 ever show an edge.
 
+For a return or a price there is no activity, and
+
+- skill: the lower ends of the squared-error skill against persistence, against the mean
+  of the training part *and* against that of the trailing seven days lie above 0.
+- direction: the p-value of the shuffle test of the signs is below 0.05 *and* the lower
+  end of the share of right signs beyond that of independent signs lies above 0.
+
 What has no interval (too few independent blocks) is not claimed. Validation chose the
 calibration and the thresholds, so nothing is claimed from it.
 """
@@ -31,9 +38,14 @@ MAX_P_VALUE = 0.05
 MIN_DEFLATED_SHARPE = 0.95
 MOST_OF_PREDICTIONS, FEWEST_OF_PREDICTIONS = 0.9, 0.01
 _DRIFT = 0.1
+_SPREAD_DRIFT = 1.5
+_LEAST_SPREAD = 0.01
 _PARTS = ("validation", "test")
 
 BASELINE_NAMES = {
+    "persistence": "persistence",
+    "train_mean": "train mean",
+    "last_known_return": "last known return",
     "train_prior": "train prior",
     "trailing_7d": "trailing 7-day mix",
     "last_known_label": "last known label",
@@ -54,11 +66,20 @@ def add_verdict(results: dict[str, Any]) -> dict[str, Any]:
     return found | results
 
 
+def is_regression(result: Mapping[str, Any]) -> bool:
+    """Whether one part's results are those of a return or a price."""
+    return "sign_p_value" in result
+
+
 def claims_of(result: Mapping[str, Any]) -> dict[str, bool]:
-    """Returns which of skill, activity, direction and edge one part's results show."""
-    intervals, trades = result["intervals"], result["trading"]
+    """Returns which of skill, activity, direction and edge one part's results show.
+
+    A regression knows no activity.
+    """
+    if is_regression(result):
+        return _regression_claims(result)
+    intervals = result["intervals"]
     p_value = result["direction_p_value"]
-    deflated = trades.get("deflated_sharpe")
     references = ("train_prior", "trailing_7d")
     return {
         "skill": all(_is_above(intervals[f"skill_vs_{name}"]) for name in references),
@@ -68,19 +89,43 @@ def claims_of(result: Mapping[str, Any]) -> dict[str, bool]:
         "direction": p_value is not None
         and p_value < MAX_P_VALUE
         and _is_above(intervals["direction_skill_vs_train_prior"]),
-        "edge": "skipped" not in trades
+        "edge": _has_edge(result["trading"]),
+    }
+
+
+def _regression_claims(result: Mapping[str, Any]) -> dict[str, bool]:
+    intervals, p_value = result["intervals"], result["sign_p_value"]
+    return {
+        "skill": all(
+            _is_above(intervals[f"skill_mse_vs_{name}"])
+            for name in _REGRESSION_REFERENCES
+        ),
+        "direction": p_value is not None
+        and p_value < MAX_P_VALUE
+        and _is_above(intervals["sign_excess"]),
+        "edge": _has_edge(result["trading"]),
+    }
+
+
+def _has_edge(trades: Mapping[str, Any]) -> bool:
+    deflated = trades.get("deflated_sharpe")
+    return (
+        "skipped" not in trades
         and deflated is not None
         and deflated > MIN_DEFLATED_SHARPE
-        and _is_above(trades["intervals"]["mean_net_return_bps"]),
-    }
+        and _is_above(trades["intervals"]["mean_net_return_bps"])
+    )
 
 
 def verdict_lines(results: Mapping[str, Any], claims: Mapping[str, bool]) -> list[str]:
     """Returns the answers: is there skill, in what, does it survive costs."""
     test = results["test"]
+    skill, source = _skill_line, _source_line
+    if is_regression(test):
+        skill, source = _regression_skill_line, _sign_line
     return [
-        _skill_line(test, claims),
-        _source_line(test, claims),
+        skill(test, claims),
+        source(test, claims),
         _costs_line(test, results["thresholds"], claims),
     ]
 
@@ -113,6 +158,48 @@ def _source_line(test: Mapping[str, Any], claims: Mapping[str, bool]) -> str:
     return f"In what: {'; '.join(answers)} {shown}"
 
 
+_REGRESSION_REFERENCES = {
+    "persistence": "persistence",
+    "train_mean": "the train mean",
+    "trailing_7d": "the trailing 7-day mean",
+}
+
+
+def _regression_skill_line(test: Mapping[str, Any], claims: Mapping[str, bool]) -> str:
+    intervals, best = test["intervals"], test["comparisons"]["best_baseline"]
+    beside = f"{_short(intervals['skill_mse_vs_persistence'])} vs persistence"
+    if not claims["skill"] and _is_above(intervals["skill_mse_vs_persistence"]):
+        name = next(
+            key
+            for key in _REGRESSION_REFERENCES
+            if not _is_above(intervals[f"skill_mse_vs_{key}"])
+        )
+        other = _short(intervals[f"skill_mse_vs_{name}"])
+        return f"Skill: not beyond {_REGRESSION_REFERENCES[name]}, {other}; {beside}"
+    answer = "yes" if claims["skill"] else "none shown"
+    if best["baseline"] == "persistence":
+        return f"Skill: {answer}. {beside}, the best baseline"
+    name = regression_baseline_name(best["baseline"])
+    return f"Skill: {answer}. {beside}, {_short(best['skill'])} vs {name}"
+
+
+def regression_baseline_name(name: str) -> str:
+    """Returns a baseline's name in words; the trailing week has a mean, no mix."""
+    return BASELINE_NAMES[name].replace("mix", "mean")
+
+
+def _sign_line(test: Mapping[str, Any], claims: Mapping[str, bool]) -> str:
+    if test["sign_accuracy"] is None:
+        return "In what: direction no, the price did not move"
+    p_value = test["sign_p_value"]
+    shown = "not tested" if p_value is None else f"p = {p_value:.3f}"
+    return (
+        f"In what: direction {_yes(claims['direction'])}, "
+        f"{test['sign_accuracy']:.1%} of signs right, "
+        f"{interval(test['intervals']['sign_excess'])} beyond chance, {shown}"
+    )
+
+
 def _costs_line(
     test: Mapping[str, Any], search: Mapping[str, Any], claims: Mapping[str, bool]
 ) -> str:
@@ -136,6 +223,8 @@ def _costs_line(
 
 def warnings_of(results: Mapping[str, Any]) -> list[str]:
     """Returns what a reader has to know before believing a number."""
+    if any(is_regression(results[part]) for part in _PARTS if part in results):
+        return _regression_warnings(results)
     found = []
     for part in _PARTS:
         if part in results:
@@ -149,12 +238,7 @@ def warnings_of(results: Mapping[str, Any]) -> list[str]:
                     f"the class mix drifted: {name} {share:.0%} in training, "
                     f"{true:.0%} in test"
                 )
-        blocks = test["intervals"]["skill_vs_train_prior"]
-        if blocks["low"] is None:
-            found.append(
-                f"test has {blocks['num_blocks']} independent blocks of "
-                f"{blocks['block_rows']} rows: too few for intervals or claims"
-            )
+        found += _few_blocks(test["intervals"]["skill_vs_train_prior"])
     fitted = results["calibration"]
     if fitted["reason"] not in (None, "switched off"):
         found.append(f"not calibrated: {fitted['reason']}")
@@ -166,9 +250,62 @@ def warnings_of(results: Mapping[str, Any]) -> list[str]:
                 "calibration did not last: fitted on one half of validation, it turned "
                 f"the log-loss of the other from {raw:.4f} to {crossed['log_loss']:.4f}"
             )
-    if results["thresholds"].get("is_flat"):
-        found.append(f"thresholds: {results['thresholds']['statement']}")
-    return found
+    return found + _flat_thresholds(results["thresholds"])
+
+
+def _few_blocks(found: Mapping[str, Any]) -> list[str]:
+    if found["low"] is not None:
+        return []
+    return [
+        f"test has {found['num_blocks']} independent blocks of "
+        f"{found['block_rows']} rows: too few for intervals or claims"
+    ]
+
+
+def _flat_thresholds(search: Mapping[str, Any]) -> list[str]:
+    return [f"thresholds: {search['statement']}"] if search.get("is_flat") else []
+
+
+def _regression_warnings(results: Mapping[str, Any]) -> list[str]:
+    settings, found = results["settings"], []
+    has_sizes = settings["reads"] == "value"
+    if not has_sizes:
+        found.append(
+            f"loss {settings['loss']} trains positions: signs and trades count, the "
+            "size of a predicted return means nothing"
+        )
+    elif settings["quantile"] is not None:
+        found.append(
+            f"loss {settings['loss']} predicts the {settings['quantile']:g} quantile, "
+            "not the mean: more actual values lie on one side by design"
+        )
+    for part in _PARTS:
+        if part not in results:
+            continue
+        result = results[part]
+        predicted, actual = result["predicted_std_bps"], result["actual_std_bps"]
+        if predicted < _LEAST_SPREAD * actual:
+            found.append(
+                f"{part}: the predictions hardly differ (deviation {predicted:.2f} bps,"
+                f" actual {actual:.1f}): the model names a constant"
+            )
+        slope = result["intervals"]["slope"]
+        too_large = slope["high"] is not None and slope["high"] < 1
+        if has_sizes and too_large and result["skill_mse_vs_persistence"] < 0:
+            found.append(
+                f"{part}: the predictions are too large, what followed was "
+                f"{interval(slope, '{:+.2f}')} of them"
+            )
+    if "test" in results:
+        test, before = results["test"], results["train"]["std_bps"]
+        ratio = test["actual_std_bps"] / before
+        if not 1 / _SPREAD_DRIFT <= ratio <= _SPREAD_DRIFT:
+            found.append(
+                f"the spread of the returns drifted: deviation {before:.1f} bps in "
+                f"training, {test['actual_std_bps']:.1f} in test"
+            )
+        found += _few_blocks(test["intervals"]["skill_mse_vs_persistence"])
+    return found + _flat_thresholds(results["thresholds"])
 
 
 def _collapse(part: str, result: Mapping[str, Any]) -> list[str]:
@@ -198,6 +335,11 @@ def interval(found: Mapping[str, Any], pattern: str = "{:+.3f}") -> str:
         return f"{estimate} [no interval]"
     low, high = pattern.format(found["low"]), pattern.format(found["high"])
     return f"{estimate} [{low}, {high}]"
+
+
+def number(value: Any, pattern: str) -> str:
+    """Returns a number as text, a dash where there is none."""
+    return "-" if value is None else pattern.format(value)
 
 
 def _yes(claimed: bool) -> str:

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from conftest import make_own_frame
 
-import baselines
-from baselines import GradientBoosting, simple_forecasts, window_statistics
+from baselines import GradientBoosting, simple_forecasts
 from data_loader import TrainingDataLoader
 
 SMALL = {
@@ -21,49 +20,6 @@ def load(frame):
 @pytest.fixture(scope="module")
 def data():
     return load(make_own_frame(2000, seed=1))
-
-
-def test_window_statistics_equal_a_plain_loop():
-    rng = np.random.default_rng(0)
-    features = (1000 + rng.standard_normal((300, 2))).astype(np.float32)
-    rows = np.array([99, 150, 299])
-    found = window_statistics(features, rows, window_bars=100)
-    assert found.shape == (3, 2 * 4 * 2)
-    expected = [
-        [
-            value
-            for j in range(2)
-            for size in (5, 15, 60, 100)
-            for value in (
-                features[row - size + 1 : row + 1, j].astype(float).mean(),
-                features[row - size + 1 : row + 1, j].astype(float).std(),
-            )
-        ]
-        for row in rows
-    ]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_window_statistics_read_their_own_window_only():
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((200, 3)).astype(np.float32)
-    row = np.array([100])
-    before = window_statistics(features, row, window_bars=20)
-    changed = features.copy()
-    changed[101:] += 5
-    changed[:81] -= 7
-    after = window_statistics(changed, row, window_bars=20)
-    np.testing.assert_allclose(after, before, atol=1e-6)
-    changed[81] += 1
-    assert not np.allclose(window_statistics(changed, row, window_bars=20), before)
-
-
-@pytest.mark.parametrize(
-    ("window_bars", "sizes"),
-    [(3, [3]), (5, [5]), (60, [5, 15, 60]), (120, [5, 15, 60, 120])],
-)
-def test_lengths_never_leave_the_window(window_bars, sizes):
-    assert baselines._window_sizes(window_bars) == sizes
 
 
 def test_simple_forecasts(data):

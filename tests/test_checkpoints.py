@@ -47,12 +47,7 @@ class Killed(BaseException):
     """Stands for a process that ends without a word."""
 
 
-def run_and_die(trainer, after_epoch):
-    class Die(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == after_epoch:
-                raise Killed
-
+def prepare(trainer):
     for step in (
         trainer.initialize_components,
         trainer.load_and_validate_data,
@@ -61,6 +56,15 @@ def run_and_die(trainer, after_epoch):
         trainer.setup_callbacks,
     ):
         step()
+
+
+def run_and_die(trainer, after_epoch):
+    class Die(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == after_epoch:
+                raise Killed
+
+    prepare(trainer)
     trainer.callbacks.insert(0, Die())
     with pytest.raises(Killed):
         trainer.train_model()
@@ -139,6 +143,58 @@ def test_epochs_may_grow(frame, tmp_path):
     grown = make_trainer(frame, tmp_path / "b", epochs=3, resume="newest")
     grown.run_training()
     assert outcome(grown) == outcome(more)
+
+
+COURSES = {
+    "momentum, a cosine after a warm-up, two early stoppings": {
+        "optimizer": "sgd",
+        "lr_schedule": "cosine",
+        "warmup_epochs": 2,
+        "early_stopping_min_delta": 0.01,
+    },
+    "decay, steps, statistics of batch normalisation": {
+        "model": "cnn",
+        "cnn_filters": (4, 4),
+        "cnn_kernels": (3, 3),
+        "optimizer": "adamw",
+        "lr_schedule": "step",
+        "lr_step_epochs": 2,
+    },
+    "accumulated gradients, self-attention": {
+        "model": "attention",
+        "attention_blocks": 1,
+        "attention_dim": 8,
+        "attention_ff_dim": 8,
+        "optimizer": "rmsprop",
+        "lr_schedule": "constant",
+        "warmup_epochs": 4,
+        "gradient_accumulation_steps": 3,
+    },
+}
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_every_optimizer_and_schedule_resumes_byte_identical(frame, tmp_path, course):
+    fields = COURSES[course] | {"epochs": 6}
+    whole = make_trainer(frame, tmp_path / "whole", **fields)
+    prepare(whole)
+    whole.train_model()
+    assert len(set(whole.history["learning_rate"])) > 1
+    run_and_die(make_trainer(frame, tmp_path / "dead", **fields), 3)
+    again = make_trainer(frame, tmp_path / "dead", resume="newest", **fields)
+    prepare(again)
+    again.train_model()
+    assert outcome(again) == outcome(whole)
+
+
+def test_epochs_of_a_cosine_may_not_grow(frame, tmp_path):
+    dead = make_trainer(frame, tmp_path, lr_schedule="cosine", epochs=3)
+    run_and_die(dead, 1)
+    longer = make_trainer(
+        frame, tmp_path, lr_schedule="cosine", epochs=4, resume=dead.run.path
+    )
+    with pytest.raises(ConfigError, match="the configuration is not the one"):
+        longer.run_training()
 
 
 @pytest.mark.parametrize(

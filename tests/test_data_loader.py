@@ -10,8 +10,9 @@ from conftest import CORE8, make_frame, make_own_frame
 import tables
 import training_file
 import utils
+from class_balance import systematic_undersample
 from config import Config
-from data_loader import TrainingDataLoader, systematic_undersample
+from data_loader import TrainingDataLoader
 from utils import ConfigError, DataError, MissingInputError
 
 SMALL = {"sequence_length": 10, "future_window": 6, "undersampling_min_samples": 50}

@@ -22,7 +22,7 @@ import dataset_report
 import features
 import fingerprints
 import utils
-from config import Config, ConfigError, build_config, require_class_target
+from config import Config, ConfigError, build_config
 from data_loader import TrainingDataLoader
 from dataset import Dataset
 from dataset_builder import DatasetBuilder, build_training_frame
@@ -124,13 +124,6 @@ def test_a_set_of_ones_own_is_looked_up_when_it_is_computed(tmp_path, market):
     with pytest.raises(ConfigError, match="expected names out of core8"):
         builder(tmp_path, feature_sets=("foo",)).build_dataset(candles=market)
     assert main("--demo", "--feature-sets", "foo", "--inputs-dir", tmp_path) == 2
-
-
-def test_only_class_targets_are_trained():
-    require_class_target(Config(target="direction"))
-    for target in ("return", "price"):
-        with pytest.raises(ConfigError, match=f"Received: '{target}', a number"):
-            require_class_target(Config(target=target))
 
 
 def test_command_flags_repeat_a_configuration():

@@ -10,20 +10,41 @@ from conftest import PROJECT
 
 LEVELS = [
     "config utils tables timestamps scaling indicators labels cross_validation "
-    "metrics significance trading calibration download verdict checkpoints manifest",
-    "dry_run candle_files features training_file exchanges thresholds plots "
-    "dataset_cache model_builder model_files",
-    "candle_checks fingerprints dataset artifacts report",
-    "candles dataset_report predictor",
-    "candle_sources dataset_rows data_loader",
-    "dataset_builder sequence_generator folds metadata baselines",
-    "backtest",
-    "judge",
-    "evaluation",
+    "metrics significance trading calibration download verdict checkpoints manifest "
+    "position_losses windows fused_lstm findings skops_schema lightgbm_files presets",
+    "run_options network_sizes candle_files class_balance features training_file "
+    "exchanges thresholds plots "
+    "dataset_cache networks optimizers callbacks losses model_files skops_files "
+    "report_blocks",
+    "candle_checks fingerprints dataset artifacts model_builder report_forecasts "
+    "regression_report "
+    "dry_run "
+    "time_plots",
+    "candles dataset_report report_trades report_run report_regression "
+    "report_importance comparison_report",
+    "candle_sources dataset_rows data_loader report_page",
+    "report dataset_builder sequence_generator folds baselines adapter_base "
+    "lookahead column_skill label_timing window_tables",
+    "split_checks gap_fills backtest metadata keras_adapter tabular_adapters",
+    "audit judge sklearn_adapter lightgbm_adapter",
+    "evaluation model_adapters importance regression_judge",
+    "regression predictor",
+    "judgement compare",
     "trainer",
+    "analysts",
 ]
 LEVEL = {name: depth for depth, row in enumerate(LEVELS) for name in row.split()}
-MAY_IMPORT_KERAS = {"sequence_generator", "model_builder", "checkpoints"}
+MAY_IMPORT_KERAS = {
+    "sequence_generator",
+    "model_builder",
+    "callbacks",
+    "checkpoints",
+    "networks",
+    "optimizers",
+    "losses",
+    "position_losses",
+    "fused_lstm",
+}
 MODULES = sorted(path.stem for path in PROJECT.glob("*.py"))
 
 

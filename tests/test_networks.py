@@ -1,7 +1,9 @@
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
+from conftest import CORE8, TINY, make_own_frame
 
 import config as configuration
 import model_files
@@ -14,7 +16,10 @@ from networks import (
     has_batch_norm,
     sinusoidal_positions,
 )
+from predictor import Predictor
+from trainer import StandaloneTrainer
 from utils import ConfigError
+from windows import cut_windows
 
 # Every family at a size that builds and trains in a moment.
 SMALL = {
@@ -370,3 +375,26 @@ def test_the_longest_positions_still_load(tmp_path):
     build_network(config, 3).save(tmp_path / "network.keras")
     data = (tmp_path / "network.keras").read_bytes()
     assert model_files.load_keras_model(data, "network").count_params()
+
+
+def test_a_run_of_the_ensemble_is_published_and_answers(tmp_path):
+    config = Config(
+        **TINY
+        | SMALL
+        | {
+            "model": "ensemble",
+            "outputs_dir": str(tmp_path),
+            "windows_per_epoch": 128,
+            "baseline_model": False,
+        }
+    )
+    frame = make_own_frame(900, seed=3)
+    folder = StandaloneTrainer(config, frame=frame).run_training()
+    predictions = pd.read_parquet(next(folder.glob("predictions_*.parquet")))
+    features = frame[list(CORE8)].to_numpy(np.float32)
+    rows = predictions["row"].to_numpy()[:5]
+    answers = Predictor(folder).predict_windows(
+        cut_windows(features, rows, window_bars=8)
+    )
+    columns = ["calibrated_short", "calibrated_hold", "calibrated_long"]
+    np.testing.assert_allclose(answers, predictions[columns][:5], atol=1e-5)

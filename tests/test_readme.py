@@ -40,6 +40,24 @@ def test_example_runs_and_prints_what_is_shown(tmp_path):
     assert set(shape("\n".join(lines))) <= printed
 
 
+def test_own_family_example_works(tmp_path):
+    code = block("python", 2) + (
+        "import sys\n"
+        f"sys.path[:0] = [{str(PROJECT / 'tests')!r}]\n"
+        "from config import Config\n"
+        "from conftest import TINY, make_own_frame\n"
+        "from predictor import Predictor\n"
+        "from trainer import StandaloneTrainer\n"
+        f"own = {{'outputs_dir': {str(tmp_path)!r}, 'model': 'extra_trees'}}\n"
+        "config = Config(**TINY | own | {'num_trees': 3, 'baseline_model': False})\n"
+        "run = StandaloneTrainer(config, frame=make_own_frame(900))\n"
+        "model = Predictor(run.run_training()).adapter.model\n"
+        "assert type(model).__name__ == 'ExtraTreesClassifier'\n"
+        "assert run.results['importance']['features']\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+
+
 def test_own_feature_set_example_works():
     code = block("python", 1) + (
         "import candles, features\n"

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from conftest import make_own_frame
 
+from config import LOSSES
 from data_loader import TrainingDataLoader
 from sequence_generator import (
     MemoryEfficientDataLoader,
+    consecutive_stretches,
     cut_windows,
     epoch_positions,
     evenly_spaced,
+    next_bar_returns,
 )
 from utils import DataError
 
@@ -114,3 +117,116 @@ def test_check_notices_a_window_that_leaves_its_part(data):
     parts["test"] = dataclasses.replace(part, start=part.start + 5)
     with pytest.raises(DataError, match="test: the window of row 909 leaves the part"):
         make_loader(dataclasses.replace(data, parts=parts))
+
+
+# Losses of positions: stretches of bars, and what the bar after each earns
+
+
+def make_sequential(data, **options):
+    return make_loader(data, loss_traits=LOSSES["sharpe"], **options)
+
+
+@pytest.fixture(scope="module")
+def holed():
+    """Data with filled bars at rows 200 and 210, and an hour missing before row 450."""
+    frame = make_own_frame(1000)
+    frame.loc[[200, 210], "is_target"] = False
+    frame.loc[450:, "timestamp"] += np.timedelta64(1, "h")
+    return TrainingDataLoader.from_frame(
+        frame,
+        "TESTUSDT",
+        sequence_length=10,
+        future_window=6,
+        class_balancing_method="none",
+    ).load_training_data()
+
+
+def test_stretches_are_equal_parts_of_runs_of_rows():
+    rows = np.array([1, 2, 3, 4, 5, 6, 7, 10, 20, 21])
+    stretches = [part.tolist() for part in consecutive_stretches(rows, longest=3)]
+    assert stretches == [[1, 2, 3], [4, 5], [6, 7], [20, 21]]
+    assert consecutive_stretches(rows, longest=20) == []
+    assert consecutive_stretches(rows[:0], longest=3) == []
+
+
+def test_the_next_bars_return_is_not_known_before_a_gap(holed):
+    returns = next_bar_returns(holed)
+    close = holed.outcomes["close"]
+    assert returns[300] == pytest.approx(close[301] / close[300] - 1)
+    assert np.flatnonzero(np.isnan(returns)).tolist() == [449, 999]
+
+
+def test_batches_are_stretches_of_bars_in_shuffled_order(holed):
+    loader = make_sequential(holed, batch_size=32)
+    batches = loader.epoch_batches(0)
+    assert len(batches) == loader.steps_per_epoch
+    assert all((np.diff(rows) == 1).all() for rows in batches)
+    assert all(16 <= len(rows) <= 32 for rows in batches)
+    # Rows 201 to 209 are a run too short for half a batch, row 449 has no next bar.
+    train = holed.parts["train"].targets
+    left_out = [*range(201, 210), 449]
+    assert np.array_equal(
+        np.sort(np.concatenate(batches)), np.setdiff1d(train, left_out)
+    )
+    assert loader.windows_per_epoch == len(train) - len(left_out)
+    first_rows = [rows[0] for rows in batches]
+    assert first_rows != sorted(first_rows)
+    again = make_sequential(holed, batch_size=32)
+    for epoch in (0, 3):
+        assert np.array_equal(loader.epoch_targets(epoch), again.epoch_targets(epoch))
+    assert not np.array_equal(loader.epoch_targets(0), loader.epoch_targets(1))
+
+
+def test_no_stretch_crosses_a_gap_or_a_hole(holed):
+    for rows in make_sequential(holed, batch_size=8).epoch_batches(0):
+        for hole in (200, 210, 449):
+            assert hole not in rows
+            assert (rows < hole).all() or (rows > hole).all()
+
+
+def test_stretches_come_with_the_next_bars_returns(holed):
+    loader = make_sequential(holed, batch_size=32)
+    returns = next_bar_returns(holed)
+    batches = iter(loader.train_dataset(first_epoch=2).as_numpy_iterator())
+    for epoch in (2, 3):
+        for rows in loader.epoch_batches(epoch):
+            windows, y = next(batches)
+            assert y.dtype == np.float32 and np.array_equal(y, returns[rows])
+            assert np.array_equal(windows[0], holed.features[rows[0] - 9 : rows[0] + 1])
+
+
+def test_fewer_windows_are_whole_stretches(holed):
+    loader = make_sequential(holed, batch_size=32, windows_per_epoch=100)
+    assert loader.steps_per_epoch == 3
+    seen = np.concatenate([loader.epoch_targets(epoch) for epoch in range(5)])
+    assert len(np.unique(seen)) == len(seen)  # none repeats before all were seen
+    assert abs(loader.windows_per_epoch - 100) < 16
+
+
+def test_monitored_windows_are_spread_stretches(data):
+    loader = make_sequential(data, batch_size=16, validation_windows=64)
+    got = [len(y) for _, y in loader.validation_dataset().as_numpy_iterator()]
+    assert got == [
+        len(rows)
+        for rows in np.split(
+            loader.validation_targets,
+            np.flatnonzero(np.diff(loader.validation_targets) != 1) + 1,
+        )
+    ]
+    assert 48 <= sum(got) <= 80
+    everyone = data.parts["validation"].targets
+    assert loader.validation_targets[0] - everyone[0] < 40
+    assert everyone[-1] - loader.validation_targets[-1] < 40
+    assert loader.validation_dataset().cardinality().numpy() == len(got)
+
+
+def test_thinned_targets_make_no_stretches(data):
+    thinned = dataclasses.replace(data, train_targets=data.train_targets[::2])
+    with pytest.raises(DataError, match="train: expected consecutive targets"):
+        make_sequential(thinned)
+
+
+def test_a_file_without_prices_has_no_returns(data):
+    bare = dataclasses.replace(data, outcomes={})
+    with pytest.raises(DataError, match="expected a column 'close'"):
+        make_sequential(bare)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import PROJECT, TINY, make_own_frame
+from test_report_page import PageReader, exact
 
 import report
 import trainer as trainer_module
@@ -53,6 +54,7 @@ def test_artifact_folder_is_complete(finished):
         f"metadata_{tag}.json",
         f"model_{tag}.keras",
         f"predictions_{tag}.parquet",
+        "report.html",
         f"scaler_{tag}.json",
         f"scaler_{tag}.pkl",
         "plots/label_mix.png",
@@ -73,6 +75,16 @@ def test_artifact_folder_is_complete(finished):
     assert load_config(str(folder / "config.yaml")) == finished.config
     assert (folder.parent / "latest-1m").resolve() == folder.resolve()
     assert not finished.config.runs_dir.exists()
+
+
+def test_the_page_says_what_the_files_say(finished):
+    folder = finished.artifact_dir
+    files = json.loads((folder / "confusion_matrix_report.json").read_text())
+    files["metadata"] = utils.read_json(next(folder.glob("metadata_*.json")))
+    numbers = PageReader((folder / "report.html").read_text()).numbers
+    assert {key.split(".")[0] for key, _, _ in numbers} >= {"test", "metadata"}
+    for key, value, _ in numbers:
+        assert value == exact(files, key), key
 
 
 def test_predictions_line_up_row_by_row(finished, planted):

@@ -1,0 +1,282 @@
+"""A model for each timeframe, from one file of candles. Command line.
+
+In: the training files of a group of `presets.GROUPS`, their runs, one table of them.
+Out: what the groups are (`presets`), building a file (`dataset_builder`), a run
+(`trainer`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import compare
+import comparison_report
+import config as configuration
+import utils
+from candle_sources import CandleSource, pair_of_files
+from compare import FinishedRun, Outcome
+from comparison_report import format_table, spread
+from config import Config
+from dataset_builder import DatasetBuilder
+from presets import GROUPS, PRESETS
+from trainer import StandaloneTrainer
+from verdict import interval, number
+
+logger = logging.getLogger(__name__)
+
+_OWN = ("model", "timeframe", "training_file")
+"""Fields that the groups decide."""
+
+_MOST_FEATURES = 3
+
+
+def group_configs(
+    groups: Sequence[str],
+    *,
+    timeframes: Sequence[str] | None = None,
+    **fields: Any,
+) -> dict[str, Config]:
+    """Returns the runs of some groups by name, such as `analysts 15m`.
+
+    Args:
+        groups: Names out of `presets.GROUPS`.
+        timeframes: Those of them that are wanted; None takes all.
+        **fields: Fields of `Config`, over those of the presets.
+
+    Raises:
+        ConfigError: If a group or a timeframe is unknown, or a value impossible.
+    """
+    known = dict.fromkeys(tf for _, each in GROUPS.values() for tf in each)
+    for words, choices, name in (
+        (groups, GROUPS, "groups"),
+        (timeframes or (), known, "timeframes"),
+    ):
+        unknown = [word for word in words if word not in choices]
+        if unknown or len(set(words)) < len(words) or words == []:
+            raise utils.ConfigError(
+                f"--{name}: expected some of {', '.join(choices)}, each once. "
+                f"Received: {' '.join(words) or 'none'}"
+            )
+    configs = {}
+    for group in groups:
+        preset, own = GROUPS[group]
+        for timeframe in own:
+            if timeframes is None or timeframe in timeframes:
+                values = PRESETS[preset] | fields | {"timeframe": timeframe}
+                name = f"{group} {timeframe}"
+                configs[name] = configuration.build_config(values)
+    if not configs:
+        raise utils.ConfigError(
+            f"--timeframes: expected one that {' or '.join(groups)} have. "
+            f"Received: {' '.join(timeframes or ())}"
+        )
+    return configs
+
+
+def train_group(
+    candles: CandleSource,
+    configs: Mapping[str, Config],
+    *,
+    resume: str | os.PathLike[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Builds each run's training file, trains one after another, summarises them.
+
+    Args:
+        candles: Candles of the pair, of the shortest timeframe or finer.
+        configs: From `group_configs`.
+        resume: "newest" takes finished runs as they are, and goes on with others.
+
+    Returns:
+        One mapping a run, ready for JSON; see `summarise`.
+    """
+
+    def train(config: Config) -> Path:
+        builder = DatasetBuilder(config)
+        built = builder.build_dataset(candles=candles)
+        path = builder.write_dataset(built)
+        rows = utils.counted(built.metadata["num_rows"], "row", "rows")
+        logger.info("%s: %s", path, rows)
+        return StandaloneTrainer(config, resume=resume).run_training()
+
+    outcomes = compare.train_all(configs, train)
+    return utils.to_jsonable([summarise(*item) for item in outcomes.items()])
+
+
+def summarise(name: str, outcome: Outcome) -> dict[str, Any]:
+    """Returns what stands for one run of a group.
+
+    Returns:
+        `model` (its name here), `timeframe`, `family`, `status` (completed or failed);
+        then `error`, or: the test part's `accuracy`, `precision`, `recall`, `f1` (means
+        over the classes that occur), `num_samples`, the keys of
+        `compare.summarise_run`, and `feature_importance`: name -> share, as the
+        library says.
+    """
+    config = outcome.config
+    about = {
+        "model": name,
+        "timeframe": config.timeframe,
+        "family": config.model,
+        "status": "failed",
+    }
+    if outcome.folder is None:
+        return about | {"error": outcome.error}
+    run = compare.read_run(outcome.folder)
+    return (
+        about
+        | {"status": "completed"}
+        | _classification(run)
+        | compare.summarise_run(run)
+        | {
+            "feature_importance": {
+                each["name"]: each["share"]
+                for each in run.results.get("library_importance", [])
+            }
+        }
+    )
+
+
+def _classification(run: FinishedRun) -> dict[str, Any]:
+    test = run.results["test"]
+    if run.is_regression:
+        return {"num_samples": test["num_samples"]}
+    precisions = [
+        scores["precision"]
+        for scores in test["classes"].values()
+        if "f1" not in scores["undefined"]
+    ]
+    return {
+        "num_samples": test["num_samples"],
+        "accuracy": test["accuracy"],
+        "precision": sum(precisions) / len(precisions),
+        "recall": test["balanced_accuracy"],
+        "f1": test["macro_f1"],
+    }
+
+
+def format_group(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Returns one table of the runs of groups."""
+    finished = [entry for entry in entries if entry["status"] == "completed"]
+    head = ["", "test bars", "accuracy", "precision", "recall", "F1", "skill"]
+    head += ["direction p", "accuracy of folds", "skill of folds"]
+    rows, notes = [], []
+    for entry in finished:
+        folds = entry["cross_validation"] or {}
+        skill = folds.get("skill_vs_train_prior") or folds.get(
+            "skill_mse_vs_persistence"
+        )
+        scores = [entry.get(k) for k in ("accuracy", "precision", "recall", "f1")]
+        rows.append(
+            [
+                entry["model"],
+                f"{entry['num_samples']:,}",
+                *(number(score, "{:.3f}") for score in scores),
+                interval(entry["skill"]),
+                number(entry["direction_p_value"], "{:.3f}"),
+                spread(folds.get("accuracy"), "{:.3f}"),
+                spread(skill, "{:+.4f}"),
+            ]
+        )
+        ranked = sorted(entry["feature_importance"].items(), key=lambda x: -x[1])
+        first = ", ".join(f"{k} {v:.0%}" for k, v in ranked[:_MOST_FEATURES])
+        notes.append([entry["model"], f"{entry['family']}: {first}"])
+        notes.append(["", entry["folder"]])
+    lines = format_table(head, rows) if rows else []
+    if rows:
+        lines.append(
+            "  precision, recall, F1: means over the classes that occur; an unchanged "
+            "close is HOLD"
+        )
+    width = max((len(name) for name, _ in notes), default=0)
+    lines += [f"  {name:<{width}}  {text}" for name, text in notes]
+    lines += [
+        f"  {entry['model']} failed: {entry['error']}"
+        for entry in entries
+        if entry["status"] == "failed"
+    ]
+    return "\n".join(lines)
+
+
+def write_group(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `analysts.csv` and, last, `analysts.json`."""
+    table: pd.DataFrame = comparison_report.flat_table(entries)
+    utils.atomic_write(folder / "analysts.csv", table.to_csv(index=False))
+    utils.write_json(folder / "analysts.json", {"models": entries})
+
+
+# Command line
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="analysts.py",
+        usage="analysts.py CANDLES... [--pair PAIR] [--groups NAME ...] "
+        "[--timeframes TF ...] [--FIELD VALUE ...] [--resume]",
+        description="Builds a training file of each timeframe from one file of "
+        "candles, trains a model on each, and prints one table.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "candles",
+        nargs="+",
+        help="candle files of one pair, joined in time order; without --pair their "
+        "names, such as ETHUSDT-1m.parquet, give the pair",
+    )
+    parser.add_argument(
+        "--groups",
+        nargs="+",
+        default=list(GROUPS),
+        metavar="NAME",
+        help=f"{' and '.join(GROUPS)} (default: both)",
+    )
+    parser.add_argument(
+        "--timeframes", nargs="+", metavar="TF", help="only these of them"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="take finished runs as they are, and go on with interrupted ones",
+    )
+    names = [item.name for item in dataclasses.fields(Config)]
+    configuration.add_config_arguments(
+        parser, [name for name in names if name not in _OWN]
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    utils.configure_logging()
+    return utils.run_command_line(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parsed, config = configuration.parse_arguments(_parser(), arguments)
+    utils.configure_logging(verbose=config.verbose_logging)
+    fields = {item.name for item in dataclasses.fields(Config)}
+    given = {name: getattr(config, name) for name in vars(parsed) if name in fields}
+    if "pair" not in given:
+        given["pair"] = pair_of_files(parsed.candles)
+    configs = group_configs(parsed.groups, timeframes=parsed.timeframes, **given)
+    with utils.StopSignals():
+        entries = train_group(
+            parsed.candles, configs, resume="newest" if parsed.resume else None
+        )
+    folder = compare.new_folder(next(iter(configs.values())), "analysts")
+    write_group(folder, entries)
+    logger.info("\n%s", format_group(entries))
+    logger.info("table: %s", folder)
+    compare.require_success(entries)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
