@@ -11,7 +11,7 @@ train: .venv/run.stamp
 	$(BIN)/python trainer.py --config demo.yaml
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

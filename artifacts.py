@@ -212,7 +212,10 @@ def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def same_run(first: Config, second: Config) -> bool:
-    """Whether two configurations train the same: epochs may grow, folders may move."""
+    """Whether two configurations train the same.
+
+    Epochs may grow, except a cosine's; folders may move.
+    """
     return run_identity(first) == run_identity(second)
 
 

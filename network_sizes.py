@@ -13,7 +13,7 @@ from config import ENSEMBLE_MEMBERS, Config
 # Peak growth over the imports at window 120, 8 features, default sizes (TensorFlow
 # 2.21, two cores, batches of 64, 256, 512; benchmarks/bench_memory.py): what remains
 # when the batch goes to 0, in bytes, and numbers kept for the backward pass. With them
-# the estimate was between 7 % below and 25 % above the peak at batch 256.
+# the estimate was between 2 % below and 23 % above the peak at batch 256.
 _RUNTIME_BYTES = {
     "lstm": 290_000_000,
     "gru": 290_000_000,

@@ -267,6 +267,8 @@ def test_config_test_prints_and_imports_little(tmp_path):
         "dry_run",
         "config",
         "network_sizes",
+        "presets",
+        "run_options",
         "utils",
     }
     heavy = {"tensorflow", "keras", "pandas", "pyarrow", "sklearn", "matplotlib"}

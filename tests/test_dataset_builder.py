@@ -195,8 +195,11 @@ def test_number_target_is_no_feature_and_no_label(tmp_path, market):
     made = builder(tmp_path, target="price")
     path = made.write_dataset(made.build_dataset(candles=market))
     assert "target" not in datasets.read_dataset(path).feature_names
-    with pytest.raises(DataError, match="expected a column 'label'"):
-        TrainingDataLoader(config=made.config).load_training_data()
+    data = TrainingDataLoader(config=made.config).load_training_data()
+    assert data.is_regression and "target" not in data.feature_names
+    other = made.config.replace(target="signal", training_file=str(path))
+    with pytest.raises(DataError, match="target: the configuration says signal"):
+        TrainingDataLoader(config=other).load_training_data()
 
 
 def test_higher_timeframe_knows_closed_bars_alone(tmp_path, quick):

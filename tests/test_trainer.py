@@ -57,6 +57,7 @@ def test_artifact_folder_is_complete(finished):
         "report.html",
         f"scaler_{tag}.json",
         f"scaler_{tag}.pkl",
+        "plots/importance.png",
         "plots/label_mix.png",
         "plots/learning_curves.png",
         "plots/thresholds.png",
