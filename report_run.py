@@ -6,6 +6,7 @@ In: which facts, in which order, in which words. Out: results (`report_forecasts
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import plots
@@ -71,7 +72,10 @@ def audit_section(material: Material) -> Section | None:
         (
             finding["check"],
             [
-                numbers.show(f"audit.findings.{k}.outcome", "text"),
+                # Never broken: a short word beside long ones.
+                dataclasses.replace(
+                    numbers.show(f"audit.findings.{k}.outcome", "text"), is_text=False
+                ),
                 numbers.show(f"audit.findings.{k}.what", "text"),
             ],
         )

@@ -51,19 +51,20 @@ def run():
         predictor = Predictor(opened)
         window = np.random.default_rng(1).standard_normal((120, 8)).astype(np.float32)
         batch = np.repeat(window[None], 1000, axis=0)
+        network = predictor.adapter.network
         scaled = predictor.scaler.transform(window)[None]
         return {
             "our compiled window": median_ms(
                 lambda: predictor.predict_window(window), CALLS
             ),
             "model.predict of it": median_ms(
-                lambda: predictor.model.predict(scaled, verbose=0), 30
+                lambda: network.predict(scaled, verbose=0), 30
             ),
             "our batch of 1,000": median_ms(
                 lambda: predictor.predict_windows(batch), 10
             ),
             "model.predict of it, 1,000": median_ms(
-                lambda: predictor.model.predict(batch, verbose=0, batch_size=1000), 10
+                lambda: network.predict(batch, verbose=0, batch_size=1000), 10
             ),
         }
 
