@@ -21,13 +21,15 @@ import pandas as pd
 import compare
 import comparison_report
 import config as configuration
+import run_series
 import utils
 from candle_sources import CandleSource, pair_of_files
-from compare import FinishedRun, Outcome
+from compare import FinishedRun
 from comparison_report import format_table, spread
 from config import Config
 from dataset_builder import DatasetBuilder
 from presets import GROUPS, PRESETS
+from run_series import Outcome
 from trainer import StandaloneTrainer
 from verdict import interval, number
 
@@ -107,7 +109,7 @@ def train_group(
         logger.info("%s: %s", path, rows)
         return StandaloneTrainer(config, resume=resume).run_training()
 
-    outcomes = compare.train_all(configs, train)
+    outcomes = run_series.train_all(configs, train)
     return utils.to_jsonable([summarise(*item) for item in outcomes.items()])
 
 
@@ -271,11 +273,11 @@ def _run(arguments: Sequence[str] | None) -> None:
         entries = train_group(
             parsed.candles, configs, resume="newest" if parsed.resume else None
         )
-    folder = compare.new_folder(next(iter(configs.values())), "analysts")
+    folder = run_series.new_folder(next(iter(configs.values())), "analysts")
     write_group(folder, entries)
     logger.info("\n%s", format_group(entries))
     logger.info("table: %s", folder)
-    compare.require_success(entries)
+    run_series.require_success(entries)
 
 
 if __name__ == "__main__":

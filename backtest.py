@@ -112,6 +112,42 @@ def position_sizes(
     return np.stack(columns, axis=1)
 
 
+def backtest_part(
+    table: pd.DataFrame,
+    scores: np.ndarray,
+    data: TrainingData,
+    config: Config,
+    *,
+    num_tried: int,
+) -> dict[str, Any]:
+    """Returns what the signals of one part earned, or why that is not known.
+
+    Args:
+        table: The part, with its `signal` and, as far as they are known, its outcomes.
+        scores: What sizes follow from (num_rows, 3): probabilities, or
+            `thresholds.return_scores`.
+        data: The same data.
+        config: The same run.
+        num_tried: Variants that the signals were chosen from.
+
+    Returns:
+        The keys of `backtest` and `in_sample`, or `skipped`: the reason.
+    """
+    problem = trading_problem(table)
+    if problem:
+        return {"skipped": problem}
+    earned = backtest(
+        table,
+        table["signal"].to_numpy(),
+        config,
+        horizon_bars=data.future_window,
+        sizes=position_sizes(scores, data, table["row"].to_numpy(), config),
+        num_tried=num_tried,
+    )
+    # Validation chose the thresholds.
+    return {"in_sample": table["part"].iloc[0] == "validation"} | earned
+
+
 def backtest(
     table: pd.DataFrame,
     signals: np.ndarray,

@@ -1,9 +1,8 @@
 """Several runs of one configuration, judged on the same test rows.
 
-In: which models can be compared, training them one after another, the proof that they
-answered for the same rows, who is best and how sure that is. Out: a run (`trainer`,
-which hands it in), the scores of one run (`evaluation`, `regression`), showing the
-comparison (`comparison_report`).
+In: which models can be compared, the proof that they answered for the same rows, who is
+best and how sure that is. Out: training one after another (`run_series`), the scores of
+one run (`evaluation`, `regression`), showing the comparison (`comparison_report`).
 
 The best model has the lowest loss on the test rows themselves. That choice favours it,
 so the p-values against it describe these rows and confirm nothing.
@@ -11,13 +10,9 @@ so the p-values against it describe these rows and confirm nothing.
 
 from __future__ import annotations
 
-import gc
 import logging
-import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +27,11 @@ from backtest import NUM_SAMPLES
 from config import Config
 from judge import PROBABILITY_COLUMNS, row_losses
 from model_adapters import create_adapter
+from run_series import Outcome, Train, new_folder, require_success, train_all
 from timestamps import nanoseconds_of
 from verdict import is_regression
 
 logger = logging.getLogger(__name__)
-
-Train = Callable[[Config], Path]
-"""Runs one configuration; returns its published folder."""
 
 MEASURES = {
     False: {
@@ -58,27 +51,6 @@ MEASURES = {
 
 DIRECTION_P_VALUES = {False: "direction_p_value", True: "sign_p_value"}
 LOSS_NAMES = {False: "log-loss", True: "squared error"}
-
-
-class FailedRunsError(utils.UserError):
-    """Runs that failed among others that did not; what there is was written."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How one of several runs ended.
-
-    Args:
-        config: The run.
-        folder: Its published folder; None where it failed.
-        error: Why it failed; None where it did not.
-        seconds: How long it took here: nearly nothing where it was finished before.
-    """
-
-    config: Config
-    folder: Path | None
-    error: str | None
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,62 +155,6 @@ def model_configs(config: Config, models: Sequence[str]) -> dict[str, Config]:
         lines = [f"  - {problem}" for problem in problems]
         raise utils.ConfigError("\n".join(["these cannot be compared:", *lines]))
     return configs
-
-
-def train_all(
-    configs: Mapping[str, Config],
-    train: Train,
-    *,
-    fatal: tuple[type[Exception], ...] = (OSError,),
-) -> dict[str, Outcome]:
-    """Trains one run after another; one that fails does not stop the others.
-
-    Args:
-        configs: The runs by name.
-        train: Trains one.
-        fatal: Errors that would meet the next run, too, such as a full disk: raised.
-
-    Raises:
-        Interrupted: On SIGINT or SIGTERM; what is finished stays.
-    """
-    outcomes: dict[str, Outcome] = {}
-    try:
-        for number, (name, config) in enumerate(configs.items(), 1):
-            logger.info("\n%s: run %d of %d", name, number, len(configs))
-            outcomes[name] = _train_one(name, config, train, fatal)
-            gc.collect()  # a network and its data hold each other
-            utils.return_freed_memory()
-    except utils.Interrupted as stop:
-        finished = sum(outcome.folder is not None for outcome in outcomes.values())
-        raise utils.Interrupted(
-            stop.signal_number,
-            f"{finished} of {len(configs)} runs are finished, and stay. "
-            "To go on: the same command with --resume",
-        ) from None
-    return outcomes
-
-
-def _train_one(
-    name: str, config: Config, train: Train, fatal: tuple[type[Exception], ...]
-) -> Outcome:
-    started = time.perf_counter()
-    folder, error = None, None
-    try:
-        folder = train(config)
-    except fatal:
-        raise
-    except utils.UserError as problem:
-        error = str(problem)
-        logger.error("%s failed: %s", name, problem)
-    except Exception as problem:
-        error = f"{type(problem).__name__}: {problem}"
-        logger.exception("%s failed: this is a defect, please report it", name)
-    return Outcome(
-        config=config,
-        folder=folder,
-        error=error,
-        seconds=time.perf_counter() - started,
-    )
 
 
 def compare_models(
@@ -423,28 +339,6 @@ def _three(found: Mapping[str, Any]) -> dict[str, Any]:
 # Files
 
 
-def new_folder(config: Config, kind: str) -> Path:
-    """Makes and returns `{outputs_dir}/{kind}/{PAIR}/{time}-{digest}`.
-
-    Raises:
-        StorageError: If the outputs folder does not take it.
-    """
-    parent = Path(config.outputs_dir) / kind / config.pair
-    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{config.digest()[:8]}"
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for name in (stem, f"{stem}-{secrets.token_hex(2)}"):
-            folder = parent / name
-            if not folder.exists():
-                break
-        folder.mkdir()
-    except OSError as error:
-        raise utils.StorageError(
-            f"cannot make a folder in {parent}: {error.strerror or error}."
-        ) from error
-    return folder
-
-
 def run_command(config: Config, models: Sequence[str], *, train: Train) -> Path:
     """Trains, compares, writes and prints; returns the folder of the comparison.
 
@@ -462,13 +356,3 @@ def run_command(config: Config, models: Sequence[str], *, train: Train) -> Path:
     logger.info("comparison: %s", folder)
     require_success(comparison["models"])
     return folder
-
-
-def require_success(entries: Sequence[Mapping[str, Any]]) -> None:
-    """Raises FailedRunsError where one of `models` failed, after all was written."""
-    failed = [entry["model"] for entry in entries if entry["status"] == "failed"]
-    if failed:
-        raise FailedRunsError(
-            f"{len(failed)} of {len(entries)} runs failed: {', '.join(failed)}. "
-            "--resume repeats these alone."
-        )

@@ -70,16 +70,21 @@ def predictions_table(
                 f"{part}: expected probabilities of shape {(len(rows), 3)}. "
                 f"Received: {values.shape}"
             )
-        columns = {
-            "timestamp": pd.DatetimeIndex(data.timeline.at(rows), tz="UTC"),
-            "row": rows.astype(np.int64),
-            "part": pd.Categorical([part] * len(rows), categories=list(data.parts)),
-            "label": data.labels[rows],
-        }
+        columns = row_columns(data, part) | {"label": data.labels[rows]}
         columns |= dict(zip(PROBABILITY_COLUMNS, values.T, strict=True))
         columns |= {name: column[rows] for name, column in data.outcomes.items()}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def row_columns(data: TrainingData, part: str) -> dict[str, Any]:
+    """Returns the columns that say which target rows of `data` a table is about."""
+    rows = data.parts[part].targets
+    return {
+        "timestamp": pd.DatetimeIndex(data.timeline.at(rows), tz="UTC"),
+        "row": rows.astype(np.int64),
+        "part": pd.Categorical([part] * len(rows), categories=list(data.parts)),
+    }
 
 
 def add_signals(predictions: pd.DataFrame, policy: SignalPolicy) -> pd.DataFrame:

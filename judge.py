@@ -18,7 +18,7 @@ import significance
 from backtest import (
     NUM_SAMPLES,
     backtest,
-    position_sizes,
+    backtest_part,
     trade_outcomes,
     trade_rules,
     trading_problem,
@@ -136,20 +136,10 @@ class PartJudge:
 
     def trades(self, table: pd.DataFrame, num_tried: int) -> dict[str, Any]:
         """Returns what a table's signals earned, or why that is not known."""
-        problem = trading_problem(table)
-        if problem:
-            return {"skipped": problem}
-        rows = table["row"].to_numpy()
         calibrated = probabilities_of(table, CALIBRATED_COLUMNS)
-        earned = backtest(
-            table,
-            table["signal"].to_numpy(),
-            self.config,
-            horizon_bars=self.data.future_window,
-            sizes=position_sizes(calibrated, self.data, rows, self.config),
-            num_tried=num_tried,
+        return backtest_part(
+            table, calibrated, self.data, self.config, num_tried=num_tried
         )
-        return {"in_sample": self.part == "validation"} | earned
 
     def baselines(
         self,

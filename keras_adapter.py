@@ -273,7 +273,7 @@ class KerasAdapter(ModelAdapter):
                 "name": network.name,
                 **self.identity(),
                 "total_parameters": network.count_params(),
-                "optimizer": "adam",
+                "optimizer": self.config.optimizer,
                 "loss": self.config.resolved_loss,
                 "weights_sha256": weights_digest(network),
                 "outputs": self.outputs,

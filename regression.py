@@ -64,10 +64,7 @@ def predictions_table(
                 f"Received: shape {np.shape(values)}, "
                 f"{int((~np.isfinite(values)).sum())} of them not finite"
             )
-        columns = {
-            "timestamp": pd.DatetimeIndex(data.timeline.at(rows), tz="UTC"),
-            "row": rows.astype(np.int64),
-            "part": pd.Categorical([part] * len(rows), categories=list(data.parts)),
+        columns = evaluation.row_columns(data, part) | {
             "actual": data.outcomes["target"][rows],
             "predicted": policy.calibrate(values),
         }

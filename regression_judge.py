@@ -22,7 +22,7 @@ import trading
 from backtest import (
     NUM_SAMPLES,
     backtest,
-    position_sizes,
+    backtest_part,
     trade_outcomes,
     trade_rules,
     trading_problem,
@@ -265,20 +265,8 @@ class RegressionJudge:
 
     def trades(self, table: pd.DataFrame, num_tried: int) -> dict[str, Any]:
         """Returns what a table's signals earned, or why that is not known."""
-        problem = trading_problem(table)
-        if problem:
-            return {"skipped": problem}
         scores = thresholds.return_scores(log_returns(table, self.data.target))
-        rows = table["row"].to_numpy()
-        earned = backtest(
-            table,
-            table["signal"].to_numpy(),
-            self.config,
-            horizon_bars=self.data.future_window,
-            sizes=position_sizes(scores, self.data, rows, self.config),
-            num_tried=num_tried,
-        )
-        return {"in_sample": self.part == "validation"} | earned
+        return backtest_part(table, scores, self.data, self.config, num_tried=num_tried)
 
     def baselines(
         self, boosted: pd.DataFrame | None, boosted_choice: Mapping[str, Any] | None

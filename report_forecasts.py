@@ -6,7 +6,7 @@ run (`report_run`), how it looks (`report_page`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,25 +59,11 @@ def skill_section(material: Material) -> Section | None:
     parts = [p for p in material.parts("baselines") if "log_loss" in _of(material, p)]
     if not parts:
         return None
-    numbers = material.numbers
     blocks: list[Block] = [_skill_picture(material, part) for part in parts]
     blocks += [_references(material, part) for part in parts]
-    blocks += [
-        Table(
-            caption=f"Forecasts of {part}",
-            head=["", *_COMPARED],
-            rows=numbers.by_row(forecast_places(material, part), _COMPARED),
-        )
-        for part in parts
-    ]
-    blocks.append(
-        Table(
-            caption="Scores of the raw probabilities and their most probable class",
-            head=["", *parts],
-            rows=numbers.by_column(parts, _SCORES),
-            is_wide=True,
-        )
-    )
+    blocks += forecast_tables(material, parts, _COMPARED)
+    caption = "Scores of the raw probabilities and their most probable class"
+    blocks.append(score_table(material, parts, _SCORES, caption=caption))
     found = _of(material, parts[0])["intervals"]["skill_vs_train_prior"]
     return Section(
         key="skill",
@@ -92,6 +78,32 @@ def skill_section(material: Material) -> Section | None:
 
 def _of(material: Material, part: str) -> Mapping[str, Any]:
     return material.results[part]
+
+
+def forecast_tables(
+    material: Material, parts: Sequence[str], compared: Rows
+) -> list[Table]:
+    """Returns a table for each part: the model and each baseline, side by side."""
+    return [
+        Table(
+            caption=f"Forecasts of {part}",
+            head=["", *compared],
+            rows=material.numbers.by_row(forecast_places(material, part), compared),
+        )
+        for part in parts
+    ]
+
+
+def score_table(
+    material: Material, parts: Sequence[str], scores: Rows, *, caption: str
+) -> Table:
+    """Returns one table of the model's scores, a column for each part."""
+    return Table(
+        caption=caption,
+        head=["", *parts],
+        rows=material.numbers.by_column(parts, scores),
+        is_wide=True,
+    )
 
 
 def forecast_places(material: Material, part: str) -> dict[str, str]:

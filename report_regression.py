@@ -8,8 +8,8 @@ trades (`report_trades`), its pictures (`regression_report`), how it looks
 from __future__ import annotations
 
 import regression_report
-from report_blocks import Block, Material, Picture, Rows, Section, Table
-from report_forecasts import forecast_places
+from report_blocks import Block, Material, Picture, Rows, Section
+from report_forecasts import forecast_tables, score_table
 from verdict import is_regression
 
 _SCORES: Rows = {
@@ -69,7 +69,6 @@ def regression_section(material: Material) -> Section | None:
     ]
     if not parts:
         return None
-    numbers = material.numbers
     blocks: list[Block] = []
     drawn = {
         part: regression_report.plot_part(material.results[part], title="")
@@ -81,22 +80,8 @@ def regression_section(material: Material) -> Section | None:
             figure.axes[0].set_title(part)
             words = caption.format(part=part)
             blocks.append(Picture(figure=figure, height=height, caption=words))
-    blocks += [
-        Table(
-            caption=f"Forecasts of {part}",
-            head=["", *_COMPARED],
-            rows=numbers.by_row(forecast_places(material, part), _COMPARED),
-        )
-        for part in parts
-    ]
-    blocks.append(
-        Table(
-            caption="Scores",
-            head=["", *parts],
-            rows=numbers.by_column(parts, _SCORES),
-            is_wide=True,
-        )
-    )
+    blocks += forecast_tables(material, parts, _COMPARED)
+    blocks.append(score_table(material, parts, _SCORES, caption="Scores"))
     return Section(
         key="regression",
         title="Errors and skill",

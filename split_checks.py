@@ -157,8 +157,9 @@ def _scaler_faults(data: TrainingData, raw: TrainingData | None) -> list[str]:
     train, scaler = data.parts["train"], data.scaler
     rows = slice(train.start, train.stop)
     if raw is None:
-        if scaler.num_rows != train.stop - train.start:
-            return [f"the scaler saw {scaler.num_rows:,} rows, train has {rows}"]
+        num_rows = train.stop - train.start
+        if scaler.num_rows != num_rows:
+            return [f"the scaler saw {scaler.num_rows:,} rows, train has {num_rows:,}"]
         columns = _not_centred(data, rows)
         return [f"the scaler of {columns} is not that of the training rows"] * bool(
             columns

@@ -363,10 +363,6 @@ class StandaloneTrainer:
         self.run = run
         self.callbacks = self.adapter.attach(run)
 
-    def _best_epoch(self) -> int:
-        """Returns the epoch, from 1, whose weights the model has."""
-        return self.adapter.best_round
-
 
 _RESULTS = {
     "initialize_components": ("data_loader", "adapter"),

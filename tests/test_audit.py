@@ -387,6 +387,8 @@ def test_scaler_that_saw_more_than_train(clean, kind, until):
     if kind != "minmax":  # whose extremes may be the same
         assert named[until] in exact.what
     assert leaks(quick) == ["fitted beyond train"]
+    num_rows = data.parts["train"].stop - data.parts["train"].start
+    assert f"train has {num_rows:,}" in str(quick).replace("\n", " ")
     # A scaler that claims to be of train is seen by what it made of those rows.
     train = data.parts["train"]
     lying = dataclasses.replace(

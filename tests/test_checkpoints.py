@@ -74,7 +74,7 @@ def run_and_die(trainer, after_epoch):
 def outcome(trainer):
     optimizer = [v.numpy().tobytes() for v in trainer.model.optimizer.variables]
     exact = {k: [x.hex() for x in v] for k, v in trainer.history.items()}
-    return weights_digest(trainer.model), optimizer, exact, trainer._best_epoch()
+    return weights_digest(trainer.model), optimizer, exact, trainer.adapter.best_round
 
 
 @pytest.fixture(scope="module")

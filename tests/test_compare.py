@@ -8,6 +8,7 @@ from conftest import TINY, make_own_frame
 
 import compare
 import comparison_report
+import run_series
 import significance
 import utils
 from config import Config
@@ -56,7 +57,7 @@ def test_a_model_that_fails_is_a_row_and_the_others_go_on(config, frame):
             raise utils.ConfigError("no luck")
         return trainer_of(frame)(run)
 
-    outcomes = compare.train_all(
+    outcomes = run_series.train_all(
         compare.model_configs(config, ["logistic", "random_forest"]), train
     )
     found = compare.compare_runs(outcomes)
@@ -67,8 +68,8 @@ def test_a_model_that_fails_is_a_row_and_the_others_go_on(config, frame):
         "error": "no luck",
     }
     assert found["best"] == "random_forest"
-    with pytest.raises(compare.FailedRunsError, match="logistic"):
-        compare.require_success(found["models"])
+    with pytest.raises(run_series.FailedRunsError, match="logistic"):
+        run_series.require_success(found["models"])
 
 
 def test_a_full_disk_ends_a_comparison(config):
@@ -76,7 +77,7 @@ def test_a_full_disk_ends_a_comparison(config):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        compare.train_all(compare.model_configs(config, ["logistic", "lstm"]), train)
+        run_series.train_all(compare.model_configs(config, ["logistic", "lstm"]), train)
 
 
 def test_an_interruption_says_how_to_go_on(config, frame):
@@ -87,7 +88,7 @@ def test_an_interruption_says_how_to_go_on(config, frame):
 
     configs = compare.model_configs(config, ["logistic", "random_forest"])
     with pytest.raises(utils.Interrupted, match="1 of 2 runs are finished"):
-        compare.train_all(configs, train)
+        run_series.train_all(configs, train)
 
 
 def test_other_rows_are_refused(config, frame):
@@ -95,7 +96,7 @@ def test_other_rows_are_refused(config, frame):
     for name, rows in (("logistic", 2500), ("random_forest", 2400)):
         run = config.replace(model=name)
         folder = trainer_of(frame.iloc[:rows])(run)
-        outcomes[name] = compare.Outcome(
+        outcomes[name] = run_series.Outcome(
             config=run, folder=folder, error=None, seconds=1.0
         )
     with pytest.raises(utils.DataError, match="expected the .* test rows of"):

@@ -12,7 +12,7 @@ LEVELS = [
     "config utils tables timestamps scaling indicators labels cross_validation "
     "metrics significance trading calibration download verdict checkpoints manifest "
     "position_losses windows fused_lstm findings skops_schema lightgbm_files presets",
-    "run_options network_sizes candle_files class_balance features training_file "
+    "run_options run_series network_sizes candle_files class_balance features training_file "
     "exchanges thresholds plots "
     "dataset_cache networks optimizers callbacks losses model_files skops_files "
     "report_blocks",

@@ -296,6 +296,22 @@ def test_statistics_of_batch_normalisation_are_the_whole_batchs():
     np.testing.assert_allclose(mean, 0.1 * (x @ kernel + bias).mean((0, 1)), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("fields", "branches"),
+    [
+        ({}, 2),  # one keeps two threads busy
+        ({"num_threads": 1}, 1),
+        ({"recurrent_dropout": 0.1}, 4),  # not computed in one loop
+        ({"model": "gru", "gru_units": (4,)}, 4),
+        ({"bidirectional": True}, 1),
+        ({"num_branches": 3}, 3),
+    ],
+)
+def test_branches_follow_threads_where_they_make_it_faster(fields, branches):
+    fields = {"num_branches": None, "num_threads": 4} | fields
+    assert build(**fields).num_branches == branches
+
+
 def test_one_branch_without_tensors_of_zero_rows():
     model = build(num_branches=4, batch_size=2)
     assert model.num_branches == 2

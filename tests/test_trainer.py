@@ -187,10 +187,27 @@ def test_metadata(finished):
     assert metadata["alignment"]["label_offset"] == 0
     assert metadata["alignment"]["class_names"] == ["SHORT", "HOLD", "LONG"]
     assert metadata["model"]["total_parameters"] == 4 * 4 * (8 + 4 + 1) + 20 + 15
+    assert metadata["model"]["optimizer"] == "adam"
     assert metadata["training"]["completed_epochs"] == 2
     history = pd.read_csv(next(finished.artifact_dir.glob("history_*.csv")))
     assert history["epoch"].tolist() == [1, 2]
     assert history["val_loss"].tolist() == finished.history["val_loss"]
+
+
+def test_metadata_name_what_the_run_was_trained_with(planted, tmp_path):
+    fields = {"optimizer": "sgd", "loss": "focal", "epochs": 1}
+    fields |= {"baseline_model": False, "importance_windows": None}
+    config = Config(**TINY | fields | {"outputs_dir": str(tmp_path)})
+    folder = StandaloneTrainer(config, frame=planted).run_training()
+    model = utils.read_json(next(folder.glob("metadata_*.json")))["model"]
+    assert (model["optimizer"], model["loss"]) == ("sgd", "focal")
+
+
+def test_every_report_says_what_was_looked_for(finished):
+    audit = finished.results["audit"]
+    assert audit["leaks"] == []
+    checks = [finding["check"] for finding in audit["findings"]]
+    assert checks == ["unpurged split", "fitted beyond train"]
 
 
 def test_same_configuration_gives_the_same_weights(planted, tmp_path):

@@ -246,7 +246,7 @@ def train(
                 "network": weights_digest(self.model.network),
                 "optimizer": utils.sha256_json([item.hex() for item in optimizer]),
                 "history": {k: [v.hex() for v in x] for k, x in self.history.items()},
-                "best_epoch": self._best_epoch(),
+                "best_epoch": self.adapter.best_round,
             }
             (folder / "outcome.json").write_text(json.dumps(record))
             tell("trained")
