@@ -1,8 +1,8 @@
-"""The LSTM layers of a network in one loop over time: training on a CPU, faster.
+"""The LSTM layers of a network in one loop over time: the same on a CPU, faster.
 
 In: which networks can be computed so, their forward pass and its gradient. Out: the
-network itself (`networks`), which is what is saved and evaluated; this module reads its
-weights and owns none.
+network itself (`networks`), which is what is saved; this module reads its weights and
+owns none.
 
 Keras runs one loop a layer, and TensorFlow differentiates it operation by operation. Of
 a training step on a CPU half went into what is not a matrix product: copies between
@@ -45,7 +45,12 @@ class FusedLSTM:
 
     @classmethod
     def of(cls, network: keras.Model) -> FusedLSTM | None:
-        """Returns the fused form of a network, or None where it has none."""
+        """Returns the fused form of a network, or None where it has none.
+
+        It has none on a GPU, where cuDNN is faster still.
+        """
+        if tf.config.list_physical_devices("GPU"):
+            return None
         layers = _chain(network)
         if layers is None or not layers or not _is_lstm(layers[0]):
             return None
@@ -60,16 +65,14 @@ class FusedLSTM:
                 return None
         return None if layers[last].return_sequences else cls(layers)
 
-    def __call__(self, windows: tf.Tensor) -> tf.Tensor:
+    def __call__(
+        self, windows: tf.Tensor, *, training: bool | None = False
+    ) -> tf.Tensor:
         """Returns the network's (batch, outputs) for (batch, bars, features).
 
-        To be called while training, inside the `call` of a Keras model.
+        To be called while a graph is built; for training, inside the `call` of a Keras
+        model.
         """
-        num_windows = tf.shape(windows)[0]
-        masks = []
-        for layer, mask in zip(self.lstm_layers, self.masks, strict=False):
-            ones = tf.ones([num_windows, 1, layer.units])
-            masks.append((ones if mask is None else mask(ones))[:, 0])
         weights = [
             tf.convert_to_tensor(weight)
             for layer in self.lstm_layers
@@ -79,10 +82,22 @@ class FusedLSTM:
                 layer.cell.bias,
             )
         ]
-        x = _lstm_stack(windows, masks, weights)
+        if training:
+            x = _lstm_stack(windows, self._masks(windows), weights)
+        else:
+            x = _Forward(windows, (), weights).run_alone()[-1]
         for layer in self.head:
             x = layer(x)
         return x
+
+    def _masks(self, windows: tf.Tensor) -> list[tf.Tensor]:
+        """Returns what each layer's output is multiplied by, (batch, units) each."""
+        num_windows = tf.shape(windows)[0]
+        masks = []
+        for layer, mask in zip(self.lstm_layers, self.masks, strict=False):
+            ones = tf.ones([num_windows, 1, layer.units])
+            masks.append((ones if mask is None else mask(ones))[:, 0])
+        return masks
 
 
 def _chain(network: keras.Model) -> list[keras.layers.Layer] | None:
@@ -204,13 +219,32 @@ class _Forward:
                     x = states[k] * self.masks[k]
             return t + 1, states, cells, saved
 
-        _, states, _, saved = tf.while_loop(
+        _, states, _, saved = self._over_bars(bar, saved)
+        return states, saved
+
+    def run_alone(self) -> Any:
+        """Returns each layer's last state, without what a gradient needs."""
+
+        def bar(t: tf.Tensor, states: Any, cells: Any) -> tuple[Any, ...]:
+            states, cells = list(states), list(cells)
+            x = self.bars.read(t)
+            for k, units in enumerate(self.units):
+                joined = tf.concat([x, states[k], self.ones], 1)
+                cell, x = _cell_alone(joined @ self.matrices[k], cells[k])
+                cells[k] = tf.ensure_shape(cell, [None, units])
+                states[k] = x = tf.ensure_shape(x, [None, units])
+            return t + 1, states, cells
+
+        return self._over_bars(bar)[1]
+
+    def _over_bars(self, bar: Any, *more: Any) -> Any:
+        """Loops over the bars from zero states; returns all loop variables."""
+        return tf.while_loop(
             lambda t, *_: t < self.num_bars,
             bar,
-            (0, list(self.zeros), list(self.zeros), saved),
+            (0, list(self.zeros), list(self.zeros), *more),
             maximum_iterations=self.num_bars,
         )
-        return states, saved
 
     def gradients(self, upstream: tf.Tensor, saved: Any) -> list[tf.Tensor]:
         """Returns the gradient of each weight, given that of the last state."""
@@ -271,6 +305,13 @@ def _cell(scaled: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, ...]:
     cell = (0.5 * f + 0.5) * cell + (0.5 * i + 0.5) * candidate
     squashed = tf.tanh(cell)
     return gates, cell, squashed, (0.5 * o + 0.5) * squashed
+
+
+@tf.function(input_signature=[_MATRIX] * 2, jit_compile=True, autograph=False)
+def _cell_alone(scaled: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns cell state and state."""
+    _, cell, _, state = _cell.python_function(scaled, cell)
+    return cell, state
 
 
 @tf.function(input_signature=[_MATRIX] * 5, jit_compile=True, autograph=False)

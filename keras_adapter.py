@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BATCH_WINDOWS = 2048
+BATCH_WINDOWS = 512
 
 
 class KerasAdapter(ModelAdapter):
@@ -243,16 +243,22 @@ class KerasAdapter(ModelAdapter):
     def _compiled(self) -> tuple[Any, Any]:
         import tensorflow as tf
 
-        def say(windows: Any) -> Any:
-            return self.network(windows, training=False)
+        from fused_lstm import FusedLSTM
+
+        network = self.network
+        fused = FusedLSTM.of(network)
+
+        def say_one(windows: Any) -> Any:
+            return network(windows, training=False)
+
+        def say_many(windows: Any) -> Any:
+            return (fused or network)(windows, training=False)
 
         shape = (self.window_bars, self.num_features)
         one = tf.function(
-            say, input_signature=[tf.TensorSpec((1, *shape))], jit_compile=True
+            say_one, input_signature=[tf.TensorSpec((1, *shape))], jit_compile=True
         )
-        many = tf.function(
-            say, input_signature=[tf.TensorSpec((None, *shape))], jit_compile=False
-        )
+        many = tf.function(say_many, input_signature=[tf.TensorSpec((None, *shape))])
         return one, many
 
     # What is known about it

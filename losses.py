@@ -452,8 +452,11 @@ def loss_from_config(config: Config) -> keras.losses.Loss:
 
 def metrics_from_config(config: Config, loss: keras.losses.Loss) -> list[Any]:
     """Returns the metrics that go with a loss: accuracy of classes, parts of a sum."""
-    metrics: list[Any] = ["accuracy"] if config.loss_traits.y_true == "class" else []
-    return metrics + (loss.part_metrics() if isinstance(loss, CombinedLoss) else [])
+    parts = loss.part_metrics() if isinstance(loss, CombinedLoss) else []
+    if config.loss_traits.y_true != "class":
+        return parts
+    # By its name Keras would make it in the first step, and trace that twice.
+    return [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), *parts]
 
 
 def _configured(name: str, config: Config) -> keras.losses.Loss:

@@ -108,7 +108,7 @@ class BranchedTraining(keras.Model):
 
     What is saved is `network` alone; it loads without this class. Every branch is the
     same layers on a slice of the batch, so loss and gradient are the whole batch's. On
-    a CPU training computes a stack of LSTM layers in one loop (`fused_lstm`).
+    a CPU a stack of LSTM layers is computed in one loop (`fused_lstm`).
 
     Args:
         network: Model from windows to class probabilities.
@@ -128,9 +128,7 @@ class BranchedTraining(keras.Model):
         super().__init__(name="branched_training")
         self.network = network
         self.num_branches = num_branches
-        # A GPU has cuDNN, which is faster still.
-        on_gpu = bool(tf.config.list_physical_devices("GPU"))
-        self.fused = None if on_gpu else FusedLSTM.of(network)
+        self.fused = FusedLSTM.of(network)
         self.odds = None if odds is None else tuple(float(value) for value in odds)
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -138,10 +136,8 @@ class BranchedTraining(keras.Model):
         rows, n = tf.shape(x)[0], self.num_branches
         edges = [rows * i // n for i in range(n + 1)]
         slices = [x[a:b] for a, b in zip(edges, edges[1:], strict=False)]
-        if training and self.fused is not None:
-            parts = [self.fused(each) for each in slices]
-        else:
-            parts = [self.network(each, training=training) for each in slices]
+        network = self.network if self.fused is None else self.fused
+        parts = [network(each, training=training) for each in slices]
         y = parts[0] if n == 1 else tf.concat(parts, axis=0)
         if training and self.odds is not None:
             y = y * tf.constant(self.odds, y.dtype)
@@ -225,6 +221,8 @@ class NetworkBuilder:
                 jit_compile=False,  # XLA is slower here, except for one live window
             )
             model.build((None, self.config.sequence_length, self.num_features))
+            # Variables that appear in the first step would have it traced twice.
+            model.optimizer.build(model.trainable_variables)
         return model
 
     @property

@@ -192,6 +192,7 @@ CASES = {
     "ours": ours,
     "ours, one branch": lambda: ours(num_branches=1),
     "ours, resident batch": lambda: ours(resident=True),
+    "ours, deterministic ops": lambda: ours(deterministic_ops=True),
     "ours, bare steps": bare,
     "stock Keras": stock,
     "PyTorch": pytorch,

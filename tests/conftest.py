@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,18 @@ CORE8 = (
     "volume_to_ma1440",
     "volume_to_ma43200",
 )
+
+
+def pytest_collection_finish(session):
+    """Sets threads as a run does: TensorFlow takes them before its first operation.
+
+    A resumed run compares them; which test comes first must not decide it.
+    """
+    if "tensorflow" in sys.modules:
+        from config import Config
+        from model_builder import configure_runtime
+
+        configure_runtime(Config())
 
 
 @pytest.fixture

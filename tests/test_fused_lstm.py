@@ -55,6 +55,27 @@ def test_loss_and_gradient_are_the_networks(units, dropout_rate):
         np.testing.assert_allclose(ours, own, rtol=0, atol=2e-5 * np.abs(own).max())
 
 
+@pytest.mark.parametrize("units", [(7, 6, 5), (5,)])
+@pytest.mark.parametrize("training", [False, None])
+def test_forecasts_are_the_networks(units, training):
+    network = network_of(lstm_units=units, dropout_rate=0.4)
+    windows = np.random.default_rng(0).standard_normal((33, 20, 3)).astype(np.float32)
+    fused = FusedLSTM.of(network)
+    outputs = tf.function(lambda x: fused(x, training=training))(windows)
+    expected = network(windows, training=False)
+    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6)
+    wrapped = BranchedTraining(network, num_branches=2).predict(windows, verbose=0)
+    np.testing.assert_allclose(wrapped, expected, rtol=0, atol=1e-6)
+
+
+def test_forecasts_keep_nothing_for_a_gradient():
+    """One loop carries one array over the bars: the windows themselves."""
+    function = tf.function(FusedLSTM.of(network_of()))
+    graph = function.get_concrete_function(tf.TensorSpec((None, 20, 3))).graph
+    (loop,) = (op for op in graph.get_operations() if "While" in op.type)
+    assert [each.dtype for each in loop.outputs].count(tf.variant) == 1
+
+
 def test_gradient_is_the_slope_of_the_loss():
     network = network_of(dropout_rate=0.0, dense_units=())  # relu has kinks
     *_, gradients, step = loss_and_gradients(network, fused=True)

@@ -12,8 +12,8 @@ LEVELS = [
     "config utils tables timestamps scaling indicators labels cross_validation "
     "metrics significance trading calibration download verdict checkpoints manifest "
     "position_losses windows fused_lstm findings skops_schema lightgbm_files presets",
-    "run_options run_series network_sizes candle_files class_balance features training_file "
-    "exchanges thresholds plots "
+    "run_options run_series network_sizes candle_files class_balance features "
+    "training_file exchanges thresholds plots "
     "dataset_cache networks optimizers callbacks losses model_files skops_files "
     "report_blocks",
     "candle_checks fingerprints dataset artifacts model_builder report_forecasts "

@@ -428,7 +428,9 @@ def test_every_loss_is_described(name):
 def test_the_default_is_the_targets_own():
     loss = loss_from_config(Config())
     assert isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-    assert metrics_from_config(Config(), loss) == ["accuracy"]
+    (accuracy,) = metrics_from_config(Config(), loss)
+    assert isinstance(accuracy, keras.metrics.SparseCategoricalAccuracy)
+    assert accuracy.name == "accuracy"
     loss = loss_from_config(Config(target="return"))
     assert isinstance(loss, HuberLoss) and loss.delta == 1.0
     assert metrics_from_config(Config(target="return"), loss) == []

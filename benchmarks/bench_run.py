@@ -1,0 +1,185 @@
+"""Where the time of a whole run goes: steps, data, and everything else.
+
+The demo run of `make train`, each in a fresh process, file caches warm. *Steps* are the
+batches of training, of validation and of the predictions of step 8, without the tracing
+and compiling in the first of each; *data* is reading, checking, splitting, scaling.
+All else is overhead: imports, graph, saving, evaluation, importance, report.
+"""
+
+import functools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from common import PROJECT, interleaved, parser, show, spread
+
+OVERHEAD = [
+    "imports",
+    "graph, traced and compiled",
+    "callbacks, checkpoints",
+    "saving",
+    "evaluation",
+    "importance",
+    "report and plots",
+    "the rest",
+]
+
+
+class Clock:
+    """Adds up the seconds of named phases; an inner phase is taken from its outer."""
+
+    def __init__(self):
+        self.seconds = {}
+        self._inner = [0.0]
+
+    def phase(self, name, call):
+        """Returns `call` with its seconds counted as phase `name`."""
+
+        @functools.wraps(call)
+        def timed(*args, **kwargs):
+            started = time.perf_counter()
+            self._inner.append(0.0)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                spent = time.perf_counter() - started
+                self.add(name, spent - self._inner.pop())
+                self._inner[-1] += spent
+
+        return timed
+
+    def add(self, name, seconds):
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def move(self, source, target, seconds):
+        self.add(source, -seconds)
+        self.add(target, seconds)
+
+
+def run(inputs_dir):
+    clock = Clock()
+    began = time.perf_counter()
+    clock.phase("imports", import_all)()
+
+    import evaluation
+    import importance
+    import judgement
+    import report
+    import run_options
+    from keras_adapter import KerasAdapter
+    from trainer import StandaloneTrainer
+
+    for owner, name, phase in (
+        (StandaloneTrainer, "load_and_validate_data", "data"),
+        (StandaloneTrainer, "create_generators", "graph, traced and compiled"),
+        (StandaloneTrainer, "build_model", "graph, traced and compiled"),
+        (StandaloneTrainer, "setup_callbacks", "callbacks, checkpoints"),
+        (StandaloneTrainer, "train_model", "callbacks, checkpoints"),
+        (StandaloneTrainer, "save_model_and_metadata", "saving"),
+        (KerasAdapter, "predict_rows", "steps: prediction"),
+        (evaluation, "predictions_table", "evaluation"),
+        (evaluation, "fit_policy", "evaluation"),
+        (evaluation, "evaluate", "evaluation"),
+        (judgement, "add_audit", "evaluation"),
+        (importance, "permutation_importance", "importance"),
+        (report, "write_report", "report and plots"),
+    ):
+        setattr(owner, name, clock.phase(phase, getattr(owner, name)))
+    with tempfile.TemporaryDirectory() as folder:
+        _, config = run_options.parse(
+            ["--config", str(PROJECT / "demo.yaml"), "--inputs-dir", inputs_dir]
+            + ["--outputs-dir", folder]
+        )
+        trainer = StandaloneTrainer(config)
+        watched = watch_batches(KerasAdapter)
+        trainer.run_training()
+    for part, seconds in watched.items():
+        first = max(0.0, seconds[0] - statistics.median(seconds))
+        clock.move("callbacks, checkpoints", f"steps: {part}", sum(seconds) - first)
+        clock.move("callbacks, checkpoints", "graph, traced and compiled", first)
+    total = time.perf_counter() - began
+    clock.add("the rest", total - sum(clock.seconds.values()))
+    return clock.seconds
+
+
+def import_all():
+    """Imports what a run imports, without TensorFlow's chatter, as a run does."""
+    import importlib
+
+    from keras_adapter import import_tensorflow
+
+    import_tensorflow(verbose=False)
+    for name in (
+        "trainer",
+        "judgement",
+        "model_adapters",
+        "model_builder",
+        "artifacts",
+    ):
+        importlib.import_module(name)
+
+
+def watch_batches(adapter_class):
+    """Makes each fit note the seconds of its batches; returns where."""
+    import keras
+
+    seconds = {"training": [], "validation": []}
+
+    class Stopwatch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.started = time.perf_counter()
+
+        def on_train_batch_end(self, batch, logs=None):
+            seconds["training"].append(time.perf_counter() - self.started)
+
+        def on_test_batch_begin(self, batch, logs=None):
+            self.started = time.perf_counter()
+
+        def on_test_batch_end(self, batch, logs=None):
+            seconds["validation"].append(time.perf_counter() - self.started)
+
+    attach = adapter_class.attach
+
+    def attach_watched(self, run):
+        callbacks = attach(self, run)
+        callbacks.insert(0, Stopwatch())
+        return callbacks
+
+    adapter_class.attach = attach_watched
+    return seconds
+
+
+def main():
+    options = parser(__doc__.splitlines()[0])
+    options.add_argument("--inputs-dir")
+    arguments = options.parse_args()
+    if arguments.case:
+        print(json.dumps(run(arguments.inputs_dir)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        build = [sys.executable, str(PROJECT / "dataset_builder.py"), "--demo"]
+        subprocess.run(
+            [*build, "--inputs-dir", folder], check=True, capture_output=True
+        )
+        found = interleaved(
+            __file__, ["demo run"], arguments.repeats, "--inputs-dir", folder
+        )["demo run"]
+    names = sorted(found[0], key=lambda name: (name in OVERHEAD, name))
+    phases = {name: [each[name] for each in found] for name in names}
+    phases["overhead, all"] = [sum(each[n] for n in OVERHEAD) for each in found]
+    phases["the whole run"] = [sum(each.values()) for each in found]
+    whole = statistics.median(phases["the whole run"])
+    rows = []
+    for name, seconds in phases.items():
+        middle, least, most = spread(seconds)
+        share = f"{100 * middle / whole:.0f} %"
+        rows.append([name, f"{middle:.2f}", f"{least:.2f} - {most:.2f}", share])
+    columns = ["phase", "s", "range", "of the run"]
+    show("A demo run", columns, rows, phases, arguments.json)
+
+
+if __name__ == "__main__":
+    main()
