@@ -30,7 +30,7 @@ bench: .venv/bench.stamp
 noise: .venv/run.stamp
 	$(BIN)/python benchmarks/noise.py
 
-# Kills, full disks and broken files; half an hour. SEED=N replays.
+# Kills, full disks, broken and changed files; under an hour. SEED=N replays.
 faults: .venv/dev.stamp
 	$(BIN)/python tests/faults/harness.py $(if $(SEED),--seed $(SEED))
 

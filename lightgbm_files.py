@@ -11,6 +11,7 @@ machines, and predicting needs none of them.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -21,6 +22,8 @@ from utils import RefusedArtifactError
 
 MAX_MODEL_BYTES = 2**29
 MAX_LEAVES = 2**17
+MAX_DEPTH = 400
+"""LightGBM writes a tree out by recursion, and Python reads that by recursion."""
 
 _END = "end of trees\n"
 _WORD = r"[A-Za-z0-9_]+"
@@ -40,8 +43,9 @@ _HEADER = re.compile(
     "tree_sizes=(?P<sizes>[0-9]{1,9}(?: [0-9]{1,9})*)\n"
     "\n"
 )
-_INTEGERS = ("split_feature", "decision_type", "left_child", "right_child")
-_INNER = (*_INTEGERS, "split_gain", "threshold")
+_INDICES = ("split_feature", "decision_type", "left_child", "right_child")
+_INTEGERS = (*_INDICES, "internal_count", "leaf_count")
+_INNER = (*_INDICES, "split_gain", "threshold")
 _INNER_NOTES = ("internal_value", "internal_weight", "internal_count")
 _LEAVES = ("leaf_value", "leaf_weight", "leaf_count")
 _SCALARS = ("num_leaves", "num_cat", "is_linear", "shrinkage")
@@ -126,13 +130,16 @@ def check_text(text: str) -> None:
         raise ValueError("other sizes than the trees have")
     if not text.endswith(_END):
         raise ValueError("no end of trees")
-    start = header.end()
+    start, highest = header.end(), 0.0
     for number, size in enumerate(sizes):
-        _check_tree(text[start : start + size], number, num_features)
-        start += size
+        leaves = _check_tree(text[start : start + size], number, num_features)
+        start, highest = start + size, highest + float(np.abs(leaves).max())
+    if not math.isfinite(highest):
+        raise ValueError("leaves whose sum is not finite")
 
 
-def _check_tree(text: str, number: int, num_features: int) -> None:
+def _check_tree(text: str, number: int, num_features: int) -> np.ndarray:
+    """Returns the values of a tree's leaves."""
     lines = text.split("\n")
     if lines[0] != f"Tree={number}" or lines[-3:] != ["", "", ""]:
         raise ValueError(f"no tree {number}")
@@ -156,9 +163,12 @@ def _check_tree(text: str, number: int, num_features: int) -> None:
         _read_numbers(items, name, inner)
     for name in _LEAVES:
         is_bare = not inner and name == "leaf_weight"
-        _read_numbers(items, name, 0 if is_bare else num_leaves)
+        columns[name] = _read_numbers(items, name, 0 if is_bare else num_leaves)
     if not _is_tree(columns, num_leaves, num_features):
         raise ValueError(f"nodes of tree {number} that do not lead to its leaves")
+    if _is_deeper(columns["left_child"], columns["right_child"], MAX_DEPTH):
+        raise ValueError(f"more than {MAX_DEPTH} decisions in a row in tree {number}")
+    return columns["leaf_value"]
 
 
 def _read_numbers(items: dict[str, str], name: str, count: int) -> np.ndarray:
@@ -192,3 +202,14 @@ def _is_tree(
         and bool(((feature >= 0) & (feature < num_features)).all())
         and bool(np.isin(columns["decision_type"], _DECISIONS).all())
     )
+
+
+def _is_deeper(left: np.ndarray, right: np.ndarray, max_depth: int) -> bool:
+    """Whether a path from the root makes more decisions; level by level."""
+    level = np.zeros(min(1, len(left)), np.int64)
+    for _ in range(max_depth):
+        if not len(level):
+            return False
+        level = np.concatenate([left[level], right[level]]).astype(np.int64)
+        level = level[level >= 0]
+    return bool(len(level))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import re
 import warnings
 import zipfile
@@ -23,8 +22,7 @@ from manifest import parse_json
 from skops_schema import (
     MODELS,
     TRUSTED,
-    check_nodes,
-    check_versions,
+    check_description,
     iterate_nodes,
     type_of,
 )
@@ -105,8 +103,7 @@ def load_sklearn(data: bytes, where: object) -> Any:
             f"{type_of(schema):.99}"
         )
     try:
-        check_nodes(schema, arrays)
-        check_versions(schema)
+        check_description(schema, arrays)
     except ValueError as error:
         raise RefusedArtifactError(f"{where}: {error}") from error
     import skops.io
@@ -178,7 +175,17 @@ def _check_model(model: Any) -> None:
     for name, value in {"n_jobs": None, "verbose": 0}.items():
         if getattr(model, name, value) != value:
             setattr(model, name, value)
-    predict = getattr(model, "predict_proba", None) or model.predict
-    outputs = predict(inputs)
-    if not np.isfinite(outputs).all() or not math.prod(outputs.shape):
+    _check_outputs(model, inputs)
+
+
+def _check_outputs(model: Any, inputs: np.ndarray) -> None:
+    """Raises unless a model says one finite number, or class, of each row."""
+    outputs = model.predict(inputs)
+    if outputs.shape != (len(inputs),):
+        raise ValueError("a model without one answer for each row")
+    if hasattr(model, "predict_proba"):
+        outputs = model.predict_proba(inputs)
+        if outputs.shape != (len(inputs), len(model.classes_)):
+            raise ValueError("a model without a probability of each class")
+    if not np.isfinite(outputs).all():
         raise ValueError("a model without finite predictions")

@@ -1,11 +1,13 @@
 """Only trees whose indices stay inside are handed to LightGBM."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightgbm_files import check_text, dump_lightgbm, load_lightgbm
+from lightgbm_files import MAX_DEPTH, check_text, dump_lightgbm, load_lightgbm
 from utils import RefusedArtifactError
 
 lightgbm = pytest.importorskip("lightgbm")
@@ -107,6 +109,8 @@ def test_what_the_helper_changes_is_otherwise_whole(text):
         ("leaf_value", "1 2 3", "expected 4 numbers"),
         ("internal_count", "1 2", "expected 3 numbers"),
         ("shrinkage", "", "expected 1 numbers"),
+        ("leaf_count", "1 2 3 4.5", "expected 4 numbers"),
+        ("internal_count", "1 2 99999999999", "expected 3 numbers"),
     ],
 )
 def test_trees_that_lead_out_of_their_arrays_are_refused(text, key, value, message):
@@ -137,6 +141,56 @@ def test_headers_that_do_not_fit_are_refused(text, old, new, message):
         load_lightgbm(text.replace(old, new, 1).encode(), "here")
 
 
+def chain(num_inner):
+    """A text of one tree, whose every node has a leaf and the next node."""
+    inner, leaves = range(num_inner), range(num_inner + 1)
+    columns = {
+        "num_leaves": [len(leaves)],
+        "num_cat": [0],
+        "split_feature": [0 for _ in inner],
+        "split_gain": [1 for _ in inner],
+        "threshold": [0.5 for _ in inner],
+        "decision_type": [2 for _ in inner],
+        "left_child": [*inner[1:], -num_inner],
+        "right_child": [*range(-1, -num_inner, -1), -num_inner - 1],
+        "leaf_value": leaves,
+        "leaf_weight": leaves,
+        "leaf_count": leaves,
+        "internal_value": inner,
+        "internal_weight": inner,
+        "internal_count": inner,
+        "is_linear": [0],
+        "shrinkage": [1],
+    }
+    lines = [f"{key}={' '.join(map(str, items))}" for key, items in columns.items()]
+    tree = "\n".join(["Tree=0", *lines, "", "", ""])
+    return (
+        "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\n"
+        "max_feature_idx=0\nobjective=regression\nfeature_names=a\n"
+        f"feature_infos=none\ntree_sizes={len(tree)}\n\n{tree}end of trees\n"
+    ).encode()
+
+
+def test_chains_that_recursion_cannot_follow_are_refused():
+    """LightGBM writes a tree out by recursion; 130,000 levels end the process."""
+    booster = load_lightgbm(chain(MAX_DEPTH), "here")
+    assert booster.predict([[0.0], [1.0]]).tolist() == [MAX_DEPTH - 1, 0]
+    assert booster.dump_model()["tree_info"][0]["num_leaves"] == MAX_DEPTH + 1
+    for depth in (MAX_DEPTH + 1, 100_000):
+        with pytest.raises(RefusedArtifactError, match="400 decisions in a row"):
+            load_lightgbm(chain(depth), "here")
+
+
+def test_leaves_whose_sum_is_not_finite_are_refused(text):
+    """Of two infinite scores no probability can be told."""
+    assert load_lightgbm(replace(text, "leaf_value", "1e308 0 0 0").encode(), "here")
+    with pytest.raises(RefusedArtifactError, match="sum is not finite"):
+        changed = replace(text, "leaf_value", "1e308 0 0 0")
+        second = line_of(changed, "leaf_value", 1)
+        fitting = "leaf_value=1.7e308 0 0 0".ljust(len(second), "0")
+        load_lightgbm(changed.replace(second, fitting).encode(), "here")
+
+
 def test_sizes_are_held(text):
     sizes = line_of(text, "tree_sizes").removeprefix("tree_sizes=").split(" ")
     shifted = [str(int(sizes[0]) + 1), str(int(sizes[1]) - 1), *sizes[2:]]
@@ -158,7 +212,7 @@ def test_what_lightgbm_appends_is_refused():
         load_lightgbm(whole, "here")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=int(os.environ.get("HOSTILE_EXAMPLES", "300")), deadline=None)
 @given(place=st.integers(0, 10**6), byte=st.integers(0, 255))
 def test_any_changed_byte_is_refused_or_predicts(text, place, byte):
     data = bytearray(text.encode())

@@ -166,7 +166,9 @@ def property_room(world: World) -> Row:
     row = Row("any bytes, text or JSON", "a refusal with a word, or a whole result")
     examples = world.count(1000, 25)
     command = [sys.executable, "-m", "pytest", "-q", "-rf", "-k", "test_any_"]
-    command += ["tests/test_hostile.py", f"--hypothesis-seed={world.seed}"]
+    files = ("hostile", "skops_files", "lightgbm_files")
+    command += [f"tests/test_{name}.py" for name in files]
+    command += [f"--hypothesis-seed={world.seed}"]
     result = subprocess.run(
         command,
         cwd=PROJECT,

@@ -3,7 +3,7 @@
 python tests/faults/harness.py [--sample] [--seed N] [--only ROOM ...] [--keep]
 
 Prints one line a fault: tried, held, and the seed that replays it. Exits 1 where
-something did not hold. The whole takes about half an hour on two cores.
+something did not hold. The whole takes about forty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ ROOMS = {
     "publish": ("publication", "publication_room"),
     "corrupt": ("corruption", "corruption_room"),
     "property": ("corruption", "property_room"),
+    "fuzz": ("fuzzing", "fuzz_room"),
     "kill": ("killing", "kill_room"),
     "disk": ("disk", "disk_room"),
     "signal": ("killing", "signal_room"),
