@@ -17,7 +17,7 @@ from metrics import HOLD
 from windows import evenly_spaced, value_limits, window_sizes, window_statistics
 
 MAX_TARGETS = 100_000
-"""Neighbouring labels overlap: twice as many made no better trees on 577,000 targets."""
+"""Neighbouring labels overlap: twice as many made no better trees, of 577,000."""
 SECONDS_OF_TRAILING_MIX = 7 * 86_400
 _MAX_CELLS = 40_000_000
 _CHUNK_ROWS = 50_000
