@@ -21,6 +21,7 @@ import pandas as pd
 import compare
 import comparison_report
 import config as configuration
+import config_sources
 import run_series
 import utils
 from candle_sources import CandleSource, pair_of_files
@@ -39,6 +40,7 @@ _OWN = ("model", "timeframe", "training_file")
 """Fields that the groups decide."""
 
 _MOST_FEATURES = 3
+_SCORES = ("accuracy", "prior_accuracy", "precision", "recall", "f1")
 
 
 def group_configs(
@@ -118,20 +120,19 @@ def summarise(name: str, outcome: Outcome) -> dict[str, Any]:
 
     Returns:
         `model` (its name here), `timeframe`, `family`, `status` (completed or failed);
-        then `error`, or: the test part's `accuracy`, `precision`, `recall`, `f1` (means
-        over the classes that occur), `num_samples`, the keys of
-        `compare.summarise_run`, and `feature_importance`: name -> share, as the
-        library says.
+        then `error` and `exit_code`, or: the test part's `num_samples`, `accuracy`,
+        `prior_accuracy` (of naming the commonest class of training), `precision`,
+        `recall`, `f1` (of LONG), the keys of `compare.summarise_run`, and
+        `feature_importance`: name -> share, as the library says.
     """
     config = outcome.config
     about = {
         "model": name,
         "timeframe": config.timeframe,
         "family": config.model,
-        "status": "failed",
     }
     if outcome.folder is None:
-        return about | {"error": outcome.error}
+        return about | outcome.failure()
     run = compare.read_run(outcome.folder)
     return (
         about
@@ -151,32 +152,32 @@ def _classification(run: FinishedRun) -> dict[str, Any]:
     test = run.results["test"]
     if run.is_regression:
         return {"num_samples": test["num_samples"]}
-    precisions = [
-        scores["precision"]
-        for scores in test["classes"].values()
-        if "f1" not in scores["undefined"]
-    ]
+    # Not means over classes: a timeframe with three unchanged closes would have one
+    # class more, and lower means, than one without any.
+    rising = test["classes"]["LONG"]
     return {
         "num_samples": test["num_samples"],
         "accuracy": test["accuracy"],
-        "precision": sum(precisions) / len(precisions),
-        "recall": test["balanced_accuracy"],
-        "f1": test["macro_f1"],
+        "prior_accuracy": test["baselines"]["train_prior"]["accuracy"],
+        **{
+            name: None if name in rising["undefined"] else rising[name]
+            for name in ("precision", "recall", "f1")
+        },
     }
 
 
 def format_group(entries: Sequence[Mapping[str, Any]]) -> str:
     """Returns one table of the runs of groups."""
     finished = [entry for entry in entries if entry["status"] == "completed"]
-    head = ["", "test bars", "accuracy", "precision", "recall", "F1", "skill"]
-    head += ["direction p", "accuracy of folds", "skill of folds"]
+    head = ["", "test bars", "accuracy", "of prior", "precision", "recall", "F1"]
+    head += ["skill", "direction p", "accuracy of folds", "skill of folds"]
     rows, notes = [], []
     for entry in finished:
         folds = entry["cross_validation"] or {}
         skill = folds.get("skill_vs_train_prior") or folds.get(
             "skill_mse_vs_persistence"
         )
-        scores = [entry.get(k) for k in ("accuracy", "precision", "recall", "f1")]
+        scores = [entry.get(name) for name in _SCORES]
         rows.append(
             [
                 entry["model"],
@@ -195,8 +196,8 @@ def format_group(entries: Sequence[Mapping[str, Any]]) -> str:
     lines = format_table(head, rows) if rows else []
     if rows:
         lines.append(
-            "  precision, recall, F1: means over the classes that occur; an unchanged "
-            "close is HOLD"
+            "  of prior: accuracy of the commonest class of training; "
+            "precision, recall, F1: of LONG"
         )
     width = max((len(name) for name, _ in notes), default=0)
     lines += [f"  {name:<{width}}  {text}" for name, text in notes]
@@ -249,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         help="take finished runs as they are, and go on with interrupted ones",
     )
     names = [item.name for item in dataclasses.fields(Config)]
-    configuration.add_config_arguments(
+    config_sources.add_config_arguments(
         parser, [name for name in names if name not in _OWN]
     )
     return parser
@@ -262,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parsed, config = configuration.parse_arguments(_parser(), arguments)
+    parsed, config = config_sources.parse_arguments(_parser(), arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     fields = {item.name for item in dataclasses.fields(Config)}
     given = {name: getattr(config, name) for name in vars(parsed) if name in fields}

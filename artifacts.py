@@ -25,7 +25,9 @@ import manifest
 import model_files
 import skops_files
 import utils
-from config import Config, load_config
+from config import Config
+from config_sources import load_config
+from file_names import find_training_file
 from scaling import FeatureScaler
 from utils import RefusedArtifactError
 
@@ -280,6 +282,9 @@ def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path 
     Args:
         config: The run that is wanted.
         resume: As in `find_resumable`.
+
+    Raises:
+        DataError: If the newest one read another training file.
     """
     if resume is None:
         return None
@@ -291,7 +296,23 @@ def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path 
         return folder if is_published and has_manifest else None
     if find_resumable(config, "newest", is_probe=True):
         return None
-    return find_finished(config)
+    found = find_finished(config)
+    if found is not None:
+        _refuse_other_file(found, config)
+    return found
+
+
+def _refuse_other_file(folder: Path, config: Config) -> None:
+    """Refuses a finished run that read another training file than there is."""
+    path = find_training_file(config)
+    [saved] = folder.glob("metadata_*.json")
+    digest = utils.read_json(saved)["data"].get("sha256")
+    if path is not None and digest not in (None, utils.sha256_file(path)):
+        raise utils.DataError(
+            f"{path}: expected the training file that the finished run {folder} was "
+            "trained on. Received: another one, or the same after a change. Start "
+            "without --resume, or bring the file back."
+        )
 
 
 def find_finished(config: Config) -> Path | None:

@@ -16,8 +16,8 @@ import pandas as pd
 import candles as candle_tables
 import utils
 from candle_checks import check_candles
-from config import (
-    Config,
+from config import Config
+from file_names import (
     is_pair_of,
     parse_candle_filename,
     plain_pair,

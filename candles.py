@@ -34,7 +34,7 @@ from candle_checks import (
 )
 from candle_files import VALUES, make_table, read_file
 from config import MAX_FILL_BARS as MAX_FILL_BARS
-from config import parse_candle_filename, plain_pair
+from file_names import parse_candle_filename, plain_pair
 from timestamps import (
     SECOND,
     find_timeframe,

@@ -202,13 +202,14 @@ def compare_runs(outcomes: Mapping[str, Outcome], *, seed: int = 0) -> dict[str,
         finished models but the best).
 
     Raises:
-        DataError: If two runs answered for other rows.
+        DataError: If two runs read other files, or answered for other rows.
     """
     runs = {
         name: read_run(outcome.folder)
         for name, outcome in outcomes.items()
         if outcome.folder is not None
     }
+    _require_same_file(runs)
     rows = {name: run.read_test() for name, run in runs.items()}
     _require_same_rows(rows, runs)
     order = sorted(rows, key=lambda name: float(rows[name]["loss"].mean()))
@@ -219,7 +220,7 @@ def compare_runs(outcomes: Mapping[str, Outcome], *, seed: int = 0) -> dict[str,
         for name in order
     ]
     models += [
-        {"model": name, "status": "failed", "error": outcome.error}
+        {"model": name} | outcome.failure()
         for name, outcome in outcomes.items()
         if outcome.folder is None
     ]
@@ -268,6 +269,25 @@ def _against_best(
     return found
 
 
+def _require_same_file(runs: Mapping[str, FinishedRun]) -> None:
+    """Refuses runs of different files: equal test rows may have other features."""
+    digests = {name: run.metadata["data"].get("sha256") for name, run in runs.items()}
+    known = [name for name, digest in digests.items() if digest is not None]
+    for name in known[1:]:
+        if digests[name] != digests[known[0]]:
+            raise utils.DataError(
+                f"{name}: expected the training file of {known[0]}. Received: another "
+                f"one, or the same after a change. {_cure(runs, known[0], name)}"
+            )
+
+
+def _cure(runs: Mapping[str, FinishedRun], first: str, second: str) -> str:
+    return (
+        f"One of {runs[first].folder} and {runs[second].folder} was trained on other "
+        "data: compare again, without --resume."
+    )
+
+
 def _require_same_rows(
     rows: Mapping[str, Mapping[str, np.ndarray]], runs: Mapping[str, FinishedRun]
 ) -> None:
@@ -283,9 +303,7 @@ def _require_same_rows(
             raise utils.DataError(
                 f"{name}: expected the {len(first['row']):,} test rows of "
                 f"{first_name}. Received: {len(table['row']):,} rows that differ in "
-                f"{', '.join(different)}. One of {runs[first_name].folder} and "
-                f"{runs[name].folder} was trained on other data: train both again, "
-                "without --resume."
+                f"{', '.join(different)}. {_cure(runs, first_name, name)}"
             )
 
 

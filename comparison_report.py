@@ -82,7 +82,7 @@ def _columns(comparison: Mapping[str, Any]) -> dict[str, Cell]:
         ),
     }
     if any(x.get("cross_validation") for x in comparison["models"]):
-        columns["skill of folds"] = lambda x: spread(x["cross_validation"][folds])
+        columns["skill of folds"] = lambda x: spread(x["cross_validation"].get(folds))
     return columns
 
 
@@ -213,9 +213,10 @@ def _net_interval(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def flat_table(entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Returns one row a run and one column a number: `skill.low`, `trading.num_trades`.
 
-    Lists stay out: they are in the JSON.
+    Lists stay out: they are in the JSON. So do columns without any value.
     """
     table = pd.json_normalize([dict(entry) for entry in entries])
+    table = table.dropna(axis="columns", how="all")
     is_list = [any(isinstance(v, list) for v in table[c]) for c in table.columns]
     return table.loc[:, ~np.array(is_list)]
 

@@ -1,24 +1,19 @@
-"""What a run is: one frozen dataclass, its YAML, its command line, its file names.
+"""What a run is: one frozen dataclass, its checks, the names that follow from it.
 
-In: fields, their documentation, validation, names of files and folders.
-Out: reading data, building anything. Imports the standard library, yaml and NumPy
-(through `utils`) alone, so that a dry run answers at once.
+In: fields, their documentation, what contradicts what, names of files and folders.
+Out: one value by itself (`field_values`), YAML and command line (`config_sources`),
+what names of files say (`file_names`), reading data. Imports the standard library, yaml
+and NumPy (through `utils`) alone, so that a dry run answers at once.
 """
 
 from __future__ import annotations
 
-import argparse
-import ast
 import dataclasses
 import difflib
 import functools
-import inspect
-import math
 import re
-import types
 import typing
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -26,6 +21,7 @@ from typing import Any
 
 import yaml
 
+import field_values
 import utils
 from utils import ConfigError
 
@@ -132,8 +128,6 @@ LOSS_OPTIONS = {
     "misclassification_costs": ("cost_sensitive",),
 }
 """Fields that belong to a loss, and the losses that read them."""
-
-MAX_YAML_BYTES = 2**17
 
 MAX_POSITIONS = 250_000
 """Most numbers that an attention's positions have: they stand in its description."""
@@ -568,20 +562,20 @@ class Config:
     def __post_init__(self) -> None:
         """Converts lists and whole numbers, then refuses all problems together."""
         problems = []
-        for name, annotation in _field_types().items():
+        for name, annotation in field_types().items():
             try:
-                value = _convert(getattr(self, name), annotation)
-                if _FIELDS[name].metadata.get("is_duration"):
-                    value = _one_spelling(value)
+                value = field_values.convert(getattr(self, name), annotation)
+                if FIELDS[name].metadata.get("is_duration"):
+                    value = field_values.one_spelling(value)
                 object.__setattr__(self, name, value)
-                _check_limits(value, _FIELDS[name].metadata)
+                field_values.check_limits(value, FIELDS[name].metadata)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
                 # Lets the checks below look at the other fields.
-                object.__setattr__(self, name, _FIELDS[name].default)
+                object.__setattr__(self, name, FIELDS[name].default)
         problems += self._contradictions()
         if problems:
-            raise ConfigError(_problem_list(problems))
+            raise ConfigError(problem_list(problems))
 
     def _contradictions(self) -> list[str]:
         problems = []
@@ -746,7 +740,7 @@ class Config:
                 )
         for field_name, readers in LOSS_OPTIONS.items():
             value = getattr(self, field_name)
-            if value == _FIELDS[field_name].default or set(readers) & {
+            if value == FIELDS[field_name].default or set(readers) & {
                 *self.used_losses
             }:
                 continue
@@ -994,13 +988,15 @@ class Config:
         return build_config(self.to_dict() | changes)
 
 
-_FIELDS = {item.name: item for item in dataclasses.fields(Config)}
+FIELDS = {item.name: item for item in dataclasses.fields(Config)}
+"""Every field of a run by its name, in order."""
 
 
 @functools.cache
-def _field_types() -> dict[str, Any]:
+def field_types() -> dict[str, Any]:
+    """Returns the type of each field."""
     hints = typing.get_type_hints(Config)
-    return {name: hints[name] for name in _FIELDS}
+    return {name: hints[name] for name in FIELDS}
 
 
 def to_hundredths(percent: float) -> int:
@@ -1014,403 +1010,25 @@ def build_config(values: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: Listing every unknown name and every impossible value.
     """
-    unknown = [_unknown(name, _FIELDS) for name in values if name not in _FIELDS]
-    known = {name: value for name, value in values.items() if name in _FIELDS}
+    unknown = [_unknown(name, FIELDS) for name in values if name not in FIELDS]
+    known = {name: value for name, value in values.items() if name in FIELDS}
     try:
         config = Config(**known)
     except ConfigError as error:
         if not unknown:
             raise
-        raise ConfigError(_problem_list(unknown, f"{error}")) from None
+        raise ConfigError(problem_list(unknown, f"{error}")) from None
     if unknown:
-        raise ConfigError(_problem_list(unknown))
+        raise ConfigError(problem_list(unknown))
     return config
-
-
-def load_config(
-    path: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    base: Mapping[str, Any] | None = None,
-) -> Config:
-    """Returns `base`, overlaid by the YAML at `path`, overlaid by `overrides`.
-
-    Raises:
-        MissingInputError: If there is no file at `path`.
-        ConfigError: If the file is not a flat YAML mapping, or a value is refused.
-    """
-    values = read_yaml(path) if path is not None else {}
-    return build_config(dict(base or {}) | values | dict(overrides or {}))
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (they can explode) and without repeated keys."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [repr(self.construct_object(key, deep=True)) for key, _ in node.value]
-        repeated = sorted(key for key, n in Counter(keys).items() if n > 1)
-        if repeated:
-            raise yaml.YAMLError(f"key {', '.join(repeated[:5])} appears twice")
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: str) -> dict[str, Any]:
-    """Reads a flat YAML mapping of field names to values; dates become text."""
-    file = Path(path)
-    if not file.is_file():
-        raise utils.MissingInputError(
-            f"expected a YAML file. Received: {path!r}, which is not there. Check the "
-            "path, or leave --config out."
-        )
-    if file.stat().st_size > MAX_YAML_BYTES:
-        raise ConfigError(f"{path}: expected at most {MAX_YAML_BYTES} bytes of YAML.")
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: expected valid YAML. Received: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
-        raise ConfigError(f"{path}: expected `name: value` lines, one for each field.")
-    return {k: v.isoformat() if isinstance(v, date) else v for k, v in content.items()}
-
-
-def command_flags(config: Config, names: Sequence[str]) -> list[str]:
-    """Returns the flags that set each of `names` that is not its default."""
-    words: list[str] = []
-    for name in names:
-        value, flag = getattr(config, name), name.replace("_", "-")
-        if value == _FIELDS[name].default:
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            items = value if isinstance(value, tuple) else (value,)
-            words += [f"--{flag}", *map(str, items)]
-    return words
-
-
-# Values: one converter for Python, YAML and the command line
-
-
-def _convert(value: Any, annotation: Any) -> Any:
-    """Returns `value` as `annotation` says.
-
-    Raises:
-        ValueError: If it is of another type.
-    """
-    if isinstance(annotation, types.UnionType):
-        if value is None or value == "none":
-            return None
-        return _convert(value, typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) is tuple:
-        if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-            raise ValueError(f"expected a list. Received: {value!r}")
-        return tuple(_convert(item, typing.get_args(annotation)[0]) for item in value)
-    if annotation is bool and isinstance(value, bool):
-        return value
-    if annotation is str and isinstance(value, str) and value:
-        return value
-    if annotation is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if annotation is float and isinstance(value, int | float):
-        if not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-    wanted = {bool: "true or false", str: "text", int: "a whole number"}
-    raise ValueError(
-        f"expected {wanted.get(annotation, 'a finite number')}. Received: {value!r}"
-    )
-
-
-def _one_spelling(value: Any) -> Any:
-    """Returns timeframes in one spelling, `60m` as `1h`: file names have it."""
-    if isinstance(value, tuple):
-        return tuple(map(_one_spelling, value))
-    try:
-        return utils.format_duration(utils.duration_seconds(value))
-    except ValueError:
-        return value  # refused with all other problems, by its name
-
-
-def _parse_text(text: str, annotation: Any) -> Any:
-    """Returns command-line text as the value it spells; unparsable text stays text."""
-    if isinstance(annotation, types.UnionType):
-        if text.lower() == "none":
-            return None
-        annotation = typing.get_args(annotation)[0]
-    if typing.get_origin(annotation) is tuple:
-        annotation = typing.get_args(annotation)[0]
-    for convert in {int: (int,), float: (float,)}.get(annotation, ()):
-        try:
-            return convert(text)
-        except ValueError:
-            break
-    return text
-
-
-def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
-    for item in value if isinstance(value, tuple) else (value,):
-        if item is None:
-            continue
-        choices = limits.get("choices")
-        if choices and item not in choices:
-            raise ValueError(
-                f"expected one of {', '.join(choices)}. Received: {item!r}."
-                + utils.did_you_mean(str(item), choices)
-            )
-        for key, symbol, holds in _LIMITS:
-            if key in limits and not holds(item, limits[key]):
-                raise ValueError(f"expected {symbol} {limits[key]}. Received: {item}")
-
-
-_LIMITS = (
-    ("ge", ">=", lambda a, b: a >= b),
-    ("gt", ">", lambda a, b: a > b),
-    ("le", "<=", lambda a, b: a <= b),
-    ("lt", "<", lambda a, b: a < b),
-)
 
 
 def _unknown(name: str, known: Mapping[str, Any]) -> str:
     return f"unknown field {name!r}." + utils.did_you_mean(name, known)
 
 
-def _problem_list(problems: Sequence[str], rest: str = "") -> str:
+def problem_list(problems: Sequence[str], rest: str = "") -> str:
+    """Returns `problems` and the problems that the message `rest` lists, as one."""
     lines = [f"  - {problem}" for problem in problems]
     lines += [line for line in rest.splitlines() if line.startswith("  - ")]
     return "the configuration cannot be run:\n" + "\n".join(lines)
-
-
-# Command line: the flags are the fields
-
-
-def add_config_arguments(
-    parser: argparse.ArgumentParser, names: Sequence[str] | None = None
-) -> None:
-    """Adds a flag for each field (or each of `names`), documented by its docstring."""
-    documentation, sections = field_documentation(), field_sections()
-    groups: dict[str, Any] = {}
-    for name, annotation in _field_types().items():
-        if names is not None and name not in names:
-            continue
-        section = sections[name]
-        if section not in groups:
-            groups[section] = parser.add_argument_group(section)
-        default = _FIELDS[name].default
-        shown: Any = default
-        if isinstance(default, tuple):
-            shown = " ".join(map(str, default)) or "none"
-        options: dict[str, Any] = {
-            "dest": name,
-            "default": argparse.SUPPRESS,
-            "help": f"{documentation[name]} (default: {shown})".replace("%", "%%"),
-        }
-        if annotation is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options["metavar"] = name.split("_")[-1].upper()
-            if "tuple" in str(annotation):
-                options["nargs"] = "*"
-        flags = (
-            "--" + name.replace("_", "-"),
-            *_FIELDS[name].metadata.get("aliases", ()),
-        )
-        groups[section].add_argument(*flags, **options)
-
-
-def parse_arguments(
-    parser: argparse.ArgumentParser,
-    arguments: Sequence[str] | None,
-    *,
-    base: Callable[[argparse.Namespace], Mapping[str, Any]] | None = None,
-) -> tuple[argparse.Namespace, Config]:
-    """Parses a command line made with `add_config_arguments`; returns it and its run.
-
-    Args:
-        parser: The parser.
-        arguments: The words; None takes the process's.
-        base: Gives values that YAML and command line overlay.
-
-    Raises:
-        ConfigError: Listing unknown flags and impossible values together.
-    """
-    parsed, rest = parser.parse_known_args(arguments)
-    kinds = _field_types()
-    overrides = {}
-    for name in _FIELDS:
-        if not hasattr(parsed, name):
-            continue
-        value = getattr(parsed, name)
-        if isinstance(value, list) and value != ["none"]:
-            value = [_parse_text(item, kinds[name]) for item in value]
-        elif isinstance(value, str | list):
-            text = value if isinstance(value, str) else value[0]
-            value = _parse_text(text, kinds[name])
-        overrides[name] = value
-    flags = [option for action in parser._actions for option in action.option_strings]
-    # A lone negative number is a stray value, a word with a dash a misspelt flag.
-    unknown = [
-        f"unknown argument {word!r}." + utils.did_you_mean(word.split("=")[0], flags)
-        for word in rest
-        if word.startswith("--") or not any(r.startswith("--") for r in rest)
-    ]
-    try:
-        below = dict(base(parsed)) if base is not None else {}
-        config = load_config(getattr(parsed, "config", None), overrides, base=below)
-    except ConfigError as error:
-        if not unknown or "cannot be run" not in str(error):
-            raise
-        raise ConfigError(_problem_list(unknown, str(error))) from None
-    if unknown:
-        raise ConfigError(_problem_list(unknown))
-    return parsed, config
-
-
-@functools.cache
-def field_documentation() -> dict[str, str]:
-    """Returns the docstring under each field, on one line."""
-    tree = ast.parse(inspect.getsource(Config))
-    body = typing.cast(ast.ClassDef, tree.body[0]).body
-    result = {}
-    for item, following in zip(body, body[1:], strict=False):
-        if isinstance(item, ast.AnnAssign) and isinstance(following, ast.Expr):
-            text = typing.cast(ast.Constant, following.value).value
-            result[typing.cast(ast.Name, item.target).id] = " ".join(str(text).split())
-    return result
-
-
-@functools.cache
-def field_sections() -> dict[str, str]:
-    """Returns the section comment that each field stands below."""
-    lines = inspect.getsource(Config).splitlines()
-    section, result = "", {}
-    for line, following in zip(lines, lines[1:], strict=False):
-        field_line = re.match(r" {4}(\w+): ", line)
-        if line.startswith("    # ") and not following:
-            section = line.removeprefix("    # ")
-        elif field_line and field_line[1] in _FIELDS:
-            result[field_line[1]] = section
-    return result
-
-
-# File names
-
-
-_NAME = re.compile(
-    r"(?P<pair>[A-Za-z0-9_-]+?)_TF-(?P<timeframe>[0-9]+[a-z])(?P<numbers>(__[A-Z]+-[\w.+]+?)*)"
-    r"__(training_ready|single_label)\.(feather|parquet|csv)"
-)
-
-
-_CANDLE_NAME = re.compile(
-    r"(?P<pair>[A-Za-z0-9]+([_-][A-Za-z0-9]+)*?)(-|_TF-?)"
-    r"(?P<timeframe>\d{1,5}[smhdw])(?![A-Za-z0-9])"
-)
-
-
-def plain_pair(pair: str) -> str:
-    """Returns a pair as it compares: `eth_usdt` and `ETH/USDT` are `ETHUSDT`."""
-    return re.sub(r"[^A-Za-z0-9]", "", pair).upper()
-
-
-def parse_candle_filename(name: str) -> tuple[str, str] | None:
-    """Returns pair and timeframe of `{PAIR}-{timeframe}` or `{PAIR}_TF-...` names.
-
-    Returns None for a name of another form, which promises nothing.
-    """
-    match = _CANDLE_NAME.match(name)
-    return (match["pair"], match["timeframe"]) if match else None
-
-
-def stated_pair(name: str) -> str | None:
-    """Returns the pair that a candle file's name states; None where it states none.
-
-    Upper case alone is a pair: `candles-1m.csv` is a word, no market.
-    """
-    found = parse_candle_filename(name)
-    is_pair = found and found[0].isupper() and len(plain_pair(found[0])) >= 5
-    return found[0] if found and is_pair else None
-
-
-def is_pair_of(stated: str, pair: str) -> bool:
-    """Whether a stated pair is `pair`, or `pair` with a market or a host after it.
-
-    `BTCUSD_BITFINEX` and `BTC_USD` are BTCUSD; `ETHUSDT` and `BTCUSDT` are not.
-    """
-    parts = re.split("[_-]", stated)
-    heads = ("".join(parts[:stop]).upper() for stop in range(1, len(parts) + 1))
-    return plain_pair(pair) in heads
-
-
-def parse_training_filename(name: str) -> dict[str, str] | None:
-    """Returns `pair`, `timeframe` and the `FW`, `SL`, `TP`, ... of a standard name.
-
-    Returns None for a name of another form, which promises nothing.
-    """
-    match = _NAME.fullmatch(name)
-    if match is None:
-        return None
-    pieces = [piece for piece in match["numbers"].split("__") if piece]
-    return {"pair": match["pair"], "timeframe": match["timeframe"]} | {
-        key: value for key, value in (piece.split("-", 1) for piece in pieces)
-    }
-
-
-def filename_mismatches(name: str, config: Config) -> list[str]:
-    """Returns one line for each parameter in which a standard name is not this run's.
-
-    A percentage may be cut instead of rounded, as V3 did (0.57 -> 56).
-    """
-    found = parse_training_filename(name)
-    if found is None:
-        return []
-    wanted = parse_training_filename(config.expected_filename) or {}
-    percents = {
-        "SL": config.long_sl_pct,
-        "TP": config.long_tp_pct,
-        "SSL": config.short_sl_pct,
-        "STP": config.short_tp_pct,
-    }
-    problems = []
-    for key in {**wanted, **found}:
-        ours, theirs = wanted.get(key), found.get(key)
-        same = ours == theirs
-        if not same and key == "timeframe" and theirs is not None:
-            same = _one_spelling(theirs) == ours
-        if not same and key in percents and theirs is not None and theirs.isdecimal():
-            percent = percents[key]
-            same = int(theirs) in (to_hundredths(percent), int(percent * 100))
-        elif not same and ours and theirs and ours.isdecimal() and theirs.isdecimal():
-            same = int(ours) == int(theirs)
-        if not same:
-            problems.append(
-                f"{key}: the configuration says {ours or 'the default'}, "
-                f"the file name says {theirs or 'the default'}"
-            )
-    return problems
-
-
-def find_training_file(config: Config) -> Path | None:
-    """Returns the file this run would read, or None where there is none.
-
-    The explicit `training_file`, else in `inputs_dir` the standard name, else a name
-    that says the same (other suffix, `single_label`, unpadded numbers).
-    """
-    if config.expected_path.exists() or config.training_file is not None:
-        return config.expected_path if config.expected_path.exists() else None
-    folder = Path(config.inputs_dir)
-    if not folder.is_dir():
-        return None
-    names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    fitting = [
-        name
-        for name in names
-        if parse_training_filename(name) and not filename_mismatches(name, config)
-    ]
-    fitting.sort(key=lambda name: ("single_label" not in name, "feather" not in name))
-    return folder / fitting[0] if fitting else None

@@ -21,6 +21,8 @@ import numpy as np
 import pandas as pd
 
 import config as configuration
+import config_sources
+import file_names
 import tables
 import training_file
 import utils
@@ -313,7 +315,7 @@ class TrainingDataLoader:
             columns = tables.from_pandas(self._frame)
             source: dict[str, Any] = {"path": None, "sha256": None}
         else:
-            path = configuration.find_training_file(config)
+            path = file_names.find_training_file(config)
             if path is None:
                 raise utils.MissingInputError(_missing_message(config))
             columns, source = _open_checked(path, config)
@@ -329,7 +331,7 @@ class TrainingDataLoader:
 def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str, Any]]:
     """Opens a training file whose name and description are those of this run."""
     columns = tables.open_table(path)
-    problems = configuration.filename_mismatches(path.name, config)
+    problems = file_names.filename_mismatches(path.name, config)
     description = training_file.read_sidecar(path, digest=columns.digest)
     if description is not None:
         built_with = description.get("parameters", {})
@@ -364,7 +366,7 @@ def _missing_message(config: Config) -> str:
     files = [name for name in there if name[0] != "." and name[-5:] != ".json"][:20]
     listing = "\n".join(f"    {name}" for name in files) or "    (nothing)"
     names = ("timeframe", "inputs_dir", *configuration.DATASET_FIELDS)
-    flags = configuration.command_flags(config, names)
+    flags = config_sources.command_flags(config, names)
     command = " ".join(["--pair", config.pair, *flags])
     return (
         f"no training file.\n  expected: {expected}\n"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import config as configuration
+import file_names
 import tables
 import training_file
 import utils
@@ -143,7 +143,7 @@ def read_dataset(path: str | os.PathLike[str]) -> Dataset:
     for name in columns.names:
         if name != "timestamp":
             frame[name] = columns.read(name).to_pandas()
-    named = configuration.parse_training_filename(path.name)
+    named = file_names.parse_training_filename(path.name)
     if named is not None:
         metadata.setdefault(
             "parameters", {key: named[key] for key in ("pair", "timeframe")}

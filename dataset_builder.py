@@ -23,9 +23,11 @@ import pandas as pd
 
 import candles as candle_tables
 import config as configuration
+import config_sources
 import dataset as datasets
 import dataset_rows
 import features
+import file_names
 import fingerprints
 import training_file
 import utils
@@ -36,9 +38,10 @@ from candle_sources import (
     read_checked,
     resolve_candles,
 )
-from config import Config, plain_pair
+from config import Config
 from dataset import Dataset
 from dataset_cache import DEFAULT_MAX_BYTES, DatasetCache
+from file_names import plain_pair
 from utils import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -214,7 +217,7 @@ class DatasetBuilder:
                 f"without {', '.join(absent)}. Name the file with training_file."
             )
         path = config.expected_path
-        if problems := configuration.filename_mismatches(path.name, config):
+        if problems := file_names.filename_mismatches(path.name, config):
             lines = "".join(f"\n  - {line}" for line in problems)
             raise ConfigError(
                 f"training_file: {path.name} is the name of another dataset:{lines}\n"
@@ -364,7 +367,7 @@ def _parser(
         "--cache-dir", help="its folder (default: .cache in inputs-dir)"
     )
     names = ("timeframe", "inputs_dir", "verbose_logging", *fields)
-    configuration.add_config_arguments(parser, (*names, *configuration.DATASET_FIELDS))
+    config_sources.add_config_arguments(parser, (*names, *configuration.DATASET_FIELDS))
     return parser
 
 
@@ -401,7 +404,7 @@ def _build(arguments: Sequence[str]) -> None:
         default=1.0,
         help="strength of the planted direction signal; 0 is none (default: 1)",
     )
-    parsed, config = configuration.parse_arguments(parser, arguments)
+    parsed, config = config_sources.parse_arguments(parser, arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     if bool(parsed.candles) == parsed.demo:
         raise ConfigError(
@@ -424,7 +427,7 @@ def _build(arguments: Sequence[str]) -> None:
 def _with_stated_pair(parsed: argparse.Namespace, config: Config) -> Config:
     """Takes the pair that the files' names state where the user states none."""
     is_given = hasattr(parsed, "pair") or (
-        parsed.config is not None and "pair" in configuration.read_yaml(parsed.config)
+        parsed.config is not None and "pair" in config_sources.read_yaml(parsed.config)
     )
     if is_given or not all(Path(path).is_file() for path in parsed.candles):
         return config  # what is not there is refused later, by its name
@@ -454,7 +457,7 @@ def _build_multi(arguments: Sequence[str]) -> None:
         help="a pair; without files they are looked for in --data-dir",
     )
     parser.add_argument("--data-dir", default="data", help="(default: data)")
-    parsed, config = configuration.parse_arguments(parser, arguments)
+    parsed, config = config_sources.parse_arguments(parser, arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     if config.training_file is not None:
         raise ConfigError("training_file: expected none, each pair has its own file.")

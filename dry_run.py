@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import config as configuration
+import file_names
 import utils
 from config import Config
 from network_sizes import estimate_memory
@@ -16,7 +16,7 @@ from network_sizes import estimate_memory
 
 def describe_configuration(config: Config) -> str:
     """Returns what a dry run says: configuration, files, memory."""
-    path = configuration.find_training_file(config)
+    path = file_names.find_training_file(config)
     rows, num_features = _described_size(path)
     found = "there" if path else "not there (build it with dataset_builder.py)"
     return (

@@ -18,7 +18,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from config import plain_pair
 from download import (
     DownloadError,
     Period,
@@ -26,6 +25,7 @@ from download import (
     require_some,
     show_progress,
 )
+from file_names import plain_pair
 from utils import (
     ConfigError,
     DependencyError,

@@ -154,14 +154,18 @@ def summarise(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         and `folds`, the values in order. None counts as not measured.
     """
     summary = {}
-    for name, value in results[0].items():
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            continue
+    for name in dict.fromkeys(name for fold in results for name in fold):
         values = [fold.get(name) for fold in results]
-        known = np.array([v for v in values if v is not None], np.float64)
+        known = [value for value in values if value is not None]
+        if not known or not all(_is_number(value) for value in known):
+            continue
         summary[name] = {
-            "mean": float(known.mean()) if len(known) else None,
-            "std": float(known.std(ddof=1)) if len(known) > 1 else None,
+            "mean": float(np.mean(known)),
+            "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
             "folds": values,
         }
     return summary
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

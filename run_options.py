@@ -2,7 +2,7 @@
 
 In: options of `trainer.py`, the values of a preset, and of a run that is resumed by its
 folder.
-Out: flags of the fields (`config`), doing it (`trainer`).
+Out: flags of the fields (`config_sources`), doing it (`trainer`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import config as configuration
+import config_sources
 import presets
 import utils
 from config import Config
@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Config]:
         ConfigError: Listing unknown flags and impossible values together.
         MissingInputError: If there is no run in the folder to resume.
     """
-    return configuration.parse_arguments(_parser(), arguments, base=_base_values)
+    return config_sources.parse_arguments(_parser(), arguments, base=_base_values)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         help="train these models one after another instead of `model`, and compare "
         "them on the same test rows",
     )
-    configuration.add_config_arguments(parser)
+    config_sources.add_config_arguments(parser)
     return parser
 
 
@@ -111,7 +111,7 @@ def _resumed_config(parsed: argparse.Namespace) -> dict[str, Any]:
         raise utils.MissingInputError(
             f"--resume: expected the folder of a run. Received: {folder}"
         )
-    values = configuration.read_yaml(str(folder / "config.yaml"))
+    values = config_sources.read_yaml(str(folder / "config.yaml"))
     if folder.resolve().parent.name == "runs":
         values["outputs_dir"] = str(folder.resolve().parents[1])
     return values

@@ -10,7 +10,7 @@ import gc
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,17 @@ Train = Callable[[Config], Path]
 
 
 class FailedRunsError(utils.UserError):
-    """Runs that failed among others that did not; what there is was written."""
+    """Some of several runs failed; what there is was written.
+
+    Args:
+        message: Which of them.
+        exit_codes: What each would have ended with alone; one code stands for all.
+    """
+
+    def __init__(self, message: str, exit_codes: Iterable[int]) -> None:
+        super().__init__(message)
+        codes = set(exit_codes)
+        self.exit_code = codes.pop() if len(codes) == 1 else utils.EXIT_INTERNAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +48,18 @@ class Outcome:
         folder: Its published folder; None where it failed.
         error: Why it failed; None where it did not.
         seconds: How long it took here: nearly nothing where it was finished before.
+        exit_code: What it would have ended with alone; 0 where it did not fail.
     """
 
     config: Config
     folder: Path | None
     error: str | None
     seconds: float
+    exit_code: int = 0
+
+    def failure(self) -> dict[str, Any]:
+        """Returns what stands for a run that failed, ready for JSON."""
+        return {"status": "failed", "error": self.error, "exit_code": self.exit_code}
 
 
 def train_all(
@@ -83,22 +99,24 @@ def _train_one(
     name: str, config: Config, train: Train, fatal: tuple[type[Exception], ...]
 ) -> Outcome:
     started = time.perf_counter()
-    folder, error = None, None
+    folder, error, exit_code = None, None, 0
     try:
         folder = train(config)
     except fatal:
         raise
     except utils.UserError as problem:
-        error = str(problem)
+        error, exit_code = str(problem), problem.exit_code
         logger.error("%s failed: %s", name, problem)
     except Exception as problem:
         error = f"{type(problem).__name__}: {problem}"
+        exit_code = utils.EXIT_INTERNAL
         logger.exception("%s failed: this is a defect, please report it", name)
     return Outcome(
         config=config,
         folder=folder,
         error=error,
         seconds=time.perf_counter() - started,
+        exit_code=exit_code,
     )
 
 
@@ -126,9 +144,11 @@ def new_folder(config: Config, kind: str) -> Path:
 
 def require_success(entries: Sequence[Mapping[str, Any]]) -> None:
     """Raises FailedRunsError where one of `models` failed, after all was written."""
-    failed = [entry["model"] for entry in entries if entry["status"] == "failed"]
+    failed = [entry for entry in entries if entry["status"] == "failed"]
     if failed:
+        names = ", ".join(entry["model"] for entry in failed)
         raise FailedRunsError(
-            f"{len(failed)} of {len(entries)} runs failed: {', '.join(failed)}. "
-            "--resume repeats these alone."
+            f"{len(failed)} of {len(entries)} runs failed: {names}. "
+            "--resume repeats these alone.",
+            (entry["exit_code"] for entry in failed),
         )

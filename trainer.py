@@ -239,7 +239,12 @@ class StandaloneTrainer:
             done = folder.path / "results.json"
             logger.info("fold %d of %d", number, len(ranges))
             if not done.is_file():
-                self._train_fold(folder, parts)
+                try:
+                    self._train_fold(folder, parts)
+                except utils.DataError as error:
+                    raise utils.DataError(
+                        f"fold {number} of {len(ranges)}: {error}"
+                    ) from error
             self._fold_results.append(utils.read_json(done))
         return self._fold_results
 

@@ -203,8 +203,10 @@ def configure_logging(*, verbose: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [out, err]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
-    for noisy in ("matplotlib", "tensorflow", "absl", "h5py", "PIL"):
+    for noisy in ("matplotlib", "absl", "h5py", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Each fold has a network of its own, which TensorFlow warns of as retracing.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 # Files

@@ -61,9 +61,24 @@ def add_verdict(results: dict[str, Any]) -> dict[str, Any]:
     found = {"verdict": [], "claims": {}, "warnings": warnings_of(results)}
     if "test" in results:
         claims = claims_of(results["test"])
+        if unseen_classes(results, "test"):
+            # The prior gives such a class nothing: to beat that is no skill.
+            claims |= dict.fromkeys(("skill", "activity", "direction"), False)
         lines = verdict_lines(results, claims)
         found |= {"verdict": lines, "claims": claims}
     return found | results
+
+
+def unseen_classes(results: Mapping[str, Any], part: str) -> list[str]:
+    """Returns the classes that occur in a part and never in training."""
+    if is_regression(results[part]):
+        return []
+    shares = results[part]["true_share"].items()
+    return [
+        name
+        for prior, (name, share) in zip(results["train_prior"], shares, strict=True)
+        if prior == 0 and share > 0
+    ]
 
 
 def is_regression(result: Mapping[str, Any]) -> bool:
@@ -123,8 +138,10 @@ def verdict_lines(results: Mapping[str, Any], claims: Mapping[str, bool]) -> lis
     skill, source = _skill_line, _source_line
     if is_regression(test):
         skill, source = _regression_skill_line, _sign_line
+    unseen = " and ".join(unseen_classes(results, "test"))
+    no_answer = f"Skill: cannot be said, training has no {unseen}, which test has"
     return [
-        skill(test, claims),
+        no_answer if unseen else skill(test, claims),
         source(test, claims),
         _costs_line(test, results["thresholds"], claims),
     ]
@@ -291,7 +308,8 @@ def _regression_warnings(results: Mapping[str, Any]) -> list[str]:
             )
         slope = result["intervals"]["slope"]
         too_large = slope["high"] is not None and slope["high"] < 1
-        if has_sizes and too_large and result["skill_mse_vs_persistence"] < 0:
+        skill = result["skill_mse_vs_persistence"]
+        if has_sizes and too_large and skill is not None and skill < 0:
             found.append(
                 f"{part}: the predictions are too large, what followed was "
                 f"{interval(slope, '{:+.2f}')} of them"

@@ -142,6 +142,18 @@ def test_other_targets_are_audited(market, target):
         assert leaks(audit.run_audit(config, frame=frame)) == ["shifted label"]
 
 
+@pytest.mark.parametrize("target", ["return", "price"])
+def test_candles_give_the_log_returns_of_either_number(market, target):
+    config = CONFIG.replace(target=target)
+    data = load(build_training_frame(market, config)[0], config).load_training_data()
+    bars = fill_gaps(market, "1m")
+    again = lookahead.recompute(data, bars, config, has_features=False)
+    known = np.isfinite(again.outcomes)
+    returns = data.log_returns(np.arange(data.num_rows))
+    np.testing.assert_allclose(again.outcomes[known], returns[known], atol=1e-7)
+    assert known.mean() > 0.9
+
+
 # Features that look ahead
 
 
@@ -230,6 +242,38 @@ def test_a_function_that_differs_from_call_to_call_proves_nothing(market):
     assert "noise: other values at each call" in finding.what
 
 
+def test_a_difference_in_the_last_digit_is_a_leak():
+    def last_digit(candles):
+        close = candles["close"]
+        following = close.shift(-1).fillna(close)
+        return pd.DataFrame({"close": np.nextafter(close, following)})
+
+    finding = lookahead.check_look_back(synthetic_candles(3000, seed=1), last_digit)
+    assert finding.outcome == "leak"
+    assert finding.evidence["bars_ahead"] == {"close": 1}
+
+
+def test_the_farthest_reach_is_told():
+    def next_fourth(candles):  # none to three bars ahead
+        close = candles["close"].where(candles.index % 4 == 3)
+        return pd.DataFrame({"fourth": close.bfill().fillna(0.0)})
+
+    finding = lookahead.check_look_back(synthetic_candles(3000, seed=1), next_fourth)
+    assert finding.evidence["bars_ahead"] == {"fourth": 3}
+
+
+def test_a_table_is_cut_before_its_only_filled_bars():
+    table = synthetic_candles(3000, seed=1).drop(index=[1500, 1501, 1502])
+    table = fill_gaps(table.reset_index(drop=True), "1m")
+
+    def next_traded_volume(candles):
+        volume = candles["volume"].where(~candles["is_filled"])
+        return pd.DataFrame({"volume": volume.bfill().fillna(0.0)})
+
+    finding = lookahead.check_look_back(table, next_traded_volume)
+    assert finding.outcome == "leak"
+
+
 # A file that is not what its functions make of its candles
 
 
@@ -290,6 +334,28 @@ def test_the_next_price_in_a_gap_is_the_future(market):
     finding = gap_fills.check_filled_gaps(forward)
     assert finding.outcome == "passed"
     assert finding.evidence["at_last_close"] == 900
+
+
+def test_bars_that_are_marked_as_filled_need_no_volume(market):
+    table = market.set_index("timestamp").resample("min").asfreq()
+    rows = pd.DataFrame({"is_filled": table["close"].isna()})
+    for close in (table["close"].bfill(), table["close"].interpolate()):
+        finding = gap_fills.check_filled_gaps(rows.assign(close=close))
+        assert finding.outcome == "leak"
+        assert finding.evidence["at_later_prices"] == 900
+    finding = gap_fills.check_filled_gaps(rows.assign(close=table["close"].ffill()))
+    assert (finding.outcome, finding.evidence["at_last_close"]) == ("passed", 900)
+
+
+def test_the_first_bar_of_a_segment_has_no_last_close():
+    rng = np.random.default_rng(0)
+    close = np.round(100 + np.cumsum(rng.standard_normal(400)), 2)
+    close[::50] = close[1::50]  # no trade yet, at the price of the next one
+    volume = np.where(np.arange(400) % 50, 1.0, 0.0)
+    rows = pd.DataFrame({"close": close, "volume": volume})
+    assert gap_fills.check_filled_gaps(rows).outcome == "leak"
+    rows["segment"] = np.arange(400) // 50
+    assert gap_fills.check_filled_gaps(rows).outcome == "passed"
 
 
 def test_prices_on_a_grid_are_not_taken_for_interpolated():
@@ -416,6 +482,14 @@ def test_clipping_prior_and_sampling_beyond_train(clean):
     assert finding.outcome == "leak" and "validation was thinned" in finding.what
 
 
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_trained_row_of_another_part_is_refused(clean, part):
+    data = load(clean).load_training_data()
+    trained = np.append(data.train_targets, data.parts[part].targets[0])
+    with pytest.raises(DataError, match="expected rows of the training part only"):
+        dataclasses.replace(data, train_targets=trained)
+
+
 def test_target_scaler_of_a_regression_is_of_train(market):
     config = CONFIG.replace(target="return")
     frame, _ = build_training_frame(market, config)
@@ -426,6 +500,10 @@ def test_target_scaler_of_a_regression_is_of_train(market):
     planted = dataclasses.replace(data, values=values, target_scaler=scaler)
     finding = split_checks.check_fitted_on_train(planted)
     assert finding.what == "the target's scaler is not that of the training part"
+    # Equal numbers of more rows were not learned from the training part alone.
+    more = dataclasses.replace(data.target_scaler, num_rows=data.num_rows)
+    planted = dataclasses.replace(data, target_scaler=more)
+    assert split_checks.check_fitted_on_train(planted).outcome == "leak"
 
 
 @pytest.mark.parametrize("kind", ["standard", "robust", "minmax"])
@@ -444,6 +522,23 @@ def test_file_that_was_scaled_before_the_split(market, clean, kind):
     frame[names] = own.transform(values)
     report = audit.run_audit(CONFIG, frame=frame, candles=market)
     assert leaks(report) == [], str(report)
+
+
+def test_columns_that_were_scaled_before_the_test_part_are_named(clean):
+    raw = load_raw(clean)
+    seen = raw.features[: raw.parts["test"].start]
+    scaler = FeatureScaler.fit(seen, raw.feature_names, kind="standard", clip_limit=1e9)
+    planted = dataclasses.replace(raw, features=scaler.transform(raw.features))
+    finding = split_checks.check_scaled_file(planted)
+    assert finding.outcome == "leak"
+    assert "mean 0 and deviation 1 over train and validation" in finding.what
+    assert split_checks.check_scaled_file(raw).outcome == "passed"
+
+
+def test_a_column_that_is_centred_everywhere_was_not_scaled(clean):
+    raw = load_raw(clean.iloc[: len(clean) // 2 * 2])
+    sign = np.where(np.arange(raw.num_rows) % 2, 1.0, -1.0)
+    assert split_checks.check_scaled_file(with_column(raw, sign)).outcome == "passed"
 
 
 # What columns know
@@ -474,6 +569,29 @@ def test_column_that_knows_the_label_a_little_is_named(clean):
     assert "the next," in everything.what
 
 
+def test_what_was_known_of_earlier_labels_may_still_hold(clean):
+    data = load(clean).load_training_data()
+    rng = np.random.default_rng(0)
+    # A label lasts for 40 rows; the column is that of 20 rows before, mostly.
+    changes = np.cumsum(rng.random(data.num_rows) < 0.025)
+    labels = rng.integers(0, 3, changes[-1] + 1)[changes].astype(np.int8)
+    noise = rng.integers(0, 3, data.num_rows)
+    late = np.where(rng.random(data.num_rows) < 0.8, np.roll(labels, 20), noise)
+    data = dataclasses.replace(data, labels=labels)
+    finding = column_skill.check_single_features(with_column(data, late))
+    assert finding.evidence["skill"]["planted"] > 0.1
+    assert (finding.outcome, finding.evidence["peaks"]) == ("passed", {})
+    early = column_skill.check_single_features(with_column(data, np.roll(late, -20)))
+    assert list(early.evidence["peaks"]) == ["planted"]
+
+
+def test_noise_has_no_skill_on_rows_that_it_was_not_fitted_on():
+    finding = column_skill.check_single_features(
+        load(make_frame(3000)).load_training_data()
+    )
+    assert np.mean(list(finding.evidence["skill"].values())) < 0
+
+
 def test_a_column_of_the_future_return_is_named(clean):
     data = load(clean).load_training_data()
     close = pd.Series(data.outcomes["close"])
@@ -484,6 +602,16 @@ def test_a_column_of_the_future_return_is_named(clean):
     assert early.outcome == "leak"
     assert early.what.startswith("planted is that of row t+15")
     assert label_timing.check_label_shift(planted).outcome == "passed"
+
+
+def test_a_column_that_falls_when_the_price_rises_is_timed_too(clean):
+    data = load(clean).load_training_data()
+    close = pd.Series(data.outcomes["close"])
+    for bars in (0, 1, 15):
+        against = -close.shift(-bars).ffill().to_numpy() / 100
+        finding = label_timing.check_column_shift(with_column(data, against))
+        assert finding.evidence["shift_bars"]["planted"] == bars
+        assert finding.outcome == ("leak" if bars else "passed")
 
 
 def test_few_targets_are_not_judged():
@@ -532,6 +660,19 @@ def test_label_shift_without_a_close_is_told_by_the_features(clean):
     assert leaks(audit.run_audit(CONFIG, frame=frame)) == ["shifted label"]
 
 
+def test_the_close_says_more_of_the_shift_than_many_columns(clean):
+    data = load(clean).load_training_data()
+    numbers = {"before": 0.2, "after": 0.0, "standard_error": 0.01, "curve": {}}
+    edges = [
+        label_timing.LabelEdge(column=column, shift_bars=shift, **numbers)
+        for column, shift in (("a", 0), ("b", 0), ("close", 1))
+    ]
+    finding = label_timing.check_label_shift(data, edges=edges)
+    assert finding.outcome == "leak"
+    assert finding.what.startswith("row t has the label of row t-1")
+    assert label_timing.check_label_shift(data, edges=edges[:2]).outcome == "passed"
+
+
 def test_labels_of_another_rule_do_not_settle_the_shift(market, clean):
     config = CONFIG.replace(long_tp_pct=0.4, short_tp_pct=0.4, future_window=30)
     data = load(clean).load_training_data()
@@ -542,6 +683,10 @@ def test_labels_of_another_rule_do_not_settle_the_shift(market, clean):
     )
     assert finding.outcome == "passed"
     assert finding.evidence["agreement"] < 0.98
+    late = np.roll(np.nan_to_num(other, nan=-1), -1)
+    finding = label_timing.check_label_shift(data, true_labels=late)
+    assert finding.evidence["recomputed_offset"] == -1
+    assert finding.outcome == "passed"
 
 
 # Reports, command line

@@ -407,3 +407,28 @@ def test_state_names_its_environment(frame, tmp_path):
     assert {"num_threads", "onednn", "deterministic_ops", "tensorflow"} <= set(
         state["environment"]
     )
+
+
+def test_the_best_epoch_before_a_death_stays_the_best(frame, tmp_path, uninterrupted):
+    *_, best = uninterrupted
+    run_and_die(make_trainer(frame, tmp_path), best)
+    trainer = make_trainer(frame, tmp_path, resume="newest")
+    prepare(trainer)
+    history = trainer.train_model()
+    assert len(history["val_loss"]) > best
+    (saved,) = (
+        each
+        for each in trainer.callbacks
+        if isinstance(each, keras.callbacks.ModelCheckpoint)
+    )
+    assert saved.best == min(history["val_loss"])
+
+
+def test_sweep_leaves_a_dead_run_that_can_go_on(frame, tmp_path):
+    trainer = make_trainer(frame, tmp_path)
+    run_and_die(trainer, 1)
+    leftover = trainer.run.path / ".tmp-torn"
+    leftover.write_bytes(b"x")
+    assert artifacts.sweep(trainer.config, min_age_seconds=-1) == [leftover]
+    found = artifacts.find_resumable(trainer.config, "newest")
+    assert found.path == trainer.run.path

@@ -1,5 +1,3 @@
-import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -7,15 +5,7 @@ import sys
 import pytest
 from conftest import PROJECT
 
-import config as configuration
-from config import Config, ConfigError, build_config, load_config
-
-
-def parse(*arguments):
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("--config")
-    configuration.add_config_arguments(parser)
-    return configuration.parse_arguments(parser, arguments)[1]
+from config import Config, ConfigError, build_config
 
 
 def run(*arguments, cwd=PROJECT):
@@ -45,45 +35,6 @@ def test_documented_defaults():
     assert (config.tie_policy, config.max_fill_bars) == ("pessimistic", 60)
 
 
-def test_every_field_is_documented_and_is_a_flag():
-    documentation = configuration.field_documentation()
-    fields = [field.name for field in dataclasses.fields(Config)]
-    assert list(documentation) == fields
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    configuration.add_config_arguments(parser)
-    flags = {option for action in parser._actions for option in action.option_strings}
-    assert {"--" + name.replace("_", "-") for name in fields} <= flags
-
-
-def test_flags_are_grouped_by_the_sections_of_the_configuration():
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    configuration.add_config_arguments(parser, ("pair", "target", "epochs"))
-    groups = {group.title: group for group in parser._action_groups[2:]}
-    assert list(groups) == ["What is trained, and where its files are"] + [
-        "Labels",
-        "Training",
-    ]
-    assert [a.dest for a in groups["Labels"]._group_actions] == ["target"]
-    assert set(configuration.field_sections()) == {
-        field.name for field in dataclasses.fields(Config)
-    }
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [("60m", "1h"), ("24h", "1d"), ("7d", "1w"), ("90m", "90m"), ("01m", "1m")],
-)
-def test_a_timeframe_has_one_spelling(given, kept):
-    config = parse("--timeframe", given)
-    assert config == Config(timeframe=kept)
-    assert f"_TF-{kept}__" in config.expected_filename
-    old = config.expected_filename.replace(f"TF-{kept}", f"TF-{given}")
-    assert configuration.filename_mismatches(old, config) == []
-    assert configuration.filename_mismatches(old, Config(timeframe="3m"))
-    config = Config(higher_timeframes=("240m",))
-    assert config.higher_timeframes == ("4h",)
-
-
 def test_standard_names():
     config = Config(pair="ETHUSDT")
     assert config.expected_filename == (
@@ -100,65 +51,6 @@ def test_standard_names():
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "BTCUSDT_TF-1m__FW-120__SL-050__TP-100__training_ready.feather",
-        "BTCUSDT_TF-1m__FW-120__SL-50__TP-100__single_label.feather",
-        "BTCUSDT_TF-1m__FW-120__SL-050__TP-100__training_ready.parquet",
-        "anything.feather",
-    ],
-)
-def test_names_that_fit(name):
-    assert configuration.filename_mismatches(name, Config()) == []
-
-
-def test_names_that_do_not_fit_are_told_one_by_one():
-    name = "ETHUSDT_TF-5m__FW-060__SL-050__TP-100__training_ready.feather"
-    assert configuration.filename_mismatches(name, Config()) == [
-        "pair: the configuration says BTCUSDT, the file name says ETHUSDT",
-        "timeframe: the configuration says 1m, the file name says 5m",
-        "FW: the configuration says 120, the file name says 060",
-    ]
-
-
-def test_percent_cut_by_v3_is_accepted():
-    config = Config(long_sl_pct=0.57, short_sl_pct=0.57)
-    assert config.expected_filename.split("__")[2] == "SL-057"
-    name = "BTCUSDT_TF-1m__FW-120__SL-056__TP-100__training_ready.feather"
-    assert configuration.filename_mismatches(name, config) == []
-    assert configuration.filename_mismatches(name.replace("056", "055"), config)
-
-
-def test_find_training_file_prefers_the_standard_name(tmp_path):
-    config = Config(inputs_dir=str(tmp_path))
-    assert configuration.find_training_file(config) is None
-    other = tmp_path / "BTCUSDT_TF-1m__FW-120__SL-50__TP-100__single_label.feather"
-    other.write_bytes(b"x")
-    assert configuration.find_training_file(config) == other
-    config.expected_path.write_bytes(b"x")
-    assert configuration.find_training_file(config) == config.expected_path
-
-
-def test_precedence_is_default_then_yaml_then_command_line(tmp_path):
-    file = tmp_path / "run.yaml"
-    file.write_text("epochs: 7\nbatch_size: 32\nlstm_units: [8, 4]\n")
-    config = parse("--config", str(file), "--batch-size", "64")
-    assert (config.epochs, config.batch_size, config.lstm_units) == (7, 64, (8, 4))
-
-
-def test_command_line_values():
-    config = parse(
-        *("--lstm-units", "16", "8", "--windows-per-epoch", "none"),
-        *("--no-tensorboard", "--long-tp-pct", "2", "--dense-units"),
-    )
-    assert config.lstm_units == (16, 8)
-    assert config.windows_per_epoch is None
-    assert config.tensorboard is False
-    assert config.long_tp_pct == 2.0
-    assert config.dense_units == ()
-
-
 def test_all_problems_are_refused_in_one_list():
     with pytest.raises(ConfigError) as caught:
         build_config({"epoch": 3, "batch_size": "x", "dropout_rate": 2, "pair": "B/T"})
@@ -173,13 +65,6 @@ def test_a_broken_value_hides_no_other_problem():
         build_config({"long_tp_pct": "abc", "timeframe": "1x", "end_date": "soon"})
     for name in ("long_tp_pct", "timeframe", "end_date"):
         assert f"  - {name}: expected" in str(caught.value)
-
-
-def test_misspelt_flag_and_value_together():
-    with pytest.raises(ConfigError) as caught:
-        parse("--epoch", "3", "--scaler-type", "robst")
-    assert "unknown argument '--epoch'. Did you mean '--epochs'?" in str(caught.value)
-    assert "Did you mean 'robust'?" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -213,32 +98,6 @@ def test_impossible_values_are_refused(values):
         build_config(values)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "- 1\n",
-        "a: &x [1]\nb: *x\n",
-        "epochs: 1\nepochs: 2\n",
-        "a: [",
-        "epochs: !!python/x 1",
-    ],
-)
-def test_yaml_that_is_not_a_flat_mapping_is_refused(tmp_path, text):
-    file = tmp_path / "run.yaml"
-    file.write_text(text)
-    with pytest.raises(ConfigError):
-        load_config(str(file))
-
-
-def test_yaml_round_trip(tmp_path):
-    config = Config(pair="ETHUSDT", lstm_units=(8,), start_date="2024-01-01")
-    file = tmp_path / "run.yaml"
-    file.write_text(config.to_yaml())
-    assert load_config(str(file)) == config
-    file.write_text("start_date: 2024-01-01\n")  # YAML reads this as a date
-    assert load_config(str(file)).start_date == "2024-01-01"
-
-
 def test_digest_follows_the_values():
     assert Config().digest() == Config().digest()
     assert Config().digest() != Config(seed=1).digest()
@@ -266,6 +125,9 @@ def test_config_test_prints_and_imports_little(tmp_path):
         "trainer",
         "dry_run",
         "config",
+        "config_sources",
+        "field_values",
+        "file_names",
         "network_sizes",
         "presets",
         "run_options",

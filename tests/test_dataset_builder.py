@@ -27,6 +27,7 @@ from data_loader import TrainingDataLoader
 from dataset import Dataset
 from dataset_builder import DatasetBuilder, build_training_frame
 from dataset_cache import DatasetCache
+from file_names import filename_mismatches
 from utils import DataError, MissingInputError
 
 # 5-minute bars: a warm-up of 8,639 rows instead of 43,199.
@@ -90,14 +91,12 @@ def run(*arguments):
     ],
 )
 def test_what_is_not_default_is_in_the_name_and_read_back(fields, name):
-    import config as configuration
-
     config = build_config(fields)
     assert config.expected_filename == f"BTCUSDT_TF-1m__{name}__training_ready.feather"
-    assert configuration.filename_mismatches(config.expected_filename, config) == []
+    assert filename_mismatches(config.expected_filename, config) == []
     if fields:
-        assert configuration.filename_mismatches(config.expected_filename, Config())
-        assert configuration.filename_mismatches(Config().expected_filename, config)
+        assert filename_mismatches(config.expected_filename, Config())
+        assert filename_mismatches(Config().expected_filename, config)
 
 
 @pytest.mark.parametrize(
@@ -124,15 +123,6 @@ def test_a_set_of_ones_own_is_looked_up_when_it_is_computed(tmp_path, market):
     with pytest.raises(ConfigError, match="expected names out of core8"):
         builder(tmp_path, feature_sets=("foo",)).build_dataset(candles=market)
     assert main("--demo", "--feature-sets", "foo", "--inputs-dir", tmp_path) == 2
-
-
-def test_command_flags_repeat_a_configuration():
-    import config as configuration
-
-    config = Config(feature_sets=("core8", "ray12"), raw_prices=True, future_window=60)
-    assert configuration.command_flags(config, configuration.DATASET_FIELDS) == [
-        *("--feature-sets", "core8", "ray12", "--raw-prices", "--future-window", "60"),
-    ]
 
 
 # Rows
@@ -320,12 +310,23 @@ def test_key_follows_bytes_parameters_and_code(market, quick, monkeypatch):
         {"max_fill_bars": 5},
         {"raw_prices": True},
         {"feature_sets": (quick,)},
+        {"higher_timeframes": ("1h",)},
+        {"timeframe": "15m"},
     ):
         assert keys(market, **field)["features"] != own["features"]
-    for field in ({"long_tp_pct": 2.0}, {"pair": "OTHERUSDT"}, {"target": "price"}):
+    for field in (
+        *({"long_tp_pct": 2.0}, {"long_sl_pct": 2.0}),
+        *({"short_tp_pct": 2.0}, {"short_sl_pct": 2.0}),
+        *({"future_window": 13}, {"tie_policy": "optimistic"}),
+        *({"pair": "OTHERUSDT"}, {"target": "price"}, {"target": "direction"}),
+    ):
         other = keys(market, **field)
         assert other["features"] == own["features"]
         assert other["outcomes"] != own["outcomes"]
+    narrow, wide = (
+        keys(market, target="direction", dead_zone_pct=pct) for pct in (0.1, 0.2)
+    )
+    assert narrow["outcomes"] != wide["outcomes"]
     monkeypatch.setattr(features, "FEATURE_VERSION", "other")
     assert keys(market)["features"] != own["features"]
 

@@ -259,6 +259,30 @@ def test_equity_re_adds_to_the_reported_return(skilled):
     assert sharpe == pytest.approx(found["sharpe"])
 
 
+def test_the_curve_has_what_was_closed_by_each_of_its_moments(skilled):
+    table, _, results = skilled
+    table = table[table["part"] == "test"]
+    trades = trading.simulate_trades(
+        table["signal"].to_numpy(),
+        backtest.trade_outcomes(table),
+        rules=backtest.trade_rules(SMALL),
+    )
+    found = results["test"]["trading"]
+    curve = {key: np.array(values) for key, values in found["curve"].items()}
+    ended = pd.to_datetime(trades["exit_time"], utc=True)
+    done = [(ended <= moment).sum() for moment in pd.to_datetime(curve["time"])]
+    assert set(pd.to_datetime(curve["time"])) & set(ended)  # some end at a moment
+    gross = np.append(1.0, np.cumprod(1 + trades["gross_return"]))
+    net = np.append(1.0, np.cumprod(1 + trades["gross_return"] - 0.003))
+    np.testing.assert_allclose(curve["equity_before_costs"], gross[done])
+    np.testing.assert_allclose(curve["equity"], net[done])
+    fallen = 100 * (1 - net / np.maximum.accumulate(net))
+    np.testing.assert_allclose(curve["drawdown_pct"], fallen[done], atol=1e-9)
+    close = table["close"].to_numpy()
+    ends = 0.9985 * close[[0, -1]] / close[0]  # bought at the costs of a side
+    np.testing.assert_allclose(curve["buy_and_hold"][[0, -1]], ends)
+
+
 def test_costs_come_from_the_configuration(data):
     free = SMALL.replace(fee_bps=0.0, slippage_bps=0.0)
     _, _, results = judge(data, forecasts(data, knows=0.3), free)
@@ -315,6 +339,13 @@ def test_kelly_sizes_take_both_sides_barriers(data):
     sizes = backtest.position_sizes(calibrated, data, np.array([20]), config)
     short = 0.334 / 0.005 - 0.666 / 0.01
     assert sizes[0] == pytest.approx([short, 0.0])
+    # Costs of 0.3 %: SHORT wins 0.7 % or loses 0.8 %, LONG 1.7 % or 0.8 %.
+    config = config.replace(fee_bps=10.0, slippage_bps=5.0)
+    calibrated = np.array([[0.534, 0.145, 0.321]])
+    sizes = backtest.position_sizes(calibrated, data, np.array([20]), config)
+    expected = [0.534 / 0.008 - 0.466 / 0.007, 0.321 / 0.008 - 0.679 / 0.017]
+    assert 0 < min(expected) and max(expected) < 1
+    assert sizes[0] == pytest.approx(expected)
 
 
 def test_volatility_sizes_read_their_own_window_only():
@@ -332,6 +363,20 @@ def test_volatility_sizes_read_their_own_window_only():
     np.testing.assert_array_equal(sizes[:, 0], sizes[:, 1])
     _, _, results = judge(data, forecasts(data, knows=0.3), config)
     assert results["test"]["trading"]["num_trades"] > 50
+
+
+def test_the_interval_of_the_total_is_that_of_sized_trades():
+    fields = {"position_sizing": "volatility", "volatility_target_pct": 0.1}
+    config = SMALL.replace(**fields)
+    frame = market()
+    rng = np.random.default_rng(0)
+    frame["close"] = 1000 * np.exp(np.cumsum(0.001 * rng.standard_normal(NUM_ROWS)))
+    data = load(frame, config)
+    _, _, results = judge(data, forecasts(data, knows=0.3), config)
+    found = results["test"]["trading"]
+    assert found["num_trades"] > 50
+    total = found["intervals"]["total_return_pct"]["estimate"]
+    assert total == pytest.approx(found["total_return_pct"])
 
 
 def test_volatility_needs_a_window():

@@ -27,7 +27,8 @@ import model_files
 import tables
 import training_file
 import utils
-from config import Config, load_config
+from config import Config
+from config_sources import load_config
 from data_loader import TrainingDataLoader
 from model_builder import DualWindowLSTMBuilder
 from scaling import FeatureScaler

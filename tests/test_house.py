@@ -9,15 +9,17 @@ import pytest
 from conftest import PROJECT
 
 LEVELS = [
-    "config utils tables timestamps scaling indicators labels cross_validation "
+    "field_values utils tables timestamps scaling indicators labels cross_validation "
     "metrics significance trading calibration download verdict checkpoints manifest "
     "position_losses windows fused_lstm findings skops_schema lightgbm_files presets",
-    "run_options run_series network_sizes candle_files class_balance features "
-    "training_file exchanges thresholds plots "
+    "config",
+    "config_sources file_names "
+    "run_series network_sizes candle_files class_balance features "
+    "training_file thresholds plots "
     "dataset_cache networks optimizers callbacks losses model_files skops_files "
     "report_blocks",
     "candle_checks fingerprints dataset artifacts model_builder report_forecasts "
-    "regression_report "
+    "regression_report exchanges run_options "
     "dry_run "
     "time_plots",
     "candles dataset_report report_trades report_run report_regression "

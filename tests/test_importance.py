@@ -4,6 +4,7 @@ from conftest import CORE8, TINY, make_own_frame
 
 import importance
 import report
+import windows
 from config import Config
 from data_loader import TrainingDataLoader
 from importance import permutation_importance
@@ -61,6 +62,17 @@ def test_what_a_model_reads_matters_and_nothing_else(data):
         assert by_name[name]["mean"] == by_name[name]["std"] == 0.0
     assert found["skill"] > 0.05
     assert (found["num_windows"], found["num_repeats"]) == (400, 3)
+
+
+def test_the_untouched_skill_is_that_against_the_train_prior(data):
+    found = permutation_importance(Reads(data), data, num_windows=10**6, num_repeats=1)
+    rows = data.parts["validation"].targets
+    seen = data.features[rows[:, None] + np.arange(-7, 1)]
+    labels = data.labels[rows]
+    said = Reads(data).predict_windows(seen)[np.arange(len(rows)), labels]
+    prior = data.class_prior[labels]
+    expected = 1 - np.log(said).mean() / np.log(prior).mean()
+    assert found["skill"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_whole_window_goes_to_another_row(data):
@@ -122,6 +134,11 @@ def test_numbers_lose_squared_error():
     assert set(top) == {"name", "mean", "std"}
     values = {each["name"]: each["mean"] for each in found["features"]}
     assert values[CORE8[0]] == 0.0 and values[CORE8[2]] != 0.0
+    rows = windows.evenly_spaced(data.parts["validation"].targets, 300)
+    truth = data.values[rows]
+    error = 0.5 * data.features[rows, 2] - truth
+    expected = 1 - np.square(error).mean() / np.square(truth).mean()
+    assert found["skill"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_parts_without_a_trade_have_no_direction():

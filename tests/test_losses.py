@@ -588,3 +588,11 @@ def test_sharpe_earns_nothing_on_noise(activity):
     )
     assert noise["sharpe"]["low"] <= 0 <= noise["sharpe"]["high"]
     assert noise["mse"]["high"] < 0  # trades on what is not there, and pays for it
+
+
+def test_costs_are_those_of_the_true_class():
+    costs = ((0, 1, 5), (2, 0, 3), (7, 4, 0))
+    loss = CostSensitiveCrossentropy(costs, reduction=None)
+    p = np.array([[0.5, 0.3, 0.2]] * 3)
+    expected = -np.log(p[0]) + [0.3 + 1.0, 1.0 + 0.6, 3.5 + 1.2]
+    np.testing.assert_allclose(loss(np.arange(3), p), expected, rtol=1e-6)

@@ -653,3 +653,19 @@ def test_foreign_files_train_too(tmp_path, no_report):
     run = StandaloneTrainer(config, frame=make_frame(900))
     run.run_training()
     assert Predictor(run.artifact_dir).num_features == 8
+
+
+@pytest.mark.parametrize("inputs", ["window_statistics", "last_row"])
+def test_nothing_is_learned_from_the_test_part(frame, inputs):
+    start = load(frame).parts["test"].start
+    changed = frame.copy()
+    changed.loc[start:, list(CORE8)] *= 100
+    changed.loc[start:, "label"] = 2 - changed.loc[start:, "label"]
+    first, second = (
+        fit(load(each), "gradient_boosting", tabular_inputs=inputs)
+        for each in (frame, changed)
+    )
+    assert first.training_history() == second.training_history()
+    described = [each.describe()["model"] for each in (first, second)]
+    for key in ("weights_sha256", "input_limits", "class_mix"):
+        assert described[0][key] == described[1][key], key

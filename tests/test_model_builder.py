@@ -305,6 +305,7 @@ def test_statistics_of_batch_normalisation_are_the_whole_batchs():
         ({"recurrent_dropout": 0.1}, 4),  # not computed in one loop
         ({"model": "gru", "gru_units": (4,)}, 4),
         ({"bidirectional": True}, 1),
+        ({"model": "ensemble", "conv_batch_norm": False}, 1),
         ({"num_branches": 3}, 3),
     ],
 )

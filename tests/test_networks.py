@@ -398,3 +398,42 @@ def test_a_run_of_the_ensemble_is_published_and_answers(tmp_path):
     )
     columns = ["calibrated_short", "calibrated_hold", "calibrated_long"]
     np.testing.assert_allclose(answers, predictions[columns][:5], atol=1e-5)
+
+
+def test_the_gate_reads_mean_and_maximum_of_each_feature():
+    network = small("ensemble")
+    gate = keras.Model(network.input, network.get_layer("gate").output)
+    x = windows(1)
+    np.testing.assert_allclose(gate(x[:, ::-1]), gate(x), atol=1e-6)  # no order
+    wide, high = x.copy(), x.copy()
+    wide[0, np.argmax(x[0, :, 0]), 0] += 1.0
+    wide[0, np.argmin(x[0, :, 0]), 0] -= 1.0  # the same mean
+    high[0, np.argmin(x[0, :, 0]), 0] -= 1.0  # the same maximum
+    for changed in (wide, high):
+        assert not np.allclose(gate(changed), gate(x), atol=1e-5)
+
+
+def test_a_silent_residual_convolution_lets_its_input_through():
+    network = small("cnn_lstm", cnn_lstm_residual=True)
+    conv = network.get_layer("conv_1")
+    conv.set_weights([np.zeros_like(weight) for weight in conv.get_weights()])
+    through = keras.Model(
+        network.input,
+        [network.get_layer("shortcut_1").output, network.get_layer("add_1").output],
+    )
+    shortcut, added = through(windows())
+    assert np.abs(shortcut).max() > 0
+    np.testing.assert_allclose(added, shortcut, atol=1e-6)
+
+
+def test_attention_drops_at_its_own_rate():
+    network = small("attention", dropout_rate=0.3, attention_dropout=0.1)
+    rates = {
+        layer.name: layer.rate
+        for layer in network.layers
+        if isinstance(layer, keras.layers.Dropout)
+    }
+    assert rates == {
+        **{"drop_a1": 0.1, "drop_f1": 0.1, "drop_a2": 0.1, "drop_f2": 0.1},
+        "drop_d1": 0.3,
+    }

@@ -176,3 +176,46 @@ def test_every_rule_finds_the_minimum(optimizer):
         gradient = 2 * (layer.kernel.value - wanted)
         rule.apply([gradient, tf.constant(0.0)], [layer.kernel, layer.bias])
     np.testing.assert_allclose(layer.kernel.numpy(), wanted, atol=0.05)
+
+
+def test_weight_decay_leaves_normalisation_alone():
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((2,)), layers.Dense(3), layers.BatchNormalization()]
+    )
+    model.add(layers.LayerNormalization())
+    optimizer = build_optimizer(Config(**SGD, weight_decay=0.5))
+    before = [weight.numpy() for weight in model.trainable_weights]
+    gradients = [tf.zeros_like(weight) for weight in model.trainable_weights]
+    optimizer.apply(gradients, model.trainable_weights)
+    for weight, value in zip(model.trainable_weights, before, strict=True):
+        share = 0.95 if weight.name == "kernel" else 1.0
+        np.testing.assert_allclose(weight.numpy(), share * value, rtol=1e-6)
+
+
+def test_warm_up_begins_at_the_floor_at_the_lowest():
+    config = Config(
+        **{"learning_rate": 0.1, "min_learning_rate": 0.03, "epochs": 9},
+        **{"lr_schedule": "constant", "warmup_epochs": 4},
+    )
+    found = [learning_rate_at(config, epoch) for epoch in range(6)]
+    assert found == pytest.approx([0.03, 0.04, 0.06, 0.08, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine"])
+def test_each_epoch_is_trained_at_its_rate(schedule):
+    fields = {"epochs": 4, "warmup_epochs": 1, "lr_step_epochs": 1}
+    config = Config(learning_rate=0.1, lr_schedule=schedule, **fields)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(build_optimizer(config), "mse")
+    x = np.ones((8, 2), np.float32)
+    record = model.fit(
+        x, x[:, :1], epochs=4, callbacks=[rate_callback(config)], verbose=0
+    )
+    expected = [learning_rate_at(config, epoch) for epoch in range(4)]
+    assert record.history["learning_rate"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_plateau_has_the_floor_of_the_others():
+    assert rate_callback(Config(min_learning_rate=1e-5)).min_lr == 1e-5

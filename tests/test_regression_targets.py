@@ -393,6 +393,17 @@ def test_baselines_stand_beside_the_model(known):
     assert best["squared_error_difference"]["high"] < 0
 
 
+@pytest.mark.parametrize(
+    ("drift", "trades"), [(0.003, True), (-0.003, True), (0.0002, False)]
+)
+def test_a_baseline_trades_the_side_of_a_move_beyond_the_costs(drift, trades):
+    data = load(market(drift=drift))
+    mean = judge(data, outputs(data))[2]["test"]["baselines"]["train_mean"]["trading"]
+    assert (mean["num_trades"] > 0) is trades
+    if trades:  # the mean of training goes on: its side earns
+        assert mean["mean_net_return_bps"] > 50
+
+
 def test_perfect_and_persistent_predictions():
     data = load(market())
     _, _, results = judge(data, outputs(data, knows=1.0))

@@ -15,9 +15,11 @@ import folds
 import metadata as run_metadata
 import report
 import report_page
+import report_regression
+import report_trades
 import utils
 from findings import AuditReport, Finding
-from report_blocks import NOTHING, Numbers
+from report_blocks import NOTHING, Material, Numbers, Picture
 
 HOSTILE = (
     "<script>document.title='owned'</script>"
@@ -350,7 +352,18 @@ def test_every_number_is_that_of_the_report(kind, pages, request):
          "test.trading.intervals.mean_net_return_bps.estimate"),
         ("Trades of this model", "largest drawdown, %", "validation",
          "validation.trading.max_drawdown_pct"),
+        ("Skill of this model in test, against", "test's own mix, unknown beforehand",
+         "activity", "test.activity_skill_vs_own_mix"),
+        ("Trades of this model", "gross a trade, bps", "test",
+         "test.trading.mean_gross_return_bps"),
+        ("Trades of this model", "of them LONG", "test", "test.trading.num_long"),
+        ("Trades of this model", "of them SHORT", "test", "test.trading.num_short"),
+        ("Trades of this model", "the same, deflated by the variants tried", "test",
+         "test.trading.deflated_sharpe"),
+        ("TESTUSDT.feather: 6,000 rows, 8 features", "shifted label", "",
+         "audit.findings.1.outcome"),
         ("The search", "LONG from a probability of", "", "thresholds.long_threshold"),
+        ("The search", "SHORT from a probability of", "", "thresholds.short_threshold"),
         ("Test rows of each fold", "skill", "fold 2",
          "cross_validation.metrics.skill_vs_train_prior.folds.1"),
         ("Parts, and their targets", "validation", "LONG",
@@ -363,6 +376,73 @@ def test_every_number_is_that_of_the_report(kind, pages, request):
 )  # fmt: skip
 def test_a_name_stands_beside_its_number(full, caption, row, column, key):
     assert full.places[caption, row, column] == key
+
+
+@pytest.mark.parametrize(
+    "row, key",
+    [
+        ("mean absolute error", "intervals.mae.estimate"),
+        ("mean absolute error of persistence", "mae_persistence"),
+        ("root mean square error of persistence", "rmse_persistence"),
+        ("against the mean of training", "intervals.skill_mse_vs_train_mean.estimate"),
+        ("against the trailing 7-day mean",
+         "intervals.skill_mse_vs_trailing_7d.estimate"),
+        ("by chance", "sign_expected"),
+        ("beyond chance", "intervals.sign_excess.estimate"),
+        ("deviation of the forecasts, bps", "predicted_std_bps"),
+        ("deviation of what followed, bps", "actual_std_bps"),
+    ],
+)  # fmt: skip
+def test_a_name_stands_beside_its_number_of_a_price(pages, row, key):
+    reader = PageReader((pages["price"] / "report.html").read_text())
+    assert reader.places["Scores", row, "test"] == f"test.{key}"
+
+
+@pytest.mark.parametrize("kind", ["full", "foreign", "price"])
+def test_what_is_named_after_a_part_has_no_number_of_the_other(kind, pages):
+    reader = PageReader((pages[kind] / "report.html").read_text())
+    counts = {"test": 0, "validation": 0}
+    for place, key in reader.places.items():
+        named = counts.keys() & set(re.findall(r"\w+", " ".join(place)))
+        if len(named) == 1:
+            (part,) = named
+            (other,) = counts.keys() - named
+            assert other not in key.split("."), (place, key)
+            counts[part] += part in key.split(".")
+    assert counts["test"] == counts["validation"] > 30
+
+
+def pictures(section, start):
+    """The figures of a section whose captions begin so."""
+    return [
+        block
+        for block in section.blocks
+        if isinstance(block, Picture) and block.caption.startswith(start)
+    ]
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_equity_is_drawn_of_its_own_part(run, part):
+    section = report_trades.trading_section(Material(results=run["results"]))
+    (picture,) = pictures(section, f"Equity in {part},")
+    curve = run["results"][part]["trading"]["curve"]
+    drawn = picture.figure.axes[0].lines[0].get_ydata()
+    np.testing.assert_array_equal(drawn, curve["equity"])
+    proves_nothing = "Thresholds were chosen on these rows" in picture.caption
+    assert proves_nothing == (part == "validation")
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_errors_of_a_price_are_drawn_of_their_own_part(price, part):
+    material = Material(results=price["results"])
+    section = report_regression.regression_section(material)
+    (picture,) = pictures(
+        section, f"What followed each tenth of the forecasts in {part}"
+    )
+    line = picture.figure.axes[0].lines[-1]
+    bins = price["results"][part]["bins"]
+    np.testing.assert_array_equal(line.get_xdata(), bins["predicted_bps"])
+    np.testing.assert_array_equal(line.get_ydata(), bins["actual_bps"])
 
 
 def test_numbers_without_a_value_are_shown_as_such(full, run, pages):

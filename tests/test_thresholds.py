@@ -177,3 +177,18 @@ def test_policy_without_thresholds_names_the_most_probable_class():
 def test_broken_policies_are_refused(change):
     with pytest.raises(DataError, match="expected a signal policy"):
         SignalPolicy.from_dict(SignalPolicy().to_dict() | change)
+
+
+def test_the_standard_error_of_a_sharpe_ratio_is_that_of_its_days():
+    rng = np.random.default_rng(0)
+    gains = 1e-4 + 1e-3 * rng.standard_normal(20 * 1440)
+    result = search_thresholds(
+        probabilities(rng.random(len(gains)) / 2),
+        outcomes(gains, -gains),
+        rules=TradeRules(bar_seconds=60, fee_bps=0, slippage_bps=0),
+        objective="sharpe",
+    )
+    # Lo (2002): a year's variance of 1 + S^2 / 2 of a day, over 20 days.
+    for pair in result["tried"]:
+        expected = np.sqrt((365 + pair["objective"] ** 2 / 2) / 20)
+        assert pair["objective_standard_error"] == pytest.approx(expected, rel=0.03)

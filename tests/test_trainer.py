@@ -12,7 +12,8 @@ import report
 import trainer as trainer_module
 import utils
 from artifacts import load_artifact
-from config import Config, load_config
+from config import Config
+from config_sources import load_config
 from data_loader import TrainingDataLoader
 from dataset_builder import build_training_frame, demo_candles
 from sequence_generator import cut_windows
@@ -370,3 +371,13 @@ def test_loader_and_trainer_take_the_same_frame(planted):
     config = Config(**TINY)
     data = TrainingDataLoader.from_frame(planted, config=config).load_training_data()
     assert data.num_rows == NUM_ROWS - 20
+
+
+def test_metadata_repeat_the_headlines_of_each_part(finished):
+    folder = finished.artifact_dir
+    metadata = json.loads(next(folder.glob("metadata_*.json")).read_text())["results"]
+    report = json.loads((folder / "confusion_matrix_report.json").read_text())
+    assert metadata["verdict"] == report["verdict"]
+    for part in ("validation", "test"):
+        assert "log_loss" in metadata[part]
+        assert metadata[part] == {key: report[part][key] for key in metadata[part]}

@@ -113,6 +113,17 @@ def test_skill_that_needs_no_model_is_called_so():
     assert results["verdict"][0].startswith("Skill: none shown. -0.10")
 
 
+def test_a_class_that_training_lacks_is_no_skill():
+    results = good_results()
+    results["train_prior"] = [0.4, 0.6, 0.0]
+    results["test"]["true_share"] = {"SHORT": 0.3, "HOLD": 0.6, "LONG": 0.1}
+    results = verdict.add_verdict(results)
+    assert results["verdict"][0] == (
+        "Skill: cannot be said, training has no LONG, which test has"
+    )
+    assert not any(results["claims"][k] for k in ("skill", "activity", "direction"))
+
+
 def test_the_longest_second_line_fits():
     results = good_results()
     intervals = results["test"]["intervals"]

@@ -34,7 +34,7 @@ from world import PROJECT, Child, Row, World, say
 import artifacts
 import candle_files
 import checkpoints
-import config as configuration
+import config_sources
 import manifest
 import model_files
 import training_file
@@ -315,7 +315,7 @@ def _small_texts(folder: Path) -> list[Format]:
     utils.write_json(scaler, SCALER.to_dict())
 
     def read_yaml() -> str | None:
-        configuration.load_config(str(yaml))
+        config_sources.load_config(str(yaml))
         return None
 
     def read_scaler() -> str | None:

@@ -1,0 +1,98 @@
+"""Values of fields: one converter for Python, YAML and the command line.
+
+In: a value by its annotation, in one spelling, within its limits.
+Out: which fields there are, and what contradicts what (`config`).
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import utils
+
+
+def convert(value: Any, annotation: Any) -> Any:
+    """Returns `value` as `annotation` says.
+
+    Raises:
+        ValueError: If it is of another type.
+    """
+    if isinstance(annotation, types.UnionType):
+        if value is None or value == "none":
+            return None
+        return convert(value, typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is tuple:
+        if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+            raise ValueError(f"expected a list. Received: {value!r}")
+        return tuple(convert(item, typing.get_args(annotation)[0]) for item in value)
+    if annotation is bool and isinstance(value, bool):
+        return value
+    if annotation is str and isinstance(value, str) and value:
+        return value
+    if annotation is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if annotation is float and isinstance(value, int | float):
+        if not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    wanted = {bool: "true or false", str: "text", int: "a whole number"}
+    raise ValueError(
+        f"expected {wanted.get(annotation, 'a finite number')}. Received: {value!r}"
+    )
+
+
+def one_spelling(value: Any) -> Any:
+    """Returns timeframes in one spelling, `60m` as `1h`: file names have it."""
+    if isinstance(value, tuple):
+        return tuple(map(one_spelling, value))
+    try:
+        return utils.format_duration(utils.duration_seconds(value))
+    except ValueError:
+        return value  # refused with all other problems, by its name
+
+
+def parse_text(text: str, annotation: Any) -> Any:
+    """Returns command-line text as the value it spells; unparsable text stays text."""
+    if isinstance(annotation, types.UnionType):
+        if text.lower() == "none":
+            return None
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) is tuple:
+        annotation = typing.get_args(annotation)[0]
+    for kind in {int: (int,), float: (float,)}.get(annotation, ()):
+        try:
+            return kind(text)
+        except ValueError:
+            break
+    return text
+
+
+def check_limits(value: Any, limits: Mapping[str, Any]) -> None:
+    """Refuses a value, or one of several, that is beyond its field's limits.
+
+    Raises:
+        ValueError: If it is out of range or none of the choices.
+    """
+    for item in value if isinstance(value, tuple) else (value,):
+        if item is None:
+            continue
+        choices = limits.get("choices")
+        if choices and item not in choices:
+            raise ValueError(
+                f"expected one of {', '.join(choices)}. Received: {item!r}."
+                + utils.did_you_mean(str(item), choices)
+            )
+        for key, symbol, holds in _LIMITS:
+            if key in limits and not holds(item, limits[key]):
+                raise ValueError(f"expected {symbol} {limits[key]}. Received: {item}")
+
+
+_LIMITS = (
+    ("ge", ">=", lambda a, b: a >= b),
+    ("gt", ">", lambda a, b: a > b),
+    ("le", "<=", lambda a, b: a <= b),
+    ("lt", "<", lambda a, b: a < b),
+)
