@@ -24,6 +24,7 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_growth.py
 	$(BIN)/python benchmarks/bench_profile.py
+	$(BIN)/python benchmarks/bench_run.py
 	$(BIN)/python benchmarks/bench_latency.py
 	$(BIN)/python benchmarks/bench_dataset.py
 
