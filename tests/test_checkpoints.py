@@ -424,6 +424,14 @@ def test_the_best_epoch_before_a_death_stays_the_best(frame, tmp_path, uninterru
     assert saved.best == min(history["val_loss"])
 
 
+def test_patience_and_best_weights_survive_a_death(frame, tmp_path, uninterrupted):
+    *_, best = uninterrupted
+    run_and_die(make_trainer(frame, tmp_path), best + 1)  # one epoch without progress
+    trainer = make_trainer(frame, tmp_path, resume="newest")
+    trainer.run_training()
+    assert outcome(trainer) == uninterrupted
+
+
 def test_sweep_leaves_a_dead_run_that_can_go_on(frame, tmp_path):
     trainer = make_trainer(frame, tmp_path)
     run_and_die(trainer, 1)

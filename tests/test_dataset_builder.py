@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import PROJECT
 
@@ -415,6 +416,19 @@ def test_every_damaged_byte_is_noticed_or_harmless(tmp_path, caplog):
     assert noticed > 300
     path.write_bytes(whole[:-100])
     assert cache.load("kind", "0" * 64) is None
+
+
+def test_facts_that_were_edited_are_not_believed(tmp_path):
+    cache = DatasetCache(tmp_path)
+    cache.store("kind", "0" * 64, small_table(), {"rows": "all"})
+    (path,) = tmp_path.glob("*.parquet")
+    table = pq.read_table(path)
+    noted = dict(table.schema.metadata)
+    for facts in (b"all", b"few"):
+        noted[b"content"] = noted[b"content"].replace(b"all", facts)
+        pq.write_table(table.replace_schema_metadata(noted), path)
+        found = cache.facts("kind", "0" * 64)
+        assert found == ({"rows": "all"} if facts == b"all" else None)
 
 
 def test_corrupted_cache_is_noticed_and_rebuilt(tmp_path, market, caplog):

@@ -362,9 +362,18 @@ def test_scores_by_hand(known):
     assert bins["actual_bps"][0] == pytest.approx(1e4 * y[lowest].mean())
     counted = sum(test["residuals"]["count"]) + test["residuals"]["outside"]
     assert counted == len(rows)
-    assert test["errors"]["mae_bps"][0] == pytest.approx(
-        1e4 * np.abs(y - x)[: -(-len(rows) // 40)].mean()
-    )
+    first = slice(0, -(-len(rows) // 40))
+    for key, values in (
+        ("mae_bps", np.abs(y - x)),
+        ("mae_persistence_bps", np.abs(y)),
+        ("bias_bps", y - x),
+    ):
+        assert test["errors"][key][0] == pytest.approx(1e4 * values[first].mean())
+    assert test["residuals"]["mean_bps"] == pytest.approx(1e4 * (y - x).mean())
+    still = rows["known"] if target == "price" else 0.0
+    naive = ((rows["actual"] - still) ** 2).mean()
+    expected = 1 - naive / rows["actual"].var(ddof=0)
+    assert test["r2_persistence"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_baselines_stand_beside_the_model(known):
