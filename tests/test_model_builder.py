@@ -384,3 +384,24 @@ def test_an_lstm_that_gives_every_bar_is_trained_as_it_is():
     windows, _ = batch()
     expected = network(windows, training=False)
     np.testing.assert_allclose(model(windows, training=True), expected, atol=1e-6)
+
+
+def test_one_gpu_gets_the_plain_network_in_the_form_cudnn_takes(monkeypatch):
+    # Detection alone is replaced: layers are built on the CPU.
+    physical = tf.config.list_physical_devices
+    monkeypatch.setattr(
+        tf.config,
+        "list_physical_devices",
+        lambda kind=None: ["a GPU"] if kind == "GPU" else physical(kind),
+    )
+    model = build(num_branches=4, num_threads=4)
+    assert model.num_branches == 1
+    assert model.fused is None
+    # https://keras.io/api/layers/recurrent_layers/lstm lists what cuDNN asks for.
+    lstm = model.network.get_layer("lstm_1")
+    assert lstm.activation is keras.activations.tanh
+    assert lstm.recurrent_activation is keras.activations.sigmoid
+    assert lstm.use_bias and lstm.use_cudnn == "auto"
+    assert not (lstm.recurrent_dropout or lstm.unroll)
+    builder = DualWindowLSTMBuilder(Config(mixed_precision=True), num_features=3)
+    assert builder.dtype_policy == "mixed_float16"
