@@ -40,6 +40,9 @@ MOST_OF_PREDICTIONS, FEWEST_OF_PREDICTIONS = 0.9, 0.01
 _DRIFT = 0.1
 _SPREAD_DRIFT = 1.5
 _LEAST_SPREAD = 0.01
+_LEAST_HARM = 0.001
+"""Share of a log-loss that calibration may add before it is worth a word."""
+
 _PARTS = ("validation", "test")
 
 BASELINE_NAMES = {
@@ -262,7 +265,8 @@ def warnings_of(results: Mapping[str, Any]) -> list[str]:
     if "validation" in results:
         crossed = results["validation"]["calibrated"]
         raw = results["validation"]["log_loss"]
-        if crossed["fitted_on"] == "the other half" and crossed["log_loss"] > raw:
+        is_worse = crossed["log_loss"] > raw * (1 + _LEAST_HARM)
+        if crossed["fitted_on"] == "the other half" and is_worse:
             found.append(
                 "calibration did not last: fitted on one half of validation, it turned "
                 f"the log-loss of the other from {raw:.4f} to {crossed['log_loss']:.4f}"

@@ -113,6 +113,15 @@ def test_skill_that_needs_no_model_is_called_so():
     assert results["verdict"][0].startswith("Skill: none shown. -0.10")
 
 
+@pytest.mark.parametrize(("after", "is_told"), [(0.9002, False), (0.905, True)])
+def test_calibration_that_hardly_changes_anything_is_no_warning(after, is_told):
+    results = good_results()
+    assert results["validation"]["log_loss"] == 0.9
+    results["validation"]["calibrated"]["log_loss"] = after
+    said = " ".join(verdict.add_verdict(results)["warnings"])
+    assert ("calibration did not last" in said) is is_told
+
+
 def test_a_class_that_training_lacks_is_no_skill():
     results = good_results()
     results["train_prior"] = [0.4, 0.6, 0.0]
