@@ -153,7 +153,7 @@ def _change_array(members: dict[str, bytes], rng: Rng) -> None:
         return
     if kind == 2:
         array = np.resize(array, pick(rng, SHAPES))
-    elif kind == 3 and not array.dtype.names:
+    elif kind == 3 and array.dtype.kind in "biufc":  # "-0." is no whole number
         array = array.astype(pick(rng, ["f4", "i4", "i8", ">f8", "U3", "c16", "?"]))
     elif array.size:
         field = array[pick(rng, array.dtype.names)] if array.dtype.names else array
