@@ -405,3 +405,17 @@ def test_one_gpu_gets_the_plain_network_in_the_form_cudnn_takes(monkeypatch):
     assert not (lstm.recurrent_dropout or lstm.unroll)
     builder = DualWindowLSTMBuilder(Config(mixed_precision=True), num_features=3)
     assert builder.dtype_policy == "mixed_float16"
+
+
+@pytest.mark.parametrize("fields", [{}, {"loss": "focal", "optimizer": "adamw"}])
+def test_the_first_step_is_traced_once(monkeypatch, fields):
+    traced = []
+    step = BranchedTraining.train_step
+    monkeypatch.setattr(
+        BranchedTraining,
+        "train_step",
+        lambda self, data: traced.append(1) or step(self, data),
+    )
+    x, y = batch(64)
+    build(**fields).fit(x, y, batch_size=64, epochs=2, shuffle=False, verbose=0)
+    assert len(traced) == 1
