@@ -381,3 +381,20 @@ def test_metadata_repeat_the_headlines_of_each_part(finished):
     for part in ("validation", "test"):
         assert "log_loss" in metadata[part]
         assert metadata[part] == {key: report[part][key] for key in metadata[part]}
+
+
+def test_a_finished_run_is_not_taken_for_one_of_another_file(tmp_path):
+    path = tmp_path / "rows.feather"
+    frame = make_own_frame(900)
+    frame.to_feather(path)
+    fields = {"outputs_dir": str(tmp_path / "outputs"), "training_file": str(path)}
+    config = Config(**TINY | fields | {"model": "logistic", "baseline_model": False})
+    folder = StandaloneTrainer(config).run_training()
+    again = StandaloneTrainer(config, resume="newest")
+    assert again.run_training() == folder
+    frame.assign(high_change=0.5 * frame["high_change"]).to_feather(path)
+    with pytest.raises(
+        utils.DataError, match="expected the training file that the finished"
+    ):
+        StandaloneTrainer(config, resume="newest").run_training()
+    assert StandaloneTrainer(config).run_training() != folder
