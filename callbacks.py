@@ -73,7 +73,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
     """Ends training within the batch whose loss or update is NaN or infinite.
 
     A loss can stay finite when the weights are not: TensorFlow's relu turns NaN into 0
-    on a CPU. So the weights are looked at, too.
+    on some processors, and not on others. So the weights are looked at, too.
 
     Raises:
         NonFiniteLossError: Naming the epoch and the batch, counted from 1.
