@@ -1,9 +1,9 @@
 """What a run is: one frozen dataclass, its checks, the names that follow from it.
 
-In: fields, their documentation, what contradicts what, names of files and folders.
-Out: one value by itself (`field_values`), YAML and command line (`config_sources`),
-what names of files say (`file_names`), reading data. Imports the standard library, yaml
-and NumPy (through `utils`) alone, so that a dry run answers at once.
+In: fields, their documentation, what contradicts what, names of files and folders. Out:
+one value by itself (`settings.values`), YAML and command line (`settings.sources`),
+what names of files say (`settings.names`), reading data. Imports the standard library,
+yaml and NumPy (through `utils`) alone, so that a dry run answers at once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 
 import yaml
 
-import field_values
 import utils
+from settings import values as field_values
 from utils import ConfigError
 
 CLASS_NAMES = ("SHORT", "HOLD", "LONG")
@@ -61,7 +61,7 @@ TABULAR_MODELS = (
 """Model families that read a window as one row of a table."""
 
 MODELS = NETWORKS + TABULAR_MODELS
-"""Built-in model families; `model_adapters` may know more by the time they train."""
+"""Built-in model families; `models.families` may know more by the time they train."""
 
 CLASS_MODELS = ("logistic",)
 """Model families that predict classes alone."""

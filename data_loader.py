@@ -9,7 +9,6 @@ Out: making features or labels (`dataset_builder`), cutting windows
 from __future__ import annotations
 
 import hashlib
-import itertools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,21 +20,21 @@ import numpy as np
 import pandas as pd
 
 import config as configuration
-import config_sources
-import file_names
-import tables
-import training_file
 import utils
-from class_balance import class_fields
+from candles.timestamps import Timeline
 from config import CLASS_NAMES, Config
-from cross_validation import count_shared_bars
-from scaling import FeatureScaler, TargetScaler
-from timestamps import Timeline
+from dataset import training_file
+from files import tables
+from preprocessing.balance import class_fields
+from preprocessing.parts import PART_NAMES, chronological_ranges
+from preprocessing.scaling import FeatureScaler, TargetScaler
+from preprocessing.splits import count_shared_bars
+from settings import names as file_names
+from settings import sources
 from utils import DataError
 
 logger = logging.getLogger(__name__)
 
-PART_NAMES = ("train", "validation", "test")
 
 _STATED_FACTS = (
     "candles",
@@ -366,7 +365,7 @@ def _missing_message(config: Config) -> str:
     files = [name for name in there if name[0] != "." and name[-5:] != ".json"][:20]
     listing = "\n".join(f"    {name}" for name in files) or "    (nothing)"
     names = ("timeframe", "inputs_dir", *configuration.DATASET_FIELDS)
-    flags = config_sources.command_flags(config, names)
+    flags = sources.command_flags(config, names)
     command = " ".join(["--pair", config.pair, *flags])
     return (
         f"no training file.\n  expected: {expected}\n"
@@ -399,14 +398,6 @@ def _date_range(timestamps: np.ndarray, config: Config) -> slice:
 def _segment_starts(segment_ids: np.ndarray) -> np.ndarray:
     """Returns the (num_segments,) first row of each run of equal ids."""
     return np.flatnonzero(np.diff(segment_ids, prepend=segment_ids[0] - 1))
-
-
-def chronological_ranges(num_rows: int, config: Config) -> dict[str, tuple[int, int]]:
-    """Returns first row and row after the last of train | validation | test."""
-    num_test = round(num_rows * config.test_split)
-    num_validation = round(num_rows * config.validation_split)
-    edges = [0, num_rows - num_test - num_validation, num_rows - num_test, num_rows]
-    return dict(zip(PART_NAMES, itertools.pairwise(edges), strict=True))
 
 
 def _split(

@@ -1,352 +1,44 @@
-"""Candles + features + targets -> datasets and training files, cached. Command line.
+"""Candles -> training files: the builder, the demo market, the command line.
 
-In: the order of the steps, which rows are kept, what is cached under which key, the
-description beside the file. Out: the mathematics of features (`features`) and targets
-(`labels`), reading candles (`candles`), the file's contract (`training_file`), what is
-said about a dataset (`dataset`) and shown of it (`dataset_report`).
+In: the words of the command. Out: building (`dataset.builder`), what `describe` shows
+(`reports.dataset`).
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import logging
-import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-import candles as candle_tables
 import config as configuration
-import config_sources
-import dataset as datasets
-import dataset_rows
-import features
-import file_names
-import fingerprints
-import training_file
 import utils
-from candle_sources import (
-    Candles,
-    CandleSource,
-    pair_of_files,
-    read_checked,
-    resolve_candles,
-)
+from candles.sources import CandleSource, pair_of_files
 from config import Config
-from dataset import Dataset
-from dataset_cache import DEFAULT_MAX_BYTES, DatasetCache
-from file_names import plain_pair
-from utils import ConfigError, DataError
+from dataset import features, training_file
+from dataset.builder import (
+    DEMO_PAIR,
+    DatasetBuilder,
+    build_training_file,
+    demo_candles,
+    write_training_file,
+)
+from settings import options, sources
+from utils import ConfigError
+
+__all__ = ["DatasetBuilder", "build_training_file", "demo_candles", "main"]
 
 logger = logging.getLogger(__name__)
 
-DEMO_PAIR = "DEMOUSDT"
-DEMO_BARS = 300_000
-DEMO_SEED = 7
-CACHE_FOLDER = ".cache"
+Describe = Callable[[str, str | None], None]
 
-_FEATURE_FIELDS = (
-    *("timeframe", "max_fill_bars"),
-    *("feature_sets", "raw_prices", "higher_timeframes"),
-)
-
-
-class DatasetBuilder:
-    """Builds datasets of one configuration, and keeps what it built.
-
-    Two tables are cached: the features of every bar, which all targets share, and the
-    outcomes of the rows that are kept. Their keys are digests of the candle bytes, the
-    parameters and the code; a set of the user's counts by its source.
-
-    Args:
-        config: What to build; None means defaults.
-        data_dir: Folder with files such as `ETHUSDT-1m.parquet` or the archives that
-            `candles.py download` fetched, for pairs that come without candles.
-        cache_dir: Folder of the cache; None is `.cache` in the `inputs_dir`.
-        use_cache: Whether to read and write it.
-        max_cache_bytes: Size at which the least recently used tables go.
-        **fields: Configuration fields by name, which win over `config`.
-
-    Example:
-        >>> builder = DatasetBuilder(feature_sets=("core8", "ray12"))
-        >>> dataset = builder.build_dataset("ETHUSDT", "1m", "data/ETHUSDT-1m.parquet")
-        >>> dataset.features.shape, dataset.metadata["label_shares"]
-    """
-
-    def __init__(
-        self,
-        config: Config | None = None,
-        *,
-        data_dir: str | os.PathLike[str] = "data",
-        cache_dir: str | os.PathLike[str] | None = None,
-        use_cache: bool = True,
-        max_cache_bytes: int = DEFAULT_MAX_BYTES,
-        **fields: Any,
-    ) -> None:
-        self.config = (config or Config()).replace(**fields)
-        self.data_dir = Path(data_dir)
-        self.use_cache = use_cache
-        self.cache = DatasetCache(
-            cache_dir or Path(self.config.inputs_dir) / CACHE_FOLDER,
-            max_bytes=max_cache_bytes,
-        )
-
-    def build_dataset(
-        self,
-        pair: str | None = None,
-        timeframe: str | None = None,
-        candles: CandleSource = None,
-    ) -> Dataset:
-        """Builds the dataset of one pair and timeframe, or takes it from the cache.
-
-        Args:
-            pair: Trading pair; None is the configuration's.
-            timeframe: Length of a bar; finer candles are resampled to it.
-            candles: A candle table, a candle file or several; None looks in `data_dir`.
-
-        Returns:
-            The rows that have their whole look-back and their whole future. Cached rows
-            are read, page by verified page, when they are first asked for.
-
-        Raises:
-            MissingInputError: If there are no candles.
-            DataError: If they break their contract, or leave no row.
-        """
-        given = {"pair": pair, "timeframe": timeframe}
-        config = self.config.replace(
-            **{k: v for k, v in given.items() if v is not None}
-        )
-        source = resolve_candles(
-            candles,
-            pair=config.pair,
-            timeframe=config.timeframe,
-            data_dir=self.data_dir,
-        )
-        keys = _keys(source, config)
-        if self.use_cache and "features" in keys:
-            rest = self.cache.facts("outcomes", keys["outcomes"])
-            if rest and self.cache.facts("features", keys["features"]) is not None:
-                rows = functools.partial(self._load, source, config, keys)
-                return Dataset(frame=rows, metadata=rest["metadata"])
-        return self._build(source, config, keys)
-
-    def build_multi_symbol_dataset(
-        self,
-        candles: Mapping[str, CandleSource] | Iterable[str | tuple[str, CandleSource]],
-        timeframe: str | None = None,
-    ) -> dict[str, Dataset]:
-        """Builds the dataset of every pair, or of none: all refusals are told together.
-
-        Args:
-            candles: Pairs, with or without their candles (see `build_dataset`).
-            timeframe: Length of a bar; None is the configuration's.
-
-        Returns:
-            The datasets by pair, in the given order.
-
-        Raises:
-            DataError: If a pair is given twice, or candles are refused.
-            MissingInputError: If nothing but missing candles is the reason.
-        """
-        given = candles.items() if isinstance(candles, Mapping) else candles
-        items = [(item, None) if isinstance(item, str) else item for item in given]
-        if not items:
-            raise ConfigError("expected at least one pair. Received: none.")
-        plain = Counter(plain_pair(pair) for pair, _ in items)
-        twice = [pair for pair, _ in items if plain[plain_pair(pair)] > 1]
-        if twice:
-            raise DataError(
-                f"expected each pair once. Received: {', '.join(twice)}. Give all "
-                "files of a pair together."
-            )
-        result, refused = {}, []
-        for pair, source in items:
-            try:
-                result[pair] = self.build_dataset(pair, timeframe, source)
-            except (DataError, utils.MissingInputError) as error:
-                refused.append((pair, error))
-        if len(refused) == 1:
-            raise type(refused[0][1])(f"{refused[0][0]}: {refused[0][1]}")
-        if refused:
-            lines = "\n".join(f"  {pair}: {error}" for pair, error in refused)
-            missing = all(isinstance(e, utils.MissingInputError) for _, e in refused)
-            kind = utils.MissingInputError if missing else DataError
-            raise kind(f"{len(refused)} of {len(items)} pairs refused:\n{lines}")
-        return result
-
-    def validate_dataset(
-        self, dataset: Dataset | pd.DataFrame | str | os.PathLike[str]
-    ) -> list[str]:
-        """Returns one line for each finding, all at once; empty for a good dataset.
-
-        Args:
-            dataset: A dataset, a training file's frame, or its path.
-        """
-        if isinstance(dataset, pd.DataFrame):
-            dataset = Dataset(frame=dataset, metadata={})
-        elif not isinstance(dataset, Dataset):
-            dataset = datasets.read_dataset(dataset)
-        return datasets.find_problems(dataset)
-
-    def write_dataset(self, dataset: Dataset) -> Path:
-        """Writes a dataset under the name of its own parameters; returns the path.
-
-        Raises:
-            DataError: If it does not state them all.
-            ConfigError: If `training_file` names another dataset or format.
-        """
-        return training_file.write_training_file(
-            self._path_of(dataset), dataset.frame, dataset.metadata
-        )
-
-    def _path_of(self, dataset: Dataset) -> Path:
-        stated = dict(dataset.metadata.get("parameters", {}))
-        known = {name: getattr(Config(), name) for name in configuration.DATASET_FIELDS}
-        known |= {"pair": self.config.pair, "timeframe": self.config.timeframe}
-        config = self.config.replace(**known | stated)
-        absent = [name for name in config.dataset_parameters if name not in stated]
-        if absent and config.training_file is None:
-            raise DataError(
-                "expected a dataset that states what it was built with. Received: one "
-                f"without {', '.join(absent)}. Name the file with training_file."
-            )
-        path = config.expected_path
-        if problems := file_names.filename_mismatches(path.name, config):
-            lines = "".join(f"\n  - {line}" for line in problems)
-            raise ConfigError(
-                f"training_file: {path.name} is the name of another dataset:{lines}\n"
-                f"Leave it out, or take {config.expected_filename}."
-            )
-        return path
-
-    def _load(
-        self,
-        source: Candles,
-        config: Config,
-        keys: dict[str, str],
-        names: Sequence[str] | None,
-    ) -> pd.DataFrame:
-        """Returns cached columns; where they are damaged or gone by now, built anew."""
-        known = self.cache.load("features", keys["features"], names)
-        rest = self.cache.load("outcomes", keys["outcomes"], names) if known else None
-        if known is not None and rest is not None:
-            frame = dataset_rows.assemble(known[0], rest[0], rest[1]["kept"])
-            return frame if names is None else frame[list(names)]
-        if keys != _keys(source, config):
-            raise DataError(
-                "expected the candles that the cached rows were made from. Received: "
-                "others, and the cache has lost the rows. Build the dataset again."
-            )
-        frame = self._build(source, config, keys).frame
-        return frame if names is None else frame[list(names)]
-
-    def _build(self, source: Candles, config: Config, keys: dict[str, str]) -> Dataset:
-        cache = self.cache if self.use_cache and "features" in keys else None
-        known = cache.load("features", keys["features"]) if cache else None
-        parts = dataset_rows.build_parts(
-            read_checked(source, config), config, feature_table=known and known[0]
-        )
-        parts.metadata["digests"] = keys
-        dataset = parts.dataset()
-        # Files that changed while they were read have another key by now.
-        if cache is not None and keys == _keys(source, config):
-            if known is None:
-                cache.store("features", keys["features"], parts.features, {})
-            facts = {"kept": parts.kept, "metadata": dataset.metadata}
-            cache.store("outcomes", keys["outcomes"], parts.outcomes, facts)
-        return dataset
-
-    def get_cache_info(self) -> dict[str, Any]:
-        """Returns folder, size, cap and tables of the cache, the latest used first."""
-        return self.cache.info()
-
-    def clear_cache(self) -> int:
-        """Empties the cache; returns how many tables it had."""
-        return self.cache.clear()
-
-
-def build_training_frame(
-    candles: pd.DataFrame, config: Config
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Turns a checked candle table into the rows of a training file, without a cache.
-
-    Args:
-        candles: Candle table (design.md, section 3), of the configuration's timeframe
-            or finer.
-        config: Pair, timeframe, features and target.
-
-    Returns:
-        The frame, and its description: counts, ranges, label mix, parameters.
-
-    Raises:
-        DataError: If no row has both its whole look-back and its whole future.
-    """
-    built = dataset_rows.build_parts(candles, config).dataset()
-    return built.frame, dict(built.metadata)
-
-
-def build_training_file(candles: pd.DataFrame, config: Config) -> Path:
-    """Builds the training file of `config` from a candle table; returns its path."""
-    builder = DatasetBuilder(config, use_cache=False)
-    return _write(builder, builder.build_dataset(candles=candles))
-
-
-def demo_candles(
-    *, num_bars: int = DEMO_BARS, seed: int = DEMO_SEED, strength: float = 1.0
-) -> pd.DataFrame:
-    """Returns the embedded demo market: synthetic, with a planted direction signal."""
-    return candle_tables.synthetic_candles(num_bars, seed=seed, strength=strength)
-
-
-def _keys(source: Candles, config: Config) -> dict[str, str]:
-    """Returns the digests of candles and code, and those that name both tables.
-
-    The latter are missing where the source of a set cannot be read.
-    """
-    if isinstance(source, pd.DataFrame):
-        candles = fingerprints.table_fingerprint(source)
-    else:
-        candles = fingerprints.files_fingerprint(source)
-    keys = {"candles": candles, "code": fingerprints.code_fingerprint()}
-    sets = fingerprints.feature_sets_fingerprint(config.feature_sets)
-    if sets is None:
-        logger.info("not cached: a feature set whose source cannot be read")
-        return keys
-    wanted = {name: getattr(config, name) for name in _FEATURE_FIELDS}
-    keys["features"] = utils.sha256_json([keys, sets, wanted])
-    keys["outcomes"] = utils.sha256_json([keys, config.dataset_parameters])
-    return keys
-
-
-# Command line
-
-
-def _write(builder: DatasetBuilder, built: Dataset) -> Path:
-    """Writes a training file and says what is in it."""
-    path = builder.write_dataset(built)
-    facts = built.metadata
-    logger.info(
-        "%s\n  %s from %s, %s to %s\n  %s filled, %s",
-        path,
-        utils.counted(facts["num_rows"], "row", "rows"),
-        utils.counted(facts["num_candles"], "candle", "candles"),
-        facts["first"],
-        facts["last"],
-        utils.counted(facts["num_filled_bars"], "bar", "bars"),
-        utils.counted(facts["num_segments"], "segment", "segments"),
-    )
-    if "label_shares" in facts:
-        shares = facts["label_shares"].items()
-        logger.info("  %s", ", ".join(f"{name} {part:.1%}" for name, part in shares))
-    for problem in builder.validate_dataset(built):
-        logger.warning("  doubtful: %s", problem)
-    return path
+_COMMANDS = {
+    "multi": "build training files of several pairs, or none of them",
+    "describe": "print a summary of a training file, and draw it",
+    "cache": "list the cache, or empty it",
+}
 
 
 def _parser(
@@ -367,17 +59,28 @@ def _parser(
         "--cache-dir", help="its folder (default: .cache in inputs-dir)"
     )
     names = ("timeframe", "inputs_dir", "verbose_logging", *fields)
-    config_sources.add_config_arguments(parser, (*names, *configuration.DATASET_FIELDS))
+    options.add_config_arguments(parser, (*names, *configuration.DATASET_FIELDS))
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code."""
+def main(
+    arguments: Sequence[str] | None = None, *, describe: Describe | None = None
+) -> int:
+    """Runs the command line; returns its exit code.
+
+    Args:
+        arguments: The words; None takes the process's.
+        describe: What `describe` calls with the file and the picture to write:
+            `reports.dataset.describe_file`, which stands above this module.
+    """
     utils.configure_logging()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words and words[0] in _COMMANDS:
-        _, command = _COMMANDS[words[0]]
-        return utils.run_command_line(lambda: command(words[1:]))
+    name = words[0] if words else ""
+    if name == "describe" and describe is not None:
+        return utils.run_command_line(lambda: _describe(words[1:], describe))
+    commands = {"multi": _build_multi, "cache": _cache}
+    if name in commands:
+        return utils.run_command_line(lambda: commands[name](words[1:]))
     return utils.run_command_line(lambda: _build(words))
 
 
@@ -387,7 +90,7 @@ def _build(arguments: Sequence[str]) -> None:
         "Builds a training file from candles.",
         ("pair", "training_file"),
         "other commands, each with its --help:\n"
-        + "".join(f"  {name:<10}{text}\n" for name, (text, _) in _COMMANDS.items()),
+        + "".join(f"  {name:<10}{text}\n" for name, text in _COMMANDS.items()),
     )
     parser.add_argument(
         "candles",
@@ -404,7 +107,7 @@ def _build(arguments: Sequence[str]) -> None:
         default=1.0,
         help="strength of the planted direction signal; 0 is none (default: 1)",
     )
-    parsed, config = config_sources.parse_arguments(parser, arguments)
+    parsed, config = options.parse_arguments(parser, arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     if bool(parsed.candles) == parsed.demo:
         raise ConfigError(
@@ -420,14 +123,14 @@ def _build(arguments: Sequence[str]) -> None:
     training_file.require_suffix(config.expected_path)
     utils.require_creatable(config.expected_path.parent)
     built = builder.build_dataset(candles=parsed.candles if source is None else source)
-    _write(builder, built)
+    write_training_file(builder, built)
     logger.info("  built in %.1f s", time.perf_counter() - started)
 
 
 def _with_stated_pair(parsed: argparse.Namespace, config: Config) -> Config:
     """Takes the pair that the files' names state where the user states none."""
     is_given = hasattr(parsed, "pair") or (
-        parsed.config is not None and "pair" in config_sources.read_yaml(parsed.config)
+        parsed.config is not None and "pair" in sources.read_yaml(parsed.config)
     )
     if is_given or not all(Path(path).is_file() for path in parsed.candles):
         return config  # what is not there is refused later, by its name
@@ -457,7 +160,7 @@ def _build_multi(arguments: Sequence[str]) -> None:
         help="a pair; without files they are looked for in --data-dir",
     )
     parser.add_argument("--data-dir", default="data", help="(default: data)")
-    parsed, config = config_sources.parse_arguments(parser, arguments)
+    parsed, config = options.parse_arguments(parser, arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     if config.training_file is not None:
         raise ConfigError("training_file: expected none, each pair has its own file.")
@@ -469,10 +172,10 @@ def _build_multi(arguments: Sequence[str]) -> None:
     utils.require_creatable(config.inputs_dir)
     built = builder.build_multi_symbol_dataset(items)
     for dataset in built.values():
-        _write(builder, dataset)
+        write_training_file(builder, dataset)
 
 
-def _describe(arguments: Sequence[str]) -> None:
+def _describe(arguments: Sequence[str], describe: Describe) -> None:
     parser = argparse.ArgumentParser(
         prog="dataset_builder.py describe",
         description="Prints a summary of a training file and draws it.",
@@ -480,16 +183,7 @@ def _describe(arguments: Sequence[str]) -> None:
     parser.add_argument("file", help="training file: feather, parquet or CSV")
     parser.add_argument("--output", help="PNG to write (default: beside the file)")
     parsed = parser.parse_args(arguments)
-    import dataset_report
-
-    built = datasets.read_dataset(parsed.file)
-    logger.info("%s\n%s", parsed.file, dataset_report.format_summary(built))
-    target = Path(parsed.output or Path(parsed.file).with_suffix(".png"))
-    if target.suffix != ".png":
-        raise ConfigError(f"--output: expected a name in .png. Received: {target}")
-    with utils.atomic_path(target) as temporary:
-        dataset_report.plot_dataset(built).savefig(temporary, dpi=110)
-    logger.info("%s", target)
+    describe(parsed.file, parsed.output)
 
 
 def _cache(arguments: Sequence[str]) -> None:
@@ -518,12 +212,11 @@ def _cache(arguments: Sequence[str]) -> None:
         logger.info("  %-44s %10s  used %s", entry["name"], size, entry["used"][:19])
 
 
-_COMMANDS = {
-    "multi": ("build training files of several pairs, or none of them", _build_multi),
-    "describe": ("print a summary of a training file, and draw it", _describe),
-    "cache": ("list the cache, or empty it", _cache),
-}
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+
+    def _draw(file: str, output: str | None) -> None:
+        from reports.dataset import describe_file
+
+        describe_file(file, output)
+
+    sys.exit(main(describe=_draw))

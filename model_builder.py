@@ -1,7 +1,7 @@
 """Networks, compiled: `DualWindowLSTMBuilder`; seeds, threads, branches.
 
-In: everything that decides how a step is computed.
-Out: layers (`networks`), updates (`optimizers`), what watches (`callbacks`), feeding
+In: everything that decides how a step is computed. Out: layers (`networks.families`),
+updates (`networks.optimizers`), what watches (`networks.callbacks`), feeding
 (`sequence_generator`), running (`trainer`).
 """
 
@@ -21,13 +21,13 @@ import numpy as np
 import tensorflow as tf
 
 import utils
-from callbacks import MemoryMonitor, StopOnNonFinite, stopping_callbacks
 from config import Config
-from fused_lstm import FusedLSTM
-from losses import loss_from_config, metrics_from_config
-from network_sizes import estimate_memory
-from networks import build_network, has_batch_norm
-from optimizers import build_optimizer, rate_callback
+from networks.callbacks import MemoryMonitor, StopOnNonFinite, stopping_callbacks
+from networks.families import build_network, has_batch_norm
+from networks.fused_lstm import FusedLSTM
+from networks.losses import loss_from_config, metrics_from_config
+from networks.optimizers import build_optimizer, rate_callback
+from settings.sizes import estimate_memory
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class BranchedTraining(keras.Model):
 
     What is saved is `network` alone; it loads without this class. Every branch is the
     same layers on a slice of the batch, so loss and gradient are the whole batch's. On
-    a CPU a stack of LSTM layers is computed in one loop (`fused_lstm`).
+    a CPU a stack of LSTM layers is computed in one loop (`networks.fused_lstm`).
 
     Args:
         network: Model from windows to class probabilities.

@@ -1,7 +1,7 @@
 """A published artifact -> probabilities or returns, and signals, for new windows.
 
 In: opening an artifact once and answering fast. Out: candles and features of live data
-(`candles`, `features`), training (`trainer`).
+(`candles.table`, `dataset.features`), training (`trainer`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from artifacts import load_artifact
-from model_adapters import load_adapter
-from thresholds import policy_from_dict
+from artifacts.run_folder import load_artifact
+from evaluation.thresholds import policy_from_dict
+from models.families import load_adapter
 from utils import DataError
 
 

@@ -18,8 +18,8 @@ import tensorflow as tf
 
 from config import LossTraits
 from data_loader import TrainingData
+from preprocessing.windows import cut_windows, evenly_spaced
 from utils import DataError
-from windows import cut_windows, evenly_spaced
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,13 @@ Imports `config` and `utils` alone; a dry run needs nothing more.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,10 @@ from config import Config
 if TYPE_CHECKING:
     import pandas as pd
 
-    from adapter_base import ModelAdapter
-    from artifacts import RunFolder
+    from artifacts.run_folder import RunFolder
+    from audit.findings import AuditReport
     from data_loader import TrainingData, TrainingDataLoader
-    from findings import AuditReport
+    from models.adapter import ModelAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -108,10 +109,12 @@ class StandaloneTrainer:
             Interrupted: On SIGINT or SIGTERM; it says how to go on.
         """
         started = time.perf_counter()
-        import artifacts
+        from artifacts import run_folder
 
-        finished = artifacts.finished_run(self.config, self._resume)
+        finished = run_folder.finished_run(self.config, self._resume)
         if finished is not None:
+            if self._resume == "newest":
+                _refuse_other_file(finished, self.config)
             logger.info("this run is finished: %s", finished)
             self.artifact_dir = finished
             return finished
@@ -137,7 +140,7 @@ class StandaloneTrainer:
         Args:
             candles: What the file was made from; see `audit.run_audit`.
         """
-        import audit
+        from audit import run as audit
 
         return audit.run_audit(self.config, frame=self._frame, candles=candles)
 
@@ -152,7 +155,7 @@ class StandaloneTrainer:
             StorageError: If nothing can be written to `outputs_dir`.
         """
         from data_loader import TrainingDataLoader
-        from model_adapters import create_adapter
+        from models.families import create_adapter
 
         self.adapter = create_adapter(self.config)
         self._made_outputs = not Path(self.config.outputs_dir).exists()
@@ -178,7 +181,7 @@ class StandaloneTrainer:
                 with contextlib.suppress(OSError):
                     Path(self.config.outputs_dir).rmdir()
             raise
-        import metadata
+        from artifacts import metadata
 
         logger.info("%s", metadata.format_data(data, self.config))
         return data
@@ -204,15 +207,15 @@ class StandaloneTrainer:
                 another environment.
         """
         self.model  # noqa: B018 - names the missing step
-        import artifacts
+        from artifacts import run_folder
 
         identity = self._identity()
 
-        artifacts.sweep(self.config)
-        run = artifacts.find_resumable(self.config, self._resume)
+        run_folder.sweep(self.config)
+        run = run_folder.find_resumable(self.config, self._resume)
         if run is None:
-            run = artifacts.RunFolder.create(self.config)
-            utils.write_json(run.path / artifacts.STATE, identity)
+            run = run_folder.RunFolder.create(self.config)
+            utils.write_json(run.path / run_folder.STATE, identity)
             self._attach(run)
             return self.callbacks
         run.refuse_difference(identity, is_forced=self._resume_anyway)
@@ -230,7 +233,7 @@ class StandaloneTrainer:
         Returns:
             The results of each fold; its `test` is the fold's test block.
         """
-        import folds
+        from evaluation import folds
 
         self._fold_results = []
         ranges = folds.fold_ranges(self.data.num_rows, self.config)
@@ -269,7 +272,7 @@ class StandaloneTrainer:
         import pandas as pd
 
         run, data, history = self.run, self.data, self.history
-        import metadata
+        from artifacts import metadata
 
         self.adapter.save(run.file("model", self.adapter.suffix))
         utils.write_json(run.file("scaler", ".json"), data.scaler.to_dict())
@@ -314,23 +317,24 @@ class StandaloneTrainer:
 
     def _advice(self) -> str:
         """Returns how to go on with this run."""
-        import artifacts
+        from artifacts import run_folder
 
-        return artifacts.advice(self.__dict__.get("run"))
+        return run_folder.advice(self.__dict__.get("run"))
 
     def _identity(self) -> dict[str, Any]:
         """Returns what must be equal for an exact resume."""
-        import artifacts
+        from artifacts import run_folder
 
         return {
-            "configuration": artifacts.run_identity(self.config),
+            "configuration": run_folder.run_identity(self.config),
             "data": self.data.digest(),
             "environment": self.adapter.environment(),
         }
 
     def _report(self, run: RunFolder, data: TrainingData) -> None:
-        import folds
-        import judgement
+        from audit.run import quick_audit
+        from evaluation import folds, judgement
+        from reports.report import write_run_report
 
         self._judge(run)
         if self._fold_results:
@@ -338,14 +342,14 @@ class StandaloneTrainer:
                 run, self._fold_results, num_rows=data.num_rows
             )
         judgement.add_importance(self.results, self.adapter, data)
-        judgement.add_audit(self.results, data)
-        judgement.write(
+        self.results["audit"] = quick_audit(data).to_dict()
+        write_run_report(
             run, data, self.results, history=self.history, metadata=self._metadata
         )
 
     def _judge(self, run: RunFolder) -> None:
         """Predicts validation and test, chooses on validation, scores both."""
-        import judgement
+        from evaluation import judgement
 
         self.predictions, self.results = judgement.judge(run, self.data, self.adapter)
 
@@ -380,51 +384,80 @@ _RESULTS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code."""
+def _refuse_other_file(folder: Path, config: Config) -> None:
+    """Refuses a finished run that read another training file than there is."""
+    from settings.names import find_training_file
+
+    path = find_training_file(config)
+    [saved] = folder.glob("metadata_*.json")
+    digest = utils.read_json(saved)["data"].get("sha256")
+    if path is not None and digest not in (None, utils.sha256_file(path)):
+        raise utils.DataError(
+            f"{path}: expected the training file that the finished run {folder} was "
+            "trained on. Received: another one, or the same after a change. Start "
+            "without --resume, or bring the file back."
+        )
+
+
+Several = Callable[[argparse.Namespace, Config, Callable[[Config], Path]], None]
+"""Options, what is the same in all runs, and what trains one of them."""
+
+
+def main(
+    arguments: Sequence[str] | None = None, *, compare: Several | None = None
+) -> int:
+    """Runs the command line; returns its exit code.
+
+    Args:
+        arguments: The words; None takes the process's.
+        compare: What `--compare` calls: `experiments.comparison.run_command`, which
+            stands above this module.
+    """
     utils.configure_logging()
-    return utils.run_command_line(lambda: _run(arguments))
+    return utils.run_command_line(lambda: _run(arguments, compare))
 
 
-def _run(arguments: Sequence[str] | None) -> None:
-    import run_options
+def _run(arguments: Sequence[str] | None, compare: Several | None) -> None:
+    from settings import options
 
-    parsed, config = run_options.parse(arguments)
+    parsed, config = options.parse(arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     if config.model not in configuration.MODELS:
-        from model_adapters import create_adapter
+        from models.families import create_adapter
 
         create_adapter(config)  # refuses it: no command line registers a family
-    configs = [config]
-    if parsed.compare:
-        import compare
-
-        configs = list(compare.model_configs(config, parsed.compare).values())
-    if parsed.config_test:
-        import dry_run
-
-        for each in configs:
-            logger.info("%s", dry_run.describe_configuration(each))
-        return
-    if parsed.audit or parsed.audit_candles or parsed.audit_features:
-        import audit
-
-        audit.run_command(
-            config, candles=parsed.audit_candles, feature_file=parsed.audit_features
-        )
-        return
 
     def train(each: Config) -> Path:
         return StandaloneTrainer(
             each, resume=parsed.resume, resume_anyway=parsed.resume_anyway
         ).run_training()
 
-    with utils.StopSignals():
-        if parsed.compare:
-            compare.run_command(config, parsed.compare, train=train)
-        else:
+    if parsed.compare:
+        if compare is None:
+            raise utils.ConfigError("--compare: expected `python trainer.py` to run it")
+        compare(parsed, config, train)
+    elif parsed.config_test:
+        from settings import dry_run
+
+        logger.info("%s", dry_run.describe_configuration(config))
+    elif parsed.audit or parsed.audit_candles or parsed.audit_features:
+        from audit.run import run_command
+
+        run_command(
+            config, candles=parsed.audit_candles, feature_file=parsed.audit_features
+        )
+    else:
+        with utils.StopSignals():
             train(config)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+
+    def _compare(
+        parsed: argparse.Namespace, config: Config, train: Callable[[Config], Path]
+    ) -> None:
+        from experiments.comparison import run_command
+
+        run_command(config, parsed.compare, train=train, is_dry_run=parsed.config_test)
+
+    sys.exit(main(compare=_compare))

@@ -23,12 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pandas as pd
 
-import candles as candle_tables
-import labels
-import training_file
 import utils
+from candles import table as candle_tables
 from config import Config
-from dataset_builder import DatasetBuilder
+from dataset import labels, training_file
+from dataset.builder import DatasetBuilder
 
 PAIR = "BENCHUSDT"
 SETS = (("core8",), ("core8", "window_stats"))

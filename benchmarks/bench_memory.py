@@ -52,8 +52,8 @@ def run(path, batch_size, model):
     from config import Config
     from data_loader import TrainingDataLoader
     from model_builder import DualWindowLSTMBuilder, configure_runtime
-    from network_sizes import estimate_memory
     from sequence_generator import MemoryEfficientDataLoader
+    from settings.sizes import estimate_memory
 
     before = utils.resident_bytes()
     config = Config(

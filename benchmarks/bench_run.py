@@ -64,12 +64,11 @@ def run(inputs_dir):
     began = time.perf_counter()
     clock.phase("imports", import_all)()
 
-    import evaluation
-    import importance
-    import judgement
-    import report
-    import run_options
-    from keras_adapter import KerasAdapter
+    from audit import run as audit
+    from evaluation import classes, importance
+    from models.keras_adapter import KerasAdapter
+    from reports import report
+    from settings import options as run_options
     from trainer import StandaloneTrainer
 
     for owner, name, phase in (
@@ -80,10 +79,10 @@ def run(inputs_dir):
         (StandaloneTrainer, "train_model", "callbacks, checkpoints"),
         (StandaloneTrainer, "save_model_and_metadata", "saving"),
         (KerasAdapter, "predict_rows", "steps: prediction"),
-        (evaluation, "predictions_table", "evaluation"),
-        (evaluation, "fit_policy", "evaluation"),
-        (evaluation, "evaluate", "evaluation"),
-        (judgement, "add_audit", "evaluation"),
+        (classes, "predictions_table", "evaluation"),
+        (classes, "fit_policy", "evaluation"),
+        (classes, "evaluate", "evaluation"),
+        (audit, "quick_audit", "evaluation"),
         (importance, "permutation_importance", "importance"),
         (report, "write_report", "report and plots"),
     ):
@@ -109,15 +108,17 @@ def import_all():
     """Imports what a run imports, without TensorFlow's chatter, as a run does."""
     import importlib
 
-    from keras_adapter import import_tensorflow
+    from models.keras_adapter import import_tensorflow
 
     import_tensorflow(verbose=False)
     for name in (
         "trainer",
-        "judgement",
-        "model_adapters",
+        "audit.run",
+        "evaluation.judgement",
+        "reports.report",
+        "models",
         "model_builder",
-        "artifacts",
+        "artifacts.run_folder",
     ):
         importlib.import_module(name)
 

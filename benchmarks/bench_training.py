@@ -70,7 +70,7 @@ def our_parts(resident=False, **fields):
 def ours(resident=False, **fields):
     import tensorflow as tf
 
-    from callbacks import StopOnNonFinite
+    from networks.callbacks import StopOnNonFinite
 
     config, model, generators = our_parts(**fields)
     dataset = generators.train_dataset()

@@ -17,12 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import candles
-import evaluation
-from baselines import GradientBoosting
+from candles import table as candles
 from config import Config
 from data_loader import TrainingDataLoader
-from dataset_builder import build_training_frame
+from dataset.builder import build_training_frame
+from evaluation import classes
+from evaluation.baselines import GradientBoosting
 
 NUM_SEEDS = 20
 MOST_BELOW = 3
@@ -38,16 +38,16 @@ def run_seed(seed, *, strength=0.0, num_bars=NUM_BARS, **fields):
     frame, _ = build_training_frame(market, config)
     data = TrainingDataLoader.from_frame(frame, config=config).load_training_data()
     model = GradientBoosting(seed=seed).fit(data)
-    table = evaluation.predictions_table(
+    table = classes.predictions_table(
         data,
         {
             part: model.predict_proba(data, data.parts[part].targets)
             for part in ("validation", "test")
         },
     )
-    policy, choice = evaluation.fit_policy(table, data, config)
-    table = evaluation.add_signals(table, policy)
-    return evaluation.evaluate(table, data, config, policy=policy, choice=choice)
+    policy, choice = classes.fit_policy(table, data, config)
+    table = classes.add_signals(table, policy)
+    return classes.evaluate(table, data, config, policy=policy, choice=choice)
 
 
 def main():

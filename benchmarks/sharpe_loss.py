@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import keras
 import numpy as np
 
-import candles
+from candles import table
 from config import Config
 from data_loader import TrainingDataLoader
-from dataset_builder import build_training_frame
+from dataset.builder import build_training_frame
+from metrics.significance import bootstrap_interval, suggest_block_rows
 from model_builder import NetworkBuilder
 from sequence_generator import MemoryEfficientDataLoader, next_bar_returns
-from significance import bootstrap_interval, suggest_block_rows
 
 NUM_SEEDS = 5
 NUM_BARS = 160_000  # 43,200 warm the features up
@@ -62,7 +62,7 @@ SETTINGS = {
 def prepare(*, seed, strength, num_bars=NUM_BARS, **fields):
     """Returns the configuration and the data of one market."""
     config = Config(**SETTINGS | {"seed": seed} | fields)
-    market = candles.synthetic_candles(num_bars, seed=seed, strength=strength)
+    market = table.synthetic_candles(num_bars, seed=seed, strength=strength)
     frame, _ = build_training_frame(market, config)
     return config, TrainingDataLoader.from_frame(
         frame, config=config

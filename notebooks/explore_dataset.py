@@ -31,9 +31,9 @@ work = Path(os.environ.get("TRAINER_WORK_DIR", project))
 # %%
 import pandas as pd
 
-import dataset_report
-import features
-from dataset_builder import DEMO_PAIR, DatasetBuilder, demo_candles
+from dataset import features
+from dataset.builder import DEMO_PAIR, DatasetBuilder, demo_candles
+from reports import dataset as dataset_report
 
 candles = demo_candles(num_bars=120_000)
 candles.tail(3)

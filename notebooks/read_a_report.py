@@ -32,11 +32,11 @@ work = Path(os.environ.get("TRAINER_WORK_DIR", project))
 
 import pandas as pd
 
-import audit
-import features
-import report
+from audit import run
 from config import Config
-from dataset_builder import DEMO_PAIR, build_training_frame, demo_candles
+from dataset import features
+from dataset.builder import DEMO_PAIR, build_training_frame, demo_candles
+from reports import report
 from trainer import StandaloneTrainer
 
 config = Config(
@@ -68,8 +68,8 @@ def train(candles, config):
 rows, skilled = train(demo_candles(num_bars=200_000), config)
 
 # %% [markdown]
-# The verdict answers three questions, by rules that stand in `verdict.py`. The figures
-# in brackets are 95 % intervals, and what counts is whether they reach 0.
+# The verdict answers three questions, by the rules of `evaluation/verdict.py`. Figures in
+# brackets are 95 % intervals, and what counts is whether they reach 0.
 
 # %%
 print("\n".join(skilled["verdict"]))
@@ -188,7 +188,7 @@ report.plot_importance(leaking["importance"])
 # end earlier. A feature that only looks back has the same value.
 
 # %%
-print(audit.run_audit(leaking_config, frame=rows, candles=blind_candles))
+print(run.run_audit(leaking_config, frame=rows, candles=blind_candles))
 
 # %% [markdown]
 # ## In this order

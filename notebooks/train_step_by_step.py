@@ -29,7 +29,7 @@ work = Path(os.environ.get("TRAINER_WORK_DIR", project))
 
 import utils
 from config import Config
-from dataset_builder import DEMO_PAIR, build_training_file, demo_candles
+from dataset.builder import DEMO_PAIR, build_training_file, demo_candles
 from trainer import StandaloneTrainer
 
 utils.configure_logging()
@@ -115,7 +115,7 @@ model.network.summary()
 history = trainer.train_model()
 
 # %%
-import report
+from reports import report
 
 report.plot_learning_curves(history)
 
@@ -143,7 +143,7 @@ report.plot_confusion_matrix(results["test"], title="test")
 # Every file is held against the manifest before it is opened.
 
 # %%
-from artifacts import load_artifact
+from artifacts.run_folder import load_artifact
 
 artifact = load_artifact(trainer.artifact_dir)
 sorted(artifact.files)

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from conftest import CORE8, make_frame, make_own_frame
 
-import tables
-import training_file
 import utils
-from class_balance import systematic_undersample
 from config import Config
 from data_loader import TrainingDataLoader
+from dataset import training_file
+from files import tables
+from preprocessing.balance import systematic_undersample
 from utils import ConfigError, DataError, MissingInputError
 
 SMALL = {"sequence_length": 10, "future_window": 6, "undersampling_min_samples": 50}
@@ -418,8 +418,8 @@ def test_epoch_timestamps_of_every_unit():
 
 
 def test_real_file_costs_597_targets(shared_data, tmp_path):
-    import candles
-    from dataset_builder import build_training_frame
+    from candles import table as candles
+    from dataset.builder import build_training_frame
 
     config = Config(pair="ETHUSDT")
     table = candles.read_candles(shared_data / "ETHUSDT-1m.parquet")

@@ -9,11 +9,17 @@ import sys
 import pytest
 from conftest import PROJECT, TINY
 
-import artifacts
 import utils
-from artifacts import RunFolder, find_finished, find_resumable, load_artifact, sweep
+from artifacts import run_folder
+from artifacts.run_folder import (
+    RunFolder,
+    find_finished,
+    find_resumable,
+    load_artifact,
+    sweep,
+)
 from config import Config
-from scaling import FeatureScaler
+from preprocessing.scaling import FeatureScaler
 
 SCALER = FeatureScaler(
     kind="none",
@@ -32,7 +38,7 @@ def config(tmp_path):
 
 def make_run(config):
     run = RunFolder.create(config)
-    utils.write_json(run.path / artifacts.STATE, {})
+    utils.write_json(run.path / run_folder.STATE, {})
     utils.atomic_write(run.checkpoints / "epoch_00002.ckpt", b"state")
     utils.atomic_write(run.fold(1).checkpoints / "epoch_00001.ckpt", b"state")
     utils.write_json(run.file("metadata", ".json"), {"files": {}})
@@ -52,7 +58,7 @@ def test_run_whose_publication_failed_can_go_on(config, monkeypatch, call):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts.os, call, refuse)
+        patch.setattr(run_folder.os, call, refuse)
         with pytest.raises(utils.StorageError) as caught:
             run.publish()
     assert caught.value.exit_code == 74
@@ -88,7 +94,7 @@ def test_death_between_the_rename_and_the_link_is_mended(config, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts, "_switch_link", die)
+        patch.setattr(run_folder, "_switch_link", die)
         with pytest.raises(Killed):
             run.publish()
     run.unlock()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import CORE8, TINY, make_own_frame
 
-import report
 from config import CLASS_MODELS, CLASS_NAMES, MODELS, NETWORKS, Config
+from reports import report
 from trainer import StandaloneTrainer
 from utils import DataError
 

@@ -1,4 +1,4 @@
-"""The shape of the repository: levels of imports, the README's file tree, settings."""
+"""The plan of the house: storeys, arrows, faces, names."""
 
 import ast
 import re
@@ -8,78 +8,155 @@ import sys
 import pytest
 from conftest import PROJECT
 
-LEVELS = [
-    "field_values utils tables timestamps scaling indicators labels cross_validation "
-    "metrics significance trading calibration download verdict checkpoints manifest "
-    "position_losses windows fused_lstm findings skops_schema lightgbm_files presets",
-    "config",
-    "config_sources file_names "
-    "run_series network_sizes candle_files class_balance features "
-    "training_file thresholds plots "
-    "dataset_cache networks optimizers callbacks losses model_files skops_files "
-    "report_blocks",
-    "candle_checks fingerprints dataset artifacts model_builder report_forecasts "
-    "regression_report exchanges run_options "
-    "dry_run "
-    "time_plots",
-    "candles dataset_report report_trades report_run report_regression "
-    "report_importance comparison_report",
-    "candle_sources dataset_rows data_loader report_page",
-    "report dataset_builder sequence_generator folds baselines adapter_base "
-    "lookahead column_skill label_timing window_tables",
-    "split_checks gap_fills backtest metadata keras_adapter tabular_adapters",
-    "audit judge sklearn_adapter lightgbm_adapter",
-    "evaluation model_adapters importance regression_judge",
-    "regression predictor",
-    "judgement compare",
-    "trainer",
-    "analysts",
+STOREYS = [  # the ground first; in a storey a name may import what stands right of it
+    ["config settings utils files", "metrics"],
+    ["data_loader preprocessing dataset dataset_builder candles"],
+    ["models model_builder networks sequence_generator artifacts"],
+    ["reports evaluation", "audit"],
+    ["experiments trainer", "experiments predictor"],
 ]
-LEVEL = {name: depth for depth, row in enumerate(LEVELS) for name in row.split()}
-MAY_IMPORT_KERAS = {
-    "sequence_generator",
-    "model_builder",
-    "callbacks",
-    "checkpoints",
-    "networks",
-    "optimizers",
-    "losses",
-    "position_losses",
-    "fused_lstm",
+MAY_KNOW_EACH_OTHER = [
+    {"config", "settings"},
+    {"utils", "files"},
+    {"data_loader", "preprocessing"},
+    {"dataset", "dataset_builder"},
+    {"model_builder", "networks"},
+]
+"""A face and the package behind it."""
+HAVE_KERAS = {"networks", "model_builder", "sequence_generator"}
+HAVE_NAMES = {"candles", "models"}
+"""Packages whose `__init__` is more than a docstring."""
+LIBRARIES = {
+    "keras",
+    "numpy",
+    "pandas",
+    "scipy",
+    "torch",
+    "yaml",
+    "ray",
+    "optuna",
+    "ta",
 }
-MODULES = sorted(path.stem for path in PROJECT.glob("*.py"))
+ALONE = [("dataset.features", "dataset.labels"), ("dataset.labels", "dataset.features")]
+
+STOREY = {
+    name: number
+    for number, rows in enumerate(STOREYS)
+    for row in rows
+    for name in row.split()
+}
+FILES = sorted(
+    path
+    for name in STOREY
+    for path in (
+        [PROJECT / f"{name}.py"]
+        if (PROJECT / f"{name}.py").is_file()
+        else (PROJECT / name).glob("*.py")
+    )
+)
+IDS = [str(path.relative_to(PROJECT)) for path in FILES]
 
 
-def imports(name, *, top_only=False):
-    tree = ast.parse((PROJECT / f"{name}.py").read_text())
-    for node in tree.body if top_only else ast.walk(tree):
+def top_of(path):
+    return path.relative_to(PROJECT).parts[0].removesuffix(".py")
+
+
+def is_set_apart(node):
+    """Imports for types alone, and those of a command's last lines."""
+    return isinstance(node, ast.If) and re.search(
+        r"TYPE_CHECKING|__main__", ast.unparse(node.test)
+    )
+
+
+def imports(path, *, top_only=False):
+    """Yields the dotted names that a module imports."""
+    waiting = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if is_set_apart(node):
+            continue
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module.split(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not top_only:
+            waiting += ast.iter_child_nodes(node)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_point_down(name):
-    assert name in LEVEL, f"give {name} a level in LEVELS, and a line in the README"
-    for other in set(imports(name)) & set(MODULES) - {"utils"}:
-        assert LEVEL[other] < LEVEL[name], f"{name} imports {other}"
+def is_allowed(importer, imported):
+    if STOREY[imported] != STOREY[importer]:
+        return STOREY[imported] < STOREY[importer]
+    rows = [row.split() for row in STOREYS[STOREY[importer]]]
+    return {importer, imported} in MAY_KNOW_EACH_OTHER or any(
+        importer in row and imported in row[row.index(importer) :] for row in rows
+    )
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_only_the_named_modules_import_keras(name):
-    keras = {"keras", "tensorflow"} & set(imports(name, top_only=True))
-    assert not keras or name in MAY_IMPORT_KERAS
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_imports_point_down(path):
+    for name in imports(path):
+        imported = name.split(".")[0]
+        if imported in STOREY:
+            assert is_allowed(top_of(path), imported), f"imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_only_the_networks_import_keras(path):
+    found = {name.split(".")[0] for name in imports(path, top_only=True)}
+    assert top_of(path) in HAVE_KERAS or not found & {"keras", "tensorflow"}
+
+
+def test_every_module_has_a_storey():
+    packages = {path.parent.name for path in PROJECT.glob("*/__init__.py")}
+    modules = {path.stem for path in PROJECT.glob("*.py")}
+    assert packages | modules == set(STOREY)
+    assert len(modules) == 8 and not LIBRARIES & packages
+    nested = {path.parent.parent for path in PROJECT.glob("*/*/__init__.py")}
+    assert not nested - {PROJECT / "tests"}
+
+
+@pytest.mark.parametrize("one, other", ALONE)
+def test_features_and_labels_do_not_know_each_other(one, other):
+    assert other not in list(imports(PROJECT / f"{one.replace('.', '/')}.py"))
+
+
+def test_settings_are_light():
+    for path in (PROJECT / "settings").glob("*.py"):
+        found = {name.split(".")[0] for name in imports(path)}
+        assert found - set(sys.stdlib_module_names) <= {
+            *("yaml", "numpy", "config", "settings", "utils"),
+        }, path
 
 
 def test_trainer_imports_only_config_and_utils():
-    assert set(imports("trainer", top_only=True)) & set(MODULES) == {"config", "utils"}
+    found = {x.split(".")[0] for x in imports(PROJECT / "trainer.py", top_only=True)}
+    assert found & set(STOREY) == {"config", "utils"}
 
 
-def test_readme_tree_is_true():
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_private_names_stay_inside_their_package(path):
+    for name in imports(path):
+        package, *inner = name.split(".")
+        private = any(part.startswith("_") for part in inner)
+        assert not private or package not in STOREY or package == top_of(path), name
+
+
+def test_inits_are_docstrings():
+    for path in PROJECT.glob("*/__init__.py"):
+        if path.parent.name not in HAVE_NAMES:
+            body = ast.parse(path.read_text()).body
+            assert len(body) == 1 and ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_argparse_is_in_the_entry_points():
+    commands = {"dataset_builder.py", "trainer.py", "settings/options.py"}
+    for path, name in zip(FILES, IDS, strict=True):
+        if "argparse" in imports(path):
+            assert name in commands or path.name == "__main__.py", name
+
+
+def test_readme_tree_names_every_folder():
     readme = (PROJECT / "README.md").read_text()
-    tree = readme.split("## What is where")[1].split("```")[1]
-    listed = set(re.findall(r"^\s*([\w./*-]+)\s{2,}", tree, re.MULTILINE))
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT,
@@ -87,15 +164,20 @@ def test_readme_tree_is_true():
         text=True,
         check=True,
     ).stdout.split()
-    tops = {p.split("/")[0] + ("/" if "/" in p else "") for p in tracked}
-    there = {top for top in tops if (PROJECT / top).exists()}
-    assert listed == there - {".gitignore"}
+    folders = {name.split("/")[0] for name in tracked if "/" in name}
+    missing = {name for name in folders if f"{name}/" not in readme}
+    assert not missing
 
 
 def test_nothing_is_done_at_import():
+    names = [
+        ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+        for path in FILES
+        if top_of(path) not in HAVE_KERAS and path.name != "__init__.py"
+    ]
     code = (
         "import sys, logging, os; before = dict(os.environ)\n"
-        f"import {', '.join(set(MODULES) - MAY_IMPORT_KERAS)}\n"
+        f"import {', '.join(names)}\n"
         "assert dict(os.environ) == before\n"
         "assert not logging.getLogger().handlers\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
@@ -114,5 +196,5 @@ def test_nothing_is_ever_unpickled():
     forbidden = re.compile(
         r"pickle\.loads?\b|joblib\.load|allow_pickle=True|read_pickle"
     )
-    for name in MODULES:
-        assert not forbidden.search((PROJECT / f"{name}.py").read_text()), name
+    for path in FILES:
+        assert not forbidden.search(path.read_text()), path

@@ -7,13 +7,13 @@ import pytest
 import tensorflow as tf
 from conftest import PROJECT, TINY
 
-from callbacks import CollapseMonitor, NonFiniteLossError, StopOnNonFinite
 from config import Config
 from model_builder import (
     BranchedTraining,
     DualWindowLSTMBuilder,
     weights_digest,
 )
+from networks.callbacks import CollapseMonitor, NonFiniteLossError, StopOnNonFinite
 
 
 def build(seed=1, odds=None, **fields):
@@ -263,7 +263,7 @@ def test_collapse_is_warned_about_once(caplog):
     monitor.set_model(model)
     monitor.on_epoch_end(0)
     monitor.on_epoch_end(1)
-    ours = [item for item in caplog.records if item.name == "callbacks"]
+    ours = [item for item in caplog.records if item.name == "networks.callbacks"]
     assert [record.getMessage() for record in ours] == [
         "epoch 1: 0.0 % of the most probable classes are SHORT, of the labels 30.0 %",
         "epoch 1: 100.0 % of the most probable classes are HOLD, of the labels 40.0 %",

@@ -10,8 +10,9 @@ from conftest import PROJECT
 
 SOURCES = sorted(
     path
-    for pattern in ("*.py", "benchmarks/*.py", "notebooks/*.py")
+    for pattern in ("*.py", "*/*.py")
     for path in PROJECT.glob(pattern)
+    if path.parent.name not in ("tests", ".venv")
 )
 PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
 PICKLERS |= {"marshal", "jsonpickle"}
@@ -115,12 +116,15 @@ PROGRAM = textwrap.dedent(
     sys.path[:0] = [{project!r}, {tests!r}]
     import numpy as np
     import pandas as pd
-    import artifacts, candle_files, checkpoints, utils
+    import utils
+    from artifacts import run_folder as artifacts
+    from candles import formats
+    from networks import checkpoints
     from config import Config
     from conftest import TINY, make_own_frame
     from data_loader import TrainingDataLoader
     from model_builder import DualWindowLSTMBuilder
-    from scaling import FeatureScaler
+    from preprocessing.scaling import FeatureScaler
 
     folder = {folder!r}
     config = Config(**TINY).replace(outputs_dir=folder + "/outputs")
@@ -163,7 +167,7 @@ PROGRAM = textwrap.dedent(
     for suffix in ("feather", "parquet", "csv"):
         path = f"{{folder}}/t.{{suffix}}"
         TrainingDataLoader(path, config=config).load_training_data()
-        assert len(candle_files.read_file(f"{{folder}}/c.{{suffix}}")) == 9
+        assert len(formats.read_file(f"{{folder}}/c.{{suffix}}")) == 9
     print("nothing was unpickled")
     """
 )

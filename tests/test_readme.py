@@ -60,7 +60,8 @@ def test_own_family_example_works(tmp_path):
 
 def test_own_feature_set_example_works():
     code = block("python", 1) + (
-        "import candles, features\n"
+        "import candles\n"
+        "from dataset import features\n"
         "table = candles.synthetic_candles(100)\n"
         "found = features.compute_features(\n"
         "    table, timeframe='1m', feature_sets=('mine',)\n"

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import PROJECT, TINY, make_own_frame
-from test_report_page import PageReader, exact
+from test_page import PageReader, exact
 
-import report
 import trainer as trainer_module
 import utils
-from artifacts import load_artifact
+from artifacts.run_folder import load_artifact
 from config import Config
-from config_sources import load_config
 from data_loader import TrainingDataLoader
-from dataset_builder import build_training_frame, demo_candles
+from dataset.builder import build_training_frame, demo_candles
+from reports import report
 from sequence_generator import cut_windows
+from settings.sources import load_config
 from trainer import StandaloneTrainer
 
 NUM_ROWS = 1200
@@ -114,8 +114,8 @@ def test_predictions_are_of_the_window_that_ends_at_their_row(finished, planted)
 
 
 def test_the_stored_policy_repeats_the_signals(finished):
-    from evaluation import add_signals
-    from thresholds import SignalPolicy
+    from evaluation.classes import add_signals
+    from evaluation.thresholds import SignalPolicy
 
     table = pd.read_parquet(next(finished.artifact_dir.glob("predictions_*.parquet")))
     stored = utils.read_json(next(finished.artifact_dir.glob("calibrator_*.json")))

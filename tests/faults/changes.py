@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from test_skops_files import pack, unpack
 
-from skops_schema import iterate_nodes
+from artifacts.skops_schema import iterate_nodes
 
 ODD_NUMBERS = """
 0 -1 1 2 3 4 5 7 255 256 32768 65536 1000000 2147483647 2147483648 -2147483648

@@ -29,19 +29,17 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 from conftest import TINY, make_own_frame
 from publication import SCALER
-from world import PROJECT, Child, Row, World, say
+from scene import PROJECT, Child, Row, World, say
 
-import artifacts
-import candle_files
-import checkpoints
-import config_sources
-import manifest
-import model_files
-import training_file
 import utils
+from artifacts import keras_files, manifest, run_folder
+from candles import formats as candle_files
 from config import Config
 from data_loader import TrainingDataLoader
-from scaling import FeatureScaler
+from dataset import training_file
+from networks import checkpoints
+from preprocessing.scaling import FeatureScaler
+from settings import sources
 
 REFUSALS = (utils.EXIT_BAD_DATA, utils.EXIT_REFUSED_ARTIFACT)
 MEMORY = 3 * 2**30
@@ -315,7 +313,7 @@ def _small_texts(folder: Path) -> list[Format]:
     utils.write_json(scaler, SCALER.to_dict())
 
     def read_yaml() -> str | None:
-        config_sources.load_config(str(yaml))
+        sources.load_config(str(yaml))
         return None
 
     def read_scaler() -> str | None:
@@ -360,7 +358,7 @@ def _checkpoint_files(folder: Path) -> list[Format]:
 
 def _artifact_files(folder: Path) -> list[Format]:
     config = Config(**TINY).replace(outputs_dir=str(folder / "outputs"))
-    run = artifacts.RunFolder.create(config)
+    run = run_folder.RunFolder.create(config)
     child = Child(
         lambda _: _save_network(run.file("model", ".keras")), folder / "save.log"
     )
@@ -374,7 +372,7 @@ def _artifact_files(folder: Path) -> list[Format]:
     run.unlock()
 
     def read() -> str | None:
-        artifacts.load_artifact(published)
+        run_folder.load_artifact(published)
         return None
 
     found = [
@@ -386,7 +384,7 @@ def _artifact_files(folder: Path) -> list[Format]:
     parameters = sum(_sizes(bare.read_bytes()))
 
     def read_bare() -> str | None:
-        network = model_files.load_keras_model(bare.read_bytes(), bare)
+        network = keras_files.load_keras_model(bare.read_bytes(), bare)
         return None if network.count_params() == parameters else "other parameters"
 
     return [*found, Format("network sealed by an enemy", bare, read_bare)]
@@ -401,5 +399,5 @@ def _save_network(path: Path) -> int:
 
 
 def _sizes(data: bytes) -> list[int]:
-    members = model_files.read_members(data, "network")
-    return [model_files.count_stored(members[manifest.WEIGHTS_MEMBER], "network")]
+    members = keras_files.read_members(data, "network")
+    return [keras_files.count_stored(members[manifest.WEIGHTS_MEMBER], "network")]

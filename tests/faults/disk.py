@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from killing import references
-from world import Child, Row, World, digests, final_problem, prepare, tail, train
+from scene import Child, Row, World, digests, final_problem, prepare, tail, train
 
-import artifacts
-import manifest
+from artifacts import manifest, run_folder
 from config import Config
 
 FRACTIONS = (0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5)
@@ -99,4 +98,4 @@ def _make_other(config: Config, earlier: Path) -> None:
     """Gives the copied artifact another seed, and a manifest that says so."""
     text = (earlier / "config.yaml").read_text()
     (earlier / "config.yaml").write_text(text.replace("seed: 0", "seed: 1000"))
-    manifest.write_manifest(earlier, artifacts.MANIFEST, is_internal=lambda _: False)
+    manifest.write_manifest(earlier, run_folder.MANIFEST, is_internal=lambda _: False)

@@ -19,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from changes import change_lightgbm, change_skops, pick
-from world import Child, Row, World, say
+from scene import Child, Row, World, say
 
-import lightgbm_files
-import skops_files
+from artifacts import lightgbm_files, skops_files
 from utils import RefusedArtifactError
 
 MEMORY = 2**30

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from world import Child, Row, World, import_everything, outcome, prepare, say, train
+from scene import Child, Row, World, import_everything, outcome, prepare, say, train
 
 ROOMS = {
     "publish": ("publication", "publication_room"),

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from world import Child, Row, World, final_problem, outcome, prepare, tail, train
+from scene import Child, Row, World, final_problem, outcome, prepare, tail, train
 
-import checkpoints
 import utils
 from config import Config
+from networks import checkpoints
 
 KINDS = ("batch", "checkpoint", "checkpoint", "best model", "after training")
 NUM_SEEDS = 5

@@ -22,10 +22,10 @@ from typing import Any
 
 sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
 # The program has nothing of the harness: it starts in half a second.
-import artifacts  # noqa: E402
 import utils  # noqa: E402
+from artifacts import run_folder  # noqa: E402
 from config import Config  # noqa: E402
-from scaling import FeatureScaler  # noqa: E402
+from preprocessing.scaling import FeatureScaler  # noqa: E402
 
 CALLS = ("write", "fsync", "rename", "symlink", "unlink", "unlinkat", "mkdir")
 FAULTS = ("KILL", "ENOSPC", "EIO")
@@ -51,10 +51,10 @@ SCALER = FeatureScaler(
 def publish(outputs: str) -> Path:
     """Makes and publishes a run; goes on with a dead one where there is one."""
     config = Config(pair="TESTUSDT", outputs_dir=outputs)
-    artifacts.sweep(config, min_age_seconds=-1)
-    run = artifacts.find_resumable(config, "newest")
+    run_folder.sweep(config, min_age_seconds=-1)
+    run = run_folder.find_resumable(config, "newest")
     if run is None:
-        run = artifacts.RunFolder.create(config)
+        run = run_folder.RunFolder.create(config)
         utils.atomic_write(run.checkpoints / "epoch_00001.ckpt", b"state" * 1000)
     with utils.atomic_path(run.file("model", ".keras")) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
@@ -112,7 +112,7 @@ def _install(call: str, nth: int, fault: str) -> None:
 
 def publication_room(world: Any) -> Any:
     """Every point of a publication fails in every way; then it is done again."""
-    from world import Row
+    from scene import Row
 
     row = Row("publication", "0 torn, 0 acknowledged but missing, old version intact")
     old = world.folder / "old"
@@ -173,7 +173,7 @@ def _run_program(
 def _one_point(
     world: Any, mode: str, point: tuple[str, int, str], old: Path
 ) -> str | None:
-    from world import digests
+    from scene import digests
 
     call, nth, fault = point
     folder = world.folder / f"publish-{call}-{nth}-{fault}"
@@ -204,7 +204,7 @@ def _torn(
     *,
     is_killed: bool,
 ) -> str | None:
-    from world import digests
+    from scene import digests
 
     now = digests(folder)
     if any(now.get(name) != digest for name, digest in before.items()):
@@ -214,7 +214,7 @@ def _torn(
     for path in models.iterdir():
         if not path.name.startswith("."):
             try:
-                loaded.add(artifacts.load_artifact(path).path)
+                loaded.add(run_folder.load_artifact(path).path)
             except utils.UserError as error:
                 return f"torn: {error}"
     acknowledged = re.findall(r"^ACK (.*)$", result.stdout, re.MULTILINE)
@@ -231,13 +231,13 @@ def _torn(
 
 def _publish_again(folder: Path, before: dict[str, str]) -> str | None:
     """Publishes once more, in this process; nothing of the dead run may stay."""
-    from world import digests
+    from scene import digests
 
     try:
         path = publish(str(folder))
-        artifacts.load_artifact(path)
+        run_folder.load_artifact(path)
         config = Config(pair="TESTUSDT", outputs_dir=str(folder))
-        if artifacts.load_artifact(config.model_dir / "latest-1m").path != path:
+        if run_folder.load_artifact(config.model_dir / "latest-1m").path != path:
             return "latest does not follow"
     except utils.UserError as error:
         return f"the next publication fails: {error}"

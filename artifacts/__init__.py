@@ -1,0 +1,1 @@
+"""A run's folder, published whole, opened safely."""

@@ -1,0 +1,274 @@
+"""A folder's manifest: names, sizes and digests, and files that are opened by it alone.
+
+In: writing it, checking it, reading the very bytes whose digest was compared.
+Out: which files a folder has, and what they mean (`run_folder`, `keras_files`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import utils
+from utils import RefusedArtifactError
+
+MAX_MANIFEST_BYTES = 4 * 2**20
+MAX_MANIFEST_FILES = 10_000
+MAX_DEPTH = 40
+WEIGHTS_MEMBER = "model.weights.h5"
+
+_WEIGHTS_KEY = "weights_sha256"
+# What a reader could take for the artifact's own.
+_OWN_PREFIXES = ("model_", "scaler_", "metadata_")
+_MODEL_SUFFIXES = (
+    ".keras",
+    ".h5",
+    ".hdf5",
+    ".pkl",
+    ".pickle",
+    ".joblib",
+    ".pt",
+    ".skops",
+)
+
+
+def write_manifest(
+    folder: Path, name: str, *, is_internal: Callable[[str], bool]
+) -> None:
+    """Writes size and SHA-256 of every file below `folder` into its manifest.
+
+    The zip of a `.keras` file carries a date, so its weights have a digest of their own
+    that two equal runs share.
+
+    Args:
+        folder: The folder.
+        name: Name of the manifest in it.
+        is_internal: Whether a relative name is left out.
+    """
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        relative = path.relative_to(folder).as_posix()
+        if relative == name or is_internal(relative):
+            continue
+        entry = {"bytes": path.stat().st_size, "sha256": utils.sha256_file(path)}
+        if _is_model(relative):
+            entry[_WEIGHTS_KEY] = _member_digest(path)
+        files[relative] = entry
+        utils.fsync_path(path)
+    utils.write_json(folder / name, {"format": 1, "files": files})
+
+
+def _member_digest(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS_MEMBER) as member:
+        digest = hashlib.sha256()
+        while block := member.read(2**20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def read_manifest(folder: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Returns file name -> `bytes`, `sha256`, ... of a folder's manifest, checked.
+
+    Raises:
+        RefusedArtifactError: If there is none, or a name or a value is not plain.
+    """
+    try:
+        with open_plain(folder, name) as stream:
+            data = stream.read(MAX_MANIFEST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise RefusedArtifactError(
+            f"{folder}: expected {name}. A folder without it was not published."
+        ) from error
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise RefusedArtifactError(
+            f"{folder / name}: expected at most {MAX_MANIFEST_BYTES} bytes."
+        )
+    manifest = parse_json(data, folder / name)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if (
+        not isinstance(files, dict)
+        or manifest.get("format") != 1
+        or len(files) > MAX_MANIFEST_FILES
+    ):
+        raise RefusedArtifactError(f"{folder}: expected a manifest of format 1.")
+    for file, entry in files.items():
+        _check_entry(folder, file, entry)
+    return files
+
+
+def _check_entry(folder: Path, name: str, entry: Any) -> None:
+    pure = PurePosixPath(name)
+    if (
+        pure.is_absolute()
+        or ".." in pure.parts
+        or pure.as_posix() != name
+        or name == "."
+        or "\\" in name
+        or not name.isprintable()
+    ):
+        raise RefusedArtifactError(
+            f"{folder}: expected names inside the folder. Received: {name!r}"
+        )
+    wanted = {"bytes", "sha256"} | ({_WEIGHTS_KEY} if _is_model(name) else set())
+    is_whole = isinstance(entry, dict) and set(entry) == wanted
+    size = entry["bytes"] if is_whole else None
+    digests = [entry[key] for key in wanted - {"bytes"}] if is_whole else [None]
+    if type(size) is not int or size < 0 or not all(map(_is_digest, digests)):
+        raise RefusedArtifactError(
+            f"{folder}: expected size and sha256 of {name}. Received: {entry!r:.80}"
+        )
+
+
+def _is_model(name: str) -> bool:
+    return name.endswith(".keras")
+
+
+def _is_digest(value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and len(value) == 64
+        and not value.strip("0123456789abcdef")
+    )
+
+
+@contextlib.contextmanager
+def open_plain(folder: Path, name: str) -> Iterator[IO[bytes]]:
+    """Opens a plain file below `folder` without following a link on the way.
+
+    Raises:
+        FileNotFoundError: If there is nothing of that name.
+        RefusedArtifactError: If it, or a folder on the way, is a link or not plain.
+    """
+    *parents, last = PurePosixPath(name).parts
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY)]
+    try:
+        for part in parents:
+            opened.append(os.open(part, flags | os.O_DIRECTORY, dir_fd=opened[-1]))
+        # A pipe would wait for its writer.
+        opened.append(os.open(last, flags | os.O_NONBLOCK, dir_fd=opened[-1]))
+        if not stat.S_ISREG(os.fstat(opened[-1]).st_mode):
+            raise NotADirectoryError
+        with os.fdopen(os.dup(opened[-1]), "rb") as stream:
+            yield stream
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RefusedArtifactError(
+            f"{folder}: expected the plain file {name}. Received: a link, a folder or "
+            f"a device ({error.strerror or 'not a file'})."
+        ) from error
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def verify_listed(
+    folder: Path,
+    files: Mapping[str, Mapping[str, Any]],
+    *,
+    is_internal: Callable[[str], bool],
+) -> None:
+    """Proves size and digest of every listed file, and that no other model lies there.
+
+    Args:
+        folder: The folder.
+        files: Its manifest.
+        is_internal: Whether a relative name is nothing that a reader takes.
+
+    Raises:
+        RefusedArtifactError: Naming the first file that is not what it was.
+    """
+    for name, entry in files.items():
+        digest = hashlib.sha256()
+        with _open_listed(folder, name, entry) as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+        _compare(folder, name, digest.hexdigest(), entry)
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = (Path(parent) / name).relative_to(folder).as_posix()
+            looks_own = name.startswith(_OWN_PREFIXES) or name.endswith(_MODEL_SUFFIXES)
+            if looks_own and path not in files and not is_internal(path):
+                raise RefusedArtifactError(
+                    f"{folder}: expected no model file beside those of the manifest. "
+                    f"Received: {path}"
+                )
+
+
+def read_listed(
+    folder: Path, name: str, entry: Mapping[str, Any], *, max_bytes: int
+) -> bytes:
+    """Returns a listed file's bytes: the very bytes whose digest was compared.
+
+    Raises:
+        RefusedArtifactError: If they are not what the manifest says, or too many.
+    """
+    if entry["bytes"] > max_bytes:
+        raise RefusedArtifactError(
+            f"{folder / name}: expected at most {max_bytes} bytes. "
+            f"Received: {entry['bytes']}"
+        )
+    with _open_listed(folder, name, entry) as stream:
+        data = stream.read(entry["bytes"] + 1)
+    _compare(folder, name, hashlib.sha256(data).hexdigest(), entry)
+    return data
+
+
+@contextlib.contextmanager
+def _open_listed(
+    folder: Path, name: str, entry: Mapping[str, Any]
+) -> Iterator[IO[bytes]]:
+    try:
+        with open_plain(folder, name) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size != entry["bytes"]:
+                raise RefusedArtifactError(
+                    f"{folder / name}: expected {entry['bytes']} bytes. "
+                    f"Received: {size}. The file was changed after publication."
+                )
+            yield stream
+    except FileNotFoundError as error:
+        raise RefusedArtifactError(
+            f"{folder}: expected the plain file {name}. Received: nothing."
+        ) from error
+
+
+def _compare(folder: Path, name: str, digest: str, entry: Mapping[str, Any]) -> None:
+    if digest != entry["sha256"]:
+        raise RefusedArtifactError(
+            f"{folder / name}: its sha256 is not the manifest's. "
+            "The file was changed after publication."
+        )
+
+
+def parse_json(data: bytes, where: object, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Returns strict, shallow JSON of an artifact.
+
+    Raises:
+        RefusedArtifactError: If it is anything else.
+    """
+    try:
+        value = utils.parse_json(data, where)
+    except utils.DataError as error:
+        raise RefusedArtifactError(str(error)) from error
+    level, depth = [value], 0
+    while level:
+        if depth > max_depth:
+            raise RefusedArtifactError(
+                f"{where}: expected at most {max_depth} levels of nesting."
+            )
+        inner = [item for item in level if isinstance(item, dict | list)]
+        level = [
+            child
+            for item in inner
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        depth += 1
+    return value

@@ -1,0 +1,140 @@
+"""What is written about a run: the sections of `metadata_{tag}.json`.
+
+In: describing data, split, alignment, model, versions. Out: where it is written
+(`run_folder`), the numbers of the report (`evaluation.classes`).
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import utils
+from config import CLASS_NAMES, Config
+from data_loader import TrainingData
+
+if TYPE_CHECKING:
+    from artifacts.run_folder import RunFolder
+    from models.adapter import ModelAdapter
+
+ALIGNMENT = {
+    "label_offset": 0,
+    "window": "rows t - sequence_length + 1 .. t",
+    "entry": "close of row t",
+    "label": "bars t + 1 .. t + future_window",
+    "class_names": list(CLASS_NAMES),
+}
+"""Which bars belong together; stored with every model."""
+
+_FILES = {
+    "scaler": ".json",
+    "calibrator": ".json",
+    "predictions": ".parquet",
+    "history": ".csv",
+}
+_PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pyarrow")
+
+
+def describe_run(
+    run: RunFolder, data: TrainingData, adapter: ModelAdapter
+) -> dict[str, Any]:
+    """Returns every section but the results."""
+    described = adapter.describe()
+    described["training"] |= {
+        "resumes": run.resumes(),
+        "peak_memory_bytes": utils.peak_resident_bytes(),
+    }
+    files = {"model": adapter.suffix} | _FILES
+    return {
+        "run_id": run.run_id,
+        "config": run.config.to_dict(),
+        "data": describe_data(data),
+        "split": describe_split(data),
+        "alignment": ALIGNMENT,
+        **described,
+        "versions": describe_versions(),
+        "files": {kind: run.file(kind, suffix).name for kind, suffix in files.items()},
+    }
+
+
+def format_data(data: TrainingData, config: Config) -> str:
+    """Returns where the rows came from, and each part's targets, as text."""
+    lines = [f"data: {data.source['path'] or 'a DataFrame'}"]
+    for name, part in data.parts.items():
+        mix = _format_targets(data, part.targets)
+        lines.append(f"  {name:<10} {len(part.targets):>9,} targets  {mix}")
+    shared = data.shared_bars("train", "validation")
+    shared += data.shared_bars("validation", "test")
+    lines.append(
+        f"  trained on {len(data.train_targets):,} targets "
+        f"({config.class_balancing.replace('_', ' ')}); "
+        f"bars shared between parts: {shared}"
+    )
+    return "\n".join(lines)
+
+
+def _format_targets(data: TrainingData, targets: Any) -> str:
+    """Returns the class mix of target rows, or mean and deviation of their returns."""
+    if data.is_regression:
+        moments = data.return_moments(targets)
+        return (
+            f"log return {moments['mean_bps']:+.2f} bps, deviation "
+            f"{moments['std_bps']:.1f} bps"
+        )
+    shares = zip(CLASS_NAMES, data.label_shares(targets), strict=True)
+    return ", ".join(f"{name} {share:.1%}" for name, share in shares)
+
+
+def describe_data(data: TrainingData) -> dict[str, Any]:
+    """Returns where the rows came from, the features, the class mix of training.
+
+    Of a number instead of classes: its unit, and the scale that training learned.
+    """
+    described = dict(data.source) | {"target": data.target}
+    if data.target_scaler is not None:
+        return described | {
+            "feature_names": data.feature_names,
+            "num_features": data.num_features,
+            "target_unit": "log return over the horizon",
+            "target_scaler": data.target_scaler.to_dict(),
+            "num_trained_targets": len(data.train_targets),
+        }
+    return described | {
+        "feature_names": data.feature_names,
+        "num_features": data.num_features,
+        "train_prior": data.class_prior,
+        "class_odds": data.class_odds,
+        "class_weights": data.class_weights,
+        "num_trained_targets": len(data.train_targets),
+    }
+
+
+def describe_split(data: TrainingData) -> dict[str, Any]:
+    """Returns rows, targets, times and class shares of each part."""
+    return {
+        name: {
+            "first_row": part.start,
+            "rows": part.stop - part.start,
+            "targets": len(part.targets),
+            "first": f"{data.timeline.at(part.targets[0])}Z",
+            "last": f"{data.timeline.at(part.targets[-1])}Z",
+            **_describe_targets(data, part.targets),
+        }
+        for name, part in data.parts.items()
+    }
+
+
+def _describe_targets(data: TrainingData, targets: np.ndarray) -> dict[str, Any]:
+    if data.is_regression:
+        return {"log_return": data.return_moments(targets)}
+    return {"label_shares": data.label_shares(targets)}
+
+
+def describe_versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that decide results."""
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in _PACKAGES
+    }

@@ -1,0 +1,504 @@
+"""A run's folder, published whole: manifest, digests, safe loading.
+
+In: where files of a run lie and whether they are what they were. Out: what is in them
+(`trainer`, `reports.report`), model formats beyond opening one safely.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import utils
+from artifacts import keras_files, lightgbm_files, manifest, skops_files
+from config import Config
+from preprocessing.scaling import FeatureScaler
+from settings.sources import load_config
+from utils import RefusedArtifactError
+
+logger = logging.getLogger(__name__)
+
+_FREE = {
+    "epochs",
+    "inputs_dir",
+    "outputs_dir",
+    "training_file",
+    "tensorboard",
+    "verbose_logging",
+}
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-\w+-[0-9a-f]{8}")
+MANIFEST = "MANIFEST.json"
+STATE = "state.json"
+LOCK = ".lock"
+CHECKPOINTS = "checkpoints"
+FOLDS = "folds"
+_INTERNALS = (CHECKPOINTS, FOLDS, STATE, LOCK)
+"""What a run needs to go on, and a published one does not have."""
+MAX_METADATA_BYTES = 16 * 2**20
+
+
+class RunFolder:
+    """The folder of one run while it lasts: `outputs/runs/{run_id}`.
+
+    Args:
+        config: The run.
+        run_id: UTC time, timeframe and a short digest of the configuration.
+    """
+
+    def __init__(self, config: Config, run_id: str) -> None:
+        self.config = config
+        self.run_id = run_id
+        self.path = config.runs_dir / run_id
+        self._lock: int | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the run's checkpoints."""
+        return self.path / CHECKPOINTS
+
+    def lock(self) -> bool:
+        """Marks the run as alive until this process ends; False if another has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._lock = descriptor
+        return True
+
+    def unlock(self) -> None:
+        """Lets go of the run."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __del__(self) -> None:
+        self.unlock()
+
+    @classmethod
+    def create(cls, config: Config) -> RunFolder:
+        """Makes a new folder with the resolved configuration in it.
+
+        Raises:
+            StorageError: If the outputs folder does not take it.
+        """
+        stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{config.timeframe}"
+        run_id = f"{stem}-{config.digest()[:8]}"
+        while (config.runs_dir / run_id).exists() or (
+            config.model_dir / run_id
+        ).exists():
+            run_id = f"{stem}-{config.digest()[:8]}-{secrets.token_hex(2)}"
+        run = cls(config, run_id)
+        try:
+            run.lock()
+        except OSError as error:
+            raise utils.StorageError(
+                f"cannot make {run.path}: {error.strerror or error}."
+            ) from error
+        utils.atomic_write(run.path / "config.yaml", config.to_yaml())
+        return run
+
+    def file(self, kind: str, suffix: str) -> Path:
+        """Returns the path of a tagged file, such as `model_{tag}.keras`."""
+        return self.path / f"{kind}_{self.config.tag}{suffix}"
+
+    def resumes(self) -> list[dict[str, Any]]:
+        """Returns when this run was resumed, and whether exactly."""
+        return list(utils.read_json(self.path / STATE).get("resumes", []))
+
+    def fold(self, number: int) -> RunFolder:
+        """Returns the folder of one fold, counted from 1."""
+        return RunFolder(self.config, f"{self.run_id}/{FOLDS}/fold_{number:02d}")
+
+    def has_progress(self) -> bool:
+        """Whether there is something that a resume need not repeat."""
+        # Not *.ckpt: that is also the name of one that was never finished.
+        patterns = ("**/epoch_*.ckpt", "folds/*/results.json", "model_*")
+        return any(any(self.path.glob(pattern)) for pattern in patterns)
+
+    def refuse_difference(
+        self, identity: Mapping[str, Any], *, is_forced: bool
+    ) -> None:
+        """Holds what must be equal for an exact resume against what it began with.
+
+        Raises:
+            ConfigError: Listing each difference, unless `is_forced`.
+        """
+        saved = utils.read_json(self.path / STATE)
+        differences = _differences(saved, utils.to_jsonable(identity))
+        if differences and not is_forced:
+            self.unlock()
+            lines = "\n".join(f"  - {line}" for line in differences)
+            raise utils.ConfigError(
+                f"{self.path}: this run cannot go on exactly:\n{lines}\n"
+                "Use --resume-anyway to go on all the same; the metadata will say so."
+            )
+
+    def note_resume(self, identity: Mapping[str, Any], *, epochs_done: int) -> None:
+        """Writes down that the run went on, and whether exactly."""
+        saved = utils.read_json(self.path / STATE)
+        differences = _differences(saved, utils.to_jsonable(identity))
+        note = {"after_epochs": epochs_done, "differences": differences}
+        note["is_exact"] = not differences
+        saved["resumes"] = [*saved.get("resumes", []), note]
+        utils.write_json(self.path / STATE, saved)
+        utils.atomic_write(self.path / "config.yaml", self.config.to_yaml())
+
+    def publish(self) -> Path:
+        """Writes the manifest, renames the folder into place, then switches `latest`.
+
+        Returns:
+            `outputs/models/{PAIR}/{model}/{run_id}`.
+        """
+        destination = self.config.model_dir / self.run_id
+        try:
+            _remove_temporary(self.path)
+            manifest.write_manifest(self.path, MANIFEST, is_internal=_is_internal)
+            for folder, _, _ in os.walk(self.path):
+                utils.fsync_path(folder)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(self.path, destination)
+            utils.fsync_path(destination.parent)
+            utils.fsync_path(self.config.runs_dir)
+            _switch_link(_latest_link(self.config), self.run_id)
+        except utils.UserError:
+            raise
+        except OSError as error:
+            where = "where it is" if self.path.exists() else f"in {destination}"
+            raise utils.StorageError(
+                f"cannot publish {self.path} as {destination}: "
+                f"{error.strerror or error}. The run is kept {where}; make room, then "
+                "go on with --resume."
+            ) from error
+        # Only now: until it was renamed, a run must be resumable.
+        _remove_internals(destination)
+        with contextlib.suppress(OSError):
+            self.config.runs_dir.rmdir()  # only when no other run is in it
+        return destination
+
+
+def advice(run: RunFolder | None) -> str:
+    """Returns how to go on with an interrupted run."""
+    if run is None or not run.has_progress():
+        return "Nothing was saved yet: start the run again."
+    return f"To go on: python trainer.py --resume {run.path}"
+
+
+def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for key in ("configuration", "data"):
+        if saved.get(key) != now[key]:
+            lines.append(f"the {key} is not the one it began with")
+    before = saved.get("environment", {})
+    for key, value in now["environment"].items():
+        if before.get(key) != value:
+            lines.append(f"{key}: began with {before.get(key)}, now {value}")
+    return lines
+
+
+def same_run(first: Config, second: Config) -> bool:
+    """Whether two configurations train the same.
+
+    Epochs may grow, except a cosine's; folders may move.
+    """
+    return run_identity(first) == run_identity(second)
+
+
+def run_identity(config: Config) -> str:
+    """Returns a digest of the fields that decide what is trained."""
+    # The whole course of a cosine hangs on the last epoch.
+    fixed = {"epochs"} if config.lr_schedule == "cosine" else set()
+    values = config.to_dict().items()
+    return utils.sha256_json({k: v for k, v in values if k not in _FREE - fixed})
+
+
+def _config_of(folder: Path) -> Config | None:
+    try:
+        return load_config(str(folder / "config.yaml"))
+    except (utils.UserError, OSError):
+        return None  # not a run of this version
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
+def find_resumable(
+    config: Config, resume: str | os.PathLike[str] | None, *, is_probe: bool = False
+) -> RunFolder | None:
+    """Returns the dead run to go on with, locked; None where there is none.
+
+    Args:
+        config: The run that is wanted.
+        resume: None for none, "newest" for the newest run of this configuration that
+            has a checkpoint, or the folder of one run.
+        is_probe: Only look: the returned run is not locked.
+
+    Raises:
+        ConfigError: If the named run is still alive.
+    """
+    if resume is None:
+        return None
+    if resume != "newest":
+        run = RunFolder(config, Path(resume).resolve().name)
+        if not run.lock():
+            raise utils.ConfigError(f"{run.path}: this run is still going on.")
+        _remove_temporary(run.path)
+        return run
+    for folder in _newest_first(config.runs_dir):
+        found = _config_of(folder)
+        if found is None or not same_run(found, config):
+            continue
+        run = RunFolder(config, folder.name)
+        if run.has_progress() and run.lock():
+            if is_probe:
+                run.unlock()
+            else:
+                _remove_temporary(run.path)
+            return run
+    return None
+
+
+def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path | None:
+    """Returns the published run that a resume finds done; None where there is none.
+
+    Args:
+        config: The run that is wanted.
+        resume: As in `find_resumable`.
+    """
+    if resume is None:
+        return None
+    if resume != "newest":
+        folder = Path(resume)
+        # A run that died while it was published has a manifest, too.
+        is_published = folder.resolve().parent.name != config.runs_dir.name
+        has_manifest = (folder / MANIFEST).is_file()
+        return folder if is_published and has_manifest else None
+    if find_resumable(config, "newest", is_probe=True):
+        return None
+    return find_finished(config)
+
+
+def find_finished(config: Config) -> Path | None:
+    """Returns the newest published run of a configuration with as many epochs.
+
+    Where its process died between the publication and the link to it, the link follows.
+    """
+    for folder in _newest_first(config.model_dir):
+        if folder.is_symlink():
+            continue
+        found = _config_of(folder)
+        if found and same_run(found, config) and found.epochs >= config.epochs:
+            link = _latest_link(found)
+            if not link.exists() or os.readlink(link) < folder.name:
+                _switch_link(link, folder.name)
+            return folder
+    return None
+
+
+def _latest_link(config: Config) -> Path:
+    return config.model_dir / f"latest-{config.timeframe}"
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True)
+
+
+def sweep(config: Config, *, min_age_seconds: float = 60.0) -> list[Path]:
+    """Removes what dead runs left behind: temporary files, runs without a checkpoint.
+
+    Args:
+        config: Says where runs are.
+        min_age_seconds: Spares younger folders, which may be about to be locked.
+
+    Returns:
+        What was removed.
+    """
+    removed = []
+    for folder in _newest_first(config.runs_dir):
+        if not _RUN_ID.match(folder.name) or _age(folder) < min_age_seconds:
+            continue
+        run = RunFolder(config, folder.name)
+        if not run.lock():
+            continue  # alive
+        if not run.has_progress():
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder)
+        else:
+            removed += _remove_temporary(folder)
+        run.unlock()
+    for folder in _newest_first(config.model_dir):
+        internal = any((folder / name).exists() for name in _INTERNALS)
+        if internal and not folder.is_symlink() and _age(folder) >= min_age_seconds:
+            _remove_internals(folder)  # its process died after the rename
+            removed.append(folder / CHECKPOINTS)
+    for path in config.model_dir.glob(".tmp-*"):
+        if time.time() - path.lstat().st_mtime >= min_age_seconds:
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    if removed:
+        logger.info("removed %d leftovers of dead runs", len(removed))
+    return removed
+
+
+def _remove_temporary(folder: Path) -> list[Path]:
+    """Removes the unfinished files of a dead writer; returns them."""
+    leftovers = list(folder.rglob(".tmp-*"))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
+
+
+def _is_internal(name: str) -> bool:
+    return name.split("/")[0] in _INTERNALS
+
+
+def _remove_internals(folder: Path) -> None:
+    """Removes what a published run does not need, its lock last."""
+    for name in _INTERNALS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+
+
+def _switch_link(link: Path, target: str) -> None:
+    temporary = link.with_name(f".tmp-{secrets.token_hex(6)}-{link.name}")
+    try:
+        temporary.symlink_to(target, target_is_directory=True)
+        os.replace(temporary, link)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    utils.fsync_path(link.parent)
+
+
+_OPENERS: dict[str, tuple[int, Callable[[bytes, object], Any]]] = {
+    ".keras": (keras_files.MAX_MODEL_BYTES, keras_files.load_keras_model),
+    ".skops": (skops_files.MAX_MODEL_BYTES, skops_files.load_sklearn),
+    ".txt": (lightgbm_files.MAX_MODEL_BYTES, lightgbm_files.load_lightgbm),
+}
+"""Suffix of a model file -> its largest size, and what opens its bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A published run whose files are what its manifest says.
+
+    Args:
+        path: The folder.
+        files: Name, size and digest of each file.
+        metadata: Content of `metadata_{tag}.json`.
+        scaler: What features go through before the model.
+    """
+
+    path: Path
+    files: Mapping[str, Mapping[str, Any]]
+    metadata: Mapping[str, Any]
+    scaler: FeatureScaler
+
+    def load_model(self, suffix: str | None = None) -> Any:
+        """Opens the verified model file, without any code from it.
+
+        Args:
+            suffix: The only one that is opened; None opens any of a known kind.
+
+        Returns:
+            A Keras network, a scikit-learn estimator or a `lightgbm.Booster`, by the
+            file's suffix. `models.families.load_adapter` predicts with any of them.
+        """
+        name = self._name("model", tuple(_OPENERS) if suffix is None else (suffix,))
+        most_bytes, open_model = _OPENERS[Path(name).suffix]
+        if name.endswith(".keras"):
+            data = _read_model(self.path, name, self.files[name])
+        else:
+            data = manifest.read_listed(
+                self.path, name, self.files[name], max_bytes=most_bytes
+            )
+        return open_model(data, self.path / name)
+
+    def read_json(self, kind: str) -> Any:
+        """Returns the content of the JSON file of a kind, such as `calibrator`."""
+        name = self._name(kind, (".json",))
+        data = manifest.read_listed(
+            self.path, name, self.files[name], max_bytes=MAX_METADATA_BYTES
+        )
+        return manifest.parse_json(data, self.path / name)
+
+    def _name(self, kind: str, suffixes: tuple[str, ...]) -> str:
+        listed = self.metadata.get("files")
+        name = listed.get(kind) if isinstance(listed, dict) else None
+        if (
+            not isinstance(name, str)
+            or name not in self.files
+            or not name.endswith(suffixes)
+        ):
+            raise RefusedArtifactError(
+                f"{self.path}: expected a {' or '.join(suffixes)} {kind} in the "
+                "manifest. "
+                f"Received: {name!r:.200}"
+            )
+        return name
+
+
+def _read_model(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
+    data = manifest.read_listed(
+        folder, name, entry, max_bytes=keras_files.MAX_MODEL_BYTES
+    )
+    digest = entry["weights_sha256"]
+    keras_files.read_members(data, folder / name, weights_sha256=digest)
+    return data
+
+
+def load_artifact(path: str | os.PathLike[str]) -> Artifact:
+    """Verifies a published folder against its manifest, then reads it.
+
+    Raises:
+        MissingInputError: If there is no folder at `path`.
+        RefusedArtifactError: If a file is missing, changed, or outside the folder.
+    """
+    folder = Path(path).resolve()
+    if not folder.is_dir():
+        raise utils.MissingInputError(f"expected an artifact folder. Received: {path}")
+    files = manifest.read_manifest(folder, MANIFEST)
+    manifest.verify_listed(folder, files, is_internal=_is_internal)
+    for name, entry in files.items():
+        if name.endswith(".keras"):
+            _read_model(folder, name, entry)
+    names = [name for name in files if name.startswith("metadata_")]
+    scalers = [n for n in files if n.startswith("scaler_") and n.endswith(".json")]
+    if len(names) != 1 or len(scalers) != 1:
+        raise RefusedArtifactError(
+            f"{folder}: expected one metadata and one scaler file in the manifest. "
+            f"Received: {list(files)[:20]}"
+        )
+    metadata, values = (
+        manifest.parse_json(
+            manifest.read_listed(
+                folder, name, files[name], max_bytes=MAX_METADATA_BYTES
+            ),
+            folder / name,
+        )
+        for name in (names[0], scalers[0])
+    )
+    if not isinstance(metadata, dict) or not isinstance(values, dict):
+        raise RefusedArtifactError(f"{folder}: expected metadata and a scaler.")
+    try:
+        scaler = FeatureScaler.from_dict(values)
+    except utils.DataError as error:
+        raise RefusedArtifactError(f"{folder / scalers[0]}: {error}") from error
+    return Artifact(path=folder, files=files, metadata=metadata, scaler=scaler)

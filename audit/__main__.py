@@ -1,0 +1,28 @@
+"""The command line of the audit: `python -m audit` takes the flags of `trainer.py`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import utils
+from audit.run import run_command
+from settings import options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    utils.configure_logging()
+    return utils.run_command_line(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parsed, config = options.parse(arguments, program="python -m audit")
+    utils.configure_logging(verbose=config.verbose_logging)
+    run_command(
+        config, candles=parsed.audit_candles, feature_file=parsed.audit_features
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,382 @@
+"""The leakage audit: looks for leaks in a training file and in feature functions.
+
+In: which checks a file allows, and their report. Out: the checks themselves: what
+candles prove (`lookahead`, `gap_fills`), what splits and scalers saw (`split_checks`),
+what statistics show (`column_skill`, `label_timing`). Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import utils
+from audit import column_skill, gap_fills, label_timing, lookahead, split_checks
+from audit.findings import (
+    FUTURE_FILLED,
+    LEAK,
+    LOOKS_AHEAD,
+    NOT_DONE,
+    OTHER_FEATURES,
+    SHIFTED_LABEL,
+    TOO_GOOD,
+    AuditReport,
+    Finding,
+)
+from audit.lookahead import Recomputed
+from audit.split_checks import Splits, split_targets
+from candles.sources import (
+    Candles,
+    CandleSource,
+    find_candles,
+    read_checked,
+    resolve_candles,
+)
+from candles.table import synthetic_candles
+from candles.timestamps import nanoseconds_of
+from config import Config
+from data_loader import TrainingData, TrainingDataLoader
+from dataset import features, fingerprints
+from dataset import rows as dataset_rows
+from dataset.builder import DEMO_PAIR, demo_candles
+from files import tables
+from utils import ConfigError, MissingInputError
+
+logger = logging.getLogger(__name__)
+
+CANDLE_FOLDER = Path("data")
+"""Where candles of the file are looked for, unless they are given."""
+
+_NO_CLIP = 1e30
+_SYNTHETIC_BARS = 20_000  # beyond the warm-up
+_MAX_SYNTHETIC_BARS = 1_000_000
+_SHOWN = 4
+
+
+def quick_audit(data: TrainingData) -> AuditReport:
+    """Returns what can be said in a moment of data that a training reads."""
+    parts = {name: part.targets for name, part in data.parts.items()}
+    shared = split_checks.check_shared_bars(
+        {"run": parts}, window_bars=data.window_bars, future_window=data.future_window
+    )
+    fitted = split_checks.check_fitted_on_train(data)
+    return AuditReport(subject=_subject(data), findings=(shared, fitted))
+
+
+def run_audit(
+    config: Config,
+    *,
+    frame: pd.DataFrame | None = None,
+    candles: CandleSource = None,
+    splits: Splits | None = None,
+) -> AuditReport:
+    """Audits the training file of a run, and the functions of its features.
+
+    Args:
+        config: The run: file, features, target, window, splits, scaler.
+        frame: A training file's columns instead of the file.
+        candles: What the file was made from: a table, a file or several. None takes
+            candles of which the file's description has the digest, where they are in
+            the folder `data` or are the demo market.
+        splits: Target rows of further splits, such as those of a splitter of your own.
+
+    Raises:
+        MissingInputError: If there is no training file, or a candle file is missing.
+        DataError: If the file or the candles break their contract, or the candles are
+            not those of the file.
+    """
+    data, raw = _load(config, frame), _load_raw(config, frame)
+    table = _find_candles(config, data, candles)
+    bars = None if table is None else dataset_rows.fill_and_resample(table, config)
+    functions = _audit_functions(raw, bars, config)
+    again = None
+    if bars is not None:
+        has_features = functions.outcome != LEAK and bool(_known_columns(raw, config))
+        again = lookahead.recompute(raw, bars, config, has_features=has_features)
+    gaps = _audit_gaps(config, frame, data, table, again)
+    classes, true_labels = _as_classes(data, again)
+    edges = label_timing.find_label_edges(classes)
+    shift = label_timing.check_label_shift(
+        classes, edges=edges, true_labels=true_labels
+    )
+    findings = (
+        functions,
+        _audit_columns(raw, again, functions, gaps),
+        gaps,
+        split_checks.check_shared_bars(
+            dict(split_targets(data, config)) | dict(splits or {}),
+            window_bars=data.window_bars,
+            future_window=data.future_window,
+        ),
+        split_checks.check_fitted_on_train(data, raw),
+        split_checks.check_scaled_file(raw),
+        shift,
+        label_timing.check_column_shift(classes, edges=edges),
+        _audit_skill(classes, shift),
+    )
+    return AuditReport(subject=_subject(data), findings=findings)
+
+
+def run_command(
+    config: Config,
+    *,
+    candles: Sequence[str] | None = None,
+    feature_file: str | None = None,
+) -> None:
+    """Prints the audit of a run.
+
+    Args:
+        config: The run.
+        candles: Candle files, see `run_audit`.
+        feature_file: Python file that registers feature sets.
+
+    Raises:
+        DataError: If a leak was found.
+    """
+    if feature_file is not None:
+        load_feature_file(feature_file)
+    report = run_audit(config, candles=candles)
+    logger.info("%s", report)
+    report.require_clean()
+
+
+def load_feature_file(path: str) -> None:
+    """Runs a Python file of the user, which registers feature sets.
+
+    Raises:
+        MissingInputError: If it is not there.
+        ConfigError: If it fails, or registers none.
+    """
+    file = Path(path)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise MissingInputError(f"expected a Python file (.py). Received: {path}")
+    before = features.find_feature_sets(features.feature_set_names())
+    sys.path.insert(0, str(file.resolve().parent))
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:
+        raise ConfigError(
+            f"{path}: expected Python that registers feature sets. "
+            f"Received: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if features.find_feature_sets(features.feature_set_names()) == before:
+        raise ConfigError(
+            f"{path}: expected a feature set, registered with @feature_set(...). "
+            "Received: none."
+        )
+
+
+def _subject(data: TrainingData) -> str:
+    return (
+        f"{data.source['path'] or 'a DataFrame'}: {data.num_rows:,} rows, "
+        f"{utils.counted(data.num_features, 'feature', 'features')}"
+    )
+
+
+def _load(config: Config, frame: pd.DataFrame | None) -> TrainingData:
+    if frame is not None:
+        loader = TrainingDataLoader.from_frame(frame, config=config)
+    else:
+        loader = TrainingDataLoader(config=config)
+    return loader.load_training_data()
+
+
+def _audit_skill(data: TrainingData, shift: Finding) -> Finding:
+    """Scores single columns, unless labels of other rows make them all too good."""
+    if shift.outcome == LEAK:
+        why = f"labels belong to other rows, see '{SHIFTED_LABEL}'"
+        return Finding(check=TOO_GOOD, outcome=NOT_DONE, what=why)
+    return column_skill.check_single_features(data)
+
+
+def _as_classes(
+    data: TrainingData, again: Recomputed | None
+) -> tuple[TrainingData, np.ndarray | None]:
+    """Returns data with classes and the recomputed classes, -1 where there is none.
+
+    The returns of a regression are sorted into thirds: statistics of classes serve.
+    """
+    known = None if again is None else again.outcomes
+    if data.is_regression:
+        returns = data.log_returns(np.arange(data.num_rows))
+        edges = np.nanquantile(returns, (1 / 3, 2 / 3))
+        thirds = np.searchsorted(edges, returns).clip(max=2).astype(np.int8)
+        data = dataclasses.replace(data, labels=thirds, values=None, target_scaler=None)
+        if known is not None:
+            found = np.searchsorted(edges, known).clip(max=2)
+            known = np.where(np.isfinite(known), found, np.nan)
+    if known is not None:
+        known = np.nan_to_num(known, nan=-1).astype(np.int8)
+    return data, known
+
+
+def _load_raw(config: Config, frame: pd.DataFrame | None) -> TrainingData:
+    """Returns the same rows as the file has them: neither scaled nor balanced."""
+    plain = {"scaler_type": "none", "clip_limit": _NO_CLIP}
+    natural = {"class_balancing_method": "none", "manual_class_weights": None}
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # all that is to be said was said of the first
+    try:
+        return _load(config.replace(**plain, **natural), frame)
+    finally:
+        logging.disable(before)
+
+
+# Candles
+
+
+def _find_candles(
+    config: Config, data: TrainingData, candles: CandleSource
+) -> pd.DataFrame | None:
+    """Returns the candles that are given or stated by the file; None without."""
+    source: Candles | None = None
+    if candles is not None:
+        source = resolve_candles(
+            candles,
+            pair=config.pair,
+            timeframe=config.timeframe,
+            data_dir=CANDLE_FOLDER,
+        )
+    elif data.source.get("built_by_us"):
+        source = _stated_candles(config, data)
+    return None if source is None else read_checked(source, config)
+
+
+def _stated_candles(config: Config, data: TrainingData) -> Candles | None:
+    """Returns the candles whose digest the file's description has, if at hand."""
+    wanted = data.source.get("digests", {}).get("candles")
+    if wanted is None:
+        return None
+    if config.pair == DEMO_PAIR:
+        table = demo_candles()
+        return table if fingerprints.table_fingerprint(table) == wanted else None
+    try:
+        files = find_candles(CANDLE_FOLDER, config.pair, config.timeframe)
+    except (MissingInputError, ConfigError):
+        return None
+    return files if fingerprints.files_fingerprint(files) == wanted else None
+
+
+def _audit_functions(
+    raw: TrainingData, bars: pd.DataFrame | None, config: Config
+) -> Finding:
+    """Truncates the file's candles, or others where they are not known."""
+    if not _known_columns(raw, config):
+        sets = " ".join(config.feature_sets)
+        return Finding(
+            check=LOOKS_AHEAD,
+            outcome=NOT_DONE,
+            what=f"the file's columns are not of {sets}: name their sets with "
+            "--feature-sets, a set of your own also with --audit-features FILE.py",
+        )
+    if bars is not None:
+        return lookahead.check_feature_sets(bars, config)
+    count = dataset_rows.warm_up_bars(config) + _SYNTHETIC_BARS
+    if count > _MAX_SYNTHETIC_BARS:
+        return Finding(
+            check=LOOKS_AHEAD,
+            outcome=NOT_DONE,
+            what=f"no candles given, and {count:,} bars are too many to make up: give "
+            "them with --audit-candles FILE...",
+        )
+    made_up = synthetic_candles(count, timeframe=config.timeframe)
+    finding = lookahead.check_feature_sets(
+        dataset_rows.fill_and_resample(made_up, config), config
+    )
+    return Finding(
+        check=finding.check,
+        outcome=finding.outcome,
+        what=f"{finding.what} (on a synthetic market, as no candles were given)",
+        evidence=finding.evidence,
+    )
+
+
+def _known_columns(raw: TrainingData, config: Config) -> list[str]:
+    """Returns the file's columns that the configured feature sets have."""
+    names = set()
+    for timeframe in (config.timeframe, *config.higher_timeframes):
+        suffix = "" if timeframe == config.timeframe else f"_{timeframe}"
+        found = features.feature_names(
+            config.feature_sets, timeframe, raw_prices=config.raw_prices
+        )
+        names |= {f"{name}{suffix}" for name in found}
+    return [name for name in raw.feature_names if name in names]
+
+
+def _audit_columns(
+    raw: TrainingData, again: Recomputed | None, functions: Finding, gaps: Finding
+) -> Finding:
+    """Compares columns with recomputed ones, where that would say anything."""
+    if again is None:
+        why = "no candles given: --audit-candles FILE..."
+    elif functions.outcome == NOT_DONE:
+        why = "no function of the file's columns is known"
+    elif functions.outcome == LEAK:
+        why = f"the functions leak, see '{LOOKS_AHEAD}'"
+    elif gaps.outcome == LEAK:
+        why = f"the file has other bars than the candles, see '{FUTURE_FILLED}'"
+    else:
+        return lookahead.check_features(raw, again)
+    return Finding(check=OTHER_FEATURES, outcome=NOT_DONE, what=why)
+
+
+def _audit_gaps(
+    config: Config,
+    frame: pd.DataFrame | None,
+    data: TrainingData,
+    candles: pd.DataFrame | None,
+    again: Recomputed | None,
+) -> Finding:
+    """Looks at the closes of the file, and at those of the candles."""
+    found = []
+    if "close" in data.outcomes:
+        rows = {
+            "close": data.outcomes["close"],
+            "segment": _stretches(data.timestamps.astype(np.int64)),
+        }
+        rows |= _marks_of_file(config, frame, data)
+        found.append(gap_fills.check_filled_gaps(pd.DataFrame(rows), again))
+    if candles is not None:
+        stretches = _stretches(nanoseconds_of(candles["timestamp"]))
+        table = candles.assign(segment=stretches)
+        found.append(gap_fills.check_filled_gaps(table))
+    if not found:
+        return Finding(
+            check=FUTURE_FILLED,
+            outcome=NOT_DONE,
+            what="neither candles nor a column close: --audit-candles FILE...",
+        )
+    return next((item for item in found if item.outcome == LEAK), found[0])
+
+
+def _stretches(times: np.ndarray) -> np.ndarray:
+    """Returns the number of each row's gapless stretch (num_rows,)."""
+    steps = np.diff(times)
+    return np.cumsum(np.append(0, steps != steps.min(initial=np.iinfo(np.int64).max)))
+
+
+def _marks_of_file(
+    config: Config, frame: pd.DataFrame | None, data: TrainingData
+) -> dict[str, np.ndarray]:
+    """Returns `is_filled` and `volume`, as far as the file has them for all rows."""
+    if frame is None:
+        columns = tables.open_table(data.source["path"])
+    else:
+        columns = tables.from_pandas(frame)
+    found = {
+        name: np.empty(data.source["rows"], kind)
+        for name, kind in (("is_filled", bool), ("volume", np.float64))
+        if name in columns.names and data.source["rows"] == data.num_rows
+    }
+    columns.read_numbers(found)
+    return found

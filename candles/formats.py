@@ -1,0 +1,483 @@
+"""One file of candles -> its timestamps and five columns, not yet judged.
+
+In: file formats, column names, truncated and hostile files.
+Out: ways to write a time (`timestamps`), whether the candles make sense
+(`checks`), and joining files (`table`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import importlib
+import io
+import json
+import logging
+import os
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from candles.timestamps import is_number, parse_timestamps
+from files import tables
+from utils import (
+    DataError,
+    DependencyError,
+    MissingInputError,
+    UserError,
+    did_you_mean,
+)
+
+logger = logging.getLogger(__name__)
+
+PRICES = ("open", "high", "low", "close")
+VALUES = (*PRICES, "volume")
+COLUMNS = ("timestamp", *VALUES)
+
+MAX_UNPACKED_BYTES = 2 * 2**30
+MAX_UNPACK_RATIO = 100
+MAX_ROWS = 200_000_000
+
+_ALIASES = {
+    "timestamp": "timestamp ts time date datetime open_time opentime unix".split(),
+    "open": "open open_price o".split(),
+    "high": "high high_price h".split(),
+    "low": "low low_price l".split(),
+    "close": "close close_price c".split(),
+    "volume": "volume vol base_volume v".split(),
+}
+_MAGIC = {
+    b"ARROW1": "a feather (Arrow) file",
+    b"FEA1": "a feather file of the old version 1",
+    b"PAR1": "a parquet file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip file",
+    b"\x89HDF": "an HDF5 file",
+}
+_FETCH = "Fetch it again."
+# What parsers raise on broken bytes; RuntimeError: an encrypted or unknown zip member.
+_BROKEN = (
+    pa.ArrowException,
+    zipfile.BadZipFile,
+    zlib.error,
+    csv.Error,
+    struct.error,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Reads one file of any known format into the candle columns, unjudged.
+
+    Args:
+        path: `.csv`, `.csv.gz`, `.feather`, `.parquet`, `.zip` (Binance public data),
+            `.json`, `.json.gz` / `.jsongz` or `.h5` / `.hdf5` (freqtrade).
+
+    Returns:
+        Columns `timestamp` (datetime64[ns, UTC]) and open, high, low, close, volume
+        (float64, NaN where a cell is empty), rows in file order, at least one.
+
+    Raises:
+        MissingInputError: If there is no such file.
+        DataError: If its content is not what its name says, or it changed meanwhile.
+        DependencyError: If the format needs a package that is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing there"
+        raise MissingInputError(
+            f"{path}: expected a candle file. Received: {what}. Check the path."
+        )
+    suffix, reader = _reader_for(path)
+    with open(path, "rb") as stream:  # a file that may not be read fails here
+        before = os.fstat(stream.fileno())
+    if before.st_size == 0:
+        raise _error(path, "candles", "an empty file (0 bytes)", _FETCH)
+    try:
+        stamps, values, how = _decode(reader(path), path)
+    except UserError:
+        raise
+    except _BROKEN as error:
+        received = f"{error} ({type(error).__name__})"
+        raise _error(path, f"an intact {suffix} file", received, _FETCH) from error
+    after = os.stat(path)
+    if _identity(before) != _identity(after):
+        raise _error(
+            path,
+            "a file that rests while it is read",
+            f"{before.st_size} bytes before and {after.st_size} bytes after reading, "
+            "or a new modification time",
+            "Wait until its writer is done, then try again.",
+        )
+    certain = how.startswith("dates in ")
+    level = logging.DEBUG if certain else logging.INFO
+    logger.log(level, "%s: timestamps read as %s", path, how)
+    return make_table(stamps, values)
+
+
+def _decode(
+    table: pa.Table, path: Path
+) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
+    """Returns nanoseconds (num_rows,), the five columns, how the times were written."""
+    if table.num_rows == 0:
+        raise _error(path, "candles", "a file without rows", _FETCH)
+    values = {name: _floats(table.column(name), name, path) for name in VALUES}
+    try:
+        stamps, how = parse_timestamps(table.column("timestamp"))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    return stamps, values, how
+
+
+def make_table(timestamps: np.ndarray, values: dict[str, Any]) -> pd.DataFrame:
+    """Returns a table from int64 nanoseconds (num_rows,) and columns, uncopied."""
+    index = pd.DatetimeIndex(timestamps.view("M8[ns]")).tz_localize("UTC")
+    return pd.DataFrame({"timestamp": index, **values}, copy=False)
+
+
+def _error(path: Path, expected: str, received: str, cure: str) -> DataError:
+    return DataError(f"{path}: expected {expected}. Received: {received}. {cure}")
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int, int]:
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def _reader_for(path: Path) -> tuple[str, Callable[[Path], pa.Table]]:
+    name = path.name.lower()
+    for suffix in sorted(_READERS, key=len, reverse=True):
+        if name.endswith(suffix):
+            return suffix, _READERS[suffix]
+    raise _error(
+        path,
+        "one of " + ", ".join(_READERS),
+        f"a file named {path.suffix or 'without a suffix'!r}",
+        f"Convert or rename it.{did_you_mean(path.suffix, _READERS)}",
+    )
+
+
+def _pick_columns(names: Sequence[str], path: Path) -> dict[str, int]:
+    """Returns the position of each candle column among a file's own names."""
+    keys = [re.sub(r"[\s.-]+", "_", str(name).strip().lower()) for name in names]
+    found, problems = {}, []
+    for column, aliases in _ALIASES.items():
+        hits = [i for i, key in enumerate(keys) if key in aliases]
+        if not hits and column == "timestamp":
+            hits = [i for i, key in enumerate(keys) if key == "__index_level_0__"]
+        if len(hits) > 1:
+            several = " and ".join(repr(str(names[i])) for i in hits)
+            problems.append(f"several columns for {column!r}: {several}")
+        elif not hits:
+            problems.append(f"no column {column!r}")
+        else:
+            found[column] = hits[0]
+    if problems:
+        raise _error(
+            path,
+            "exactly one column (or common alias) each for " + ", ".join(COLUMNS),
+            f"{'; '.join(problems)}; the columns are {[str(name) for name in names]}",
+            "Rename or remove columns.",
+        )
+    return found
+
+
+# Text
+
+
+def _read_csv(path: Path) -> pa.Table:
+    with open(path, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        last = stream.read(1)
+        stream.seek(0)
+        return _parse_csv(stream, last, path)
+
+
+def _read_csv_gz(path: Path) -> pa.Table:
+    data = _unpack_gzip(path)
+    return _parse_csv(io.BytesIO(data), data[-1:], path)
+
+
+def _parse_csv(stream: IO[bytes], last: bytes, path: Path) -> pa.Table:
+    head = stream.read(2**16)
+    stream.seek(0)
+    if not head:
+        raise _error(path, "candles", "an empty CSV", _FETCH)
+    first_line = head.split(b"\n", 1)[0].removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = first_line.decode().strip("\r")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise _error(path, "CSV text", _looks_like(head), "Rename or convert it.")
+    if last not in b"\r\n":
+        raise _error(
+            path,
+            "a CSV whose last line ends with a newline",
+            "a last line that breaks off: the file is probably truncated",
+            "Fetch it again, or add the newline if it is complete.",
+        )
+    delimiter = max(",;\t", key=text.count)
+    fields = next(csv.reader([text], delimiter=delimiter), [])
+    headless = len(fields) > 1 and all(is_number(field) for field in fields[1:6])
+    if headless and len(fields) not in (6, 12):
+        raise _error(
+            path,
+            "6 or 12 columns where the CSV has no header",
+            f"{len(fields)} columns: {text[:80]!r}",
+            "Add a header line.",
+        )
+    positions = _pick_columns(COLUMNS if headless else fields, path)
+    # Names of our own: a file's may repeat, which Arrow does not select well.
+    chosen = {f"c{i}": column for column, i in positions.items()}
+    types = {name: pa.float64() for name in chosen}
+    types[f"c{positions['timestamp']}"] = pa.string()
+    table = _convert_csv(
+        stream,
+        path,
+        column_names=[f"c{i}" for i in range(len(fields))],
+        skip_rows=0 if headless else 1,
+        delimiter=delimiter,
+        types=types,
+    )
+    return table.rename_columns([chosen[name] for name in table.column_names])
+
+
+def _convert_csv(
+    stream: IO[bytes],
+    path: Path,
+    *,
+    column_names: list[str],
+    skip_rows: int,
+    delimiter: str,
+    types: dict[str, pa.DataType],
+) -> pa.Table:
+    def convert(*, use_threads: bool) -> pa.Table:
+        stream.seek(0)
+        return pa_csv.read_csv(
+            pa.PythonFile(stream, mode="r"),
+            pa_csv.ReadOptions(
+                use_threads=use_threads, column_names=column_names, skip_rows=skip_rows
+            ),
+            pa_csv.ParseOptions(delimiter=delimiter),
+            pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
+        )
+
+    try:
+        with contextlib.suppress(pa.ArrowInvalid):
+            return convert(use_threads=True)
+        return convert(use_threads=False)  # fails again, and names the row
+    except pa.ArrowInvalid as error:
+        expected = "numbers in rows of equal length"
+        raise _error(path, expected, str(error), "Repair the row.") from error
+
+
+def _read_json(path: Path) -> pa.Table:
+    return _parse_json(path.read_bytes(), path)
+
+
+def _read_json_gz(path: Path) -> pa.Table:
+    return _parse_json(_unpack_gzip(path), path)
+
+
+def _parse_json(data: bytes, path: Path) -> pa.Table:
+    expected = "freqtrade JSON: a list of [ms, open, high, low, close, volume] rows"
+    try:
+        values = np.asarray(json.loads(data) or np.empty((0, 6)), dtype=np.float64)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise _error(path, expected, str(error), _FETCH) from error
+    if values.ndim != 2 or values.shape[1] != 6:
+        shape = f"values of shape {values.shape}"
+        raise _error(path, expected, shape, "Convert it to rows of six numbers.")
+    return pa.table({name: values[:, i] for i, name in enumerate(COLUMNS)})
+
+
+# Packed files
+
+
+def _unpack(stream: Any, packed_bytes: int, path: Path) -> bytes:
+    """Returns all of `stream`, refusing what grows beyond any candle file."""
+    limit = min(MAX_UNPACKED_BYTES, MAX_UNPACK_RATIO * packed_bytes + 2**20)
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise _error(
+            path,
+            f"at most {limit} bytes from {packed_bytes} packed bytes",
+            "more: this looks like a decompression bomb",
+            "Do not use this file.",
+        )
+    return data
+
+
+def _unpack_gzip(path: Path) -> bytes:
+    _require_magic(path, b"\x1f\x8b")
+    with gzip.open(path) as stream:
+        return _unpack(stream, path.stat().st_size, path)
+
+
+def _read_zip(path: Path) -> pa.Table:
+    _require_magic(path, b"PK\x03\x04")
+    with zipfile.ZipFile(path) as archive:
+        members = [item for item in archive.infolist() if not item.is_dir()]
+        names = [item.filename for item in members]
+        if len(members) != 1 or not names[0].lower().endswith(".csv"):
+            received = f"{len(names)} members: {names[:5]}"
+            cure = "Pack each CSV by itself."
+            raise _error(path, "a zip with one CSV inside", received, cure)
+        with archive.open(members[0]) as stream:
+            data = _unpack(stream, path.stat().st_size, path)
+    return _parse_csv(io.BytesIO(data), data[-1:], path)
+
+
+# Arrow files
+
+
+def _looks_like(head: bytes) -> str:
+    for magic, what in _MAGIC.items():
+        if head.startswith(magic):
+            return what
+    start = head[:40].split(b"\n")[0]
+    if start and all(byte == 9 or 32 <= byte < 127 for byte in start.strip(b"\r")):
+        return f"text that begins with {start.decode()!r}"
+    return f"bytes that begin with {start[:8]!r}"
+
+
+def _require_magic(path: Path, magic: bytes, *, at_end: bool = False) -> None:
+    with open(path, "rb") as stream:
+        head = stream.read(64)
+        stream.seek(max(0, path.stat().st_size - len(magic)))
+        tail = stream.read()
+    if not head.startswith(magic):
+        raise _error(
+            path, _MAGIC[magic], _looks_like(head), "Rename it after what it is."
+        )
+    if at_end and tail != magic:
+        raise _error(path, f"{_MAGIC[magic]} with its end", "a truncated file", _FETCH)
+
+
+def _refuse_extension_types(path: Path, magic: bytes) -> None:
+    if tables.has_extension_types(path, tail_bytes=len(magic)):
+        raise _error(
+            path,
+            "plain numbers and timestamps",
+            "Arrow extension types in the schema, which may run code",
+            "Do not use this file; write it again with plain columns.",
+        )
+
+
+def _read_feather(path: Path) -> pa.Table:
+    _require_magic(path, b"ARROW1", at_end=True)
+    _refuse_extension_types(path, b"ARROW1")
+
+    tables.refuse_bomb(path, len(COLUMNS))
+    with pa.OSFile(str(path)) as source:
+        chosen = _pick_columns(pa.ipc.open_file(source).schema.names, path)
+        options = pa.ipc.IpcReadOptions(included_fields=sorted(chosen.values()))
+        table = pa.ipc.open_file(source, options=options).read_all()
+    table.validate(full=True)
+    return table.rename_columns(sorted(chosen, key=chosen.__getitem__))
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    _require_magic(path, b"PAR1", at_end=True)
+    _refuse_extension_types(path, b"PAR1")
+
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        if file.metadata.num_rows > MAX_ROWS:
+            received = f"{file.metadata.num_rows} rows"
+            raise _error(path, f"at most {MAX_ROWS} rows", received, "Split it.")
+        tables.refuse_bomb(path, len(COLUMNS))
+        names = file.schema_arrow.names
+        chosen = _pick_columns(names, path)
+        table = file.read(columns=[names[i] for i in chosen.values()])
+    table.validate(full=True)
+    table = table.select([names[i] for i in chosen.values()])
+    return table.rename_columns(list(chosen))
+
+
+def _read_hdf5(path: Path) -> pa.Table:
+    """Reads freqtrade's HDF5 layout through h5py, which runs no pickles."""
+    _require_magic(path, b"\x89HDF")
+    needs = (
+        f"{path}: reading HDF5 needs h5py and hdf5plugin. "
+        "Install them with: pip install -r requirements-data.txt"
+    )
+    try:
+        h5py = importlib.import_module("h5py")
+    except ImportError as error:
+        raise DependencyError(needs) from error
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")  # the blosc filter that freqtrade uses
+    expected = "one freqtrade table with 'date' and five float columns"
+    nodes: list[Any] = []
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda _, node: nodes.append(node))
+        tables = [n for n in nodes if isinstance(n, h5py.Dataset) and n.dtype.names]
+        tables = [n for n in tables if n.name.endswith("/table")]
+        odd = any(n.external or n.is_virtual or len(n) > MAX_ROWS for n in tables)
+        if len(tables) != 1 or odd:
+            received = f"{len(tables)} tables"
+            raise _error(path, expected, received, "Keep one pair per file.")
+        filters = tables[0].id.get_create_plist()
+        codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+        if not all(h5py.h5z.filter_avail(code) for code in codes):
+            raise DependencyError(needs)
+        rows = tables[0][:]
+        kinds = bytes(tables[0].attrs.get("values_block_0_kind", b""))
+    names = list(rows.dtype.names)
+    if "values_block_0" in names and "date" in names:
+        # The column names are a pickle; their order can be seen without running it.
+        block = rows["values_block_0"]
+        once = all(kinds.count(name.encode()) == 1 for name in VALUES)
+        if not once or block.shape != (len(rows), len(VALUES)):
+            raise _error(path, expected, "other columns", "Convert it to feather.")
+        order = sorted(VALUES, key=lambda name: kinds.find(name.encode()))
+        columns = {name: block[:, i].copy() for i, name in enumerate(order)}
+        return pa.table({"timestamp": rows["date"], **columns})
+    chosen = _pick_columns(names, path)
+    return pa.table({column: rows[names[i]] for column, i in chosen.items()})
+
+
+_READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".csv": _read_csv,
+    ".csv.gz": _read_csv_gz,
+    ".feather": _read_feather,
+    ".parquet": _read_parquet,
+    ".zip": _read_zip,
+    ".json": _read_json,
+    ".json.gz": _read_json_gz,
+    ".jsongz": _read_json_gz,
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+}
+
+
+# Cells
+
+
+def _floats(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
+    try:
+        return pc.cast(column, pa.float64()).to_numpy()
+    except pa.ArrowException as error:
+        raise _error(
+            path,
+            f"numbers in column {name!r}",
+            f"type {column.type}: {error}",
+            "Write the column as float64.",
+        ) from error

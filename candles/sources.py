@@ -1,0 +1,152 @@
+"""Where a dataset's candles are: a table, files by path, files by their pair.
+
+In: finding the files, and one way to checked candles from all of these. Out: how a file
+is read and joined with others (`table`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+import utils
+from candles import table
+from candles.checks import check_candles
+from config import Config
+from settings.names import (
+    is_pair_of,
+    parse_candle_filename,
+    plain_pair,
+    stated_pair,
+)
+from utils import ConfigError, DataError, MissingInputError
+
+logger = logging.getLogger(__name__)
+
+CandleSource = (
+    pd.DataFrame | str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+)
+
+Candles = pd.DataFrame | tuple[Path, ...]
+"""A source that was found: the table itself, or files that are there."""
+
+_SUFFIXES = (".parquet", ".feather", ".csv", ".zip", ".json", ".jsongz", ".h5", ".hdf5")
+
+
+def resolve_candles(
+    candles: CandleSource, *, pair: str, timeframe: str, data_dir: Path
+) -> Candles:
+    """Returns the table, or the files, all there; None is looked up in `data_dir`.
+
+    Raises:
+        MissingInputError: If a file is missing.
+        DataError: If the name of one states another pair.
+    """
+    if isinstance(candles, pd.DataFrame):
+        return candles
+    if candles is None:
+        return find_candles(data_dir, pair, timeframe)
+    given = [candles] if isinstance(candles, str | os.PathLike) else candles
+    paths = tuple(Path(path) for path in given)
+    for path in paths:
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "nothing there"
+            raise MissingInputError(
+                f"{path}: expected a candle file. Received: {what}. Check the path, or "
+                "fetch candles: python -m candles download --help"
+            )
+        stated = stated_pair(path.name)
+        if stated is not None and not is_pair_of(stated, pair):
+            raise DataError(
+                f"{path}: expected candles of {pair}. Received: a file that is named "
+                f"after {stated}. Give --pair {stated}, or the file of {pair}; rename "
+                "the file if its name is wrong."
+            )
+    return paths
+
+
+def pair_of_files(paths: Sequence[str | os.PathLike[str]]) -> str:
+    """Returns the pair that the names of candle files state.
+
+    Raises:
+        ConfigError: If they state none, or several.
+    """
+    stated = [stated_pair(Path(path).name) for path in paths]
+    pairs = {plain_pair(pair): pair for pair in stated if pair is not None}
+    if len(pairs) == 1:
+        return next(iter(pairs.values()))
+    received = " and ".join(sorted(pairs.values())) or "names that state none"
+    raise ConfigError(
+        "pair: expected --pair, or candle files that are named after one, such as "
+        f"BTCUSDT-1m.parquet. Received: {received}. Add --pair."
+    )
+
+
+def find_candles(data_dir: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
+    """Returns the files of a pair, of the timeframe or the longest that divides it.
+
+    Their names are `{PAIR}-{timeframe}` and anything after a dot or a dash. They are in
+    `data_dir` or in one folder of it: a download has one for each market or exchange.
+
+    Raises:
+        MissingInputError: If there are none.
+        ConfigError: If more than one folder has some.
+    """
+    there = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
+    inside = [path for path in there if path.is_dir() and path.name[0] != "."]
+    found = {
+        folder: files
+        for folder in (data_dir, *inside)
+        if (files := _files_in(folder, pair, timeframe))
+    }
+    if not found:
+        others = sum(path.is_file() for path in there)
+        raise MissingInputError(
+            f"expected candles of {pair}, {timeframe} or finer, in {data_dir} or a "
+            f"folder of it, in files named {pair}-{timeframe}.parquet. Received: "
+            f"{utils.counted(others, 'other file', 'other files')}. "
+            "Name the file, or fetch it: python -m candles download --help"
+        )
+    if len(found) > 1:
+        choices = " or ".join(f"--data-dir {folder}" for folder in found)
+        raise ConfigError(
+            f"expected candles of {pair} in one folder. Received: some in "
+            f"{' and '.join(map(str, found))}. Choose {choices}, or name the files."
+        )
+    ((folder, files),) = found.items()
+    logger.info(
+        "%s: %s from %s", pair, utils.counted(len(files), "file", "files"), folder
+    )
+    return files
+
+
+def _files_in(folder: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
+    wanted = utils.duration_seconds(timeframe)
+    found: dict[int, list[Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        named = parse_candle_filename(path.name)
+        if named is None or plain_pair(named[0]) != plain_pair(pair):
+            continue
+        seconds = utils.duration_seconds(named[1])
+        is_candles = path.name.removesuffix(".gz").endswith(_SUFFIXES)
+        if is_candles and path.is_file() and wanted % seconds == 0:
+            found.setdefault(seconds, []).append(path)
+    return tuple(found[max(found)]) if found else ()
+
+
+def read_checked(source: Candles, config: Config) -> pd.DataFrame:
+    """Returns checked candles of the configuration's timeframe or finer.
+
+    Raises:
+        DataError: With everything that is wrong with them.
+    """
+    if not isinstance(source, pd.DataFrame):
+        return table.read_candles(source, expected_timeframe=config.timeframe)
+    if problems := check_candles(source, timeframe=config.timeframe).problems:
+        lines = "".join(f"\n  {line}" for line in problems)
+        raise DataError(f"expected good candles. Received:{lines}")
+    return source

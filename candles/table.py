@@ -1,0 +1,369 @@
+"""Exchange files -> the one candle table: read, check, fill, resample, synthesise.
+
+The table: `timestamp` (datetime64[ns, UTC], the open of the bar), `open`, `high`,
+`low`, `close`, `volume` (float64, base units), strictly increasing, one timeframe.
+
+In: joining files, filling, resampling, a synthetic market, the command line. Out: file
+formats (`formats`), what makes candles good candles (`checks`),
+remote archives (`archives`), and anything computed from candles.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from candles.checks import (
+    CandleReport as CandleReport,
+)
+from candles.checks import (
+    check_candles,
+    increasing_stamps,
+)
+from candles.checks import (
+    detect_timeframe as detect_timeframe,
+)
+from candles.formats import VALUES, make_table, read_file
+from candles.timestamps import (
+    SECOND,
+    find_timeframe,
+    first_boundary,
+    timeframe_nanoseconds,
+)
+from config import MAX_FILL_BARS as MAX_FILL_BARS
+from settings.names import parse_candle_filename, plain_pair
+from utils import (
+    ConfigError,
+    DataError,
+    counted,
+)
+
+logger = logging.getLogger(__name__)
+
+
+# Reading
+
+
+def read_candles(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    timeframe: str | None = None,
+    expected_timeframe: str | None = None,
+) -> pd.DataFrame:
+    """Reads one file of candles, or joins several, and refuses what is not right.
+
+    Several files are joined in time order. Rows that are in two files are merged where
+    they are identical and refused where they differ.
+
+    Args:
+        path: A file of any format of `formats.read_file`, or a sequence of them.
+        timeframe: The timeframe wanted, such as `"5m"`. Finer candles are resampled to
+            it (see `resample_candles`); None keeps the candles' own.
+        expected_timeframe: The candles' own timeframe where they are so sparse that
+            their distances leave it open; nothing is resampled for it.
+
+    Returns:
+        The candle table; gaps are still gaps (see `fill_gaps`).
+
+    Raises:
+        MissingInputError: If a file is missing.
+        DataError: If a file breaks its format or the candles their contract (one
+            message with all findings), or they are coarser than `timeframe`.
+    """
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    table = _join(paths, timeframe=timeframe, expected=expected_timeframe)
+    if timeframe is not None:
+        table = resample_candles(table, timeframe)
+    return table
+
+
+def _join(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    timeframe: str | None,
+    expected: str | None,
+) -> pd.DataFrame:
+    files = [Path(item) for item in paths]
+    _refuse_mixed_files(files)
+    tables, reports = [], []
+    for file in files:
+        tables.append(read_file(file))
+        report = check_candles(tables[-1], timeframe=timeframe)
+        if report.irregular and expected is not None:
+            settled = check_candles(tables[-1], timeframe=expected)
+            report = report if settled.irregular else settled
+        reports.append(report)
+    bad = [
+        f"{file}: {problem}"
+        for file, report in zip(files, reports, strict=True)
+        for problem in report.problems
+    ]
+    if bad:
+        raise DataError(
+            "expected candles that keep their contract. Received: "
+            + "".join(f"\n  {line}" for line in bad)
+            + "\nRepair these rows, or fetch the files again."
+        )
+    steps = {r.timeframe: f for f, r in zip(files, reports, strict=True) if r.timeframe}
+    if len(steps) > 1:
+        raise DataError(
+            "expected files of one timeframe. Received: "
+            + ", ".join(f"{step} in {file}" for step, file in steps.items())
+            + ". Resample them to one timeframe first."
+        )
+    return tables[0] if len(tables) == 1 else _merge(tables, files)
+
+
+def _refuse_mixed_files(files: Sequence[Path]) -> None:
+    """Refuses no file, a file given twice, and files of two pairs by their names."""
+    if not files:
+        raise ConfigError("expected at least one candle file. Received: none.")
+    twice = [str(f) for f, n in Counter(f.resolve() for f in files).items() if n > 1]
+    if twice:
+        raise DataError(
+            f"expected each file once. Received: {', '.join(twice)} more than once. "
+            "Remove the repetition."
+        )
+    names = [parse_candle_filename(file.name) for file in files]
+    pairs = {plain_pair(name[0]): name[0] for name in names if name}
+    if len(pairs) > 1:
+        raise DataError(
+            "expected files of one pair. Received, by their names: "
+            f"{', '.join(sorted(pairs.values()))}. Read each pair by itself."
+        )
+
+
+def _merge(tables: list[pd.DataFrame], files: Sequence[Path]) -> pd.DataFrame:
+    """Joins checked tables in time order; identical shared rows are kept once."""
+    order = sorted(range(len(tables)), key=lambda i: tables[i]["timestamp"].iloc[0])
+    joined = pd.concat([tables[i] for i in order], ignore_index=True)
+    source = np.repeat(order, [len(tables[i]) for i in order])
+    stamps = pd.DatetimeIndex(joined["timestamp"]).asi8
+    if (np.diff(stamps) > 0).all():
+        return joined
+    rows = np.argsort(stamps, kind="stable")
+    joined, source = joined.iloc[rows].reset_index(drop=True), source[rows]
+    shared = np.flatnonzero(np.diff(stamps[rows]) == 0)
+    for column in VALUES:
+        values = joined[column].to_numpy()
+        wrong = shared[values[shared] != values[shared + 1]]
+        if len(wrong):
+            row = int(wrong[0])
+            raise DataError(
+                "expected equal candles where files overlap. Received: "
+                f"{column} at {joined['timestamp'].iloc[row]} is "
+                f"{values[row]!s} in {files[source[row]]} and "
+                f"{values[row + 1]!s} in {files[source[row + 1]]} "
+                f"({len(wrong)} of {len(shared)} shared rows differ in it). "
+                "Remove the file that is wrong."
+            )
+    logger.info("%s found in two files and merged", counted(len(shared), "row", "rows"))
+    keep = np.ones(len(joined), bool)
+    keep[shared + 1] = False
+    return joined[keep].reset_index(drop=True)
+
+
+# Filling and resampling
+
+
+def fill_gaps(
+    table: pd.DataFrame, timeframe: str, *, max_fill_bars: int = MAX_FILL_BARS
+) -> pd.DataFrame:
+    """Fills short gaps with the last close and cuts the table at long ones.
+
+    Args:
+        table: A checked candle table; a column `is_filled` of its own is kept.
+        timeframe: The distance of its bars.
+        max_fill_bars: The longest run of missing bars that is filled.
+
+    Returns:
+        The candle columns plus `is_filled` (bool; such a bar has open = high = low =
+        close = the last close and volume 0) and `segment` (int32, from 0).
+
+    Raises:
+        DataError: If the bars are not whole multiples of `timeframe` apart.
+    """
+    if max_fill_bars < 0:
+        raise ConfigError(
+            f"max_fill_bars: expected at least 0. Received: {max_fill_bars}."
+        )
+    step = timeframe_nanoseconds(timeframe)
+    stamps = increasing_stamps(table)
+    distance = np.diff(stamps)
+    wrong = np.flatnonzero(distance % step)
+    if len(wrong):
+        raise DataError(
+            f"expected bars whole multiples of {timeframe} apart. Received: "
+            f"{len(wrong)} others, first in row {wrong[0] + 1}. "
+            "Resample the candles first."
+        )
+    missing = np.append(distance // step - 1, 0)[: len(table)]
+    copies = np.where(missing <= max_fill_bars, missing, 0) + 1
+    rows = np.repeat(np.arange(len(table)), copies)
+    offset = np.arange(len(rows)) - (np.cumsum(copies) - copies)[rows]
+    added = offset > 0
+    close = table["close"].to_numpy()[rows]
+    columns = {
+        name: np.where(added, close, table[name].to_numpy()[rows])
+        for name in ("open", "high", "low")
+    }
+    columns["close"] = close
+    columns["volume"] = np.where(added, 0.0, table["volume"].to_numpy()[rows])
+    if "is_filled" in table:
+        added = added | table["is_filled"].to_numpy(bool)[rows]
+    columns["is_filled"] = added
+    breaks = np.cumsum(missing > max_fill_bars)
+    columns["segment"] = np.append(0, breaks)[: len(table)].astype(np.int32)[rows]
+    return make_table(stamps[rows] + offset * step, columns)
+
+
+def resample_candles(
+    table: pd.DataFrame, timeframe: str, *, source_timeframe: str | None = None
+) -> pd.DataFrame:
+    """Builds coarser bars on exact UTC boundaries (weeks open on Mondays).
+
+    A bar is kept only when every source bar inside it is there; any missing one, at the
+    edges or within, drops it. Candles without rows for minutes without a trade keep
+    more bars when they pass `fill_gaps` first: a filled bar counts as present, and the
+    result is `is_filled` where all of its source bars are.
+
+    Args:
+        table: A checked candle table, or the result of `fill_gaps`.
+        timeframe: A whole multiple of the candles' own, or the same.
+        source_timeframe: The candles' own timeframe; None detects it.
+
+    Returns:
+        The candle columns, and `is_filled` where `table` has it.
+
+    Raises:
+        DataError: If `timeframe` is finer than the candles or no multiple of theirs.
+    """
+    target = timeframe_nanoseconds(timeframe)
+    stamps = increasing_stamps(table)
+    own, irregular = find_timeframe(np.diff(stamps), source_timeframe or timeframe)
+    if own is None:
+        raise DataError(irregular or f"expected two bars. Received: {len(table)}.")
+    source = timeframe_nanoseconds(own)
+    if target % source:
+        raise DataError(
+            f"expected candles of which {timeframe} is a whole multiple. "
+            f"Received: candles of {own}. "
+            "Choose a coarser timeframe, or fetch finer candles."
+        )
+    bins = (stamps - first_boundary(target)) // target
+    starts = np.flatnonzero(np.diff(bins, prepend=bins[:1] - 1))
+    counts = np.diff(np.append(starts, len(bins)))
+    whole = counts == target // source
+    if not whole.all():
+        logger.info(
+            "resampling %s to %s: %d of %d bars are incomplete and dropped",
+            own, timeframe, np.count_nonzero(~whole), len(whole),
+        )  # fmt: skip
+    rules: dict[str, np.ufunc] = {
+        "high": np.maximum,
+        "low": np.minimum,
+        "volume": np.add,
+        "is_filled": np.logical_and,
+    }
+    columns = {"open": table["open"].to_numpy()[starts]}
+    for name, rule in rules.items():
+        if name in table:
+            columns[name] = rule.reduceat(table[name].to_numpy(), starts)
+    columns["close"] = table["close"].to_numpy()[starts + counts - 1]
+    order = [name for name in (*VALUES, "is_filled") if name in columns]
+    opens = bins[starts[whole]] * target + first_boundary(target)
+    return make_table(opens, {name: columns[name][whole] for name in order})
+
+
+# A market of our own
+
+
+def synthetic_candles(
+    num_bars: int,
+    *,
+    seed: int = 42,
+    strength: float = 1.0,
+    timeframe: str = "1m",
+    start: str | pd.Timestamp = "2024-01-01",
+) -> pd.DataFrame:
+    """Draws a market with clustered volatility, fat tails and a planted direction.
+
+    A hidden demand tilts both the volume of a bar and the drift of the next one.
+    `strength` scales that drift and nothing else: with 0 the direction cannot be known,
+    and all other draws are the same.
+
+    Args:
+        num_bars: Length of the table.
+        seed: Seed of the whole market.
+        strength: Drift per unit of demand, in tenths of the bar's volatility.
+        timeframe: Distance of the bars; it sets the daily cycle.
+        start: Open of the first bar, UTC.
+
+    Returns:
+        The candle table.
+    """
+    if num_bars < 1 or seed < 0 or not np.isfinite(strength):
+        raise ConfigError(
+            "expected num_bars >= 1, seed >= 0 and a finite strength. "
+            f"Received: num_bars={num_bars}, seed={seed}, strength={strength}."
+        )
+    step = timeframe_nanoseconds(timeframe)
+    try:
+        first = int(pd.to_datetime(start, utc=True).as_unit("ns").value)
+    except ValueError as error:
+        raise ConfigError(f"expected a date. Received: start={start!r}.") from error
+    if (first - first_boundary(step)) % step:
+        raise ConfigError(
+            f"expected a start on a boundary of {timeframe}. Received: start={start}."
+        )
+    rng = np.random.Generator(np.random.PCG64(seed))
+    log_vol = 0.55 * _ar1(rng, num_bars, 600) + 0.25 * _ar1(rng, num_bars, 30)
+    minutes = np.arange(num_bars) * (step / (60 * SECOND))
+    cycle = 0.35 * np.sin(2 * np.pi * (minutes % 1440) / 1440 - 2.0)
+    sigma = 0.00075 * np.exp(log_vol + cycle - 0.5 * (0.55**2 + 0.25**2))
+    tilt = _ar1(rng, num_bars, 90)
+    shock = rng.standard_t(5, num_bars) / np.sqrt(5 / 3)
+    drift = strength * 0.10 * sigma * np.append(0.0, tilt[:-1])
+    log_close = np.cumsum(drift + sigma * shock - 0.5 * sigma**2)
+    columns = _prices_around(rng, log_close, sigma)
+    noise = 0.5 * rng.standard_normal(num_bars)
+    columns["volume"] = 40 * np.exp(0.6 * log_vol + cycle + 0.45 * tilt + noise)
+    return make_table(first + np.arange(num_bars) * step, columns)
+
+
+def _prices_around(
+    rng: np.random.Generator, log_close: np.ndarray, sigma: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns open, high, low and close, each (num_bars,), from log closes."""
+    log_open = np.append(0.0, log_close[:-1])
+    # Extremes of a Brownian bridge from open to close.
+    up, down = -np.log(rng.random(len(sigma))), -np.log(rng.random(len(sigma)))
+    middle, span = 0.5 * (log_open + log_close), (log_close - log_open) ** 2
+    price = {
+        "open": log_open,
+        "high": middle + 0.5 * np.sqrt(span + 2 * sigma**2 * up),
+        "low": middle - 0.5 * np.sqrt(span + 2 * sigma**2 * down),
+        "close": log_close,
+    }
+    columns = {name: 30000 * np.exp(values) for name, values in price.items()}
+    # Rounding may leave an extreme one unit inside of open and close.
+    for name, rule in (("high", np.maximum), ("low", np.minimum)):
+        for side in ("open", "close"):
+            columns[name] = rule(columns[name], columns[side])
+    return columns
+
+
+def _ar1(rng: np.random.Generator, length: int, half_life_bars: float) -> np.ndarray:
+    """Draws a unit-variance AR(1) process (length,)."""
+    keep = 0.5 ** (1 / half_life_bars)
+    steps = rng.standard_normal(length) * np.sqrt(1 - keep * keep)
+    steps[0] = rng.standard_normal()
+    # ewm computes y[t] = keep * y[t-1] + (1 - keep) * x[t] from y[0] = x[0].
+    steps[1:] /= 1 - keep
+    return pd.Series(steps).ewm(alpha=1 - keep, adjust=False).mean().to_numpy()

@@ -1,0 +1,1 @@
+"""Candles -> training file: features look back, labels look forward."""

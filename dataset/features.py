@@ -1,0 +1,456 @@
+"""What is known about each bar once it closed. May only look back.
+
+In: named feature sets over one table of candles, and their join over timeframes. Out:
+anything about later bars (`labels`), scaling and the dropping of rows (`data_loader`).
+
+Row `t` reads bars up to and including `t`, of its own segment only. The first
+`warm_up_bars` rows of a segment have no value: NaN in every column. Every other value
+is finite. A window's value depends on its own bars alone, bit for bit, wherever the
+table starts (`indicators.fold_window`): what was trained on is what a live program
+computes from the last bars. Only `indicators34` remembers more, see there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from candles.timestamps import nanoseconds_of
+from dataset import indicators
+from dataset.indicators import columns, ratio, rolling_mean, rolling_mean_std, shifted
+from utils import ConfigError, DataError, did_you_mean, duration_seconds
+
+FEATURE_VERSION = "2"
+"""Part of every cache key: raised when a built-in set gives other numbers."""
+
+_CANDLE_COLUMNS = ("open", "high", "low", "close", "volume")
+
+
+@dataclass(frozen=True)
+class FeatureContext:
+    """What a feature function may know besides its candles."""
+
+    timeframe: str
+    """Length of a bar, such as `"1m"`."""
+
+    raw_prices: bool = False
+    """Give absolute prices and volumes instead of ratios, where the set has them."""
+
+    @property
+    def day_bars(self) -> int:
+        """Bars in a day, at least 1."""
+        return max(1, 86_400 // duration_seconds(self.timeframe))
+
+    @property
+    def month_bars(self) -> int:
+        """Bars in 30 days, always more than in a day: their columns need two names."""
+        month = 30 * 86_400 // duration_seconds(self.timeframe)
+        return max(self.day_bars + 1, month)
+
+
+FeatureFunction = Callable[[pd.DataFrame, FeatureContext], pd.DataFrame]
+WarmUp = int | Callable[[FeatureContext], int]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """One registered set: its function and the rows it needs before its first value."""
+
+    name: str
+    function: FeatureFunction
+    warm_up: WarmUp
+
+    def warm_up_bars(self, context: FeatureContext) -> int:
+        """Leading rows of a segment without a value."""
+        return self.warm_up(context) if callable(self.warm_up) else self.warm_up
+
+    def names(self, context: FeatureContext) -> tuple[str, ...]:
+        """Column names, asked of the function itself: there is no list to drift."""
+        return _names_of(self, context)
+
+    def compute(self, segment: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+        """Features of one gapless segment, `(num_bars, num_features)`, checked."""
+        table = self.function(segment, context)
+        if not isinstance(table, pd.DataFrame) or len(table) != len(segment):
+            received = f"{type(table).__name__} of {len(table)} rows"
+            raise DataError(
+                f"feature set '{self.name}': expected a DataFrame with one row for "
+                f"each of {len(segment)} candles. Received: {received}."
+            )
+        repeated = table.columns[table.columns.duplicated()]
+        if len(repeated):
+            raise DataError(
+                f"feature set '{self.name}': expected every column name once. "
+                f"Received: {repeated[0]!r} more than once."
+            )
+        return table
+
+
+_REGISTRY: dict[str, FeatureSet] = {}
+
+
+def register_feature_set(
+    name: str, function: FeatureFunction, *, warm_up_bars: WarmUp
+) -> None:
+    """Adds or replaces a feature set.
+
+    Args:
+        name: The name to ask for it by.
+        function: Takes the candles of one gapless segment and the `FeatureContext`,
+            returns a table with one row a candle. It must not look ahead: the tests of
+            this module show how that is checked.
+        warm_up_bars: Leading rows of a segment without a value, or a function of the
+            context that gives their number.
+
+    Raises:
+        ValueError: If `name` or `warm_up_bars` cannot be used.
+    """
+    if not name.isidentifier():
+        raise ValueError(
+            "`name`: expected letters, digits and underscores, such as 'my_features'. "
+            f"Received: name={name!r}"
+        )
+    if not callable(warm_up_bars) and warm_up_bars < 0:
+        raise ValueError(
+            "`warm_up_bars`: expected a whole number of at least 0. "
+            f"Received: warm_up_bars={warm_up_bars}"
+        )
+    _REGISTRY[name] = FeatureSet(name, function, warm_up_bars)
+
+
+def feature_set(
+    name: str, *, warm_up_bars: WarmUp
+) -> Callable[[FeatureFunction], FeatureFunction]:
+    """Registers the decorated function; the arguments are `register_feature_set`'s.
+
+    Example:
+        >>> @feature_set("mine", warm_up_bars=20)
+        ... def mine(candles, context):
+        ...     mean = candles["close"].rolling(21).mean()
+        ...     return pd.DataFrame({"price_to_my_mean": candles["close"] / mean})
+    """
+
+    def register(function: FeatureFunction) -> FeatureFunction:
+        register_feature_set(name, function, warm_up_bars=warm_up_bars)
+        return function
+
+    return register
+
+
+def feature_set_names() -> tuple[str, ...]:
+    """Returns the names of all registered sets."""
+    return tuple(_REGISTRY)
+
+
+def feature_names(
+    feature_sets: Sequence[str] = ("core8",),
+    timeframe: str = "1m",
+    *,
+    raw_prices: bool = False,
+) -> tuple[str, ...]:
+    """Returns the columns of `compute_features`, in order, without any data.
+
+    Raises:
+        ConfigError: If a set is unknown.
+    """
+    context = FeatureContext(timeframe, raw_prices)
+    sets = find_feature_sets(feature_sets)
+    # A name in two sets means the same thing in both, so it appears once.
+    return tuple(dict.fromkeys(name for item in sets for name in item.names(context)))
+
+
+def warm_up_bars(
+    feature_sets: Sequence[str] = ("core8",), timeframe: str = "1m"
+) -> int:
+    """Returns how many leading rows of every segment have no value.
+
+    Raises:
+        ConfigError: If a set is unknown.
+    """
+    context = FeatureContext(timeframe)
+    return max(item.warm_up_bars(context) for item in find_feature_sets(feature_sets))
+
+
+def compute_features(
+    candles: pd.DataFrame,
+    *,
+    timeframe: str,
+    feature_sets: Sequence[str] = ("core8",),
+    raw_prices: bool = False,
+) -> pd.DataFrame:
+    """Computes the named feature sets, side by side.
+
+    Args:
+        candles: Candle table, `(num_bars,)` rows. Without a `segment` column the
+            segments come from the timestamps; without those the table is one segment.
+        timeframe: Length of a bar, such as `"1m"`.
+        feature_sets: Names of registered sets.
+        raw_prices: Give absolute prices instead of ratios, where a set has them.
+
+    Returns:
+        A float32 table with the index of `candles`, `(num_bars, num_features)`, columns
+        as `feature_names` gives them. The first `warm_up_bars` rows of every segment
+        are NaN in every column, all other values are finite.
+
+    Raises:
+        ConfigError: If a set is unknown.
+        DataError: If a candle column is missing, or a set breaks its contract.
+    """
+    _require_columns(candles)
+    context = FeatureContext(timeframe, raw_prices)
+    sets = find_feature_sets(feature_sets)
+    names = feature_names(feature_sets, timeframe, raw_prices=raw_prices)
+    warm_up = warm_up_bars(feature_sets, timeframe)
+    values = np.full((len(names), len(candles)), np.nan, np.float32)
+    for start, stop in _segment_ranges(candles, timeframe):
+        if stop - start <= warm_up:
+            continue
+        segment = candles.iloc[start:stop]
+        first, filled = start + warm_up, set()
+        for item in sets:
+            table = item.compute(segment, context)
+            _require_names(item, table, context)
+            for name in table.columns:
+                column = _checked_column(item, name, table[name], warm_up, first)
+                kept = values[names.index(name), first:stop]
+                if name in filled:
+                    _require_same(item, name, column, kept)
+                else:
+                    kept[:] = column
+                    filled.add(name)
+    return pd.DataFrame(values.T, index=candles.index, columns=list(names), copy=False)
+
+
+def join_higher_timeframe(
+    candles: pd.DataFrame,
+    higher_features: pd.DataFrame,
+    *,
+    timeframe: str,
+    higher_timeframe: str,
+) -> pd.DataFrame:
+    """Gives every bar the features of the last higher-timeframe bar that has closed.
+
+    | higher bar (1h) opens | closes | first 1m row that has it (its open) | closes |
+    |---|---|---|---|
+    | 10:00 | 11:00 | 10:59 | 11:00 |
+
+    A higher bar counts as current until the next one should have closed. Where that
+    one is missing (an incomplete bar at a segment's edge) the row has no value.
+
+    Args:
+        candles: Candle table with `timestamp`, `(num_bars,)` rows.
+        higher_features: A `timestamp` column (open of the higher bar, increasing) and
+            the feature columns, `(num_higher_bars, 1 + num_features)`.
+        timeframe: Length of a bar of `candles`.
+        higher_timeframe: Length of a bar of `higher_features`.
+
+    Returns:
+        A table with the index of `candles`; columns are named `{name}_{timeframe}`,
+        such as `close_change_1h`. Rows without a current higher bar are NaN.
+
+    Raises:
+        ValueError: If `higher_timeframe` is not longer than `timeframe`.
+        DataError: If a `timestamp` column is missing or not increasing.
+    """
+    step, higher_step = map(duration_seconds, (timeframe, higher_timeframe))
+    if higher_step <= step:
+        raise ValueError(
+            "`higher_timeframe`: expected one longer than `timeframe`. "
+            f"Received: timeframe={timeframe!r}, higher_timeframe={higher_timeframe!r}"
+        )
+    closes = _open_nanoseconds(candles, "candles") + step * 10**9
+    opens = _open_nanoseconds(higher_features, "higher_features")
+    higher_closes = opens + higher_step * 10**9
+    last = np.searchsorted(higher_closes, closes, side="right") - 1
+    known = last >= 0
+    if len(higher_closes):
+        known &= closes - higher_closes[last] < higher_step * 10**9
+    table = higher_features.drop(columns="timestamp")
+    joined = {}
+    for name in table.columns:
+        values = table[name].to_numpy()
+        column = np.full(len(candles), np.nan, values.dtype)
+        column[known] = values[last[known]]
+        joined[f"{name}_{higher_timeframe}"] = column
+    return pd.DataFrame(joined, index=candles.index)
+
+
+# Feature sets
+
+
+def _month_warm_up(context: FeatureContext) -> int:
+    return context.month_bars - 1
+
+
+@feature_set("core8", warm_up_bars=_month_warm_up)
+def _core8(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+    """The eight features of the V3 contract, in the model's column order.
+
+    Percent changes against the previous close (volume: the previous volume), and ratios
+    to the means of the last day and 30 days. Where a bar is a day or longer there is no
+    ratio to the day: it would always be 1. A volume change from nothing is 0, a volume
+    ratio to nothing is 1.
+    """
+    high, low, close, volume = columns(candles, "high", "low", "close", "volume")
+    previous = shifted(close, 1)
+    features = {
+        "high_change": 100 * (high - previous) / previous,
+        "low_change": 100 * (low - previous) / previous,
+        "close_change": 100 * (close - previous) / previous,
+        "volume_change": 100 * ratio(volume - shifted(volume, 1), shifted(volume, 1)),
+    }
+    windows = [bars for bars in (context.day_bars, context.month_bars) if bars > 1]
+    for bars in windows:
+        features[f"price_to_ma{bars}"] = close / rolling_mean(close, bars)
+    for bars in windows:
+        features[f"volume_to_ma{bars}"] = ratio(
+            volume, rolling_mean(volume, bars), otherwise=1.0
+        )
+    return pd.DataFrame(features, index=candles.index)
+
+
+_STATS_WINDOWS = (5, 15, 60, 120)
+
+
+def _stats_warm_up(context: FeatureContext) -> int:
+    return _month_warm_up(context) + max(_STATS_WINDOWS) - 1
+
+
+@feature_set("window_stats", warm_up_bars=_stats_warm_up)
+def _window_stats(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+    """Mean and sample standard deviation of the core features over four windows."""
+    core = _core8(candles, context)
+    features = {}
+    for bars in _STATS_WINDOWS:
+        for name in core.columns:
+            mean, std = rolling_mean_std(core[name].to_numpy(), bars)
+            # 64 columns: float64 would double the peak memory for nothing.
+            features[f"{name}_mean{bars}"] = mean.astype(np.float32)
+            features[f"{name}_std{bars}"] = std.astype(np.float32)
+    return pd.DataFrame(features, index=candles.index)
+
+
+@feature_set("ray12", warm_up_bars=indicators.EMA_WINDOW - 1)
+def _ray12(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+    """System 004's features, see `indicators.ray12`."""
+    return indicators.ray12(candles, raw=context.raw_prices)
+
+
+@feature_set("indicators34", warm_up_bars=indicators.INDICATORS34_WARM_UP)
+def _indicators34(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+    """System 003's indicators, see `indicators.indicators34`."""
+    return indicators.indicators34(candles, raw=context.raw_prices)
+
+
+# Checks and look-ups
+
+
+def find_feature_sets(names: Sequence[str]) -> list[FeatureSet]:
+    """Returns the registered sets of these names, each once.
+
+    Raises:
+        ConfigError: If a set is unknown.
+    """
+    if isinstance(names, str) or not names:
+        raise ConfigError(
+            "`feature_sets`: expected a list of one or more names such as ['core8']. "
+            f"Received: feature_sets={names!r}"
+        )
+    for name in names:
+        if name not in _REGISTRY:
+            raise ConfigError(
+                f"`feature_sets`: expected names out of {', '.join(_REGISTRY)}. "
+                f"Received: {name!r}.{did_you_mean(name, _REGISTRY)}"
+            )
+    return [_REGISTRY[name] for name in dict.fromkeys(names)]
+
+
+@functools.lru_cache(maxsize=64)
+def _names_of(item: FeatureSet, context: FeatureContext) -> tuple[str, ...]:
+    num_bars = item.warm_up_bars(context) + 2
+    flat = pd.DataFrame({name: np.ones(num_bars) for name in _CANDLE_COLUMNS})
+    step = pd.Timedelta(seconds=duration_seconds(context.timeframe))
+    start = pd.Timestamp("2020-01-01", tz="UTC")
+    flat.insert(0, "timestamp", start + step * np.arange(num_bars))
+    with np.errstate(all="ignore"):
+        return tuple(item.compute(flat, context).columns)
+
+
+def _segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int, int]]:
+    """Yields the first row and the row after the last of every gapless stretch."""
+    breaks = np.zeros(max(0, len(candles) - 1), bool)
+    if "segment" in candles.columns:
+        segment = candles["segment"].to_numpy()
+        breaks = segment[1:] != segment[:-1]
+    elif "timestamp" in candles.columns:
+        step = duration_seconds(timeframe) * 10**9
+        breaks = np.diff(_open_nanoseconds(candles, "candles")) != step
+    edges = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(candles)]))
+    yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+
+
+def _open_nanoseconds(table: pd.DataFrame, what: str) -> np.ndarray:
+    if "timestamp" not in table.columns:
+        raise DataError(
+            f"`{what}`: expected a 'timestamp' column (UTC, the open of the bar). "
+            f"Received: {', '.join(map(str, table.columns))}."
+        )
+    times = nanoseconds_of(table["timestamp"])
+    if len(times) > 1 and not np.all(np.diff(times) > 0):
+        raise DataError(
+            f"`{what}`: expected strictly increasing timestamps. "
+            "Sort the table and drop repeated bars, or use `candles.read_candles`."
+        )
+    return times
+
+
+def _require_columns(candles: pd.DataFrame) -> None:
+    missing = [name for name in _CANDLE_COLUMNS if name not in candles.columns]
+    if missing:
+        raise DataError(
+            f"expected the candle columns {', '.join(_CANDLE_COLUMNS)}. "
+            f"Received: {', '.join(map(str, candles.columns))}; "
+            f"missing {', '.join(missing)}. Read the file with `candles.read_candles`."
+        )
+
+
+def _require_names(
+    item: FeatureSet, table: pd.DataFrame, context: FeatureContext
+) -> None:
+    if tuple(table.columns) != item.names(context):
+        raise DataError(
+            f"feature set '{item.name}': expected the columns {item.names(context)} "
+            f"for any candles. Received: {tuple(table.columns)}."
+        )
+
+
+def _checked_column(
+    item: FeatureSet, name: str, column: pd.Series, warm_up: int, first_row: int
+) -> np.ndarray:
+    """Returns the values after the warm-up as float32, all finite."""
+    with np.errstate(over="ignore"):
+        values = column.to_numpy(np.float32)[warm_up:]
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise DataError(
+            f"feature set '{item.name}': expected finite values after its warm-up. "
+            f"Received: {len(bad)} bad values in '{name}', first at row "
+            f"{first_row + bad[0]}. Raise its `warm_up_bars`, or repair the value "
+            "inside the function."
+        )
+    return values
+
+
+def _require_same(
+    item: FeatureSet, name: str, column: np.ndarray, kept: np.ndarray
+) -> None:
+    # Recursive averages start differently: equal to rounding, not to the bit.
+    if not np.allclose(column, kept, rtol=1e-4, atol=1e-6):
+        raise DataError(
+            f"feature set '{item.name}': expected '{name}' to mean what it means in an "
+            "earlier set. Received: other values. Rename the column."
+        )

@@ -1,0 +1,229 @@
+"""Digests of what a dataset is made from: candle bytes, our code, a user's functions.
+
+In: telling apart all inputs that could give other rows. Out: where rows are kept
+(`cache`).
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import inspect
+import os
+import types
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import utils
+from candles.formats import COLUMNS
+from candles.timestamps import nanoseconds_of
+from dataset import features
+
+_BLOCK_BYTES = 8 * 2**20
+_ROOT = Path(__file__).parents[1]
+_PACKAGES = ("numpy", "pandas", "pyarrow", "TA-Lib")
+
+
+def files_fingerprint(paths: Sequence[Path]) -> str:
+    """Returns the digest of the bytes of files, in their order.
+
+    Raises:
+        OSError: If a file cannot be read.
+    """
+    return utils.sha256_json([[path.name, _file_digest(path)] for path in paths])
+
+
+def table_fingerprint(table: pd.DataFrame) -> str:
+    """Returns the digest of the bytes of the columns of a candle table."""
+    parts = []
+    for name in (*COLUMNS, "is_filled"):
+        if name in table.columns:
+            values = _plain(table[name]).view(np.uint8)
+            digest = _digest_blocks(
+                values[start:stop].tobytes
+                for start, stop in _blocks(len(values), _BLOCK_BYTES)
+            )
+            parts.append([name, len(values), digest])
+    return utils.sha256_json(parts)
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """Returns the digest of the modules and packages that turn candles into rows."""
+    parts: list[list[str | None]] = []
+    for name in code_modules():
+        parts.append([name, utils.sha256_file(_module_file(name))])
+    for package in _PACKAGES:
+        try:
+            parts.append([package, metadata.version(package)])
+        except metadata.PackageNotFoundError:
+            parts.append([package, None])
+    return utils.sha256_json(parts)
+
+
+@functools.cache
+def code_modules() -> tuple[str, ...]:
+    """Returns the modules that decide which rows candles give, by their imports.
+
+    They are those below `dataset.rows` and `candles.sources`, and below what these
+    import, in `candles`, `dataset` and `files`.
+    """
+    found: set[str] = set()
+    waiting = ["dataset.rows", "dataset.dataset", "candles.sources"]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _imported(name)
+    return tuple(sorted(found))
+
+
+def _imported(name: str) -> list[str]:
+    """Returns the modules of the packages of rows that a module imports."""
+    found = []
+    for node in ast.walk(ast.parse(_module_file(name).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found += [
+            each
+            for each in names
+            if each.startswith(("candles.", "dataset.", "files."))
+            and _module_file(each).is_file()
+        ]
+    return found
+
+
+def _module_file(name: str) -> Path:
+    return _ROOT / f"{name.replace('.', '/')}.py"
+
+
+def feature_sets_fingerprint(names: Sequence[str]) -> str | None:
+    """Returns the digest of the named sets; None where one cannot be told apart.
+
+    A set of the user's is its source, the values it closes over and the globals it
+    reads, with the files of functions among them. What lies deeper is not seen.
+
+    Raises:
+        ConfigError: If a set is unknown.
+    """
+    parts: list[Any] = [features.FEATURE_VERSION]
+    for item in features.find_feature_sets(names):
+        own = item.function.__module__ != features.__name__
+        digests = [function_fingerprint(item.function)] if own else []
+        if own and callable(item.warm_up):
+            digests.append(function_fingerprint(item.warm_up))
+        elif own:
+            digests.append(repr(item.warm_up))
+        if None in digests:
+            return None
+        parts.append([item.name, digests])
+    return utils.sha256_json(parts)
+
+
+def function_fingerprint(function: Callable[..., Any]) -> str | None:
+    """Returns the digest of a Python function; None for any other callable."""
+    if not isinstance(function, types.FunctionType):
+        return None
+    try:
+        parts = [*_describe(function, seen=set())]
+    except (OSError, TypeError, ValueError):
+        return None
+    return utils.sha256_json(parts)
+
+
+def _describe(function: types.FunctionType, seen: set[int]) -> Iterable[str]:
+    """Yields what decides a function's values, and that of functions it names.
+
+    Raises:
+        OSError: If there is no source.
+    """
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    file = inspect.getsourcefile(function)
+    # A notebook's cell has no file that stays: its functions are read one by one.
+    if file and Path(file).is_file():
+        yield utils.sha256_file(file)
+    yield inspect.getsource(function)
+    yield f"{function.__qualname__} {function.__defaults__} {function.__kwdefaults__}"
+    used = inspect.getclosurevars(function)
+    for name, value in sorted({**used.nonlocals, **used.globals}.items()):
+        if isinstance(value, types.FunctionType):
+            yield f"{name}: {value.__module__}.{value.__qualname__}"
+            if value.__module__ == function.__module__:
+                yield from _describe(value, seen)
+            elif (other := inspect.getsourcefile(value)) and Path(other).is_file():
+                yield utils.sha256_file(other)
+        elif isinstance(value, types.ModuleType):
+            yield f"{name}: module {value.__name__}"
+        else:
+            yield f"{name}: {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    """Returns a text that differs when the value does, also for long arrays.
+
+    Raises:
+        ValueError: If the value does not show what is in it.
+    """
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return f"{value.dtype} {value.shape} {digest}"
+    if isinstance(value, pd.DataFrame | pd.Series):
+        return str(pd.util.hash_pandas_object(value).to_numpy().tolist())
+    text = repr(value)
+    if " at 0x" in text:
+        raise ValueError(f"expected a value that shows its content. Received: {text}")
+    return text
+
+
+def _plain(column: pd.Series) -> np.ndarray:
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return nanoseconds_of(column)
+    kind = np.dtype(bool if column.name == "is_filled" else np.float64)
+    try:
+        return np.ascontiguousarray(column.to_numpy(kind))
+    except (TypeError, ValueError) as error:
+        raise utils.DataError(
+            f"{column.name}: expected numbers. Received: {error}."
+        ) from error
+
+
+def _file_digest(path: Path) -> str:
+    size = path.stat().st_size
+    digest = _digest_blocks(
+        functools.partial(_read_block, path, start, stop)
+        for start, stop in _blocks(size, _BLOCK_BYTES)
+    )
+    return f"{size}-{digest}"
+
+
+def _read_block(path: Path, start: int, stop: int) -> bytes:
+    with path.open("rb") as stream:
+        return os.pread(stream.fileno(), stop - start, start)
+
+
+def _blocks(length: int, size: int) -> Iterable[tuple[int, int]]:
+    return ((start, min(start + size, length)) for start in range(0, length, size))
+
+
+def _digest_blocks(readers: Iterable[Callable[[], bytes]]) -> str:
+    """Digests blocks on all cores, and the digests in their order."""
+
+    def digest(read: Callable[[], bytes]) -> bytes:
+        return hashlib.sha256(read()).digest()
+
+    with ThreadPoolExecutor(utils.available_cores()) as pool:
+        parts = pool.map(digest, readers)
+        return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -1,0 +1,262 @@
+"""Candles + a configuration -> the rows of a dataset: which bars are kept, with what.
+
+In: filling, joining timeframes, features and targets side by side, the choice of rows,
+their description. Out: where candles come from and where rows go (`dataset_builder`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+import utils
+from candles import table as candle_tables
+from candles.checks import check_candles, detect_timeframe, increasing_stamps
+from config import Config
+from dataset import features, labels
+from dataset.dataset import Dataset, describe_frame
+from dataset.training_file import NOT_FEATURES
+from utils import DataError
+
+_LISTED_GAPS = 20
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DatasetParts:
+    """What a dataset is put together from.
+
+    Args:
+        features: Feature columns of every bar, `(num_bars, num_features)`.
+        outcomes: The other columns of the rows that are kept, `(num_rows,)`.
+        kept: First and following bar of each stretch of kept rows.
+        metadata: Description of the dataset.
+    """
+
+    features: pa.Table
+    outcomes: pa.Table
+    kept: list[tuple[int, int]]
+    metadata: dict[str, Any]
+
+    def dataset(self) -> Dataset:
+        """Puts the parts together."""
+        frame = assemble(self.features, self.outcomes, self.kept)
+        metadata = self.metadata | describe_frame(frame)
+        return Dataset(frame=frame, metadata=utils.to_jsonable(metadata))
+
+
+def build_parts(
+    candles: pd.DataFrame, config: Config, *, feature_table: pa.Table | None = None
+) -> DatasetParts:
+    """Computes features and outcomes and chooses the rows that have both.
+
+    Args:
+        candles: Checked candle table, of the configuration's timeframe or finer.
+        config: Features, target and their parameters.
+        feature_table: `DatasetParts.features` of the same candles, where it is known.
+
+    Raises:
+        DataError: If no row has both its whole look-back and its whole future.
+    """
+    filled = fill_and_resample(candles, config)
+    if feature_table is None or feature_table.num_rows != len(filled):
+        feature_table = pa.Table.from_pandas(
+            compute_features(filled, config), preserve_index=False
+        )
+    outcome = compute_outcomes(filled, config)
+    kept = has_value(feature_table, config)
+    kept &= (outcome["label_end"] != labels.NO_OUTCOME).to_numpy()
+    if not kept.any():
+        raise DataError(_nothing_kept_message(filled, config))
+    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+    columns = [filled[["timestamp", "close"]], outcome, filled[["segment"]]]
+    table = pd.concat([part[kept] for part in columns], axis=1)
+    return DatasetParts(
+        features=feature_table,
+        outcomes=pa.Table.from_pandas(table, preserve_index=False),
+        kept=list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)),
+        metadata={
+            "parameters": config.dataset_parameters,
+            "features": feature_table.column_names,
+            "feature_version": features.FEATURE_VERSION,
+            "warm_up_bars": warm_up_bars(config),
+            **_describe_candles(candles, filled, own_timeframe(candles, config)),
+        },
+    )
+
+
+def fill_and_resample(candles: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Returns bars of the configuration's timeframe with `is_filled` and `segment`.
+
+    Finer candles are filled first: a minute without a trade does not cost its hour.
+    """
+    own = own_timeframe(candles, config)
+    if own != config.timeframe:
+        fine = candle_tables.fill_gaps(candles, own, max_fill_bars=config.max_fill_bars)
+        candles = candle_tables.resample_candles(
+            fine, config.timeframe, source_timeframe=own
+        )
+    return candle_tables.fill_gaps(
+        candles, config.timeframe, max_fill_bars=config.max_fill_bars
+    )
+
+
+def own_timeframe(candles: pd.DataFrame, config: Config) -> str:
+    """Returns the candles' timeframe; the wanted one settles it where they are sparse.
+
+    Raises:
+        DataError: If it cannot be told.
+    """
+    steps = np.diff(increasing_stamps(candles))
+    if not len(steps) or steps.min() == config.bar_seconds * 10**9:
+        return config.timeframe
+    return detect_timeframe(candles)
+
+
+def compute_features(filled: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Returns the feature columns of every bar, NaN where one has no value yet.
+
+    Those of a higher timeframe are of its last bar that closed, named `{name}_{1h}`.
+    """
+    compute = functools.partial(
+        features.compute_features,
+        feature_sets=config.feature_sets,
+        raw_prices=config.raw_prices,
+    )
+    blocks = [compute(filled, timeframe=config.timeframe)]
+    for higher in config.higher_timeframes:
+        bars = candle_tables.resample_candles(
+            filled, higher, source_timeframe=config.timeframe
+        )
+        table = compute(bars, timeframe=higher)
+        table.insert(0, "timestamp", bars["timestamp"])
+        blocks.append(
+            features.join_higher_timeframe(
+                filled, table, timeframe=config.timeframe, higher_timeframe=higher
+            )
+        )
+    table = blocks[0] if len(blocks) == 1 else pd.concat(blocks, axis=1)
+    if reserved := NOT_FEATURES.intersection(table.columns):
+        raise DataError(
+            "expected feature names that a training file does not use itself. "
+            f"Received: {', '.join(sorted(reserved))}. Rename them in the feature set."
+        )
+    return table
+
+
+def compute_outcomes(filled: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Returns the columns of `labels` for the configuration's target."""
+    if config.target == "direction":
+        return labels.direction_target(
+            filled, horizon=config.future_window, dead_zone_pct=config.dead_zone_pct
+        )
+    if config.target == "return":
+        return labels.return_target(filled, horizon=config.future_window)
+    if config.target == "price":
+        return labels.price_target(filled, horizon=config.future_window)
+    return labels.label_candles(
+        filled,
+        future_window=config.future_window,
+        long_tp_pct=config.long_tp_pct,
+        long_sl_pct=config.long_sl_pct,
+        short_tp_pct=config.short_tp_pct,
+        short_sl_pct=config.short_sl_pct,
+        tie_policy=config.tie_policy,
+    )
+
+
+def has_value(feature_table: pa.Table, config: Config) -> np.ndarray:
+    """Returns (num_bars,) whether a bar has every feature.
+
+    The columns of one timeframe have their values in the same rows: one is looked at.
+    """
+    known, first = np.ones(feature_table.num_rows, bool), 0
+    for timeframe in (config.timeframe, *config.higher_timeframes):
+        known &= np.isfinite(feature_table.column(first).to_numpy())
+        first += len(
+            features.feature_names(
+                config.feature_sets, timeframe, raw_prices=config.raw_prices
+            )
+        )
+    return known
+
+
+def assemble(
+    feature_table: pa.Table, outcomes: pa.Table, kept: Sequence[Sequence[int]]
+) -> pd.DataFrame:
+    """Returns the frame of the kept rows, in the order of a training file's columns.
+
+    Either table may have some of its columns only, or none.
+    """
+    rest = outcomes.to_pandas()
+    if not feature_table.num_columns:
+        return rest
+    rows = pa.concat_tables([feature_table.slice(a, b - a) for a, b in kept])
+    first = [name for name in ("timestamp",) if name in rest]
+    parts = [rest[first], rows.to_pandas(), rest.drop(columns=first)]
+    return pd.concat([part for part in parts if part.shape[1]], axis=1)
+
+
+def _describe_candles(
+    candles: pd.DataFrame, filled: pd.DataFrame, timeframe: str
+) -> dict[str, Any]:
+    report = check_candles(candles, timeframe=timeframe)
+    bar = utils.duration_seconds(timeframe) * 10**9
+    times = pd.DatetimeIndex(candles["timestamp"])
+    missing = np.diff(increasing_stamps(candles)) // bar - 1
+    longest = np.argsort(-missing, kind="stable")[:_LISTED_GAPS]
+    num_filled = int(filled["is_filled"].sum())
+    return {
+        "num_candles": len(candles),
+        "num_filled_bars": num_filled,
+        "num_segments": int(filled["segment"].nunique()),
+        "candles": {
+            "timeframe": timeframe,
+            "first": report.start,
+            "last": report.end,
+            "num_gaps": report.gaps.count,
+            "missing_bars": report.missing_bars,
+            "longest_gap_bars": report.longest_gap_bars,
+            "longest_gaps": [
+                {"after": times[row], "bars": int(missing[row])}
+                for row in longest
+                if missing[row] > 0
+            ],
+            "zero_volume_bars": report.zero_volume.count,
+            "filled_share": num_filled / len(filled),
+        },
+    }
+
+
+def warm_up_bars(config: Config) -> int:
+    """Returns the bars a segment needs before its first value of every feature."""
+    needed = [features.warm_up_bars(config.feature_sets, config.timeframe)]
+    for higher in config.higher_timeframes:
+        ratio = utils.duration_seconds(higher) // config.bar_seconds
+        bars = features.warm_up_bars(config.feature_sets, higher) + 1
+        needed.append(bars * ratio - 1)
+    return max(needed)
+
+
+def _nothing_kept_message(filled: pd.DataFrame, config: Config) -> str:
+    sizes = filled["segment"].value_counts()
+    longest = f"the longest has {sizes.max()} bars"
+    received = f"one segment; it has {sizes.max()} bars"
+    if len(sizes) > 1:
+        received = (
+            f"{len(sizes) - 1} gaps longer than max_fill_bars ({config.max_fill_bars}) "
+            f"cut the candles into {len(sizes)} segments; {longest}"
+        )
+    return (
+        f"no segment holds a warm-up: expected one of at least "
+        f"{warm_up_bars(config) + config.future_window + 1} bars, "
+        f"{warm_up_bars(config)} before the first value of "
+        f"{'+'.join(config.feature_sets)} and {config.future_window} of future. "
+        f"Received: {received}. Fetch the missing candles, use longer ones, or feature "
+        "sets with a shorter warm-up."
+    )

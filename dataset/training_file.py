@@ -1,0 +1,436 @@
+"""The training file's contract: columns, reading with checks, writing with a sidecar.
+
+In: what the columns of a training file mean, whoever made it. Out: how features and
+labels come about (`dataset_builder`), splitting and scaling (`data_loader`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet
+
+import utils
+from candles.timestamps import describe_distance, parse_timestamps
+from config import CLASS_TARGETS
+from files import tables
+from files.tables import Columns
+from utils import DataError
+
+logger = logging.getLogger(__name__)
+
+NUM_CLASSES = 3
+ONE_HOT = ("label_0", "label_1", "label_2")
+OUTCOMES = {
+    "close": np.float64,
+    "label_end": np.int32,
+    "long_return": np.float64,
+    "short_return": np.float64,
+    "long_exit_bars": np.int32,
+    "short_exit_bars": np.int32,
+    "long_exit": np.int8,
+    "short_exit": np.int8,
+}
+"""Columns that evaluation uses, and the type they are kept in."""
+
+NOT_FEATURES = frozenset(
+    ["timestamp", "label", *ONE_HOT, *OUTCOMES, "open", "high", "low", "volume"]
+    + ["target", "segment", "is_target", "is_filled"]
+)
+"""Names that are never read as features; every other column is one."""
+
+SIDECAR_FORMAT = 1
+
+MAX_TARGET_DEVIATION = 1e-4
+"""Largest distance of a target to the log return of the closes, one basis point: more
+than rounded prices make, less than another horizon does."""
+
+TIMESTAMP_CURE = "Name the column with the open of each bar (UTC) so."
+TARGET_CURE = "Build the file with dataset_builder.py --target {target}."
+LABEL_CURE = (
+    "Name the column with the classes (0 SHORT, 1 HOLD, 2 LONG) so, or build the file "
+    "with dataset_builder.py."
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """A training file's rows, checked: finite features, one label each, ordered times.
+
+    Args:
+        features: (num_rows, num_features) float32, as in the file.
+        feature_names: Name of each column.
+        labels: (num_rows,) int8 class ids; (0,) where the target is a number.
+        log_returns: (num_rows,) float64 `ln(close[t + future_window] / close[t])`,
+            where the target is a number, NaN in rows without one; else None.
+        timestamps: (num_rows,) datetime64[ns], UTC.
+        segment_ids: (num_rows,) int32; equal while the bars are gapless.
+        is_target: (num_rows,) bool; False where a row must not be predicted.
+        outcomes: The columns of `OUTCOMES` that the file has, and `target` as it stands
+            there where it is a number.
+        source: Path, digest, counts.
+    """
+
+    features: np.ndarray
+    feature_names: tuple[str, ...]
+    labels: np.ndarray
+    log_returns: np.ndarray | None
+    timestamps: np.ndarray
+    segment_ids: np.ndarray
+    is_target: np.ndarray
+    outcomes: dict[str, np.ndarray]
+    source: dict[str, Any]
+
+
+def sidecar_path(path: str | os.PathLike[str]) -> Path:
+    """Returns where the parameters and the digest of a training file are kept."""
+    return Path(f"{os.fspath(path)}.json")
+
+
+def write_training_file(
+    path: str | os.PathLike[str], frame: pd.DataFrame, description: Mapping[str, Any]
+) -> Path:
+    """Writes `frame` in its suffix's format, `description` with its sha256 beside it.
+
+    The table comes first: a crash in between leaves a digest that does not match, which
+    a reader notices.
+
+    Raises:
+        ConfigError: If the suffix is of no format that is read back.
+    """
+    suffix = require_suffix(path)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    with utils.atomic_path(path) as temporary:
+        if suffix == ".parquet":
+            pa.parquet.write_table(table, temporary, write_page_checksum=True)
+        elif suffix == ".csv":
+            pa.csv.write_csv(table, temporary)
+        else:
+            pa.feather.write_feather(table, str(temporary), compression="lz4")
+    utils.write_json(
+        sidecar_path(path),
+        {"format": SIDECAR_FORMAT, "sha256": utils.sha256_file(path)}
+        | dict(description),
+    )
+    return Path(path)
+
+
+def require_suffix(path: str | os.PathLike[str]) -> str:
+    """Returns the suffix of a training file's name.
+
+    Raises:
+        ConfigError: If it is of no format that is read back.
+    """
+    suffix = Path(path).suffix
+    if suffix not in tables.SUFFIXES:
+        raise utils.ConfigError(
+            f"training_file: expected a name in {', '.join(tables.SUFFIXES)}. "
+            f"Received: {path}. Rename it."
+        )
+    return suffix
+
+
+def read_sidecar(
+    path: str | os.PathLike[str], *, digest: str | None = None
+) -> dict[str, Any] | None:
+    """Returns the sidecar of a training file, its digest verified; None without one.
+
+    Args:
+        path: The training file.
+        digest: SHA-256 of the bytes that are read (`tables.Columns.digest`); None reads
+            the file for it.
+
+    Raises:
+        DataError: If the sidecar is damaged or names another content.
+    """
+    sidecar = sidecar_path(path)
+    if not sidecar.is_file():
+        return None
+    content = utils.read_json(sidecar)
+    if not isinstance(content, dict) or content.get("format") != SIDECAR_FORMAT:
+        raise DataError(
+            f"{sidecar}: expected the description of a training file, format "
+            f"{SIDECAR_FORMAT}. Build the file again, or delete the description."
+        )
+    digest = digest or utils.sha256_file(path)
+    if content.get("sha256") != digest:
+        raise DataError(
+            f"{path}: expected sha256 {content.get('sha256')!s:.64} (from "
+            f"{sidecar.name}). "
+            f"Received: {digest}. The file was damaged or changed after it was built: "
+            "build it again, or delete the .json to use it as it is."
+        )
+    parameters = content.setdefault("parameters", {})
+    if not isinstance(parameters, dict):
+        raise DataError(
+            f"{sidecar}: expected parameters by name. Received: {parameters!r:.100}"
+        )
+    # JSON has no tuples, a configuration has no lists.
+    content["parameters"] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in parameters.items()
+    }
+    return content
+
+
+def read_rows(
+    columns: Columns,
+    *,
+    bar_seconds: int,
+    future_window: int,
+    source: Mapping[str, Any],
+    target: str = "signal",
+) -> Rows:
+    """Reads and checks every column that training or evaluation uses.
+
+    Args:
+        columns: The file or frame.
+        bar_seconds: Length of a bar.
+        future_window: Bars that a label or a target looks ahead.
+        source: Where the columns come from.
+        target: What is predicted (`config.TARGETS`): a class is read from the label, a
+            number from the column `target`.
+
+    Raises:
+        DataError: Naming the file, the column and the first rows that break the
+            contract.
+    """
+    try:
+        return _read_checked(columns, bar_seconds, future_window, source, target)
+    except DataError as error:
+        if columns.path is None or str(error).startswith(f"{columns.path}:"):
+            raise
+        raise DataError(f"{columns.path}: {error}") from error
+
+
+def _read_checked(
+    columns: Columns,
+    bar_seconds: int,
+    future_window: int,
+    source: Mapping[str, Any],
+    target: str,
+) -> Rows:
+    names = [name for name in columns.names if name not in NOT_FEATURES]
+    if not names:
+        raise DataError(
+            "expected feature columns beside the timestamp and the label. "
+            f"Received: {', '.join(columns.names)}"
+        )
+    timestamps = _read_timestamps(columns, bar_seconds)
+    # Arrow keeps what it frees; the training that follows needs the memory.
+    pa.default_memory_pool().release_unused()
+    count = len(timestamps)
+    features = np.empty((count, len(names)), np.float32)
+    is_number = target not in CLASS_TARGETS
+    wanted = OUTCOMES | ({"target": np.float64} if is_number else {})
+    outcomes = {
+        name: np.empty(count, dtype)
+        for name, dtype in wanted.items()
+        if name in columns.names
+    }
+    by_name = {name: features[:, j] for j, name in enumerate(names)}
+    columns.read_numbers(by_name | outcomes)
+    for name, column in by_name.items():
+        refuse_non_finite(name, column)
+    segment_ids = _segment_ids(columns, timestamps, bar_seconds)
+    is_target = _read_targets(columns, count, future_window)
+    labels, log_returns = np.empty(0, np.int8), None
+    if is_number:
+        log_returns = _log_returns(outcomes, target, is_target)
+        _refuse_other_horizon(log_returns, outcomes, segment_ids, future_window)
+    else:
+        labels = _read_labels(columns, count)
+    return Rows(
+        features=features,
+        feature_names=tuple(names),
+        labels=labels,
+        log_returns=log_returns,
+        timestamps=timestamps,
+        segment_ids=segment_ids,
+        is_target=is_target,
+        outcomes=outcomes,
+        source=dict(source) | {"rows": count, "features": len(names)},
+    )
+
+
+def refuse_non_finite(name: str, values: np.ndarray) -> None:
+    """Raises a `DataError` that names the column and the first NaN or infinite rows."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        shown = ", ".join(f"row {row}: {values[row]}" for row in bad[:3])
+        raise DataError(
+            f"{name}: expected finite numbers. Received: {len(bad)} that are not "
+            f"({shown}). Drop or repair these rows where the file is made."
+        )
+
+
+def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
+    if "timestamp" not in columns.names:
+        raise DataError(
+            "expected a column 'timestamp'. "
+            f"Received: {', '.join(columns.names)}."
+            f"{utils.did_you_mean('timestamp', columns.names)} {TIMESTAMP_CURE}"
+        )
+    column = columns.read("timestamp")
+    if not len(column):
+        raise DataError("expected rows. Received: an empty table.")
+    try:
+        nanoseconds, _ = parse_timestamps(column)
+    except DataError as error:
+        raise DataError(f"timestamp: {error}") from error
+    times = nanoseconds.copy().view("datetime64[ns]")
+    steps = np.diff(times)
+    wrong = np.flatnonzero(steps <= np.timedelta64(0))
+    if len(wrong):
+        row = int(wrong[0]) + 1
+        kind = "repeats" if steps[row - 1] == np.timedelta64(0) else "goes back"
+        raise DataError(
+            f"timestamp: expected strictly increasing times. Received: {len(wrong)} "
+            f"that are not; row {row} {kind} ({times[row]} after {times[row - 1]}). "
+            "Sort the file and remove the repeated rows."
+        )
+    bar = np.timedelta64(bar_seconds, "s")
+    # Gaps are longer than a bar; where every step is, these are other bars.
+    if len(steps) and (steps.min() != bar or (steps % bar != np.timedelta64(0)).any()):
+        wanted, nearest = (
+            describe_distance(int(step.astype("timedelta64[ns]").astype(np.int64)))
+            for step in (bar, steps.min())
+        )
+        raise DataError(
+            f"timestamp: expected bars of {wanted}. Received: bars {nearest} apart. "
+            f"Choose the right timeframe (--timeframe {nearest}), or another file."
+            if nearest != wanted
+            else f"timestamp: expected whole multiples of {wanted} between bars. "
+            "Received: others. Repair the times where the file is made."
+        )
+    return times
+
+
+def _read_labels(columns: Columns, count: int) -> np.ndarray:
+    if "label" in columns.names:
+        values = np.empty(count, np.float32)
+        columns.read_numbers({"label": values})
+        bad = np.flatnonzero((values != 0) & (values != 1) & (values != 2))
+        if len(bad):
+            raise DataError(
+                "label: expected 0 (SHORT), 1 (HOLD) or 2 (LONG). Received: "
+                f"{len(bad)} others, the first in row {bad[0]}: {values[bad[0]]}"
+            )
+        return values.astype(np.int8)
+    missing = [name for name in ONE_HOT if name not in columns.names]
+    if missing:
+        raise DataError(
+            f"expected a column 'label', or {', '.join(ONE_HOT)}. "
+            f"Received: {', '.join(columns.names)}. {LABEL_CURE}"
+        )
+    one_hot = np.empty((count, NUM_CLASSES), np.float32)
+    columns.read_numbers({name: one_hot[:, j] for j, name in enumerate(ONE_HOT)})
+    good = np.isin(one_hot, (0, 1)).all(axis=1) & (one_hot.sum(axis=1) == 1)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise DataError(
+            f"{', '.join(ONE_HOT)}: expected a single 1 in each row. Received: "
+            f"{(~good).sum()} rows without, the first is row {row}: {one_hot[row]}"
+        )
+    return one_hot.argmax(axis=1).astype(np.int8)
+
+
+def _log_returns(
+    outcomes: Mapping[str, np.ndarray], target: str, is_target: np.ndarray
+) -> np.ndarray:
+    """Returns the forward log return (num_rows,) that a `return` or `price` says."""
+    needed = ["target", "close"] if target == "price" else ["target"]
+    missing = [name for name in needed if name not in outcomes]
+    if missing:
+        raise DataError(
+            f"expected the column {' and '.join(map(repr, needed))} of a {target}. "
+            f"Received: no {', '.join(missing)}. {TARGET_CURE.format(target=target)}"
+        )
+    values = outcomes["target"]
+    if target == "price":
+        close = outcomes["close"]
+        wrong = is_target & ~((values > 0) & (close > 0))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(
+                "target, close: expected prices above 0. Received: "
+                f"{int(wrong.sum())} rows without, the first is row {row}: "
+                f"{values[row]} after {close[row]}"
+            )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.log(values / close)
+    refuse_non_finite("target", np.where(is_target, values, 0.0))
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _refuse_other_horizon(
+    log_returns: np.ndarray,
+    outcomes: Mapping[str, np.ndarray],
+    segment_ids: np.ndarray,
+    future_window: int,
+) -> None:
+    """Holds the targets against the closes, where the file has them.
+
+    A longer horizon would let a part's targets look into the next part.
+    """
+    if "close" not in outcomes or len(log_returns) <= future_window:
+        return
+    close = outcomes["close"]
+    now, ahead = close[:-future_window], close[future_window:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = np.log(ahead / now)
+    is_known = segment_ids[:-future_window] == segment_ids[future_window:]
+    is_known &= np.isfinite(moved) & np.isfinite(log_returns[:-future_window])
+    distance = np.abs(log_returns[:-future_window] - moved)
+    wrong = is_known & (distance > MAX_TARGET_DEVIATION)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"target: expected what the close does over {future_window} bars (a log "
+            f"return, or that price). Received: {int(wrong.sum())} rows that differ, "
+            f"the first is row {row}: a log return of {log_returns[row]:.6f} instead "
+            f"of {moved[row]:.6f}. Set future_window to the file's horizon, or repair "
+            "the column."
+        )
+
+
+def _segment_ids(
+    columns: Columns, timestamps: np.ndarray, bar_seconds: int
+) -> np.ndarray:
+    """Returns (num_rows,) ids; a gap in the times always starts a new segment."""
+    bar = np.timedelta64(bar_seconds, "s")
+    breaks = np.diff(timestamps, prepend=timestamps[0] - bar) != bar
+    if "segment" in columns.names:
+        given = np.empty(len(timestamps), np.int64)
+        columns.read_numbers({"segment": given})
+        breaks |= np.diff(given, prepend=given[0]) != 0
+    return np.cumsum(breaks, dtype=np.int32)
+
+
+def _read_targets(columns: Columns, count: int, future_window: int) -> np.ndarray:
+    targets = np.ones(count, bool)
+    if "is_target" in columns.names:
+        columns.read_numbers({"is_target": targets})
+    if "is_filled" in columns.names:
+        filled = np.empty(count, bool)
+        columns.read_numbers({"is_filled": filled})
+        targets &= ~filled
+    if "is_target" not in columns.names and "label_end" not in columns.names:
+        # Nothing says that the last rows' future was there: V3 called them HOLD.
+        targets[max(0, count - future_window) :] = False
+        logger.info(
+            "the file does not say when outcomes are known: "
+            "its last %d rows are not used as targets",
+            min(count, future_window),
+        )
+    return targets

@@ -1,0 +1,1 @@
+"""Predictions -> numbers with reference and interval; signals, trades, claims."""

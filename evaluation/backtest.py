@@ -1,0 +1,261 @@
+"""Signals of a predictions table -> trades with costs, intervals, an equity curve.
+
+In: one part's table, its signals, a configuration's costs and sizes. Out: choosing the
+signals (`thresholds`), the rules of a trade and its ratios (`trading`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from config import Config
+from data_loader import TrainingData
+from evaluation import thresholds, trading
+from evaluation.trading import TradeOutcomes, TradeRules
+from metrics import scores as metrics
+from metrics import significance
+from preprocessing.windows import window_statistics
+
+OUTCOME_COLUMNS = (
+    "close",
+    "long_return",
+    "short_return",
+    "long_exit_bars",
+    "short_exit_bars",
+    "long_exit",
+    "short_exit",
+)
+NUM_SAMPLES = 1000
+_CURVE_POINTS = 300
+_DAY_SECONDS = 86_400
+
+
+def trading_problem(predictions: pd.DataFrame) -> str | None:
+    """Returns why trades cannot be simulated, or None; returns are never invented."""
+    missing = [name for name in OUTCOME_COLUMNS if name not in predictions.columns]
+    if missing:
+        more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
+        return f"the training file has no column {', '.join(missing[:2])}{more}"
+    values = predictions[["close", "long_return", "short_return"]].to_numpy()
+    bars = predictions[["long_exit_bars", "short_exit_bars"]].to_numpy()
+    wrong = ~np.isfinite(values).all(axis=1) | (values[:, 0] <= 0) | (bars.min(1) < 1)
+    if wrong.any():
+        return f"{int(wrong.sum())} rows have no outcome (close, returns or exit bars)"
+    return None
+
+
+def trade_outcomes(table: pd.DataFrame) -> TradeOutcomes:
+    """Returns the outcome columns of one part's table."""
+    columns = {name: table[name].to_numpy() for name in OUTCOME_COLUMNS}
+    times = table["timestamp"].to_numpy("datetime64[ns]")
+    return TradeOutcomes(timestamps=times, **columns)
+
+
+def trade_rules(config: Config) -> TradeRules:
+    """Returns the costs and barriers of a configuration."""
+    return TradeRules(
+        bar_seconds=config.bar_seconds,
+        fee_bps=config.fee_bps,
+        slippage_bps=config.slippage_bps,
+        long_tp_pct=config.long_tp_pct,
+        long_sl_pct=config.long_sl_pct,
+        short_tp_pct=config.short_tp_pct,
+        short_sl_pct=config.short_sl_pct,
+    )
+
+
+def position_sizes(
+    calibrated: np.ndarray, data: TrainingData, rows: np.ndarray, config: Config
+) -> np.ndarray | None:
+    """Returns the size of a SHORT and a LONG at each row (num_rows, 2), or None: full.
+
+    The Kelly size takes the calibrated probability of a class for that of its take
+    profit. Volatility is that of the closes in the row's own window, scaled to a day.
+
+    Args:
+        calibrated: Calibrated probabilities (num_rows, 3).
+        data: Closes of all rows.
+        rows: Target rows (num_rows,).
+        config: The run.
+    """
+    if config.position_sizing == "full":
+        return None
+    if config.position_sizing == "volatility":
+        changes = np.diff(np.log(data.outcomes["close"]), prepend=np.nan)
+        changes[0] = 0.0  # outside every window of changes
+        window = data.window_bars - 1
+        spread = window_statistics(changes[:, None], rows, window_bars=window)[:, -1]
+        per_day = 100.0 * spread * math.sqrt(_DAY_SECONDS / config.bar_seconds)
+        target = config.volatility_target_pct
+        sizes = trading.volatility_target_sizes(per_day, target_pct=target)
+        return np.stack([sizes, sizes], axis=1)
+    rules = trade_rules(config)
+    barriers = {
+        metrics.SHORT: (rules.short_tp_pct, rules.short_sl_pct),
+        metrics.LONG: (rules.long_tp_pct, rules.long_sl_pct),
+    }
+    columns = [
+        trading.kelly_sizes(
+            np.clip(calibrated[:, side], 0.0, 1.0),
+            tp_pct=tp_pct,
+            sl_pct=sl_pct,
+            cost_pct=100.0 * rules.round_trip_cost,
+            fraction=config.kelly_fraction,
+        )
+        for side, (tp_pct, sl_pct) in barriers.items()
+    ]
+    return np.stack(columns, axis=1)
+
+
+def backtest_part(
+    table: pd.DataFrame,
+    scores: np.ndarray,
+    data: TrainingData,
+    config: Config,
+    *,
+    num_tried: int,
+) -> dict[str, Any]:
+    """Returns what the signals of one part earned, or why that is not known.
+
+    Args:
+        table: The part, with its `signal` and, as far as they are known, its outcomes.
+        scores: What sizes follow from (num_rows, 3): probabilities, or
+            `thresholds.return_scores`.
+        data: The same data.
+        config: The same run.
+        num_tried: Variants that the signals were chosen from.
+
+    Returns:
+        The keys of `backtest` and `in_sample`, or `skipped`: the reason.
+    """
+    problem = trading_problem(table)
+    if problem:
+        return {"skipped": problem}
+    earned = backtest(
+        table,
+        table["signal"].to_numpy(),
+        config,
+        horizon_bars=data.future_window,
+        sizes=position_sizes(scores, data, table["row"].to_numpy(), config),
+        num_tried=num_tried,
+    )
+    # Validation chose the thresholds.
+    return {"in_sample": table["part"].iloc[0] == "validation"} | earned
+
+
+def backtest(
+    table: pd.DataFrame,
+    signals: np.ndarray,
+    config: Config,
+    *,
+    horizon_bars: int,
+    sizes: np.ndarray | None = None,
+    num_tried: int = 1,
+) -> dict[str, Any]:
+    """Returns what signals earned in one part, how sure that is, and the curve.
+
+    Args:
+        table: One part, with its outcome columns.
+        signals: Class ids (num_rows,).
+        config: Costs, barriers, seed.
+        horizon_bars: Bars of a label.
+        sizes: Size of a SHORT and a LONG at each row (num_rows, 2); None: full.
+        num_tried: Variants that the signals were chosen from; they deflate the Sharpe
+            ratio.
+
+    Returns:
+        The keys of `trading.trading_metrics`, `intervals` (`mean_net_return_bps`,
+        `total_return_pct`, `sharpe`), `probabilistic_sharpe` and `deflated_sharpe`
+        (probabilities), `num_variants_tried`, `buy_and_hold`, `curve`.
+    """
+    outcomes, rules = trade_outcomes(table), trade_rules(config)
+    chosen = thresholds.side_sizes(signals, sizes)
+    trades = trading.simulate_trades(signals, outcomes, rules=rules, sizes=chosen)
+    daily = trading.daily_returns(trades, outcomes, rules=rules)
+    num_tried = max(1, num_tried)
+    return trading.trading_metrics(trades, outcomes, rules=rules) | {
+        "intervals": _intervals(
+            trades, daily, len(table), config=config, horizon_bars=horizon_bars
+        ),
+        "probabilistic_sharpe": significance.probabilistic_sharpe(daily),
+        "deflated_sharpe": significance.deflated_sharpe(daily, num_trials=num_tried),
+        "num_variants_tried": num_tried,
+        "buy_and_hold": trading.buy_and_hold_metrics(outcomes, rules=rules),
+        "curve": _curve(trades, outcomes, rules),
+    }
+
+
+def _intervals(
+    trades: np.ndarray,
+    daily: np.ndarray,
+    num_rows: int,
+    *,
+    config: Config,
+    horizon_bars: int,
+) -> dict[str, Any]:
+    """Returns block-bootstrap intervals; blocks span at least the horizon."""
+    block = significance.suggest_block_rows(num_rows, horizon_bars=horizon_bars)
+    columns = np.zeros((num_rows, 3))
+    growth = np.maximum(1.0 + trades["size"] * trades["net_return"], 1e-12)
+    columns[trades["row"], 0] = trades["net_return"]
+    columns[trades["row"], 1] = 1.0
+    columns[trades["row"], 2] = np.log(growth)
+    days = max(1, math.ceil(horizon_bars * config.bar_seconds / _DAY_SECONDS))
+    # As in `trading.daily_metrics`: spread of a sample, n - 1.
+    year = math.sqrt(trading.DAYS_PER_YEAR * (len(daily) - 1) / len(daily))
+
+    def mean_net_bps(means: np.ndarray) -> np.ndarray:
+        return 1e4 * means[..., 0] / means[..., 1]
+
+    def total_pct(means: np.ndarray) -> np.ndarray:
+        return 100.0 * np.expm1(num_rows * means[..., 2])
+
+    def sharpe(means: np.ndarray) -> np.ndarray:
+        variance = means[..., 1] - np.square(means[..., 0])
+        return year * means[..., 0] / np.sqrt(np.maximum(variance, 0.0))
+
+    squares = np.stack([daily, np.square(daily)], axis=1)
+    by_day = significance.suggest_block_rows(len(daily), horizon_bars=days)
+    jobs = {
+        "mean_net_return_bps": (columns, mean_net_bps, block),
+        "total_return_pct": (columns, total_pct, block),
+        "sharpe": (squares, sharpe, by_day),
+    }
+    return {
+        name: significance.bootstrap_interval(
+            values,
+            statistic,
+            block_rows=block_rows,
+            num_samples=NUM_SAMPLES,
+            seed=config.seed,
+        )
+        for name, (values, statistic, block_rows) in jobs.items()
+    }
+
+
+def _curve(
+    trades: np.ndarray, outcomes: TradeOutcomes, rules: TradeRules
+) -> dict[str, Any]:
+    """Returns equity at evenly spaced moments, with and without costs; buy and hold."""
+    opens = outcomes.timestamps.astype("datetime64[s]")
+    closes = opens + np.timedelta64(rules.bar_seconds, "s")
+    count = min(_CURVE_POINTS, len(opens))
+    rows = np.linspace(0, len(opens) - 1, count).round().astype(np.int64)
+    done = np.searchsorted(trades["exit_time"], closes[rows], side="right")
+    free = np.cumprod(1.0 + trades["size"] * trades["gross_return"])
+    before = np.concatenate([[1.0], np.maximum(free, 0.0)])
+    equity = trading.equity_curve(trades)
+    # The drawdown at a moment is that of the trades so far, not of the drawn points.
+    drawdown = 100.0 * (1.0 - equity / np.maximum.accumulate(equity))
+    close = np.asarray(outcomes.close, dtype=np.float64)
+    return {
+        "time": [f"{moment}Z" for moment in closes[rows].astype(str)],
+        "equity": equity[done],
+        "equity_before_costs": before[done],
+        "drawdown_pct": drawdown[done],
+        "buy_and_hold": (1.0 - rules.round_trip_cost / 2.0) * close[rows] / close[0],
+    }

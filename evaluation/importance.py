@@ -1,0 +1,136 @@
+"""What a model loses without a feature: permutation importance on validation windows.
+
+In: shuffling one feature's windows among target rows, for any family. Out: a library's
+own importance (`ModelAdapter.feature_importance`), showing it (`reports.report`,
+`reports.plots`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from data_loader import TrainingData
+from metrics import scores
+from models.adapter import ModelAdapter
+from preprocessing.windows import cut_windows, evenly_spaced
+
+NUM_REPEATS = 3
+MAX_PREDICTED = 50_000
+"""Most windows that are predicted in all: seconds for a small network on a CPU."""
+MAX_CELLS = 25_000_000
+"""Most numbers of the windows that are held, 100 MB."""
+MIN_WINDOWS = 100
+
+
+def permutation_importance(
+    adapter: ModelAdapter,
+    data: TrainingData,
+    *,
+    num_windows: int,
+    num_repeats: int = NUM_REPEATS,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Returns the validation skill that is lost when each feature tells of other rows.
+
+    The whole window of a feature goes to another target row, so that a series stays a
+    series. Of two features that say the same, neither seems to matter much.
+
+    Args:
+        adapter: A fitted model of any family.
+        data: The data it was fitted on.
+        num_windows: Validation windows, evenly spaced; fewer where features or bars are
+            many.
+        num_repeats: Shuffles of each feature.
+        seed: Seed of the shuffles.
+
+    Returns:
+        `method`, `part`, `score`, `num_windows`, `num_repeats`, `skill` (of the same
+        windows, untouched) and `features`, most lost first: for each its `name`, `mean`
+        and `std` of the lost skill over the shuffles, and of classes the same of the
+        direction's skill (`direction_mean`, `direction_std`, None without any trade).
+    """
+    count = _count_windows(data, num_windows, num_repeats)
+    rows = evenly_spaced(data.parts["validation"].targets, count)
+    windows = cut_windows(data.features, rows, window_bars=data.window_bars)
+    targets = data.supervision(rows)
+    before = _skills(adapter.predict_windows(windows), targets, data)
+    lost: dict[str, list[dict[str, float | None]]] = {}
+    for j, name in enumerate(data.feature_names):
+        column = windows[:, :, j].copy()
+        lost[name] = []
+        for repeat in range(num_repeats):
+            draw = np.random.Generator(np.random.PCG64([seed, j, repeat]))
+            windows[:, :, j] = column[draw.permutation(len(rows))]
+            after = _skills(adapter.predict_windows(windows), targets, data)
+            lost[name].append(_difference(before, after))
+        windows[:, :, j] = column
+    features = [{"name": name} | _spread(values) for name, values in lost.items()]
+    return {
+        "method": "permutation",
+        "part": "validation",
+        "score": _SCORES[data.is_regression],
+        "num_windows": len(rows),
+        "num_repeats": num_repeats,
+        "skill": before["all"],
+        "features": sorted(features, key=lambda feature: -feature["mean"]),
+    }
+
+
+_SCORES = {
+    False: "log-loss skill against the train prior",
+    True: "squared-error skill against the training mean",
+}
+
+
+def _count_windows(data: TrainingData, wanted: int, num_repeats: int) -> int:
+    predictions = 1 + data.num_features * num_repeats
+    most = min(
+        MAX_PREDICTED // predictions,
+        MAX_CELLS // (data.window_bars * data.num_features),
+    )
+    return min(wanted, max(MIN_WINDOWS, most))
+
+
+def _skills(
+    outputs: np.ndarray, targets: np.ndarray, data: TrainingData
+) -> dict[str, float | None]:
+    """Returns skills of predictions; `direction` is None where no target is a trade."""
+    if data.is_regression:
+        # In units of the target's scaler the training mean is 0.
+        error = np.square(outputs.astype(np.float64) - targets).mean()
+        reference = np.square(targets.astype(np.float64)).mean()
+        return {"all": scores.skill(float(error), float(reference))}
+    prior = np.broadcast_to(data.class_prior, (len(targets), len(data.class_prior)))
+    found = scores.log_loss_parts(targets, outputs)
+    known = scores.log_loss_parts(targets, prior)
+    skills: dict[str, float | None] = {"all": None, "direction": None}
+    for name, key in (("all", "log_loss"), ("direction", "direction_log_loss")):
+        loss, reference = found[key], known[key]
+        if loss is not None and reference is not None:
+            skills[name] = scores.skill(loss, reference)
+    return skills
+
+
+def _difference(
+    before: Mapping[str, float | None], after: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    pairs = {name: (value, after[name]) for name, value in before.items()}
+    return {
+        name: None if was is None or became is None else was - became
+        for name, (was, became) in pairs.items()
+    }
+
+
+def _spread(lost: list[dict[str, float | None]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name in lost[0]:
+        values = [each[name] for each in lost if each[name] is not None]
+        prefix = "" if name == "all" else f"{name}_"
+        known = np.array(values, np.float64)
+        result[f"{prefix}mean"] = float(known.mean()) if len(known) else None
+        result[f"{prefix}std"] = float(known.std()) if len(known) else None
+    result["mean"] = result["mean"] or 0.0  # a reference that cannot be beaten
+    return result

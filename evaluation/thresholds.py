@@ -1,0 +1,355 @@
+"""Choosing when to trade: a threshold for each side's probability or predicted return.
+
+In: what turns a model's outputs into signals, and the search for it. Out: which rows
+it is learned on (`classes`, `numbers`), what a trade earns (`trading`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evaluation import trading
+from evaluation.calibration import Calibrator, calibrator_from_dict
+from evaluation.trading import HOLD, LONG, SHORT, TradeOutcomes, TradeRules
+from preprocessing.scaling import TargetScaler
+from utils import DataError
+
+OBJECTIVES = ("net_return", "mean_net_return", "sharpe")
+SIGNALLED_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
+"""Candidates of a side: thresholds that this share of the rows reaches; and never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalPolicy:
+    """What turns probabilities into signals: a calibrator and two thresholds.
+
+    Args:
+        calibrator: Fitted map, or None: probabilities stay as they are.
+        uses_thresholds: False where they could not be searched; then the most probable
+            class is the signal.
+        short_threshold: Least calibrated probability of a SHORT signal; None: never.
+        long_threshold: The same for LONG.
+    """
+
+    calibrator: Calibrator | None = None
+    uses_thresholds: bool = False
+    short_threshold: float | None = None
+    long_threshold: float | None = None
+
+    def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
+        """Returns calibrated rows that sum to 1 (num_rows, 3), float64."""
+        if self.calibrator is not None:
+            return self.calibrator.predict_proba(probabilities)
+        table = np.asarray(probabilities, dtype=np.float64)
+        return table / table.sum(axis=1, keepdims=True)
+
+    def signals(self, calibrated: np.ndarray) -> np.ndarray:
+        """Returns class ids (num_rows,) int8 for calibrated rows (num_rows, 3)."""
+        if not self.uses_thresholds:
+            return calibrated.argmax(axis=1).astype(np.int8)
+        return threshold_signals(
+            calibrated, short=self.short_threshold, long=self.long_threshold
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns strict JSON values, from which `from_dict` restores every bit."""
+        return {
+            "calibrator": self.calibrator.to_dict() if self.calibrator else None,
+            "uses_thresholds": self.uses_thresholds,
+            "short_threshold": self.short_threshold,
+            "long_threshold": self.long_threshold,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SignalPolicy:
+        """Restores a policy from `to_dict`.
+
+        Raises:
+            DataError: If the values are not those of a policy.
+        """
+        _require_policy(values, cls)
+        fitted = values["calibrator"]
+        return cls(
+            calibrator=None if fitted is None else calibrator_from_dict(fitted),
+            uses_thresholds=values["uses_thresholds"],
+            short_threshold=values["short_threshold"],
+            long_threshold=values["long_threshold"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReturnPolicy:
+    """What turns a regression's outputs into log returns and signals.
+
+    Args:
+        target: `return` or `price`.
+        scaler: Units of the outputs, learned from the training targets.
+        uses_thresholds: False where they could not be searched; then the sign of the
+            predicted return is the signal.
+        short_threshold: Least predicted fall, a log return above 0, of a SHORT signal;
+            None: never.
+        long_threshold: The same of a rise for LONG.
+    """
+
+    target: str
+    scaler: TargetScaler
+    uses_thresholds: bool = False
+    short_threshold: float | None = None
+    long_threshold: float | None = None
+
+    def calibrate(self, outputs: Any) -> np.ndarray:
+        """Returns log returns (num_rows,) for a model's outputs, of as many values."""
+        return self.scaler.inverse(np.asarray(outputs).reshape(-1))
+
+    def signals(self, returns: np.ndarray) -> np.ndarray:
+        """Returns class ids (num_rows,) int8 for predicted log returns (num_rows,)."""
+        if not self.uses_thresholds:
+            return (1 + np.sign(returns)).astype(np.int8)
+        return threshold_signals(
+            return_scores(returns), short=self.short_threshold, long=self.long_threshold
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns strict JSON values, from which `from_dict` restores every bit."""
+        return {
+            "target": self.target,
+            "scaler": self.scaler.to_dict(),
+            "uses_thresholds": self.uses_thresholds,
+            "short_threshold": self.short_threshold,
+            "long_threshold": self.long_threshold,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ReturnPolicy:
+        """Restores a policy from `to_dict`.
+
+        Raises:
+            DataError: If the values are not those of a policy.
+        """
+        _require_policy(values, cls)
+        if values["target"] not in ("return", "price"):
+            raise DataError(
+                f"expected a return or a price. Received: {values['target']!r:.50}"
+            )
+        return cls(
+            target=values["target"],
+            scaler=TargetScaler.from_dict(values["scaler"]),
+            uses_thresholds=values["uses_thresholds"],
+            short_threshold=values["short_threshold"],
+            long_threshold=values["long_threshold"],
+        )
+
+
+def policy_from_dict(values: dict[str, Any]) -> SignalPolicy | ReturnPolicy:
+    """Restores the policy of a classification or of a regression.
+
+    Raises:
+        DataError: If the values are not those of a policy.
+    """
+    kind = ReturnPolicy if "target" in values else SignalPolicy
+    return kind.from_dict(values)
+
+
+def _require_policy(values: dict[str, Any], kind: type) -> None:
+    names = {field.name for field in dataclasses.fields(kind)}
+    is_whole = set(values) == names and isinstance(values["uses_thresholds"], bool)
+    for limit in (values.get("short_threshold"), values.get("long_threshold")):
+        is_number = isinstance(limit, float) and math.isfinite(limit)
+        is_whole = is_whole and (limit is None or is_number)
+    if not is_whole:
+        raise DataError(
+            f"expected a signal policy with {', '.join(sorted(names))}. "
+            f"Received: {values!r:.200}. Take the file of a finished run."
+        )
+
+
+def return_scores(returns: np.ndarray) -> np.ndarray:
+    """Returns the predicted gain of SHORT, HOLD and LONG (num_rows, 3).
+
+    That of HOLD is 0; a side that does not gain has a score below every threshold.
+    """
+    returns = np.asarray(returns, dtype=np.float64)
+    short, long = (np.where(gain > 0, gain, -1.0) for gain in (-returns, returns))
+    return np.stack([short, np.zeros(len(returns)), long], axis=1)
+
+
+def threshold_signals(
+    probabilities: np.ndarray, *, short: float | None, long: float | None
+) -> np.ndarray:
+    """Returns SHORT, HOLD or LONG for each row (num_rows,) int8.
+
+    A side is signalled where its probability, or its score, reaches its threshold;
+    where both do, the more probable side, and HOLD if they are equal. A threshold of
+    None is never reached.
+    """
+    p_short, p_long = probabilities[:, SHORT], probabilities[:, LONG]
+    wants_short = p_short >= (math.inf if short is None else short)
+    wants_long = p_long >= (math.inf if long is None else long)
+    signals = np.full(len(probabilities), HOLD, dtype=np.int8)
+    signals[wants_short & (~wants_long | (p_short > p_long))] = SHORT
+    signals[wants_long & (~wants_short | (p_long > p_short))] = LONG
+    return signals
+
+
+def search_thresholds(
+    probabilities: np.ndarray,
+    outcomes: TradeOutcomes,
+    *,
+    rules: TradeRules,
+    sizes: np.ndarray | None = None,
+    objective: str = "net_return",
+    turnover_penalty_bps: float = 0.0,
+    min_trades: int = 30,
+) -> dict[str, Any]:
+    """Tries every pair of candidate thresholds and chooses the best, or no trade.
+
+    A pair with fewer than `min_trades` trades is not eligible. Nothing is traded unless
+    the best eligible objective is above 0. The optimum is called flat where at least
+    half of the eligible pairs lie within one standard error of the best.
+    Source of the standard error of a Sharpe ratio: Lo (2002), "The statistics of
+    Sharpe ratios", for independent returns.
+
+    Args:
+        probabilities: Calibrated rows, or `return_scores`, in time order (num_rows, 3).
+        outcomes: What came of each row.
+        rules: Bar length and costs.
+        sizes: Fraction of equity for a SHORT and a LONG at each row (num_rows, 2).
+        objective: One of `OBJECTIVES`: total net return, net return a trade, or the
+            annualised Sharpe ratio of daily sums.
+        turnover_penalty_bps: Charged a side on top of the costs, in the search only.
+        min_trades: Fewest trades of an eligible pair.
+
+    Returns:
+        The settings; `num_tried`, `num_eligible`, `num_near_best`, `is_flat`;
+        `short_threshold` and `long_threshold` (None: never); `best_objective`,
+        `statement` in words; and `tried`, one mapping for each pair.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(
+            f"`objective` must be one of {', '.join(OBJECTIVES)}. "
+            f"Received: {objective!r}"
+        )
+    charged = dataclasses.replace(
+        rules, slippage_bps=rules.slippage_bps + turnover_penalty_bps
+    )
+    tried = []
+    for pair in _candidate_pairs(probabilities):
+        signals = threshold_signals(
+            probabilities, short=pair["short_threshold"], long=pair["long_threshold"]
+        )
+        trades = trading.simulate_trades(
+            signals, outcomes, rules=charged, sizes=side_sizes(signals, sizes)
+        )
+        tried.append(pair | _score(trades, outcomes, charged, objective))
+    settings = {
+        "objective": objective,
+        "turnover_penalty_bps": turnover_penalty_bps,
+        "min_trades": min_trades,
+        "num_tried": len(tried),
+    }
+    return settings | _choose(tried, min_trades) | {"tried": tried}
+
+
+def side_sizes(signals: np.ndarray, sizes: np.ndarray | None) -> np.ndarray | None:
+    """Returns the size of each signal (num_rows,) out of those of both sides."""
+    if sizes is None:
+        return None
+    return np.where(signals == LONG, sizes[:, 1], sizes[:, 0])
+
+
+def _candidate_pairs(probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """Returns every pair of candidates of both sides, but never-never."""
+    shorts, longs = (
+        [(0.0, None), *_candidates(probabilities[:, side])] for side in (SHORT, LONG)
+    )
+    return [
+        {
+            "short_share": short_share,
+            "long_share": long_share,
+            "short_threshold": short,
+            "long_threshold": long,
+        }
+        for (short_share, short), (long_share, long) in itertools.product(shorts, longs)
+        if short is not None or long is not None
+    ]
+
+
+def _candidates(probabilities: np.ndarray) -> list[tuple[float, float]]:
+    """Returns (share of rows that reach it, threshold), the rarest first."""
+    levels = 1.0 - np.array(SIGNALLED_SHARES)
+    limits = np.unique(np.quantile(probabilities, levels, method="higher"))[::-1]
+    limits = limits[limits >= 0]  # below are sides that no row speaks for
+    return [(float((probabilities >= limit).mean()), float(limit)) for limit in limits]
+
+
+def _score(
+    trades: np.ndarray, outcomes: TradeOutcomes, rules: TradeRules, objective: str
+) -> dict[str, Any]:
+    """Returns what one pair came to, with the standard error of its objective."""
+    count = len(trades)
+    net = trades["net_return"]
+    spread = float(net.std(ddof=1)) if count > 1 else 0.0
+    mean_bps = 1e4 * float(net.mean()) if count else None
+    total_pct = 100.0 * (float(trades["equity"][-1]) - 1.0) if count else 0.0
+    value: float | None
+    if objective == "net_return":
+        earned = trades["size"] * net
+        scatter = float(earned.std(ddof=1)) if count > 1 else 0.0
+        growth = 1.0 + total_pct / 100.0
+        value, error = total_pct, 100.0 * growth * scatter * math.sqrt(count)
+    elif objective == "mean_net_return":
+        value, error = mean_bps, 1e4 * spread / math.sqrt(max(1, count))
+    else:
+        daily = trading.daily_returns(trades, outcomes, rules=rules)
+        value, days = trading.daily_metrics(daily)["sharpe"], len(daily)
+        year = trading.DAYS_PER_YEAR
+        error = math.sqrt((year + 0.5 * (value or 0.0) ** 2) / days)
+    return {
+        "num_trades": count,
+        "objective": value,
+        "objective_standard_error": error,
+        "total_return_pct": total_pct,
+        "mean_net_return_bps": mean_bps,
+    }
+
+
+def _choose(tried: list[dict[str, Any]], min_trades: int) -> dict[str, Any]:
+    eligible = [
+        pair
+        for pair in tried
+        if pair["num_trades"] >= min_trades and pair["objective"] is not None
+    ]
+    result: dict[str, Any] = {
+        "num_eligible": len(eligible),
+        "num_near_best": 0,
+        "is_flat": False,
+        "short_threshold": None,
+        "long_threshold": None,
+        "best_objective": None,
+    }
+    if not eligible:
+        words = f"no trade: no pair of thresholds gave {min_trades} trades"
+        return result | {"statement": f"{words} ({len(tried)} tried)"}
+    best = max(eligible, key=lambda pair: pair["objective"])
+    floor = best["objective"] - best["objective_standard_error"]
+    near = sum(pair["objective"] >= floor for pair in eligible)
+    result |= {"num_near_best": near, "best_objective": best["objective"]}
+    if best["objective"] <= 0:
+        words = "no trade: no pair of thresholds was profitable"
+        return result | {"statement": f"{words} ({len(tried)} tried)"}
+    is_flat = len(eligible) > 1 and near >= len(eligible) / 2
+    words = f"best of {len(tried)} pairs tried, {len(eligible)} with enough trades"
+    if is_flat:
+        words += f"; flat: {near} of them within one standard error of the best"
+    return result | {
+        "is_flat": is_flat,
+        "short_threshold": best["short_threshold"],
+        "long_threshold": best["long_threshold"],
+        "statement": words,
+    }

@@ -1,0 +1,100 @@
+"""The command line of several runs: `python -m experiments analysts`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+
+import utils
+from candles.sources import pair_of_files
+from config import Config
+from experiments import analysts, series
+from settings import options
+from settings.presets import GROUPS
+
+logger = logging.getLogger("experiments")
+
+
+def _analysts_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments analysts",
+        usage="python -m experiments analysts CANDLES... [--pair PAIR] "
+        "[--groups NAME ...] [--timeframes TF ...] [--FIELD VALUE ...] [--resume]",
+        description="Builds a training file of each timeframe from one file of "
+        "candles, trains a model on each, and prints one table.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "candles",
+        nargs="+",
+        help="candle files of one pair, joined in time order; without --pair their "
+        "names, such as ETHUSDT-1m.parquet, give the pair",
+    )
+    parser.add_argument(
+        "--groups",
+        nargs="+",
+        default=list(GROUPS),
+        metavar="NAME",
+        help=f"{' and '.join(GROUPS)} (default: both)",
+    )
+    parser.add_argument(
+        "--timeframes", nargs="+", metavar="TF", help="only these of them"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="take finished runs as they are, and go on with interrupted ones",
+    )
+    names = [item.name for item in dataclasses.fields(Config)]
+    options.add_config_arguments(
+        parser, [name for name in names if name not in analysts.OWN_FIELDS]
+    )
+    return parser
+
+
+def _analysts(arguments: Sequence[str]) -> None:
+    parsed, config = options.parse_arguments(_analysts_parser(), arguments)
+    utils.configure_logging(verbose=config.verbose_logging)
+    fields = {item.name for item in dataclasses.fields(Config)}
+    given = {name: getattr(config, name) for name in vars(parsed) if name in fields}
+    if "pair" not in given:
+        given["pair"] = pair_of_files(parsed.candles)
+    configs = analysts.group_configs(
+        parsed.groups, timeframes=parsed.timeframes, **given
+    )
+    with utils.StopSignals():
+        entries = analysts.train_group(
+            parsed.candles, configs, resume="newest" if parsed.resume else None
+        )
+    folder = series.new_folder(next(iter(configs.values())), "analysts")
+    analysts.write_group(folder, entries)
+    logger.info("\n%s", analysts.format_group(entries))
+    logger.info("table: %s", folder)
+    series.require_success(entries)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    utils.configure_logging()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments",
+        description="Several runs that answer one question.",
+        epilog="A comparison of models: python trainer.py --compare MODEL MODEL ...",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands.add_parser(
+        "analysts",
+        help="a model for each timeframe, from one file of candles",
+        add_help=False,
+    )
+    parsed = parser.parse_args(words[:1])
+    run = {"analysts": _analysts}[parsed.command]
+    return utils.run_command_line(lambda: run(words[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,387 @@
+"""Several runs of one configuration, judged on the same test rows.
+
+In: which models can be compared, the proof that they answered for the same rows, who is
+best and how sure that is. Out: training one after another (`series`), the scores of one
+run (`evaluation.classes`, `evaluation.numbers`), showing the comparison
+(`reports.comparison`).
+
+The best model has the lowest loss on the test rows themselves. That choice favours it,
+so the p-values against it describe these rows and confirm nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import utils
+from artifacts.run_folder import load_artifact
+from candles.timestamps import nanoseconds_of
+from config import Config
+from evaluation.backtest import NUM_SAMPLES
+from evaluation.class_scores import PROBABILITY_COLUMNS, row_losses
+from evaluation.verdict import is_regression
+from experiments.series import Outcome, Train, new_folder, require_success, train_all
+from files import tables
+from metrics import significance
+from models.families import create_adapter
+from reports import comparison as comparison_report
+from settings.dry_run import describe_configuration
+
+logger = logging.getLogger(__name__)
+
+MEASURES = {
+    False: {
+        "skill": "skill_vs_train_prior",
+        "skill_vs_trailing": "skill_vs_trailing_7d",
+        "activity": "activity_skill_vs_train_prior",
+        "direction": "direction_skill_vs_train_prior",
+    },
+    True: {
+        "skill": "skill_mse_vs_persistence",
+        "skill_vs_trailing": "skill_mse_vs_trailing_7d",
+        "correlation": "correlation",
+        "direction": "sign_excess",
+    },
+}
+"""Column -> key of a part's intervals; True: the target is a number."""
+
+DIRECTION_P_VALUES = {False: "direction_p_value", True: "sign_p_value"}
+LOSS_NAMES = {False: "log-loss", True: "squared error"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A published run, as far as a comparison reads it.
+
+    Args:
+        folder: The artifact.
+        metadata: Content of its metadata.
+        results: Content of its report.
+        model_bytes: Size of its model file.
+    """
+
+    folder: Path
+    metadata: Mapping[str, Any]
+    results: Mapping[str, Any]
+    model_bytes: int
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether its target is a number."""
+        return is_regression(self.results["test"])
+
+    def read_test(self) -> dict[str, np.ndarray]:
+        """Returns columns of the predicted test rows (num_rows,), with their `loss`.
+
+        `row`, `time` (ns since 1970), `truth` (class or number), and `loss`: log-loss
+        of the raw probabilities, or the squared error.
+        """
+        path = self.folder / self.metadata["files"]["predictions"]
+        columns = tables.open_table(path)
+
+        def numbers(name: str) -> np.ndarray:
+            return columns.read(name).to_numpy()[is_test]
+
+        is_test = columns.read("part").to_numpy() == "test"
+        if self.is_regression:
+            truth = numbers("actual")
+            loss = np.square(truth - numbers("predicted").astype(np.float64))
+        else:
+            truth = numbers("label")
+            said = np.stack([numbers(name) for name in PROBABILITY_COLUMNS], axis=1)
+            loss = row_losses(truth, said.astype(np.float64))[:, 0]
+        moments = columns.read("timestamp").to_pandas()[is_test]
+        return {
+            "row": numbers("row"),
+            "time": nanoseconds_of(moments),
+            "truth": truth,
+            "loss": loss,
+        }
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Reads a published run.
+
+    Raises:
+        RefusedArtifactError: If a file is not what its manifest says.
+    """
+    artifact = load_artifact(folder)
+    return FinishedRun(
+        folder=folder,
+        metadata=artifact.metadata,
+        results=utils.read_json(folder / "confusion_matrix_report.json"),
+        model_bytes=artifact.files[artifact.metadata["files"]["model"]]["bytes"],
+    )
+
+
+# Training
+
+
+def model_configs(config: Config, models: Sequence[str]) -> dict[str, Config]:
+    """Returns the run of each model, by its name; nothing is trained yet.
+
+    Args:
+        config: What is the same in all of them.
+        models: Names of families, two or more.
+
+    Raises:
+        ConfigError: Listing every model that cannot be trained or compared.
+    """
+    problems = []
+    if len(set(models)) < max(2, len(models)):
+        problems.append(
+            f"expected two models or more, each once. Received: {' '.join(models)}"
+        )
+    if config.loss_traits.y_true == "return":
+        problems.append(
+            "loss: expected one of forecasts, because models are compared by the loss "
+            f"of their forecasts. Received: {config.resolved_loss!r}, whose outputs "
+            "are positions"
+        )
+    configs = {}
+    for name in dict.fromkeys(models):
+        try:
+            configs[name] = config.replace(model=name)
+            create_adapter(configs[name])
+        except (utils.ConfigError, utils.DependencyError) as error:
+            lines = str(error).splitlines()
+            listed = [x[4:] for x in lines if x.startswith("  - ")] or lines
+            problems += [f"{name}: {line}" for line in listed]
+    if problems:
+        lines = [f"  - {problem}" for problem in problems]
+        raise utils.ConfigError("\n".join(["these cannot be compared:", *lines]))
+    return configs
+
+
+def compare_models(
+    config: Config, models: Sequence[str], *, train: Train
+) -> dict[str, Any]:
+    """Trains models one after another, each as an ordinary run, and compares them.
+
+    Args:
+        config: What is the same in all of them; its own `model` does not count.
+        models: Names of families, two or more.
+        train: Runs one configuration.
+
+    Returns:
+        See `compare_runs`.
+
+    Raises:
+        ConfigError: Before anything is trained, listing every problem.
+
+    Example:
+        >>> train = lambda config: StandaloneTrainer(config).run_training()
+        >>> found = compare_models(config, ["lstm", "lightgbm"], train=train)
+        >>> print(comparison_report.format_comparison(found))
+    """
+    configs = model_configs(config, models)
+    return compare_runs(
+        train_all(configs, train, fatal=(OSError, utils.DataError)), seed=config.seed
+    )
+
+
+# Comparing
+
+
+def compare_runs(outcomes: Mapping[str, Outcome], *, seed: int = 0) -> dict[str, Any]:
+    """Compares finished runs row by row of their test parts.
+
+    Args:
+        outcomes: How each run ended, by name; failed ones are listed as such.
+        seed: Seed of the intervals.
+
+    Returns:
+        Ready for JSON: `loss` (its name), `test` (first, last, rows, blocks), `best`
+        (None where no run finished), `num_samples`, and `models`, the best first: for
+        each its scores (`summarise_run`), and in `against_best` the difference of the
+        mean loss with its interval, `p_value`, and `adjusted_p_value` (Holm, over the
+        finished models but the best).
+
+    Raises:
+        DataError: If two runs read other files, or answered for other rows.
+    """
+    runs = {
+        name: read_run(outcome.folder)
+        for name, outcome in outcomes.items()
+        if outcome.folder is not None
+    }
+    _require_same_file(runs)
+    rows = {name: run.read_test() for name, run in runs.items()}
+    _require_same_rows(rows, runs)
+    order = sorted(rows, key=lambda name: float(rows[name]["loss"].mean()))
+    models = [
+        {"model": name, "status": "completed"}
+        | summarise_run(runs[name])
+        | {"run_seconds": round(outcomes[name].seconds, 1), "against_best": None}
+        for name in order
+    ]
+    models += [
+        {"model": name} | outcome.failure()
+        for name, outcome in outcomes.items()
+        if outcome.folder is None
+    ]
+    comparison: dict[str, Any] = {"best": order[0] if order else None}
+    if order:
+        first = runs[order[0]]
+        losses = {name: rows[name]["loss"] for name in order}
+        horizon = first.results["settings"]["horizon_bars"]
+        block = significance.suggest_block_rows(
+            len(losses[order[0]]), horizon_bars=horizon
+        )
+        against = _against_best(losses, block_rows=block, seed=seed)
+        for entry in models[1 : len(order)]:
+            entry["against_best"] = against[entry["model"]]
+        comparison |= {
+            "loss": LOSS_NAMES[first.is_regression],
+            "test": {
+                key: first.results["test"][key]
+                for key in ("first", "last", "num_samples")
+            }
+            | {"block_rows": block},
+            "num_bootstrap_samples": NUM_SAMPLES,
+        }
+    return utils.to_jsonable(comparison | {"models": models})
+
+
+def _against_best(
+    losses: Mapping[str, np.ndarray], *, block_rows: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Returns each model's losses against those of the first, paired by row."""
+    best, *others = losses
+    found = {
+        name: significance.paired_bootstrap_test(
+            losses[name],
+            losses[best],
+            block_rows=block_rows,
+            num_samples=NUM_SAMPLES,
+            seed=seed,
+        )
+        for name in others
+        if len(losses[name]) >= block_rows
+    }
+    adjusted = significance.adjust_p_values([x["p_value"] for x in found.values()])
+    for each, p_value in zip(found.values(), adjusted, strict=True):
+        each["adjusted_p_value"] = p_value
+    return found
+
+
+def _require_same_file(runs: Mapping[str, FinishedRun]) -> None:
+    """Refuses runs of different files: equal test rows may have other features."""
+    digests = {name: run.metadata["data"].get("sha256") for name, run in runs.items()}
+    known = [name for name, digest in digests.items() if digest is not None]
+    for name in known[1:]:
+        if digests[name] != digests[known[0]]:
+            raise utils.DataError(
+                f"{name}: expected the training file of {known[0]}. Received: another "
+                f"one, or the same after a change. {_cure(runs, known[0], name)}"
+            )
+
+
+def _cure(runs: Mapping[str, FinishedRun], first: str, second: str) -> str:
+    return (
+        f"One of {runs[first].folder} and {runs[second].folder} was trained on other "
+        "data: compare again, without --resume."
+    )
+
+
+def _require_same_rows(
+    rows: Mapping[str, Mapping[str, np.ndarray]], runs: Mapping[str, FinishedRun]
+) -> None:
+    """Refuses runs whose test rows, or what happened in them, differ."""
+    for name, table in rows.items():
+        first_name, first = next(iter(rows.items()))
+        different = [
+            key
+            for key in ("row", "time", "truth")
+            if not np.array_equal(table[key], first[key])
+        ]
+        if different:
+            raise utils.DataError(
+                f"{name}: expected the {len(first['row']):,} test rows of "
+                f"{first_name}. Received: {len(table['row']):,} rows that differ in "
+                f"{', '.join(different)}. {_cure(runs, first_name, name)}"
+            )
+
+
+def summarise_run(run: FinishedRun) -> dict[str, Any]:
+    """Returns what stands for a run beside others: its test part, its cost.
+
+    Returns:
+        `loss`; an interval for each of `MEASURES`; `direction_p_value`; `trading` (the
+        number of trades, an interval of the net return a trade, total return; or why
+        there are none); `training_seconds`, `is_resumed` (then of its last process
+        alone); `parameters`, `model_bytes`; `cross_validation` (mean and spread of the
+        folds; None without any); `folder`.
+    """
+    test, kind = run.results["test"], run.is_regression
+    training = run.metadata["training"]
+    trades = test["trading"]
+    earned = {"skipped": trades.get("skipped")}
+    if "skipped" not in trades:
+        earned = {
+            "num_trades": trades["num_trades"],
+            "mean_net_return_bps": _three(trades["intervals"]["mean_net_return_bps"]),
+            "total_return_pct": trades["total_return_pct"],
+        }
+    folds = run.results.get("cross_validation")
+    return {
+        "folder": run.folder,
+        "loss": test["rmse"] ** 2 if kind else test["log_loss"],
+        **{
+            name: _three(test["intervals"][key]) for name, key in MEASURES[kind].items()
+        },
+        "direction_p_value": test[DIRECTION_P_VALUES[kind]],
+        "trading": earned,
+        "training_seconds": training["seconds"],
+        "is_resumed": bool(training["resumes"]),
+        "parameters": run.metadata["model"]["total_parameters"],
+        "model_bytes": run.model_bytes,
+        "cross_validation": None
+        if folds is None
+        else {
+            key: {part: folds["metrics"][key][part] for part in ("mean", "std")}
+            for key in (MEASURES[kind]["skill"], "accuracy", "sign_accuracy")
+            if key in folds["metrics"]
+        },
+    }
+
+
+def _three(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: found[key] for key in ("estimate", "low", "high")}
+
+
+# Files
+
+
+def run_command(
+    config: Config, models: Sequence[str], *, train: Train, is_dry_run: bool = False
+) -> Path | None:
+    """Trains, compares, writes and prints; returns the folder of the comparison.
+
+    A dry run prints the configuration of each model instead, and returns None.
+
+    It has `comparison.json`, `comparison.csv` and `comparison.png`, in
+    `{outputs_dir}/comparisons/{PAIR}/`.
+
+    Raises:
+        ConfigError: Before anything is trained, listing every problem.
+        FailedRunsError: At the end, if a run failed.
+    """
+    if is_dry_run:
+        for each in model_configs(config, models).values():
+            logger.info("%s", describe_configuration(each))
+        return None
+    with utils.StopSignals():
+        comparison = compare_models(config, models, train=train)
+    folder = new_folder(config, "comparisons")
+    comparison_report.write_comparison(folder, comparison)
+    logger.info("\n%s", comparison_report.format_comparison(comparison))
+    logger.info("comparison: %s", folder)
+    require_success(comparison["models"])
+    return folder

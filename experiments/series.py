@@ -1,0 +1,155 @@
+"""Several runs, one after another: how each ended, and nothing lost.
+
+In: training the runs of a mapping, those that fail among them, the folder of what they
+give together. Out: a run (`trainer`, which hands it in), judging several
+(`comparison`).
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import utils
+from config import Config
+
+logger = logging.getLogger(__name__)
+
+Train = Callable[[Config], Path]
+"""Runs one configuration; returns its published folder."""
+
+
+class FailedRunsError(utils.UserError):
+    """Some of several runs failed; what there is was written.
+
+    Args:
+        message: Which of them.
+        exit_codes: What each would have ended with alone; one code stands for all.
+    """
+
+    def __init__(self, message: str, exit_codes: Iterable[int]) -> None:
+        super().__init__(message)
+        codes = set(exit_codes)
+        self.exit_code = codes.pop() if len(codes) == 1 else utils.EXIT_INTERNAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one of several runs ended.
+
+    Args:
+        config: The run.
+        folder: Its published folder; None where it failed.
+        error: Why it failed; None where it did not.
+        seconds: How long it took here: nearly nothing where it was finished before.
+        exit_code: What it would have ended with alone; 0 where it did not fail.
+    """
+
+    config: Config
+    folder: Path | None
+    error: str | None
+    seconds: float
+    exit_code: int = 0
+
+    def failure(self) -> dict[str, Any]:
+        """Returns what stands for a run that failed, ready for JSON."""
+        return {"status": "failed", "error": self.error, "exit_code": self.exit_code}
+
+
+def train_all(
+    configs: Mapping[str, Config],
+    train: Train,
+    *,
+    fatal: tuple[type[Exception], ...] = (OSError,),
+) -> dict[str, Outcome]:
+    """Trains one run after another; one that fails does not stop the others.
+
+    Args:
+        configs: The runs by name.
+        train: Trains one.
+        fatal: Errors that would meet the next run, too, such as a full disk: raised.
+
+    Raises:
+        Interrupted: On SIGINT or SIGTERM; what is finished stays.
+    """
+    outcomes: dict[str, Outcome] = {}
+    try:
+        for number, (name, config) in enumerate(configs.items(), 1):
+            logger.info("\n%s: run %d of %d", name, number, len(configs))
+            outcomes[name] = _train_one(name, config, train, fatal)
+            gc.collect()  # a network and its data hold each other
+            utils.return_freed_memory()
+    except utils.Interrupted as stop:
+        finished = sum(outcome.folder is not None for outcome in outcomes.values())
+        raise utils.Interrupted(
+            stop.signal_number,
+            f"{finished} of {len(configs)} runs are finished, and stay. "
+            "To go on: the same command with --resume",
+        ) from None
+    return outcomes
+
+
+def _train_one(
+    name: str, config: Config, train: Train, fatal: tuple[type[Exception], ...]
+) -> Outcome:
+    started = time.perf_counter()
+    folder, error, exit_code = None, None, 0
+    try:
+        folder = train(config)
+    except fatal:
+        raise
+    except utils.UserError as problem:
+        error, exit_code = str(problem), problem.exit_code
+        logger.error("%s failed: %s", name, problem)
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {problem}"
+        exit_code = utils.EXIT_INTERNAL
+        logger.exception("%s failed: this is a defect, please report it", name)
+    return Outcome(
+        config=config,
+        folder=folder,
+        error=error,
+        seconds=time.perf_counter() - started,
+        exit_code=exit_code,
+    )
+
+
+def new_folder(config: Config, kind: str) -> Path:
+    """Makes and returns `{outputs_dir}/{kind}/{PAIR}/{time}-{digest}`.
+
+    Raises:
+        StorageError: If the outputs folder does not take it.
+    """
+    parent = Path(config.outputs_dir) / kind / config.pair
+    stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{config.digest()[:8]}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for name in (stem, f"{stem}-{secrets.token_hex(2)}"):
+            folder = parent / name
+            if not folder.exists():
+                break
+        folder.mkdir()
+    except OSError as error:
+        raise utils.StorageError(
+            f"cannot make a folder in {parent}: {error.strerror or error}."
+        ) from error
+    return folder
+
+
+def require_success(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Raises FailedRunsError where one of `models` failed, after all was written."""
+    failed = [entry for entry in entries if entry["status"] == "failed"]
+    if failed:
+        names = ", ".join(entry["model"] for entry in failed)
+        raise FailedRunsError(
+            f"{len(failed)} of {len(entries)} runs failed: {names}. "
+            "--resume repeats these alone.",
+            (entry["exit_code"] for entry in failed),
+        )

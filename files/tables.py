@@ -1,0 +1,324 @@
+"""Feather, Parquet and CSV files -> columns, read in batches, refused when unsafe.
+
+In: opening a file of columns of any of the three formats, with one clear error. Out:
+what the columns mean (`dataset.training_file`), files of candles (`candles.formats`).
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.feather
+import pyarrow.parquet
+
+from utils import DataError, MissingInputError, atomic_path
+
+SUFFIXES = (".feather", ".parquet", ".csv")
+BATCH_ROWS = 65_536
+_DIGEST_BYTES = 2**20
+MAX_FOOTER_BYTES = 64 * 2**20
+MAX_CELLS = 20_000_000_000
+MAX_CELLS_PER_BYTE = 100
+"""Cells that a byte of a file may stand for: measured files have less than one."""
+
+
+class Columns:
+    """The columns of one file or frame; a file is read when a column is asked for.
+
+    A file is opened once: its digest and every column are of the same bytes, also when
+    another file takes its name meanwhile.
+
+    Args:
+        schema: Names and types of the columns.
+        table: A whole table, or None when `stream` is read in batches.
+        path: The file; None for a frame.
+        stream: The open file; None for a frame.
+    """
+
+    def __init__(
+        self,
+        *,
+        schema: pa.Schema,
+        table: pa.Table | None,
+        path: Path | None = None,
+        stream: pa.NativeFile | None = None,
+    ) -> None:
+        self.schema = schema
+        self.path = path
+        self._table = table
+        self._stream = stream
+        refuse_extension_types(schema, path or "the frame")
+        repeated = [name for name, n in Counter(schema.names).items() if n > 1]
+        if repeated:
+            raise DataError(
+                f"{path or 'the frame'}: expected one column of each name. "
+                f"Received twice: {', '.join(sorted(repeated)[:5])}"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns, in file order."""
+        return list(self.schema.names)
+
+    @functools.cached_property
+    def digest(self) -> str | None:
+        """SHA-256 of the file's bytes; None for a frame."""
+        if self._stream is None:
+            return None
+        digest = hashlib.sha256()
+        with _refuse_broken(self.path):
+            self._stream.seek(0)
+            while block := self._stream.read(_DIGEST_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def read(self, name: str) -> pa.ChunkedArray:
+        """Returns one whole column."""
+        with _refuse_broken(self.path):
+            chunks = [_detached(batch.column(0)) for batch in self._batches([name])]
+        return pa.chunked_array(chunks, type=self.schema.field(name).type)
+
+    def read_numbers(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Fills arrays with numeric columns in one pass, nulls as NaN.
+
+        A batch of rows is in memory at a time, never the file.
+
+        Args:
+            outputs: Column name -> (num_rows,) array that receives it.
+
+        Raises:
+            DataError: If a column is not numeric, has an empty cell that its array
+                cannot hold, or has another length.
+        """
+        for name in outputs:
+            _require_numeric(name, self.schema.field(name).type)
+        position = 0
+        with _refuse_broken(self.path):
+            for batch in self._batches(list(outputs)):
+                stop = position + len(batch)
+                for name, out in outputs.items():
+                    if stop > len(out):
+                        raise DataError(f"{name}: expected {len(out)} rows, not more.")
+                    column = batch.column(name)
+                    if column.null_count and out.dtype.kind != "f":
+                        raise DataError(f"{name}: expected no empty cell.")
+                    values = column.to_numpy(zero_copy_only=False)
+                    _fill(name, values, out[position:stop])
+                position = stop
+        for name, out in outputs.items():
+            if position != len(out):
+                raise DataError(
+                    f"{name}: expected {len(out)} rows. Received: {position}"
+                )
+
+    def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yields the named columns, some ten thousand rows at a time."""
+        if self._table is not None:
+            yield from self._table.select(names).to_batches(max_chunksize=BATCH_ROWS)
+        elif self.path is not None and self.path.suffix == ".parquet":
+            file = pa.parquet.ParquetFile(self._stream, page_checksum_verification=True)
+            yield from file.iter_batches(BATCH_ROWS, columns=names)
+        else:
+            fields = [self.schema.get_field_index(name) for name in names]
+            options = pa.ipc.IpcReadOptions(included_fields=fields)
+            reader = pa.ipc.open_file(self._stream, options=options)
+            for index in range(reader.num_record_batches):
+                yield reader.get_batch(index)
+
+
+def _detached(column: pa.Array) -> pa.Array:
+    """Returns a copy of a plain column; a slice keeps its whole batch in memory."""
+    kind = column.type
+    is_plain = pa.types.is_primitive(kind) and not pa.types.is_boolean(kind)
+    if column.null_count or not is_plain or kind.bit_width != 64:
+        return column
+    values = column.view(pa.int64()).to_numpy(zero_copy_only=True).copy()
+    return pa.array(values).view(kind)
+
+
+def _fill(name: str, values: np.ndarray, out: np.ndarray) -> None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        out[:] = values
+    if out.dtype.kind != "f" and not np.array_equal(out, values):
+        raise DataError(
+            f"{name}: expected numbers that {out.dtype} holds. "
+            f"Received: {values[out != values][0]}, among others."
+        )
+
+
+def _require_numeric(name: str, kind: pa.DataType) -> None:
+    checks = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    if not any(check(kind) for check in checks):
+        raise DataError(
+            f"{name}: expected numbers. Received: a column of type {kind}. "
+            "Remove the column or convert it."
+        )
+
+
+def open_table(path: str | os.PathLike[str]) -> Columns:
+    """Opens a feather, parquet or CSV file by its suffix.
+
+    Raises:
+        MissingInputError: If there is no file.
+        DataError: If it is empty, of another format, damaged or unsafe.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingInputError(f"expected a file. Received: {path}")
+    if path.suffix not in SUFFIXES:
+        raise DataError(
+            f"{path}: expected a name ending in {', '.join(SUFFIXES)}. "
+            f"Received: {path.suffix or 'no suffix'!r}"
+        )
+    if path.stat().st_size == 0:
+        raise DataError(
+            f"{path}: expected a {path.suffix[1:]} file. Received: 0 bytes. "
+            "Make the file again, or fetch it again."
+        )
+    with _refuse_broken(path):
+        stream = pa.OSFile(str(path))
+        if path.suffix == ".csv":
+            _refuse_broken_off(path)
+            table = pa.csv.read_csv(stream)
+            return Columns(schema=table.schema, table=table, path=path, stream=stream)
+        is_parquet = path.suffix == ".parquet"
+        if has_extension_types(path, tail_bytes=4 if is_parquet else 6):
+            raise DataError(
+                f"{path}: expected plain columns. Received: Arrow extension types. "
+                "Such a file can run code when it is read."
+            )
+        if is_parquet:
+            schema = pa.parquet.read_schema(stream)
+        else:
+            schema = pa.ipc.open_file(stream).schema
+        refuse_bomb(path, len(schema.names))
+        return Columns(schema=schema, table=None, path=path, stream=stream)
+
+
+def has_extension_types(path: Path, *, tail_bytes: int) -> bool:
+    """Whether the schema of an Arrow or Parquet file has them, by its bytes alone.
+
+    Arrow builds registered types, which may run code, as soon as it opens a file; so
+    this looks before it does. Parquet carries the Arrow schema as base64 text.
+
+    Args:
+        path: The file.
+        tail_bytes: Length of the magic at its end, before which the footer's length is.
+
+    Raises:
+        DataError: If there is no footer where it should be.
+    """
+    with open(path, "rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, end - tail_bytes - 4))
+        length = int.from_bytes(stream.read(4), "little")
+        if not 0 < length <= min(end - tail_bytes - 4, MAX_FOOTER_BYTES):
+            raise DataError(
+                f"{path}: expected a whole {path.suffix[1:]} file. Received: a footer "
+                f"length of {length} bytes in a file of {end}. Make the file again."
+            )
+        stream.seek(end - tail_bytes - 4 - length)
+        footer = stream.read(length)
+    places = [footer]
+    for run in re.findall(rb"[A-Za-z0-9+/]{40,}", footer):
+        places += [
+            base64.b64decode(run[start:][: (len(run) - start) // 4 * 4])
+            for start in range(4)
+        ]
+    return any(b"ARROW:extension:name" in place for place in places)
+
+
+def refuse_bomb(path: Path, num_columns: int) -> None:
+    """Refuses an Arrow or Parquet file that unpacks to far more than it is.
+
+    Raises:
+        DataError: If its bytes cannot stand for that many cells.
+    """
+    kind = "parquet" if path.suffix == ".parquet" else "feather"
+    cells = pa.dataset.dataset(str(path), format=kind).count_rows() * num_columns
+    limit = min(MAX_CELLS, MAX_CELLS_PER_BYTE * path.stat().st_size + 10**6)
+    if not 0 <= cells <= limit:
+        raise DataError(
+            f"{path}: expected at most {limit} cells. Received: {cells}. This looks "
+            "like a decompression bomb: do not use this file."
+        )
+
+
+def _refuse_broken_off(path: Path) -> None:
+    with open(path, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() not in b"\r\n":
+            raise DataError(
+                f"{path}: expected a CSV that ends with a newline. Received: "
+                "a last line that breaks off: the file is probably truncated. Make it "
+                "again, or add the newline if it is complete."
+            )
+
+
+def write_parquet(path: str | os.PathLike[str], frame: Any) -> None:
+    """Writes a DataFrame whole or not at all, with checksums against flipped bits."""
+    with atomic_path(path) as temporary:
+        frame.to_parquet(
+            temporary, index=False, engine="pyarrow", write_page_checksum=True
+        )
+
+
+def from_pandas(frame: Any) -> Columns:
+    """Takes a DataFrame; a `DatetimeIndex` stands for a missing `timestamp`."""
+    import pandas as pd
+
+    if "timestamp" not in frame.columns and isinstance(frame.index, pd.DatetimeIndex):
+        frame = frame.rename_axis("timestamp").reset_index()
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"expected plain columns. Received: {error}") from error
+    return Columns(schema=table.schema, table=table)
+
+
+def refuse_extension_types(schema: pa.Schema, where: object) -> None:
+    """Refuses Arrow extension types before any conversion: some run code when read.
+
+    Raises:
+        DataError: Naming the columns.
+    """
+    unsafe = [
+        field.name
+        for field in schema
+        if isinstance(field.type, pa.BaseExtensionType)
+        or b"ARROW:extension:name" in (field.metadata or {})
+    ]
+    if unsafe:
+        raise DataError(
+            f"{where}: expected plain columns. Received Arrow extension types in: "
+            f"{', '.join(unsafe)}. Such a file can run code when it is read."
+        )
+
+
+@contextlib.contextmanager
+def _refuse_broken(path: Path | None) -> Iterator[None]:
+    """Turns Arrow's errors about one file into a `DataError` that names it."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        suffix = path.suffix[1:] if path else "table"
+        detail = str(error).splitlines()[0][:300]
+        raise DataError(
+            f"{path}: expected a whole {suffix} file. Received: {detail}. "
+            "Check the format, or make the file again."
+        ) from error

@@ -1,0 +1,362 @@
+"""How sure a number is: block bootstrap, shuffle test, Sharpe ratios after selection.
+
+In: resampling and tests of arrays of numbers. Out: what the numbers mean (`scores`,
+`evaluation.trading`). Labels of neighbouring bars share most of their future, so rows
+are never resampled one by one: a block spans at least the horizon of the labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+_MIN_BLOCKS = 5  # below, an interval or a p-value says nothing: 4! = 24 orders
+_MAX_BLOCKS = 4000  # their cross table has this size squared: 128 MB
+_CHUNK_STARTS = 4_000_000  # block starts drawn at a time: 32 MB
+
+# Bootstrap
+
+
+def suggest_block_rows(num_rows: int, *, horizon_bars: int) -> int:
+    """Returns a block length: five horizons, fewer where that leaves under 20 blocks.
+
+    The mean of losses of overlapping labels has an autocorrelation of about 1 - k/H;
+    blocks of one horizon H keep two thirds of its variance, of five horizons 93 %.
+    Never below the horizon.
+    """
+    return max(horizon_bars, min(5 * horizon_bars, num_rows // 20))
+
+
+def bootstrap_means(
+    columns: Any, *, block_rows: int, num_samples: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Returns means of `columns` over resampled blocks (num_samples, num_columns).
+
+    Circular block bootstrap: blocks start anywhere and wrap around, so every row is
+    drawn equally often. All columns are drawn together. Costs num_rows once and the
+    number of blocks per sample, through cumulative sums.
+    Source: Politis and Romano (1992), "A circular block-resampling procedure for
+    stationary data".
+
+    Args:
+        columns: Values in time order (num_rows,) or (num_rows, num_columns).
+        block_rows: Rows in a block, at least the horizon of the labels.
+        num_samples: Number of resamples.
+        seed: Same seed, same means.
+    """
+    table = np.asarray(columns, dtype=np.float64)
+    table = table.reshape(len(table), -1)
+    num_rows, num_columns = table.shape
+    if not 1 <= block_rows <= num_rows:
+        raise ValueError(
+            f"`block_rows` must lie between 1 and the {num_rows} rows. "
+            f"Received: block_rows={block_rows}"
+        )
+    if not np.isfinite(table).all():
+        raise ValueError(
+            "`columns` must be finite. Received: NaN or infinity. Use 0 and a column "
+            "that counts rows for values that exist in some rows only."
+        )
+    wrapped = np.concatenate([table, table[:block_rows]])
+    sums = np.zeros((len(wrapped) + 1, num_columns))
+    np.cumsum(wrapped, axis=0, out=sums[1:])
+    num_blocks = -(-num_rows // block_rows)
+    lengths = np.full(num_blocks, block_rows)
+    lengths[-1] = num_rows - block_rows * (num_blocks - 1)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    means = np.empty((num_samples, num_columns))
+    step = max(1, _CHUNK_STARTS // num_blocks)
+    for first in range(0, num_samples, step):
+        size = (min(step, num_samples - first), num_blocks)
+        starts = generator.integers(0, num_rows, size=size)
+        for k in range(num_columns):
+            drawn = sums[starts + lengths, k] - sums[starts, k]
+            means[first : first + step, k] = drawn.sum(axis=1) / num_rows
+    return means
+
+
+def bootstrap_interval(
+    columns: Any,
+    statistic: Callable[[np.ndarray], np.ndarray] | None = None,
+    *,
+    block_rows: int,
+    num_samples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Returns a statistic of column means with its block-bootstrap interval.
+
+    Ratios are statistics of means: direction skill, for one, has the columns (direction
+    loss, reference's direction loss), both 0 outside trades, and the statistic
+    `lambda m: 1 - m[..., 0] / m[..., 1]`.
+    Source of the percentile interval: Efron and Tibshirani (1993), chapter 13.
+
+    Args:
+        columns: Values in time order (num_rows,) or (num_rows, num_columns).
+        statistic: From means (..., num_columns) to values (...,); None: the mean of the
+            first column.
+        block_rows: Rows in a block, at least the horizon of the labels.
+        num_samples: Number of resamples.
+        confidence: Coverage of the interval.
+        seed: Same seed, same interval.
+
+    Returns:
+        `estimate`, `low`, `high`, `standard_error`, `num_blocks`, `block_rows`. The
+        interval is None with fewer than 5 blocks, or where over 1 % of the resamples
+        leave the statistic undefined.
+    """
+    table = np.asarray(columns, dtype=np.float64)
+    table = table.reshape(len(table), -1)
+    statistic = statistic or (lambda means: means[..., 0])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        estimate = float(statistic(table.mean(axis=0)))
+    result = {
+        "estimate": estimate if math.isfinite(estimate) else None,
+        "low": None,
+        "high": None,
+        "standard_error": None,
+        "num_blocks": len(table) // block_rows,
+        "block_rows": block_rows,
+    }
+    if len(table) < _MIN_BLOCKS * block_rows or result["estimate"] is None:
+        return result
+    means = bootstrap_means(
+        table, block_rows=block_rows, num_samples=num_samples, seed=seed
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.asarray(statistic(means))
+    values = values[np.isfinite(values)]
+    if len(values) >= 0.99 * num_samples:
+        tail = (1.0 - confidence) / 2.0
+        low, high = np.quantile(values, [tail, 1.0 - tail])
+        result |= {"low": float(low), "high": float(high)}
+        result["standard_error"] = float(values.std(ddof=1))
+    return result
+
+
+def paired_bootstrap_test(
+    losses_a: Any,
+    losses_b: Any,
+    *,
+    block_rows: int,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Tests whether two models lose equally on the same rows.
+
+    The two-sided p-value counts resampled mean differences, centred, that are at least
+    as far from 0 as the observed one, plus 1 in numerator and denominator.
+    Source: Hall and Wilson (1991), "Two guidelines for bootstrap hypothesis testing".
+
+    Args:
+        losses_a: Loss of every row, in time order (num_rows,).
+        losses_b: The other model's losses on the same rows (num_rows,).
+        block_rows: Rows in a block, at least the horizon of the labels.
+        num_samples: Number of resamples.
+        seed: Same seed, same result.
+
+    Returns:
+        The keys of `bootstrap_interval` for mean(a - b), below 0 where a is better, and
+        `p_value` (None with fewer than 5 blocks).
+    """
+    a, b = np.asarray(losses_a, dtype=float), np.asarray(losses_b, dtype=float)
+    if a.ndim != 1 or a.shape != b.shape or a.size == 0:
+        raise ValueError(
+            "`losses_a` and `losses_b` must belong to the same rows (num_rows,). "
+            f"Received: {a.shape} and {b.shape}."
+        )
+    options: dict[str, Any] = {
+        "block_rows": block_rows,
+        "num_samples": num_samples,
+        "seed": seed,
+    }
+    result = bootstrap_interval(a - b, **options)
+    result["p_value"] = None
+    if result["low"] is not None:
+        centred = bootstrap_means(a - b, **options)[:, 0] - result["estimate"]
+        result["p_value"] = _p_value(-np.abs(centred), -abs(result["estimate"]))
+    return result
+
+
+def adjust_p_values(p_values: Sequence[float | None]) -> list[float | None]:
+    """Returns p-values of several tests, adjusted so that all hold together.
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+
+    Args:
+        p_values: One for each test; None where there was none, which stays.
+    """
+    known = sorted((p, k) for k, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, k) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        adjusted[k] = largest
+    return adjusted
+
+
+# Shuffle test
+
+
+def shuffle_test(
+    labels: Any,
+    class_losses: Any,
+    *,
+    block_rows: int,
+    is_counted: Any = None,
+    num_permutations: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Tests whether predictions know the labels, by permuting blocks of labels.
+
+    The predictions stay where they are. For direction pass
+    `class_losses(p, part="direction_log_loss")` and `is_counted=labels != HOLD`: then
+    only the sides of the true trades are permuted, among these trades. Permuting HOLD
+    too would move trades to calmer rows, where a model without any sense of direction
+    is more or less confident, and call that skill.
+    Source of the +1: Phipson and Smyth (2010), "Permutation p-values should never be
+    zero".
+
+    Args:
+        labels: Class ids in time order (num_rows,).
+        class_losses: Loss of each row under each label (num_rows, num_classes).
+        block_rows: Counted rows in a block, at least the horizon of the labels; made
+            longer so that blocks fill the rows (fewer than one row a block is left
+            out, the newest) and are 4,000 at most.
+        is_counted: Rows that take part (num_rows,); None counts all.
+        num_permutations: Number of permutations.
+        seed: Same seed, same result.
+
+    Returns:
+        `observed` and `shuffled_mean` loss, `p_value` (share of permutations with a
+        loss as low; None with fewer than 5 blocks), `num_blocks`, `block_rows`,
+        `num_permutations`.
+    """
+    labels = np.asarray(labels)
+    losses = np.asarray(class_losses, dtype=np.float64)
+    if losses.ndim != 2 or labels.shape != losses.shape[:1]:
+        raise ValueError(
+            "`class_losses` must have a row for each label (num_rows, num_classes). "
+            f"Received: {losses.shape} for labels of shape {labels.shape}."
+        )
+    if is_counted is not None:
+        labels, losses = labels[is_counted], losses[is_counted]
+    num_blocks = min(len(labels) // block_rows, _MAX_BLOCKS)
+    observed = losses[np.arange(len(labels)), labels]
+    result: dict[str, Any] = {
+        "observed": float(observed.mean()) if len(labels) else None,
+        "shuffled_mean": None,
+        "p_value": None,
+        "num_blocks": num_blocks,
+        "block_rows": block_rows,
+        "num_permutations": num_permutations,
+    }
+    if num_blocks < _MIN_BLOCKS:
+        return result
+    block_rows = len(labels) // num_blocks
+    used = num_blocks * block_rows
+    one_hot = labels[:used, None] == np.arange(losses.shape[1])
+    # Entry (i, j): loss of the predictions of block i under the labels of block j.
+    cross = losses[:used].reshape(num_blocks, -1) @ one_hot.reshape(num_blocks, -1).T
+    generator = np.random.Generator(np.random.PCG64(seed))
+    rows = np.arange(num_blocks)
+    orders = (generator.permutation(num_blocks) for _ in range(num_permutations))
+    shuffled = np.array([cross[rows, order].sum() for order in orders])
+    return result | {
+        "observed": float(cross.diagonal().sum() / used),
+        "shuffled_mean": float(shuffled.mean() / used),
+        "p_value": _p_value(shuffled, float(cross.diagonal().sum())),
+        "block_rows": block_rows,
+    }
+
+
+def _p_value(values: np.ndarray, observed: float) -> float:
+    """Returns the share of `values` as low as `observed`, counting `observed` too."""
+    # Sums in another order differ by rounding; such ties must count.
+    as_low = values <= observed + 1e-12 * max(1.0, abs(observed))
+    return float((1 + np.count_nonzero(as_low)) / (1 + len(values)))
+
+
+# Sharpe ratios after selection
+
+
+def probabilistic_sharpe(
+    returns: Any, *, benchmark_sharpe: float = 0.0
+) -> float | None:
+    """Returns the probability that the true Sharpe ratio is above the benchmark's.
+
+    Allows for the length, skewness and kurtosis of the sample. None with fewer than 3
+    returns, without variance, or where the approximation breaks down.
+    Source: Bailey and Lopez de Prado (2012), "The Sharpe ratio efficient frontier".
+
+    Args:
+        returns: Returns of equal periods, such as daily sums (num_periods,).
+        benchmark_sharpe: Sharpe ratio of one period, not annualised.
+    """
+    returns = np.asarray(returns, dtype=np.float64)
+    sharpe = _period_sharpe(returns)
+    if sharpe is None or len(returns) < 3:
+        return None
+    deviation = returns - returns.mean()
+    second, third, fourth = (float((deviation**k).mean()) for k in (2, 3, 4))
+    skewness, kurtosis = third / second**1.5, fourth / second**2
+    variance = 1.0 - skewness * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
+    if variance <= 0:
+        return None
+    score = (sharpe - benchmark_sharpe) * math.sqrt((len(returns) - 1) / variance)
+    return NormalDist().cdf(score)
+
+
+def expected_maximum_sharpe(num_trials: int, *, sharpe_std: float) -> float:
+    """Returns the Sharpe ratio that the best of `num_trials` worthless trials shows.
+
+    Source: Bailey and Lopez de Prado (2014), "The deflated Sharpe ratio", eq. 1.
+
+    Args:
+        num_trials: Number of independent variants tried.
+        sharpe_std: Standard deviation of their Sharpe ratios, of one period.
+    """
+    if num_trials < 1:
+        raise ValueError(f"`num_trials` must be at least 1. Received: {num_trials}")
+    if num_trials == 1:
+        return 0.0
+    quantile = NormalDist().inv_cdf
+    return sharpe_std * (
+        (1.0 - np.euler_gamma) * quantile(1.0 - 1.0 / num_trials)
+        + np.euler_gamma * quantile(1.0 - 1.0 / (num_trials * math.e))
+    )
+
+
+def deflated_sharpe(
+    returns: Any, *, num_trials: int, sharpe_std: float | None = None
+) -> float | None:
+    """Returns `probabilistic_sharpe` against the best of as many worthless trials.
+
+    Source: Bailey and Lopez de Prado (2014), "The deflated Sharpe ratio".
+
+    Args:
+        returns: Returns of the chosen variant, of equal periods (num_periods,).
+        num_trials: Number of variants tried, the chosen one included.
+        sharpe_std: Standard deviation of their Sharpe ratios, of one period; None takes
+            that of an estimate without skill, 1 / sqrt(num_periods - 1).
+    """
+    num_periods = len(np.asarray(returns))
+    if num_periods < 3:
+        return None
+    if sharpe_std is None:
+        sharpe_std = 1.0 / math.sqrt(num_periods - 1)
+    benchmark = expected_maximum_sharpe(num_trials, sharpe_std=sharpe_std)
+    return probabilistic_sharpe(returns, benchmark_sharpe=benchmark)
+
+
+def _period_sharpe(returns: np.ndarray) -> float | None:
+    """Returns mean / standard deviation (n - 1) of one period."""
+    if len(returns) < 2:
+        return None
+    mean, deviation = float(returns.mean()), float(returns.std(ddof=1))
+    # Equal returns leave rounding, not zero.
+    return mean / deviation if deviation > 1e-12 * abs(mean) else None

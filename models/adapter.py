@@ -1,0 +1,203 @@
+"""What every model family answers: `ModelAdapter`.
+
+In: the questions a run asks, in the order of its steps. Out: the answers of each kind
+of library (`keras_adapter`, `tabular_adapter`), the list of families
+(`families`).
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from config import CLASS_TARGETS, Config
+from utils import RefusedArtifactError
+
+if TYPE_CHECKING:
+    from artifacts.run_folder import RunFolder
+    from data_loader import TrainingData
+
+
+class ModelAdapter(abc.ABC):
+    """One model family, with one face for every kind of library.
+
+    A run calls `prepare`, `build`, `attach`, `fit`, `save` and `predict_*`, in this
+    order. Opened by `load`, an adapter predicts, and nothing else.
+
+    Every family answers for the same target rows, from the same scaled windows, with
+    probabilities at the natural class mix, or with a number in units of
+    `TrainingData.values` where the target is one.
+
+    Args:
+        config: The run.
+
+    Example:
+        >>> adapter = create_adapter(Config(model="random_forest"))
+        >>> adapter.fit(data)
+        >>> adapter.predict_proba(data, data.parts["test"].targets)
+    """
+
+    suffix: ClassVar[str]
+    """Suffix of its model file; `artifacts` opens it by that."""
+
+    model: Any
+    """The library's model (`build`); after `fit` the one that is published."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.window_bars = config.sequence_length
+        self.num_features = 0
+        self._history: dict[str, list[float]] = {}
+
+    # The steps of a run
+
+    @abc.abstractmethod
+    def prepare(self, data: TrainingData) -> Any:
+        """Step 3: makes ready what `fit` reads; returns it for who wants to look."""
+
+    @abc.abstractmethod
+    def build(self, data: TrainingData) -> Any:
+        """Step 4: makes the model, not yet trained; returns it."""
+
+    @abc.abstractmethod
+    def attach(self, run: RunFolder) -> list[Any]:
+        """Step 5: takes the folder of a run, with what was done in it before.
+
+        Returns:
+            Callbacks of the training; empty where the library has none.
+        """
+
+    @abc.abstractmethod
+    def fit(self, data: TrainingData) -> dict[str, list[float]]:
+        """Step 6: trains on `data.train_targets`, monitored on validation.
+
+        Returns:
+            The `training_history`.
+        """
+
+    @abc.abstractmethod
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Step 7: writes the model, whole or not at all."""
+
+    @classmethod
+    @abc.abstractmethod
+    def load(cls, model: Any, description: Mapping[str, Any], where: object) -> Self:
+        """Returns an adapter that predicts as the saved one did.
+
+        Args:
+            model: What `Artifact.load_model` returned.
+            description: What `describe` said of it under `model`.
+            where: What to call it in messages.
+
+        Raises:
+            RefusedArtifactError: If the model is not what the description says.
+        """
+
+    # What it says
+
+    @abc.abstractmethod
+    def predict_windows(self, windows: np.ndarray) -> np.ndarray:
+        """Returns (num_windows, 3) probabilities, or (num_windows,) numbers.
+
+        Args:
+            windows: (num_windows, window_bars, num_features) float32, scaled.
+        """
+
+    @abc.abstractmethod
+    def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
+        """Returns the same for target rows (num_rows,) of `data`."""
+
+    def predict_proba(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
+        """Returns class probabilities (num_rows, 3) at the natural class mix.
+
+        Raises:
+            ValueError: If the target is a number.
+        """
+        if self.is_regression:
+            raise ValueError(
+                "expected a target with classes for probabilities. Received: "
+                f"{self.config.target!r}. Use predict()."
+            )
+        return self.predict_rows(data, rows)
+
+    def predict(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
+        """Returns the most probable class ids (num_rows,), or the predicted numbers."""
+        outputs = self.predict_rows(data, rows)
+        return outputs if self.is_regression else outputs.argmax(axis=1)
+
+    # What is known about it
+
+    def training_history(self) -> dict[str, list[float]]:
+        """Returns metric name -> one value a round: an epoch, a tree, a fit."""
+        return self._history
+
+    def feature_importance(self) -> dict[str, float] | None:
+        """Returns the library's own importance of each input, summing to 1.
+
+        Returns None where the library has none. What a model loses without a feature is
+        measured for every family alike (`importance`).
+        """
+        return None
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Returns the sections `model`, `training`, `runtime` of the metadata."""
+
+    @abc.abstractmethod
+    def environment(self) -> dict[str, Any]:
+        """Returns everything beside configuration and data that decides its bits."""
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the target is a number."""
+        return self.config.target not in CLASS_TARGETS
+
+    @property
+    def outputs(self) -> str:
+        """What the model's outputs are, in words."""
+        if self.config.loss_traits.y_true == "return":
+            if self.is_regression:
+                return "scores: tanh of one is a position between short and long"
+            return "shares: LONG minus SHORT is a position between short and long"
+        if self.is_regression:
+            return "log return over the horizon in units of data.target_scaler"
+        return "probabilities at the natural class mix"
+
+    @property
+    def best_round(self) -> int:
+        """The round, from 1, whose model was kept."""
+        values = self._history[self.config.monitor]
+        best = max if self.config.monitor_mode == "max" else min
+        return values.index(best(values)) + 1
+
+    @property
+    def rounds_done(self) -> int:
+        """Rounds that an earlier process finished in the attached folder."""
+        return 0
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what `load` needs to know, for the metadata's section `model`."""
+        return {
+            "family": self.config.model,
+            "target": self.config.target,
+            "window_bars": self.window_bars,
+            "num_features": self.num_features,
+        }
+
+
+def read_sizes(description: Mapping[str, Any], where: object) -> tuple[int, int]:
+    """Returns window bars and features as a description says them.
+
+    Raises:
+        RefusedArtifactError: If they are no sizes.
+    """
+    found = [description.get(name) for name in ("window_bars", "num_features")]
+    if not all(type(size) is int and 0 < size <= 1_000_000 for size in found):
+        raise RefusedArtifactError(
+            f"{where}: expected window_bars and num_features. Received: {found!r:.99}"
+        )
+    return found[0], found[1]  # type: ignore[return-value]

@@ -1,0 +1,312 @@
+"""Keras networks behind the face of `ModelAdapter`.
+
+In: windows fed to a network, fit with signals and resume, its predictions.
+Out: networks and callbacks (`model_builder`), complete states (`networks.checkpoints`).
+TensorFlow is imported by the steps that need it, without its start-up chatter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+import utils
+from config import Config
+from models.adapter import ModelAdapter, read_sizes
+
+if TYPE_CHECKING:
+    from artifacts.run_folder import RunFolder
+    from data_loader import TrainingData
+    from model_builder import BranchedTraining
+    from sequence_generator import MemoryEfficientDataLoader
+
+logger = logging.getLogger(__name__)
+
+BATCH_WINDOWS = 512
+
+
+class KerasAdapter(ModelAdapter):
+    """A Keras network of `model_builder`.
+
+    Attributes:
+        generators: Datasets of windows (`prepare`).
+        model_builder: Makes network and callbacks (`build`).
+        model: The model in training; `model.network` is what is saved (`build`).
+        callbacks: Keras callbacks (`attach`).
+    """
+
+    suffix = ".keras"
+
+    generators: MemoryEfficientDataLoader
+    model_builder: Any
+    model: BranchedTraining
+    callbacks: list[Any]
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._functions: tuple[Any, Any] | None = None
+        self._loaded: Any = None
+        self._seconds = 0.0
+
+    # The steps of a run
+
+    def prepare(self, data: TrainingData) -> MemoryEfficientDataLoader:
+        """Makes the datasets of windows and checks their alignment."""
+        import_tensorflow(verbose=self.config.verbose_logging)
+        from sequence_generator import MemoryEfficientDataLoader
+
+        self._data = data
+        self.generators = MemoryEfficientDataLoader(
+            data,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            windows_per_epoch=self.config.windows_per_epoch,
+            validation_windows=self.config.validation_windows,
+            loss_traits=self.config.loss_traits,
+        )
+        return self.generators
+
+    def build(self, data: TrainingData) -> BranchedTraining:
+        """Sets seeds and threads, builds and compiles the network."""
+        import_tensorflow(verbose=self.config.verbose_logging)
+        from model_builder import NetworkBuilder, configure_runtime
+
+        self.num_features = data.num_features
+        self._runtime = configure_runtime(self.config)
+        self.model_builder = NetworkBuilder(self.config, data.num_features)
+        memory = self.model_builder.estimate_model_memory(data.num_rows)
+        self.model = self.model_builder.build_model(data.class_odds)
+        branches = self.model.num_branches
+        logger.info(
+            "model: %s, %s parameters, %s on %s, about %s of memory",
+            self.model.network.name,
+            f"{self.model.network.count_params():,}",
+            "1 branch" if branches == 1 else f"{branches} branches",
+            self._runtime["device"],
+            utils.format_bytes(memory["total"]),
+        )
+        free = utils.available_memory_bytes()
+        if free is not None and memory["total"] > free:
+            logger.warning(
+                "this run needs about %s, %s are free: lower batch_size",
+                utils.format_bytes(memory["total"]),
+                utils.format_bytes(free),
+            )
+        return self.model
+
+    def attach(self, run: RunFolder) -> list[Any]:
+        """Makes the callbacks that write into a folder, with its newest state."""
+        from networks.callbacks import CollapseMonitor
+        from networks.checkpoints import CompleteState, read_newest
+
+        self._run = run
+        self.callbacks = self.model_builder.create_callbacks(run.path)
+        if not self.is_regression:
+            rows, dataset = self.generators.watched_windows()
+            monitor = CollapseMonitor(dataset, self._data.label_shares(rows))
+            self.callbacks.insert(0, monitor)
+        self._checkpointer = CompleteState(
+            run.checkpoints, self.callbacks, state=read_newest(run.checkpoints)
+        )
+        self.callbacks.append(self._checkpointer)
+        return self.callbacks
+
+    def fit(self, data: TrainingData) -> dict[str, list[float]]:
+        """Fits; the model ends with the weights of its best epoch.
+
+        Raises:
+            NonFiniteLossError: If a loss or a weight is not a number.
+            OutOfMemoryError: If a step does not fit into memory.
+            Interrupted: On SIGINT or SIGTERM, after the batch; notebooks included.
+        """
+        from networks import checkpoints
+
+        started = time.perf_counter()
+        state = self._checkpointer.state
+        done = self.rounds_done
+        if state is not None and (state["is_finished"] or done >= self.config.epochs):
+            checkpoints.restore_variables(self.model, state)
+            checkpoints.restore_best(self.model, state)
+            history = checkpoints.read_history(state)
+        else:
+            with utils.StopSignals(is_deferred=True) as signals:
+                history = self._fit(signals, done)
+        self._history = {
+            key: [float(value) for value in values] for key, values in history.items()
+        }
+        self._seconds = time.perf_counter() - started
+        epochs = len(self._history["loss"])
+        logger.info(
+            "trained %d epochs in %.0f s, %.0f windows/s, best epoch %d; "
+            "checkpoints took %.1f s",
+            epochs,
+            self._seconds,
+            self.generators.windows_per_epoch * (epochs - done) / self._seconds,
+            self.best_round,
+            sum(self._checkpointer.seconds),
+        )
+        return self._history
+
+    def _fit(self, signals: utils.StopSignals, done: int) -> dict[str, list[float]]:
+        """Fits from epoch `done` on; returns the history of all epochs."""
+        import tensorflow as tf
+
+        from artifacts import run_folder
+        from model_builder import OutOfMemoryError
+        from networks.callbacks import StopOnSignal
+
+        try:
+            record = self.model.fit(
+                self.generators.train_dataset(first_epoch=done),
+                initial_epoch=done,
+                epochs=self.config.epochs,
+                steps_per_epoch=self.generators.steps_per_epoch,
+                validation_data=self.generators.validation_dataset(),
+                callbacks=[StopOnSignal(signals), *self.callbacks],
+                shuffle=False,
+                verbose=1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2,
+            )
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            peak = utils.format_bytes(utils.peak_resident_bytes())
+            raise OutOfMemoryError(
+                f"a training step did not fit into memory; the peak was {peak}. Try "
+                f"--batch-size {max(1, self.config.batch_size // 2)}. "
+                f"{run_folder.advice(self._run)}"
+            ) from error
+        return record.history
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the network of the best epoch.
+
+        Raises:
+            NonFiniteLossError: If a weight is not a number.
+        """
+        from networks.callbacks import NonFiniteLossError, non_finite_weights
+
+        if names := non_finite_weights(self.network):
+            raise NonFiniteLossError(
+                f"expected a finite model. Received: NaN or infinity in {names}."
+            )
+        self.model.save(path)
+
+    @classmethod
+    def load(cls, model: Any, description: Mapping[str, Any], where: object) -> Self:
+        """Takes a network of the sizes that its description says."""
+        sizes = read_sizes(description, where)
+        try:
+            adapter = cls(Config(target=description.get("target")))  # type: ignore[arg-type]
+        except utils.ConfigError as error:
+            raise utils.RefusedArtifactError(f"{where}: {error}") from error
+        if model.input_shape != (None, *sizes):
+            raise utils.RefusedArtifactError(
+                f"{where}: expected a network of windows {sizes}. "
+                f"Received: one of {model.input_shape}"
+            )
+        adapter._loaded = model
+        adapter.window_bars, adapter.num_features = sizes
+        return adapter
+
+    # What it says
+
+    @property
+    def network(self) -> Any:
+        """The plain network."""
+        return self.model.network if self._loaded is None else self._loaded
+
+    def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
+        """Returns what the network says of target rows, fed as in training."""
+        dataset = self.generators.evaluation_dataset(rows)
+        return self._shaped(self.model.predict(dataset, verbose=0))
+
+    def predict_windows(self, windows: np.ndarray) -> np.ndarray:
+        """Returns what the network says of windows; one alone goes through XLA."""
+        if self._functions is None:
+            self._functions = self._compiled()
+        one, many = self._functions
+        if len(windows) == 1:
+            return self._shaped(one(windows).numpy())
+        parts = [
+            many(windows[i : i + BATCH_WINDOWS]).numpy()
+            for i in range(0, len(windows), BATCH_WINDOWS)
+        ]
+        return self._shaped(np.concatenate(parts))
+
+    def _shaped(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs.reshape(-1) if self.is_regression else outputs
+
+    def _compiled(self) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        from networks.fused_lstm import FusedLSTM
+
+        network = self.network
+        fused = FusedLSTM.of(network)
+
+        def say_one(windows: Any) -> Any:
+            return network(windows, training=False)
+
+        def say_many(windows: Any) -> Any:
+            return (fused or network)(windows, training=False)
+
+        shape = (self.window_bars, self.num_features)
+        one = tf.function(
+            say_one, input_signature=[tf.TensorSpec((1, *shape))], jit_compile=True
+        )
+        many = tf.function(say_many, input_signature=[tf.TensorSpec((None, *shape))])
+        return one, many
+
+    # What is known about it
+
+    @property
+    def rounds_done(self) -> int:
+        """Epochs that an earlier process finished in the attached folder."""
+        state = self._checkpointer.state
+        return 0 if state is None else int(state["epochs_done"])
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Returns the sections `model`, `training`, `runtime` of the metadata."""
+        from model_builder import weights_digest
+
+        network, best, history = self.network, self.best_round, self._history
+        return {
+            "model": {
+                "name": network.name,
+                **self.identity(),
+                "total_parameters": network.count_params(),
+                "optimizer": self.config.optimizer,
+                "loss": self.config.resolved_loss,
+                "weights_sha256": weights_digest(network),
+                "outputs": self.outputs,
+            },
+            "training": {
+                "completed_epochs": len(history["loss"]),
+                "best_epoch": best,
+                "best": {key: values[best - 1] for key, values in history.items()},
+                "windows_per_epoch": self.generators.windows_per_epoch,
+                "seconds": round(self._seconds, 1),
+            },
+            "runtime": self._runtime | {"num_branches": self.model.num_branches},
+        }
+
+    def environment(self) -> dict[str, Any]:
+        """Returns versions, threads and kernels: what decides a network's bits."""
+        from model_builder import environment_key
+
+        return environment_key(self._runtime, self.model.num_branches)
+
+
+def import_tensorflow(*, verbose: bool) -> None:
+    """Imports TensorFlow without its start-up chatter, unless that is asked for."""
+    if "tensorflow" in sys.modules or verbose:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with utils.silent_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # looks for CUDA, and says so

@@ -1,0 +1,1 @@
+"""Keras: families, the fused loop, losses, updates, callbacks, checkpoints."""

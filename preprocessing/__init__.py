@@ -1,0 +1,1 @@
+"""Rows -> what is learned from: splits, parts, scales, balance, windows."""

@@ -1,0 +1,231 @@
+"""A comparison of runs -> one table, one picture, JSON and CSV.
+
+In: showing numbers. Out: computing them (`experiments.comparison`).
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+import utils
+from evaluation.verdict import interval, number
+from reports.plots import BLUE, GREY, INK, draw_interval
+
+_WIDTH = 118
+_SIGNIFICANT = 0.05
+
+Cell = Callable[[Mapping[str, Any]], str]
+
+
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns lines of aligned columns, the first to the left, the others right."""
+    table = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(row[k]) for row in table) for k in range(len(head))]
+    lines = []
+    for row in table:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
+
+
+def format_comparison(comparison: Mapping[str, Any]) -> str:
+    """Returns the comparison as one table, the best model first, and how to read it."""
+    finished = [x for x in comparison["models"] if x["status"] == "completed"]
+    failed = [x for x in comparison["models"] if x["status"] == "failed"]
+    lines = []
+    if finished:
+        test = comparison["test"]
+        columns = _columns(comparison)
+        lines.append(
+            f"comparison on {test['num_samples']:,} test windows, "
+            f"{_day(test['first'])} to {_day(test['last'])}, the same for every model"
+        )
+        lines += format_table(
+            list(columns), [[c(x) for c in columns.values()] for x in finished]
+        )
+        lines += _reading(comparison, finished)
+    lines += [_wrap(f"{x['model']} failed: {x['error']}") for x in failed]
+    return "\n".join(lines)
+
+
+def _columns(comparison: Mapping[str, Any]) -> dict[str, Cell]:
+    """Returns heading -> what one model has below it."""
+    is_number = comparison["loss"] != "log-loss"
+    own = "correlation" if is_number else "activity"
+    folds = "skill_mse_vs_persistence" if is_number else "skill_vs_train_prior"
+    columns: dict[str, Cell] = {
+        "": lambda x: x["model"],
+        "vs persistence" if is_number else "skill vs prior": lambda x: interval(
+            x["skill"], "{:+.2f}"
+        ),
+        "vs 7 days": lambda x: number(x["skill_vs_trailing"]["estimate"], "{:+.2f}"),
+        own: lambda x: number(x[own]["estimate"], "{:+.2f}"),
+        "sign" if is_number else "direction": lambda x: number(
+            x["direction"]["estimate"], "{:+.3f}"
+        ),
+        "p": lambda x: number(x["direction_p_value"], "{:.3f}"),
+        "net bps/trade": _net,
+        "trades": lambda x: number(x["trading"].get("num_trades"), "{:,}"),
+        "trained": _duration,
+        "numbers": lambda x: f"{x['parameters']:,}",
+        "file": lambda x: utils.format_bytes(x["model_bytes"]),
+        "p vs best": lambda x: (
+            "best" if x["model"] == comparison["best"] else _p_value(x)
+        ),
+    }
+    if any(x.get("cross_validation") for x in comparison["models"]):
+        columns["skill of folds"] = lambda x: spread(x["cross_validation"].get(folds))
+    return columns
+
+
+def spread(found: Mapping[str, Any] | None, pattern: str = "{:+.3f}") -> str:
+    """Returns mean and standard deviation over folds: `+0.031 ± 0.012`."""
+    if not found or found["mean"] is None:
+        return "-"
+    text = pattern.format(found["mean"])
+    std = found["std"]
+    return text if std is None else f"{text} ± {pattern.format(std).lstrip('+')}"
+
+
+def _net(entry: Mapping[str, Any]) -> str:
+    trades = entry["trading"]
+    if "mean_net_return_bps" not in trades:
+        return "not known"
+    if not trades["num_trades"]:
+        return "-"
+    return interval(trades["mean_net_return_bps"], "{:+.0f}")
+
+
+def _duration(entry: Mapping[str, Any]) -> str:
+    mark = ">" if entry["is_resumed"] else ""
+    return f"{mark}{entry['training_seconds']:,.1f} s"
+
+
+def _p_value(entry: Mapping[str, Any]) -> str:
+    against = entry["against_best"]
+    return number(against and against["adjusted_p_value"], "{:.3f}")
+
+
+def _reading(
+    comparison: Mapping[str, Any], finished: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Returns what the p-values mean, and what they say."""
+    others = [x for x in finished if x["model"] != comparison["best"]]
+    notes = []
+    equal = [x for x in others if _is_equal(x)]
+    if others:
+        names = ", ".join(x["model"] for x in equal) or "no model"
+        best = comparison["best"]
+        notes.append(f"not told apart from {best} (p >= {_SIGNIFICANT}): {names}")
+        notes.append(
+            f"p vs best: two-sided test of an equal mean {comparison['loss']}, paired "
+            f"by row, in blocks of {comparison['test']['block_rows']:,} rows; "
+            f"Holm-adjusted for {utils.counted(len(others), 'test', 'tests')}. The "
+            "best was chosen on these rows: the p-values describe them, and confirm "
+            "nothing."
+        )
+    if any(x["is_resumed"] for x in finished):
+        notes.append("trained: > marks the last process of a resumed run")
+    return [_wrap(note) for note in notes]
+
+
+def _is_equal(entry: Mapping[str, Any]) -> bool:
+    against = entry["against_best"]
+    p_value = against and against["adjusted_p_value"]
+    return p_value is None or p_value >= _SIGNIFICANT
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+
+
+def _day(moment: Any) -> str:
+    return f"{pd.Timestamp(moment):%Y-%m-%d %H:%M}"
+
+
+def plot_comparison(comparison: Mapping[str, Any]) -> Figure:
+    """Draws each finished model's skill, direction, net edge, time and size.
+
+    Blue is the best, and what cannot be told from it.
+    """
+    models = [x for x in comparison["models"] if x["status"] == "completed"]
+    is_number = comparison.get("loss") != "log-loss"
+    own = "correlation" if is_number else "activity"
+    panels = {
+        "skill": "skill vs persistence" if is_number else "skill vs the train prior",
+        own: own if is_number else "activity skill",
+        "direction": "right signs beyond chance" if is_number else "direction skill",
+        "net": "net return a trade (bps)",
+        "training_seconds": "training (s)",
+        "model_bytes": "model file (bytes)",
+    }
+    height = 2.4 + 2 * 0.3 * len(models)
+    figure = Figure(figsize=(10.5, height), layout="constrained")
+    places = figure.subplots(2, 3, sharey=True).ravel()
+    colors = [
+        BLUE if x["model"] == comparison["best"] or _is_equal(x) else GREY
+        for x in models
+    ]
+    for axes, (key, title) in zip(places, panels.items(), strict=True):
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3, axis="x")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        if key in ("training_seconds", "model_bytes"):
+            values = [max(x[key], 0.1) for x in models]
+            axes.set_xscale("log")
+            for k, value in enumerate(values):
+                axes.plot(value, k, "s", color=colors[k], markersize=5)
+            # A decade at least, so that the axis has numbers to read.
+            low, high = min(values), max(values)
+            axes.set_xlim(low / 4, high * 4)
+            continue
+        axes.axvline(0, color=INK, linewidth=1)
+        for k, entry in enumerate(models):
+            found = entry[key] if key != "net" else _net_interval(entry)
+            if found is not None:
+                draw_interval(axes, found, k, colors[k])
+    places[0].set_yticks(range(len(models)), [x["model"] for x in models])
+    places[0].set_ylim(len(models) - 0.4, -0.6)
+    test = comparison["test"]
+    figure.suptitle(
+        f"{test['num_samples']:,} test windows, {_day(test['first'])} to "
+        f"{_day(test['last'])}; lines: 95 % intervals; blue: the best, and what is "
+        "not told apart from it",
+        fontsize=9,
+    )
+    return figure
+
+
+def _net_interval(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    trades = entry["trading"]
+    return trades.get("mean_net_return_bps") if trades.get("num_trades") else None
+
+
+def flat_table(entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Returns one row a run and one column a number: `skill.low`, `trading.num_trades`.
+
+    Lists stay out: they are in the JSON. So do columns without any value.
+    """
+    table = pd.json_normalize([dict(entry) for entry in entries])
+    table = table.dropna(axis="columns", how="all")
+    is_list = [any(isinstance(v, list) for v in table[c]) for c in table.columns]
+    return table.loc[:, ~np.array(is_list)]
+
+
+def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> None:
+    """Writes `comparison.csv`, `comparison.png` and, last, `comparison.json`."""
+    table = flat_table(comparison["models"])
+    utils.atomic_write(folder / "comparison.csv", table.to_csv(index=False))
+    if comparison["best"] is not None:
+        with utils.atomic_path(folder / "comparison.png") as temporary:
+            plot_comparison(comparison).savefig(temporary, dpi=120)
+    utils.write_json(folder / "comparison.json", comparison)

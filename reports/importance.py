@@ -1,0 +1,127 @@
+"""What each feature is worth to the model: as text, figure, and section of the page.
+
+In: showing `importance` of the results. Out: measuring it (`evaluation.importance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from reports.blocks import Block, Material, Picture, Rows, Section, Table
+from reports.plots import BLUE, GREY, INK
+
+MOST_FEATURES = 20
+"""Features that a figure and the terminal have room for."""
+
+_COLUMNS: Rows = {
+    "skill lost": ("mean", "{:+.4f}"),
+    "spread": ("std", "{:.4f}"),
+    "direction skill lost": ("direction_mean", "{:+.4f}"),
+}
+
+
+def format_importance(importance: Mapping[str, Any]) -> str:
+    """Returns the most important features, a line each."""
+    features = importance["features"]
+    has_direction = any(each.get("direction_mean") is not None for each in features)
+    head = f"{'skill lost':>12}{'spread':>9}" + f"{'direction':>12}" * has_direction
+    lines = [
+        f"without a feature, {importance['part']}: skill lost when it is shuffled, "
+        f"{importance['num_windows']:,} windows, {importance['num_repeats']} times",
+        f"  {'':<28}{head}",
+    ]
+    for each in features[:MOST_FEATURES]:
+        cells = f"{each['mean']:>+12.4f}{each['std'] or 0.0:>9.4f}"
+        if has_direction:
+            lost = each["direction_mean"]
+            cells += f"{'-' if lost is None else format(lost, '+.4f'):>12}"
+        lines.append(f"  {each['name'][:28]:<28}{cells}")
+    if len(features) > MOST_FEATURES:
+        lines.append(f"  ... and {len(features) - MOST_FEATURES} more")
+    return "\n".join(lines)
+
+
+def plot_importance(importance: Mapping[str, Any]) -> Figure:
+    """Draws the skill that is lost without each of the most important features."""
+    features = importance["features"][:MOST_FEATURES]
+    kinds = {"mean": "all of it"}
+    if any(each.get("direction_mean") is not None for each in features):
+        kinds["direction_mean"] = "direction"
+    height = 1.2 + 0.26 * len(features)
+    figure = Figure(figsize=(4.5 * len(kinds), height), layout="constrained")
+    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    places = np.arange(len(features))
+    for axes, (key, title) in zip(panels, kinds.items(), strict=True):
+        spread = key.replace("mean", "std")
+        lost = [each[key] or 0.0 for each in features]
+        axes.barh(places, lost, color=BLUE, height=0.7)
+        axes.errorbar(
+            lost,
+            places,
+            xerr=[each[spread] or 0.0 for each in features],
+            fmt="none",
+            ecolor=GREY,
+            elinewidth=1,
+        )
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.grid(alpha=0.3, axis="x")
+        axes.set_title(title)
+        axes.set_xlabel("skill lost")
+    panels[0].set_yticks(places, [each["name"][:28] for each in features])
+    panels[0].set_ylim(len(features) - 0.4, -0.6)
+    return figure
+
+
+def importance_section(material: Material) -> Section | None:
+    """What the model loses without each feature, and what its library says of them."""
+    found = material.results.get("importance")
+    if not found:
+        return None
+    names = [each["name"] for each in found["features"]]
+    figure = plot_importance(found)
+    figure.axes[0].set_title("all of it")
+    has_direction = len(figure.axes) > 1
+    columns = {
+        name: place
+        for name, place in _COLUMNS.items()
+        if has_direction or not place[0].startswith("direction")
+    }
+    places = {name: f"importance.features.{k}" for k, name in enumerate(names)}
+    blocks: list[Block] = [
+        Picture(
+            figure=figure,
+            height=0.9 + 0.2 * min(len(names), MOST_FEATURES),
+            caption="Skill lost when a feature is shuffled among validation windows; "
+            "lines: spread over the shuffles.",
+        ),
+        Table(
+            caption=f"{len(names)} features, most lost first",
+            head=["", *columns],
+            rows=material.numbers.by_row(places, columns),
+            is_open=len(names) <= MOST_FEATURES,
+        ),
+    ]
+    own = material.results.get("library_importance")
+    if own:
+        place: Rows = {"share": ("share", "{:.1%}")}
+        rows = {each["name"]: f"library_importance.{k}" for k, each in enumerate(own)}
+        blocks.append(
+            Table(
+                caption="What the library itself says",
+                head=["", *place],
+                rows=material.numbers.by_row(rows, place),
+                note="Gain of splits, or size of coefficients, in training.",
+                is_open=False,
+            )
+        )
+    return Section(
+        key="importance",
+        title="Features",
+        lead="What the model loses when a feature tells of other bars instead. Of two "
+        "features that say the same, neither seems to matter much.",
+        blocks=blocks,
+    )

@@ -1,0 +1,466 @@
+"""Results -> figures, each by one function, so that a notebook draws them inline.
+
+In: pictures. Out: text and files (`report`), computing what is drawn
+(`evaluation.classes`), shares over time (`time_plots`). Figures are made without
+pyplot: nothing global, no window, nothing to close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
+
+from config import CLASS_NAMES
+from evaluation.verdict import BASELINE_NAMES
+
+SKILL_NAMES = {"": "all of it", "activity_": "activity", "direction_": "direction"}
+"""Prefix of a key of the results -> the part of the log-loss that it measures."""
+
+CLASS_COLORS = {"SHORT": "#c2410c", "HOLD": "#94a3b8", "LONG": "#0f766e"}
+INK, BLUE, GREY, FAINT = "#0f172a", "#1d4ed8", "#64748b", "#e2e8f0"
+VIOLET = "#7c3aed"
+_MOST_MARKERS = 30
+
+
+def plot_confusion_matrix(
+    result: Mapping[str, Any],
+    *,
+    title: str = "",
+    predicted_by: str = "most probable class",
+) -> Figure:
+    """Draws one confusion matrix, coloured by share of the true class.
+
+    Args:
+        result: One part's results, or its `thresholded` ones.
+        title: Name of the part.
+        predicted_by: What decided the predicted class.
+    """
+    matrix = np.asarray(result["confusion_matrix"])
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), count in np.ndenumerate(matrix):
+        axes.text(
+            j,
+            i,
+            f"{count:,}\n{shares[i, j]:.1%}",
+            ha="center",
+            va="center",
+            color="white" if shares[i, j] > 0.55 else "#1e293b",
+        )
+    axes.set_xticks(range(len(CLASS_NAMES)), CLASS_NAMES)
+    axes.set_yticks(range(len(CLASS_NAMES)), CLASS_NAMES)
+    axes.set_xlabel(f"predicted ({predicted_by})")
+    axes.set_ylabel("true")
+    axes.set_title(f"{title}: {result['num_samples']:,} windows".lstrip(": "))
+    figure.colorbar(
+        image, fraction=0.046, label="share of the true class", format="{x:.0%}"
+    )
+    return figure
+
+
+def plot_reliability(
+    result: Mapping[str, Any],
+    *,
+    title: str = "",
+    kinds: Sequence[str] = ("raw", "calibrated"),
+) -> Figure:
+    """Draws how often each class happened against its forecast, before and after.
+
+    The area of a dot is the share of the rows in its bin.
+
+    Args:
+        result: One part's results.
+        title: Name of the part.
+        kinds: Probabilities to draw, a panel each: raw, calibrated.
+    """
+    figure = Figure(figsize=(4.5 * len(kinds), 4.6), layout="constrained")
+    panels = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
+    before = result["expected_calibration_error"]
+    after = result["calibrated"]["expected_calibration_error"]
+    names = {
+        "raw": f"before calibration, ECE {before:.3f}",
+        "calibrated": f"after, ECE {after:.3f}",
+    }
+    if title and len(kinds) > 1:
+        figure.suptitle(f"{title}, dots sized by rows")
+    for axes, kind in zip(panels, kinds, strict=True):
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+        for class_name, color in CLASS_COLORS.items():
+            stated, happened, share = _filled_bins(result, kind, class_name)
+            axes.plot(stated, happened, color=color, linewidth=1.5, label=class_name)
+            axes.scatter(stated, happened, s=8 + 500 * share, color=color)
+        alone = title if len(kinds) == 1 else ""
+        axes.set_title(f"{alone} {names[kind]}".lstrip())
+        axes.set_xlabel("forecast probability")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("share that happened")
+    # Of both kinds, so that panels drawn one by one can be compared.
+    bins = [_filled_bins(result, k, c) for k in names for c in CLASS_COLORS]
+    top = max(max(a.max(), b[s > 0.001].max(initial=0.0)) for a, b, s in bins)
+    limit = min(1.02, 1.05 * top)
+    panels[0].set_xlim(0, limit)
+    panels[0].set_ylim(0, limit)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+    )
+    return figure
+
+
+def _filled_bins(
+    result: Mapping[str, Any], kind: str, class_name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns forecast, frequency and share of rows of the bins that have rows."""
+    bins = result["reliability"][kind][class_name]
+    count = np.asarray(bins["count"], dtype=float)
+    filled = count > 0
+    stated = np.asarray(bins["mean_confidence"], dtype=float)[filled]
+    happened = np.asarray(bins["frequency"], dtype=float)[filled]
+    return stated, happened, count[filled] / count.sum()
+
+
+def plot_thresholds(
+    search: Mapping[str, Any], *, panels: Sequence[str] = ("pairs", "sides")
+) -> Figure:
+    """Draws the threshold search: both sides together, and each side alone.
+
+    `pairs`: total net return of each pair on validation; grey: too few trades. `sides`:
+    net return a trade where only one side trades, by the share of rows signalled.
+
+    Args:
+        search: Its results.
+        panels: What to draw, in this order.
+    """
+    figure = Figure(figsize=(5.25 * len(panels), 4.6), layout="constrained")
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    if len(panels) > 1 or not search.get("tried"):
+        figure.suptitle(search["statement"])
+    for axes, panel in zip(places, panels, strict=True):
+        if not search.get("tried"):
+            axes.set_axis_off()
+        elif panel == "pairs":
+            _draw_pairs(axes, pd.DataFrame(search["tried"]), search, figure)
+        else:
+            _draw_sides(axes, pd.DataFrame(search["tried"]))
+    return figure
+
+
+def _draw_sides(curve: Axes, table: pd.DataFrame) -> None:
+    """Draws the net return a trade where only one side trades."""
+    for share, other, side in (
+        ("short_share", "long_share", "SHORT"),
+        ("long_share", "short_share", "LONG"),
+    ):
+        alone = table[(table[other] == 0) & (table["num_trades"] > 0)]
+        alone = alone.sort_values(share)
+        curve.plot(
+            alone[share],
+            alone["mean_net_return_bps"].astype(float),
+            marker="o",
+            color=CLASS_COLORS[side],
+            label=f"{side} alone",
+        )
+        # Beyond, there are many trades and the two curves meet.
+        for row in alone[alone[share] < 0.08].itertuples():
+            curve.annotate(
+                f"{row.num_trades}",
+                (getattr(row, share), row.mean_net_return_bps),
+                xytext=(0, 6 if side == "LONG" else -12),
+                textcoords="offset points",
+                fontsize=7,
+                ha="center",
+                color=CLASS_COLORS[side],
+            )
+    curve.axhline(0, color=INK, linewidth=1)
+    curve.set_xscale("log")
+    curve.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
+    curve.xaxis.set_minor_formatter(NullFormatter())
+    curve.set_xlabel("share of rows that reach the threshold")
+    curve.set_ylabel("net return a trade (bps)")
+    curve.set_title("one side alone; small figures: trades")
+    curve.grid(alpha=0.3)
+    curve.margins(y=0.12)
+    curve.legend(frameon=False)
+
+
+def _draw_pairs(
+    axes: Axes, table: pd.DataFrame, search: Mapping[str, Any], figure: Figure
+) -> None:
+    """Draws the total net return of every pair of thresholds."""
+    enough = table[table["num_trades"] >= search["min_trades"]]
+    shorts, longs = (
+        np.unique(table[side].to_numpy(dtype=float))
+        for side in ("short_share", "long_share")
+    )
+    values = np.full((len(shorts), len(longs)), np.nan)
+    i = np.searchsorted(shorts, enough["short_share"])
+    j = np.searchsorted(longs, enough["long_share"])
+    values[i, j] = enough["total_return_pct"]
+    limit = np.nanmax(np.abs(values)) if len(enough) else 1.0
+    axes.set_facecolor("#c4c9d0")  # a pale blue would be a gain
+    # Squares, not pixels: they stay sharp in a vector file.
+    image = axes.pcolormesh(
+        np.arange(len(longs) + 1) - 0.5,
+        np.arange(len(shorts) + 1) - 0.5,
+        values,
+        cmap=colormaps["RdBu"].resampled(15),
+        vmin=-limit,
+        vmax=limit,
+        edgecolors="white",
+        linewidth=0.5,
+    )
+    axes.set_xticks(range(len(longs)), [_share(v) for v in longs], rotation=60)
+    axes.set_yticks(range(len(shorts)), [_share(v) for v in shorts])
+    axes.set_xlabel("rows signalled LONG")
+    axes.set_ylabel("rows signalled SHORT")
+    axes.set_title("total net return on validation")
+    chosen = (search["short_threshold"], search["long_threshold"])
+    if any(limit is not None for limit in chosen):
+        match = _same(table["short_threshold"], chosen[0]) & _same(
+            table["long_threshold"], chosen[1]
+        )
+        best = table[match].iloc[0]
+        axes.scatter(
+            np.searchsorted(longs, best["long_share"]),
+            np.searchsorted(shorts, best["short_share"]),
+            s=160,
+            facecolors="none",
+            edgecolors="black",
+            linewidths=2,
+        )
+    figure.colorbar(image, ax=axes, format="{x:+.0f} %")
+
+
+def _same(column: pd.Series, value: float | None) -> pd.Series:
+    return column.isna() if value is None else column == value
+
+
+def _share(value: float) -> str:
+    return "never" if value == 0 else f"{value:.1%}"
+
+
+def plot_equity(trades: Mapping[str, Any], *, title: str = "") -> Figure:
+    """Draws equity with and without costs beside buy and hold, and the drawdown."""
+    figure = Figure(figsize=(9, 5.4), layout="constrained")
+    if "skipped" in trades:
+        figure.suptitle(f"no trades: {trades['skipped']}")
+        return figure
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    curve = trades["curve"]
+    times = pd.to_datetime(curve["time"]).tz_localize(None)
+    final = trades["total_return_pct"]
+    held = trades["buy_and_hold"]["total_return_pct"]
+    lines = {
+        "equity": (BLUE, "-", f"after costs: {final:+.1f}%"),
+        "equity_before_costs": (BLUE, ":", "before costs"),
+        "buy_and_hold": (GREY, "-", f"buy and hold: {held:+.1f}%"),
+    }
+    for key, (color, style, label) in lines.items():
+        values = curve[key]
+        upper.plot(times, values, color=color, linestyle=style, label=label)
+    upper.axhline(1, color=INK, linewidth=0.8)
+    upper.set_ylabel("equity, start = 1")
+    sample = ", thresholds chosen here" if trades.get("in_sample") else ""
+    count = f"{trades['num_trades']:,} trades" if trades["num_trades"] else "no trades"
+    upper.set_title(f"{title}: {count}{sample}".lstrip(": "))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    fallen = -np.asarray(curve["drawdown_pct"])
+    lower.fill_between(times, fallen, color=CLASS_COLORS["SHORT"])
+    lower.set_ylabel("drawdown (%)")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    lower.set_ylim(min(-1.0, -1.1 * trades["max_drawdown_pct"]), 0)
+    locator = AutoDateLocator(minticks=4, maxticks=8)
+    lower.xaxis.set_major_locator(locator)
+    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    return figure
+
+
+def plot_baselines(result: Mapping[str, Any], *, title: str = "") -> Figure:
+    """Draws the skill of the model and of each probability baseline, with intervals."""
+    rows = {"this model": result["intervals"]} | {
+        BASELINE_NAMES[name]: scores["intervals"]
+        for name, scores in result["baselines"].items()
+        if "intervals" in scores and name != "train_prior"
+    }
+    height = 1.4 + 0.24 * len(SKILL_NAMES) * (len(rows) + 1)
+    figure = Figure(figsize=(6, height), layout="constrained")
+    axes = figure.subplots()
+    labels: list[str] = []
+    for prefix, heading in SKILL_NAMES.items():
+        axes.axhline(len(labels) - 0.5, color=FAINT, linewidth=1)
+        labels.append(heading)
+        for name, intervals in rows.items():
+            found = intervals[f"{prefix}skill_vs_train_prior"]
+            color = BLUE if name == "this model" else GREY
+            draw_interval(axes, found, len(labels), color)
+            labels.append(name)
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.set_yticks(range(len(labels)), labels)
+    for label in axes.get_yticklabels()[:: len(rows) + 1]:
+        label.set_fontweight("bold")
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(alpha=0.3, axis="x")
+    axes.set_xlabel("skill against the train prior, 95 % interval")
+    axes.set_title(title)
+    return figure
+
+
+def draw_interval(
+    axes: Axes, found: Mapping[str, Any], height: float, color: str
+) -> None:
+    """Draws an estimate as a dot on its interval; nothing where there is none."""
+    if found["estimate"] is None:
+        return
+    if found["low"] is not None:
+        axes.plot([found["low"], found["high"]], [height] * 2, color=color, linewidth=2)
+    axes.plot(found["estimate"], height, "o", color=color, markersize=5)
+
+
+def curve_metrics(history: Mapping[str, Sequence[float]]) -> list[str]:
+    """Returns which of loss and accuracy a history has values of."""
+    names = ("loss", "accuracy")
+    return [name for name in names if history.get(name) or history.get(f"val_{name}")]
+
+
+def plot_learning_curves(
+    history: Mapping[str, Sequence[float]],
+    *,
+    metrics: Sequence[str] | None = None,
+    step: str = "epoch",
+) -> Figure:
+    """Draws loss and accuracy by epoch, or by round of trees.
+
+    Training values are at the class mix that training sees, and with a network's
+    dropout; they need not lie below the validation values.
+
+    Args:
+        history: Metric name -> one value an epoch.
+        metrics: What to draw, a panel each; None: `curve_metrics`.
+        step: What a value stands for.
+    """
+    metrics = curve_metrics(history) if metrics is None else metrics
+    figure = Figure(figsize=(4.5 * len(metrics), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, name in zip(panels, metrics, strict=True):
+        for key, label in (
+            (name, "training"),
+            (f"val_{name}", "validation"),
+        ):
+            if history.get(key):
+                epochs = np.arange(1, len(history[key]) + 1)
+                color = BLUE if label == "validation" else GREY
+                marker = "o-" if len(epochs) <= _MOST_MARKERS else "-"
+                axes.plot(
+                    epochs, history[key], marker, color=color, markersize=3, label=label
+                )
+        axes.set_xlabel(step)
+        is_log_loss = name == "loss" and "accuracy" in history
+        axes.set_ylabel("log-loss (nats)" if is_log_loss else name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        if name == "loss":
+            kept = "val_loss" if "val_loss" in history else "loss"
+            best = int(np.argmin(history[kept]))
+            axes.axvline(best + 1, color=GREY, linestyle=":")
+            axes.set_title(
+                f"lowest {kept.replace('val_', 'validation ')}: {step} {best + 1}"
+            )
+    return figure
+
+
+def plot_splits(
+    ranges: Sequence[tuple[Sequence[Any], Sequence[Any]]],
+    num_samples: int,
+    *,
+    title: str = "",
+) -> Figure:
+    """Draws a splitter's folds: training, test, and what is left out between them.
+
+    Args:
+        ranges: What a splitter's `get_ranges(num_samples)` returns: for each fold the
+            training ranges and the test ranges, (first, one past the last).
+        num_samples: Samples that were split.
+        title: Name of the splitter.
+    """
+    height = 1.4 + 0.3 * len(ranges)
+    figure = Figure(figsize=(9, height), layout="constrained")
+    axes = figure.subplots()
+    colors = {"left out": FAINT, "training": GREY, "test": BLUE}
+    for fold, (train, test) in enumerate(ranges):
+        for name, spans in (
+            ("left out", [(0, num_samples)]),
+            ("training", train),
+            ("test", test),
+        ):
+            bars = [(start, stop - start) for start, stop in spans]
+            label = name if fold == 0 else None
+            axes.broken_barh(bars, (fold - 0.35, 0.7), color=colors[name], label=label)
+    axes.set_xlim(0, num_samples)
+    axes.set_ylim(len(ranges) - 0.4, -0.6)
+    axes.yaxis.set_major_locator(FixedLocator(range(len(ranges))))
+    axes.set_yticklabels([f"fold {fold + 1}" for fold in range(len(ranges))])
+    axes.set_xlabel("sample, in time order")
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def plot_fold_skill(summary: Mapping[str, Any]) -> Figure:
+    """Draws each fold's skill against its training prior; dotted: the folds' mean.
+
+    Of a return or a price: against persistence and against the training mean.
+    """
+    is_regression = "skill_mse_vs_persistence" in summary["metrics"]
+    names = {f"{key}skill_vs_train_prior": name for key, name in SKILL_NAMES.items()}
+    if is_regression:
+        names = {
+            "skill_mse_vs_persistence": "against persistence",
+            "skill_mse_vs_train_mean": "against the train mean",
+        }
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color=INK, linewidth=1)
+    styles = zip(names.items(), (BLUE, GREY, VIOLET), "osD", strict=False)
+    for place, ((key, name), color, marker) in enumerate(styles):
+        row = summary["metrics"].get(key)
+        if row is None or row["mean"] is None:
+            continue
+        values = np.array(row["folds"], dtype=float)
+        numbers = np.arange(1, len(values) + 1) + 0.12 * (place - 1)
+        axes.axhline(row["mean"], color=color, linestyle=":", linewidth=1)
+        axes.plot(numbers, values, marker, color=color, markersize=6, label=name)
+    axes.set_xlim(0.5, summary["num_folds"] + 0.5)
+    axes.xaxis.set_major_locator(FixedLocator(range(1, summary["num_folds"] + 1)))
+    axes.set_xlabel("fold, oldest first")
+    axes.set_ylabel("squared-error skill" if is_regression else "log-loss skill")
+    axes.grid(alpha=0.3, axis="y")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def plot_cross_validation(summary: Mapping[str, Any]) -> dict[str, Figure]:
+    """Returns the folds' rows and their skill as figures, by file name."""
+    rows = [fold["rows"] for fold in summary["folds"]]
+    ranges = [([r["train"], r["validation"]], [r["test"]]) for r in rows]
+    last = max(row["test"][1] for row in rows)
+    name = summary["cv"].replace("_", " ")
+    return {
+        "folds": plot_splits(ranges, last, title=f"rows of {name} folds"),
+        "folds_skill": plot_fold_skill(summary),
+    }

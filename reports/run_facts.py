@@ -1,0 +1,273 @@
+"""Metadata -> the page's sections about the run: leaks, labels, data, settings.
+
+In: which facts, in which order, in which words. Out: results (`class_forecasts`,
+`trades`), how it looks (`page`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from config import CLASS_NAMES, TABULAR_MODELS, Config
+from reports import number_plots, plots, time_plots
+from reports.blocks import (
+    Block,
+    Material,
+    Number,
+    Picture,
+    Rows,
+    Section,
+    Table,
+    TableRow,
+)
+
+_PARTS = {
+    "from": ("first", "day"),
+    "to": ("last", "day"),
+    "targets": ("targets", "{:,}"),
+}
+_MIX = {n: (f"label_shares.{k}", "{:.1%}") for k, n in enumerate(CLASS_NAMES)}
+_MOMENTS = {
+    "mean, bps": ("log_return.mean_bps", "{:+.1f}"),
+    "deviation, bps": ("log_return.std_bps", "{:.1f}"),
+}
+_TRAINING: Rows = {
+    "parameters": ("metadata.model.total_parameters", "{:,}"),
+    "epochs or rounds": ("metadata.training.completed_epochs", "{:,}"),
+    "the best, kept": ("metadata.training.best_epoch", "{:,}"),
+    "windows an epoch": ("metadata.training.windows_per_epoch", "{:,}"),
+    "seconds": ("metadata.training.seconds", "{:,.1f}"),
+    "targets to train on": ("metadata.data.num_trained_targets", "{:,}"),
+    "device": ("metadata.runtime.device", "text"),
+}
+_SOURCE: Rows = {
+    "file": ("metadata.data.path", "text"),
+    "sha256": ("metadata.data.sha256", "text"),
+    "rows": ("metadata.data.rows", "{:,}"),
+    "rows used": ("metadata.data.rows_used", "{:,}"),
+    "candles": ("metadata.data.num_candles", "{:,}"),
+    "candles from": ("metadata.data.candles.first", "minute"),
+    "candles to": ("metadata.data.candles.last", "minute"),
+    "gaps": ("metadata.data.candles.num_gaps", "{:,}"),
+    "bars missing": ("metadata.data.candles.missing_bars", "{:,}"),
+    "longest gap, bars": ("metadata.data.candles.longest_gap_bars", "{:,}"),
+    "bars without volume": ("metadata.data.candles.zero_volume_bars", "{:,}"),
+    "bars filled": ("metadata.data.num_filled_bars", "{:,}"),
+    "share filled": ("metadata.data.candles.filled_share", "{:.2%}"),
+    "gapless segments": ("metadata.data.num_segments", "{:,}"),
+    "warm-up, bars": ("metadata.data.warm_up_bars", "{:,}"),
+}
+_MOST_FEATURES = 12
+
+
+def audit_section(material: Material) -> Section | None:
+    """What was looked for in the data, and what was found."""
+    audit, numbers = material.results.get("audit"), material.numbers
+    if not audit:
+        return None
+    rows: list[TableRow] = [
+        (
+            finding["check"],
+            [
+                # Never broken: a short word beside long ones.
+                dataclasses.replace(
+                    numbers.show(f"audit.findings.{k}.outcome", "text"), is_text=False
+                ),
+                numbers.show(f"audit.findings.{k}.what", "text"),
+            ],
+        )
+        for k, finding in enumerate(audit["findings"])
+    ]
+    rows.sort(key=lambda row: row[0] not in audit["leaks"])
+    lead = "What was looked for in the data before training, and what was found."
+    if audit["leaks"]:
+        lead = (
+            "Results on data that leak do not hold. Repair the file where it is made."
+        )
+    table = Table(caption=audit["subject"], head=[], rows=rows, is_wide=True)
+    return Section(key="audit", title="Leaks", lead=lead, blocks=[table])
+
+
+def labels_section(material: Material) -> Section | None:
+    """The class mix over time, and where the parts lie."""
+    blocks: list[Block] = []
+    if material.label_mix is not None:
+        picture = Picture(
+            figure=time_plots.plot_label_mix(material.label_mix),
+            height=2.7,
+            caption="Share of each class among the labels, over time.",
+        )
+        blocks.append(picture)
+    elif "target_over_time" in material.results:
+        table = material.results["target_over_time"]
+        picture = Picture(
+            figure=number_plots.plot_target_over_time(table),
+            height=2.9,
+            caption="Log return over the horizon: shares of the rows, over time.",
+        )
+        blocks.append(picture)
+    split = material.metadata.get("split", {})
+    if split:
+        places = {part: f"metadata.split.{part}" for part in split}
+        has_classes = any("label_shares" in values for values in split.values())
+        columns = _PARTS | (_MIX if has_classes else _MOMENTS)
+        parts = Table(
+            caption="Parts, and their targets",
+            head=["", *columns],
+            rows=material.numbers.by_row(places, columns),
+            is_stacked=True,
+        )
+        blocks.append(parts)
+    if not blocks:
+        return None
+    if material.label_mix is None:
+        title, lead = "Targets over time", ""
+    else:
+        title = "Label mix"
+        lead = "A mix that moves makes a forecast of the training shares easy to beat; "
+        lead += "the trailing mix follows it. "
+    return Section(
+        key="labels",
+        title=title,
+        lead=f"{lead}No bar of a window or of a target is in two parts.",
+        blocks=blocks,
+    )
+
+
+def learning_section(material: Material) -> Section | None:
+    """Learning curves, and what training took."""
+    history = material.history
+    is_network = material.metadata.get("config", {}).get("model") not in TABULAR_MODELS
+    step = "epoch" if is_network else "round"
+    blocks: list[Block] = [
+        Picture(
+            figure=plots.plot_learning_curves(history, metrics=[metric], step=step),
+            height=3.0,
+            caption=f"{metric.capitalize()} by {step}.",
+        )
+        for metric in plots.curve_metrics(history)
+    ]
+    rows = material.numbers.facts(_TRAINING)
+    if rows:
+        blocks.append(Table(caption="Training", head=[], rows=rows))
+    if not blocks:
+        return None
+    return Section(
+        key="learning",
+        title="Learning curves",
+        lead=f"The model is that of its best {step}. Training values are at the class "
+        f"mix that training sees{', with dropout' if is_network else ''}: they need "
+        "not be the better ones.",
+        blocks=blocks,
+    )
+
+
+def data_section(material: Material) -> Section | None:
+    """Where the rows came from, and what is wrong with them."""
+    data, numbers = material.metadata.get("data"), material.numbers
+    if not data:
+        return None
+    blocks = [Table(caption="Source", head=[], rows=numbers.facts(_SOURCE))]
+    names = data.get("feature_names") or []
+    if names:
+        features = Table(
+            caption=f"{len(names)} features, in the model's order",
+            head=[],
+            rows=[
+                ("", [numbers.show(f"metadata.data.feature_names.{k}", "text")])
+                for k in range(len(names))
+            ],
+            is_open=len(names) <= _MOST_FEATURES,
+        )
+        blocks.append(features)
+    made = "built here" if data.get("built_by_us") else "made elsewhere"
+    origin = f"The training file was {made}"
+    if data.get("path") is None:
+        origin = "The rows were handed over as a DataFrame"
+    return Section(
+        key="data",
+        title="Data quality",
+        lead=f"{origin}. A filled bar carries the last close "
+        "forward and is never a target; a longer gap ends its segment, and warm-up and "
+        "windows start anew behind it.",
+        blocks=blocks,
+    )
+
+
+def configuration_section(material: Material) -> Section | None:
+    """Every setting; those that differ from their default first."""
+    config, numbers = material.metadata.get("config"), material.numbers
+    if not config:
+        return None
+    defaults = Config().to_dict()
+
+    def cell(name: str) -> Number:
+        text = _setting(config[name])
+        return numbers.show(f"metadata.config.{name}", "text", text=text)
+
+    changed = Table(
+        caption="Different from the default",
+        head=["", "here", "default"],
+        rows=[
+            (name, [cell(name), _setting(defaults.get(name))])
+            for name, value in config.items()
+            if value != defaults.get(name)
+        ],
+    )
+    every = Table(
+        caption=f"All {len(config)} settings",
+        head=[],
+        rows=[(name, [cell(name)]) for name in config],
+        is_open=False,
+        is_wide=True,
+    )
+    return Section(
+        key="configuration",
+        title="Configuration",
+        lead="config.yaml beside this page repeats the run: "
+        "python trainer.py --config config.yaml",
+        blocks=[changed, every],
+    )
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value) or "none"
+    return str(value)
+
+
+def digests_section(material: Material) -> Section | None:
+    """What identifies data, code, weights and packages."""
+    metadata, numbers = material.metadata, material.numbers
+    if "run_id" not in metadata:
+        return None
+    built_from = metadata.get("data", {}).get("digests", {})
+    digests = {
+        "run": ("metadata.run_id", "text"),
+        "training file": ("metadata.data.sha256", "text"),
+        **{
+            f"its {name}": (f"metadata.data.digests.{name}", "text")
+            for name in built_from
+        },
+        "weights": ("metadata.model.weights_sha256", "text"),
+    }
+    versions = {
+        name: (f"metadata.versions.{name}", "text")
+        for name in metadata.get("versions", {})
+    }
+    tables = {"Digests, sha256": digests, "Versions": versions}
+    return Section(
+        key="digests",
+        title="Digests and versions",
+        lead="MANIFEST.json beside this page has the sha256 of every file of the run.",
+        blocks=[
+            Table(caption=caption, head=[], rows=numbers.facts(rows))
+            for caption, rows in tables.items()
+            if rows
+        ],
+    )

@@ -1,0 +1,224 @@
+"""Results -> the page's sections about money: trades, thresholds, folds.
+
+In: which numbers, in which order, in which words. Out: forecasts (`class_forecasts`),
+the run (`run_facts`), how it looks (`page`).
+"""
+
+from __future__ import annotations
+
+from evaluation.verdict import is_regression
+from reports import plots
+from reports.blocks import (
+    Block,
+    Cell,
+    Material,
+    Picture,
+    Rows,
+    Section,
+    Table,
+    TableRow,
+)
+from reports.class_forecasts import forecast_places
+
+_COMPARED: Rows = {
+    "trades": ("trading.num_trades", "{:,}"),
+    "net a trade, bps": ("trading.mean_net_return_bps", "{:+.1f}"),
+    "net return, %": ("trading.total_return_pct", "{:+.1f}"),
+    "drawdown, %": ("trading.max_drawdown_pct", "{:.1f}"),
+}
+_TRADES: Rows = {
+    "trades": ("num_trades", "{:,}"),
+    "of them LONG": ("num_long", "{:,}"),
+    "of them SHORT": ("num_short", "{:,}"),
+    "net a trade, bps": ("intervals.mean_net_return_bps", "{:+.1f}"),
+    "gross a trade, bps": ("mean_gross_return_bps", "{:+.1f}"),
+    "costs a side, bps": ("cost_bps", "{:g}"),
+    "costs a side at which the edge is 0, bps": ("break_even_cost_bps", "{:.1f}"),
+    "take profit hit, % of trades": ("trade_precision_pct", "{:.1f}"),
+    "needed to break even, %": ("break_even_precision_pct", "{:.1f}"),
+    "net return, %": ("intervals.total_return_pct", "{:+.1f}"),
+    "largest drawdown, %": ("max_drawdown_pct", "{:.1f}"),
+    "Sharpe ratio, a year": ("intervals.sharpe", "{:+.1f}"),
+    "Sortino ratio, a year": ("sortino", "{:+.1f}"),
+    "probability of a Sharpe ratio above 0": ("probabilistic_sharpe", "{:.2f}"),
+    "the same, deflated by the variants tried": ("deflated_sharpe", "{:.2f}"),
+    "variants tried": ("num_variants_tried", "{:,}"),
+    "profit factor": ("profit_factor", "{:.2f}"),
+    "winning trades, %": ("win_rate_pct", "{:.1f}"),
+    "worst 5 % of days, mean loss, %": ("cvar_95_pct", "{:.2f}"),
+    "bars in a trade, mean": ("mean_holding_bars", "{:.1f}"),
+    "time in a trade, %": ("exposure_pct", "{:.1f}"),
+    "traded a day, times the equity": ("turnover_per_day", "{:.1f}"),
+    "days": ("num_days", "{:.1f}"),
+}
+_OF_BARRIERS = {"trade_precision_pct", "break_even_precision_pct"}
+_SEARCH: Rows = {
+    "chosen by": ("objective", "text"),
+    "pairs tried": ("num_tried", "{:,}"),
+    "with enough trades": ("num_eligible", "{:,}"),
+    "enough trades are": ("min_trades", "{:,}"),
+    "as good as the best": ("num_near_best", "{:,}"),
+}
+
+FOLD_ROWS = {
+    "skill_vs_train_prior": ("skill", "{:+.3f}"),
+    "activity_skill_vs_train_prior": ("activity skill", "{:+.3f}"),
+    "direction_skill_vs_train_prior": ("direction skill", "{:+.3f}"),
+    "direction_p_value": ("direction p-value", "{:.3f}"),
+    "accuracy": ("accuracy", "{:.3f}"),
+    "skill_mse_vs_persistence": ("skill vs persistence", "{:+.3f}"),
+    "skill_mse_vs_train_mean": ("skill vs train mean", "{:+.3f}"),
+    "correlation": ("correlation", "{:+.3f}"),
+    "sign_accuracy": ("signs right", "{:.3f}"),
+    "sign_excess": ("signs beyond chance", "{:+.3f}"),
+    "sign_p_value": ("sign p-value", "{:.3f}"),
+    "trading_num_trades": ("trades", "{:.0f}"),
+    "trading_mean_net_return_bps": ("net a trade, bps", "{:+.1f}"),
+    "trading_total_return_pct": ("net return, %", "{:+.1f}"),
+}
+"""Headline numbers of a fold -> name and format."""
+
+
+def trading_section(material: Material) -> Section | None:
+    """Equity with costs and drawdown, and what the trades came to."""
+    judged = material.parts("trading")
+    trades = {part: material.results[part]["trading"] for part in judged}
+    parts = [part for part in judged if "skipped" not in trades[part]]
+    if not judged:
+        return None
+    if not parts:
+        reason = trades[judged[0]]["skipped"]
+        return Section(
+            key="trades", title="Trades after costs", lead=f"Not simulated: {reason}."
+        )
+    numbers = material.numbers
+    has_barriers = not is_regression(material.results[parts[0]])
+    rows = {
+        name: row
+        for name, row in _TRADES.items()
+        if has_barriers or row[0] not in _OF_BARRIERS
+    }
+    blocks: list[Block] = [
+        Picture(
+            figure=plots.plot_equity(trades[part], title=part),
+            height=3.5,
+            caption=f"Equity in {part}, its drawdown below. {_warning(part)}".rstrip(),
+        )
+        for part in parts
+    ]
+    blocks += [
+        Table(
+            caption=f"Trades of every forecast in {part}",
+            head=["", *_COMPARED],
+            rows=numbers.by_row(forecast_places(material, part), _COMPARED),
+        )
+        for part in parts
+        if "baselines" in material.results[part]
+    ]
+    blocks.append(
+        Table(
+            caption="Trades of this model",
+            head=["", *parts],
+            rows=numbers.by_column([f"{part}.trading" for part in parts], rows),
+            is_wide=True,
+        )
+    )
+    return Section(
+        key="trades",
+        title="Trades after costs",
+        lead="One position at a time, entered at the close of a signal's bar, left at "
+        "its take profit, its stop loss or the end of the horizon. Both sides are "
+        "charged their costs.",
+        blocks=blocks,
+    )
+
+
+def _warning(part: str) -> str:
+    if part != "validation":
+        return ""
+    return "Thresholds were chosen on these rows: their trades prove nothing."
+
+
+def thresholds_section(material: Material) -> Section | None:
+    """The search of the thresholds on validation."""
+    search, numbers = material.results.get("thresholds"), material.numbers
+    if not search or "skipped" in search:
+        return None
+    captions = {
+        "pairs": "Net return of each pair of thresholds, named by the shares of rows "
+        "that they signal. Grey: too few trades. Ring: the chosen pair.",
+        "sides": "Net return a trade where one side trades alone; small figures: "
+        "trades.",
+    }
+    blocks: list[Block] = [
+        Picture(
+            figure=plots.plot_thresholds(search, panels=[panel]),
+            height=3.5,
+            caption=caption,
+        )
+        for panel, caption in captions.items()
+        if search.get("tried")
+    ]
+    is_probability = "calibration" in material.results
+    score = "a probability of" if is_probability else "a predicted log return of"
+    rows: list[TableRow] = []
+    for side in ("short", "long"):
+        key = f"thresholds.{side}_threshold"
+        never = "never" if numbers.find(key) is None else ""
+        form = "{:.3f}" if is_probability else "{:.5f}"
+        rows.append(
+            (f"{side.upper()} from {score}", [numbers.show(key, form, text=never)])
+        )
+    rows += numbers.facts({k: (f"thresholds.{v}", f) for k, (v, f) in _SEARCH.items()})
+    blocks.append(Table(caption="The search", head=[], rows=rows))
+    return Section(
+        key="thresholds",
+        title="Thresholds",
+        lead=f"Searched on validation: {search['statement']}.",
+        blocks=blocks,
+    )
+
+
+def folds_section(material: Material) -> Section | None:
+    """Cross-validation: where the folds lie and what each says."""
+    summary, numbers = material.results.get("cross_validation"), material.numbers
+    if not summary:
+        return None
+    count = summary["num_folds"]
+    rows: list[TableRow] = []
+    for key, (name, pattern) in FOLD_ROWS.items():
+        place = f"cross_validation.metrics.{key}"
+        if key in summary["metrics"]:
+            cells: list[Cell] = [
+                numbers.show(f"{place}.mean", pattern),
+                numbers.show(f"{place}.std", pattern.replace("+", "")),
+            ]
+            cells += [numbers.show(f"{place}.folds.{k}", pattern) for k in range(count)]
+            rows.append((name, cells))
+    figures = plots.plot_cross_validation(summary)
+    blocks: list[Block] = [
+        Picture(
+            figure=figures["folds_skill"],
+            height=3.0,
+            caption="Skill of each fold's model on its test rows. Dotted: the mean.",
+        ),
+        Picture(
+            figure=figures["folds"],
+            height=1.5 + 0.25 * count,
+            caption="Rows of each fold. Grey: left out.",
+        ),
+        Table(
+            caption="Test rows of each fold",
+            head=["", "mean", "spread", *(f"fold {k + 1}" for k in range(count))],
+            rows=rows,
+            note="Spread: sample standard deviation over the folds.",
+            is_wide=True,
+        ),
+    ]
+    return Section(
+        key="folds",
+        title=f"Cross-validation, {count} folds",
+        lead=f"Split by {summary['cv'].replace('_', ' ')}. Every fold trains a model "
+        "of its own and is judged on rows that it never saw, all before the test part.",
+        blocks=blocks,
+    )

@@ -1,0 +1,59 @@
+"""What `--config-test` prints: configuration, files, memory. Trains nothing.
+
+In: the text of a dry run. Out: reading the training file. Imports nothing heavier than
+`config` does, so that the answer comes at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import utils
+from config import Config
+from settings import names as file_names
+from settings.sizes import estimate_memory
+
+
+def describe_configuration(config: Config) -> str:
+    """Returns what a dry run says: configuration, files, memory."""
+    path = file_names.find_training_file(config)
+    rows, num_features = _described_size(path)
+    found = "there" if path else "not there (build it with dataset_builder.py)"
+    return (
+        f"{config.to_yaml()}\n"
+        f"input:   {path or config.expected_path}\n         {found}\n"
+        f"output:  {config.model_dir}\n"
+        f"memory:  {_describe_memory(config, num_features, rows)}\n"
+        + (
+            f"         for {num_features} features and {rows:,} rows"
+            if rows
+            else "         for 8 features, a guess: there is no description of the file"
+        )
+    )
+
+
+def _describe_memory(config: Config, num_features: int | None, rows: int | None) -> str:
+    memory = estimate_memory(config, num_features or 8, rows or 0)
+    shown = {key: utils.format_bytes(size) for key, size in memory.items()}
+    array = shown["feature_array"] if rows else "4 bytes a feature and row"
+    if "total" not in memory:
+        return f"not known for {config.model}, beyond the feature array: {array}"
+    return (
+        f"{shown['total']} above the imports: parameters {shown['parameters']}, "
+        f"activations {shown['activations']}, runtime {shown['runtime']}, feature "
+        f"array {array}"
+    )
+
+
+def _described_size(path: Path | None) -> tuple[int | None, int | None]:
+    """Returns rows and features as the description beside a file has them."""
+    sidecar = Path(f"{path}.json")
+    if path is None or not sidecar.is_file():
+        return None, None
+    content = utils.read_json(sidecar)
+    if not isinstance(content, dict):
+        return None, None
+    rows, names = content.get("num_rows"), content.get("features")
+    if not isinstance(rows, int) or not isinstance(names, list):
+        return None, None
+    return rows, len(names)

@@ -1,0 +1,127 @@
+"""What names of training files and candle files say, and whether a run may mean them.
+
+In: pairs, timeframes and parameters out of names; the file that a run would read. Out:
+the names that a run gives (`config`), reading a file (`data_loader`, `candles.table`).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from config import Config, to_hundredths
+from settings.values import one_spelling
+
+_NAME = re.compile(
+    r"(?P<pair>[A-Za-z0-9_-]+?)_TF-(?P<timeframe>[0-9]+[a-z])(?P<numbers>(__[A-Z]+-[\w.+]+?)*)"
+    r"__(training_ready|single_label)\.(feather|parquet|csv)"
+)
+
+
+_CANDLE_NAME = re.compile(
+    r"(?P<pair>[A-Za-z0-9]+([_-][A-Za-z0-9]+)*?)(-|_TF-?)"
+    r"(?P<timeframe>\d{1,5}[smhdw])(?![A-Za-z0-9])"
+)
+
+
+def plain_pair(pair: str) -> str:
+    """Returns a pair as it compares: `eth_usdt` and `ETH/USDT` are `ETHUSDT`."""
+    return re.sub(r"[^A-Za-z0-9]", "", pair).upper()
+
+
+def parse_candle_filename(name: str) -> tuple[str, str] | None:
+    """Returns pair and timeframe of `{PAIR}-{timeframe}` or `{PAIR}_TF-...` names.
+
+    Returns None for a name of another form, which promises nothing.
+    """
+    match = _CANDLE_NAME.match(name)
+    return (match["pair"], match["timeframe"]) if match else None
+
+
+def stated_pair(name: str) -> str | None:
+    """Returns the pair that a candle file's name states; None where it states none.
+
+    Upper case alone is a pair: `candles-1m.csv` is a word, no market.
+    """
+    found = parse_candle_filename(name)
+    is_pair = found and found[0].isupper() and len(plain_pair(found[0])) >= 5
+    return found[0] if found and is_pair else None
+
+
+def is_pair_of(stated: str, pair: str) -> bool:
+    """Whether a stated pair is `pair`, or `pair` with a market or a host after it.
+
+    `BTCUSD_BITFINEX` and `BTC_USD` are BTCUSD; `ETHUSDT` and `BTCUSDT` are not.
+    """
+    parts = re.split("[_-]", stated)
+    heads = ("".join(parts[:stop]).upper() for stop in range(1, len(parts) + 1))
+    return plain_pair(pair) in heads
+
+
+def parse_training_filename(name: str) -> dict[str, str] | None:
+    """Returns `pair`, `timeframe` and the `FW`, `SL`, `TP`, ... of a standard name.
+
+    Returns None for a name of another form, which promises nothing.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    pieces = [piece for piece in match["numbers"].split("__") if piece]
+    return {"pair": match["pair"], "timeframe": match["timeframe"]} | {
+        key: value for key, value in (piece.split("-", 1) for piece in pieces)
+    }
+
+
+def filename_mismatches(name: str, config: Config) -> list[str]:
+    """Returns one line for each parameter in which a standard name is not this run's.
+
+    A percentage may be cut instead of rounded, as V3 did (0.57 -> 56).
+    """
+    found = parse_training_filename(name)
+    if found is None:
+        return []
+    wanted = parse_training_filename(config.expected_filename) or {}
+    percents = {
+        "SL": config.long_sl_pct,
+        "TP": config.long_tp_pct,
+        "SSL": config.short_sl_pct,
+        "STP": config.short_tp_pct,
+    }
+    problems = []
+    for key in {**wanted, **found}:
+        ours, theirs = wanted.get(key), found.get(key)
+        same = ours == theirs
+        if not same and key == "timeframe" and theirs is not None:
+            same = one_spelling(theirs) == ours
+        if not same and key in percents and theirs is not None and theirs.isdecimal():
+            percent = percents[key]
+            same = int(theirs) in (to_hundredths(percent), int(percent * 100))
+        elif not same and ours and theirs and ours.isdecimal() and theirs.isdecimal():
+            same = int(ours) == int(theirs)
+        if not same:
+            problems.append(
+                f"{key}: the configuration says {ours or 'the default'}, "
+                f"the file name says {theirs or 'the default'}"
+            )
+    return problems
+
+
+def find_training_file(config: Config) -> Path | None:
+    """Returns the file this run would read, or None where there is none.
+
+    The explicit `training_file`, else in `inputs_dir` the standard name, else a name
+    that says the same (other suffix, `single_label`, unpadded numbers).
+    """
+    if config.expected_path.exists() or config.training_file is not None:
+        return config.expected_path if config.expected_path.exists() else None
+    folder = Path(config.inputs_dir)
+    if not folder.is_dir():
+        return None
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    fitting = [
+        name
+        for name in names
+        if parse_training_filename(name) and not filename_mismatches(name, config)
+    ]
+    fitting.sort(key=lambda name: ("single_label" not in name, "feather" not in name))
+    return folder / fitting[0] if fitting else None

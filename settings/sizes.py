@@ -1,0 +1,241 @@
+"""Parameters and memory of each network family, from the configuration alone.
+
+In: formulas and what was measured. Out: building (`networks.families`). Imports no
+Keras, so that a dry run answers at once; tests compare with the networks that Keras
+builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from config import ENSEMBLE_MEMBERS, Config
+
+# Peak growth over the imports at window 120, 8 features, default sizes (TensorFlow
+# 2.21, two cores, batches of 64, 256, 512; benchmarks/bench_memory.py): what remains
+# when the batch goes to 0, in bytes, and numbers kept for the backward pass. With them
+# the estimate was between 2 % below and 23 % above the peak at batch 256.
+_RUNTIME_BYTES = {
+    "lstm": 290_000_000,
+    "gru": 290_000_000,
+    "cnn": 130_000_000,
+    "cnn_lstm": 210_000_000,
+    "attention": 210_000_000,
+    "ensemble": 500_000_000,
+}
+# The stack of LSTM layers that trains in one loop (`networks.fused_lstm`) needs less.
+_FUSED_RUNTIME_BYTES = 175_000_000
+_KEPT_PER_FUSED_UNIT, _KEPT_PER_RECURRENT_UNIT = 10, 11
+_KEPT_PER_FILTER = 4.5
+_KEPT_PER_DIM, _KEPT_PER_SCORE, _KEPT_PER_FF_UNIT = 12, 3, 2
+# A prediction step of 512 windows keeps less of each.
+_PREDICTED_WINDOWS = 512
+_PREDICTION_SHARE = 0.3
+
+
+def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[str, int]:
+    """Returns the memory of a run above the imports, in bytes, part by part.
+
+    `parameters` has weights, gradients and Adam's two moments; `activations` what the
+    backward pass keeps of a batch, or what a prediction step takes, where that is more.
+
+    Returns:
+        `parameters`, `activations`, `runtime`, `feature_array` and their `total`; for a
+        family without a network `feature_array` alone, the rest is not known.
+    """
+    array = {"feature_array": num_rows * num_features * 4}
+    if config.model not in _PARAMETERS:
+        return array
+    kept = 4 * count_kept(config)
+    prediction = _PREDICTED_WINDOWS * _PREDICTION_SHARE * kept
+    parts = {
+        "parameters": 4 * 4 * count_parameters(config, num_features),
+        "activations": round(max(config.batch_size * kept, prediction)),
+        "runtime": (
+            _FUSED_RUNTIME_BYTES if _is_fused(config) else _RUNTIME_BYTES[config.model]
+        ),
+    } | array
+    return parts | {"total": sum(parts.values())}
+
+
+def count_parameters(config: Config, num_features: int) -> int:
+    """Returns the parameters of a network, the statistics of normalisation included."""
+    return _PARAMETERS[config.model](config, num_features)
+
+
+def count_kept(config: Config) -> float:
+    """Returns about how many numbers the backward pass keeps of one window."""
+    return _KEPT[config.model](config)
+
+
+def _dense(inputs: int, units: int) -> int:
+    return units * (inputs + 1)
+
+
+def _head(config: Config, inputs: int) -> int:
+    total = 0
+    for units in config.dense_units:
+        total += _dense(inputs, units) + 4 * units * config.dense_batch_norm
+        inputs = units
+    return total + _dense(inputs, config.num_outputs)
+
+
+def _recurrent(
+    config: Config, inputs: int, units: Sequence[int], *, is_gru: bool = False
+) -> int:
+    """Returns the parameters of stacked layers.
+
+    An LSTM layer with `u` units on `i` inputs has `4 u (i + u + 1)`, a GRU layer, with
+    two biases, `3 u (i + u + 2)`; two directions have twice as many.
+    """
+    total, ways = 0, 1 + config.bidirectional
+    for size in units:
+        gates = 3 * (inputs + size + 2) if is_gru else 4 * (inputs + size + 1)
+        total += ways * size * gates
+        inputs = ways * size
+    return total
+
+
+def _convolutions(
+    config: Config,
+    inputs: int,
+    filters: Sequence[int],
+    kernels: Sequence[int],
+    *,
+    is_residual: bool = False,
+) -> int:
+    """Returns the parameters of stacked convolutions.
+
+    One with `f` filters over `k` bars of `i` inputs has `f (k i + 1)`, its
+    normalisation `4 f`, a shortcut between unequal sizes `f (i + 1)`.
+    """
+    total = 0
+    for size, bars in zip(filters, kernels, strict=True):
+        total += size * (bars * inputs + 1) + 4 * size * config.conv_batch_norm
+        total += _dense(inputs, size) * (is_residual and inputs != size)
+        inputs = size
+    return total
+
+
+def _self_attention(size: int) -> int:
+    return 4 * _dense(size, size)
+
+
+def _lstm(config: Config, num_features: int) -> int:
+    units = config.lstm_units
+    last = (1 + config.bidirectional) * units[-1]
+    return _recurrent(config, num_features, units) + _head(config, last)
+
+
+def _gru(config: Config, num_features: int) -> int:
+    units = config.gru_units
+    last = (1 + config.bidirectional) * units[-1]
+    return _recurrent(config, num_features, units, is_gru=True) + _head(config, last)
+
+
+def _cnn(config: Config, num_features: int) -> int:
+    filters, kernels = config.cnn_filters, config.cnn_kernels
+    last = filters[-1] * (config.sequence_length >> len(filters))
+    convolutions = _convolutions(config, num_features, filters, kernels)
+    return convolutions + _head(config, last)
+
+
+def _cnn_lstm(config: Config, num_features: int) -> int:
+    filters, units = config.cnn_lstm_filters, config.cnn_lstm_units
+    last = (1 + config.bidirectional) * units[-1]
+    total = _convolutions(
+        config,
+        num_features,
+        filters,
+        config.cnn_lstm_kernels,
+        is_residual=config.cnn_lstm_residual,
+    )
+    total += _recurrent(config, filters[-1], units)
+    if config.cnn_lstm_attention:
+        total += _self_attention(last) + 2 * last
+    return total + _head(config, last)
+
+
+def _attention(config: Config, num_features: int) -> int:
+    size, inner = config.attention_dim, config.attention_ff_dim
+    feed_forward = _dense(size, inner) + _dense(inner, size)
+    block = _self_attention(size) + feed_forward + 4 * size
+    total = _dense(num_features, size) + config.attention_blocks * block
+    if config.attention_norm == "pre":
+        total += 2 * size
+    return total + _head(config, size)
+
+
+def _ensemble(config: Config, num_features: int) -> int:
+    own, gate = config.replace(bidirectional=True), config.gate_units
+    total = _dense(2 * num_features, gate) + _dense(gate, len(ENSEMBLE_MEMBERS))
+    return total + sum(
+        _PARAMETERS[name](own, num_features) for name in ENSEMBLE_MEMBERS
+    )
+
+
+_PARAMETERS: dict[str, Callable[[Config, int], int]] = {
+    "lstm": _lstm,
+    "gru": _gru,
+    "cnn": _cnn,
+    "cnn_lstm": _cnn_lstm,
+    "attention": _attention,
+    "ensemble": _ensemble,
+}
+
+
+def _is_fused(config: Config) -> bool:
+    """Whether `networks.fused_lstm` takes the network, where there is no GPU."""
+    one_way = not (config.bidirectional or config.recurrent_dropout)
+    return config.model == "lstm" and one_way
+
+
+def _kept_recurrent(config: Config, units: Sequence[int], steps: int) -> float:
+    ways = 1 + config.bidirectional
+    return _kept_per_unit(config) * ways * steps * sum(units)
+
+
+def _kept_per_unit(config: Config) -> int:
+    return _KEPT_PER_FUSED_UNIT if _is_fused(config) else _KEPT_PER_RECURRENT_UNIT
+
+
+def _kept_convolutions(config: Config, filters: Sequence[int]) -> float:
+    steps = config.sequence_length
+    return _KEPT_PER_FILTER * sum(f * (steps >> i) for i, f in enumerate(filters))
+
+
+def _kept_cnn_lstm(config: Config) -> float:
+    filters, units = config.cnn_lstm_filters, config.cnn_lstm_units
+    steps = config.sequence_length >> len(filters)
+    kept = _kept_convolutions(config, filters) + _kept_recurrent(config, units, steps)
+    if config.cnn_lstm_attention:
+        size = (1 + config.bidirectional) * units[-1]
+        kept += steps * _kept_per_query(config, size, steps)
+    return kept
+
+
+def _kept_per_query(config: Config, size: int, steps: int) -> float:
+    scores = config.attention_heads * steps
+    return _KEPT_PER_DIM * size + _KEPT_PER_SCORE * scores
+
+
+def _kept_attention(config: Config) -> float:
+    steps = config.sequence_length
+    kept = _kept_per_query(config, config.attention_dim, steps)
+    kept += _KEPT_PER_FF_UNIT * config.attention_ff_dim
+    return config.attention_blocks * steps * kept
+
+
+def _kept_ensemble(config: Config) -> float:
+    own = config.replace(bidirectional=True)
+    return sum(_KEPT[name](own) for name in ENSEMBLE_MEMBERS)
+
+
+_KEPT: dict[str, Callable[[Config], float]] = {
+    "lstm": lambda c: _kept_recurrent(c, c.lstm_units, c.sequence_length),
+    "gru": lambda c: _kept_recurrent(c, c.gru_units, c.sequence_length),
+    "cnn": lambda c: _kept_convolutions(c, c.cnn_filters),
+    "cnn_lstm": _kept_cnn_lstm,
+    "attention": _kept_attention,
+    "ensemble": _kept_ensemble,
+}

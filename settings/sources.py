@@ -1,0 +1,125 @@
+"""A configuration from YAML and from the command line.
+
+In: reading YAML, a flag for each field, what overlays what, the text of `--help`.
+Out: the fields themselves, what contradicts what (`config`), one value by itself
+(`values`).
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import typing
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import utils
+from config import FIELDS, Config, build_config
+from utils import ConfigError
+
+MAX_YAML_BYTES = 2**17
+
+
+def load_config(
+    path: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
+) -> Config:
+    """Returns `base`, overlaid by the YAML at `path`, overlaid by `overrides`.
+
+    Raises:
+        MissingInputError: If there is no file at `path`.
+        ConfigError: If the file is not a flat YAML mapping, or a value is refused.
+    """
+    values = read_yaml(path) if path is not None else {}
+    return build_config(dict(base or {}) | values | dict(overrides or {}))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML without aliases (they can explode) and without repeated keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [repr(self.construct_object(key, deep=True)) for key, _ in node.value]
+        repeated = sorted(key for key, n in Counter(keys).items() if n > 1)
+        if repeated:
+            raise yaml.YAMLError(f"key {', '.join(repeated[:5])} appears twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """Reads a flat YAML mapping of field names to values; dates become text."""
+    file = Path(path)
+    if not file.is_file():
+        raise utils.MissingInputError(
+            f"expected a YAML file. Received: {path!r}, which is not there. Check the "
+            "path, or leave --config out."
+        )
+    if file.stat().st_size > MAX_YAML_BYTES:
+        raise ConfigError(f"{path}: expected at most {MAX_YAML_BYTES} bytes of YAML.")
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: expected valid YAML. Received: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
+        raise ConfigError(f"{path}: expected `name: value` lines, one for each field.")
+    return {k: v.isoformat() if isinstance(v, date) else v for k, v in content.items()}
+
+
+# Command line: the flags are the fields
+
+
+def command_flags(config: Config, names: Sequence[str]) -> list[str]:
+    """Returns the flags that set each of `names` that is not its default."""
+    words: list[str] = []
+    for name in names:
+        value, flag = getattr(config, name), name.replace("_", "-")
+        if value == FIELDS[name].default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            items = value if isinstance(value, tuple) else (value,)
+            words += [f"--{flag}", *map(str, items)]
+    return words
+
+
+@functools.cache
+def field_documentation() -> dict[str, str]:
+    """Returns the docstring under each field, on one line."""
+    tree = ast.parse(inspect.getsource(Config))
+    body = typing.cast(ast.ClassDef, tree.body[0]).body
+    result = {}
+    for item, following in zip(body, body[1:], strict=False):
+        if isinstance(item, ast.AnnAssign) and isinstance(following, ast.Expr):
+            text = typing.cast(ast.Constant, following.value).value
+            result[typing.cast(ast.Name, item.target).id] = " ".join(str(text).split())
+    return result
+
+
+@functools.cache
+def field_sections() -> dict[str, str]:
+    """Returns the section comment that each field stands below."""
+    lines = inspect.getsource(Config).splitlines()
+    section, result = "", {}
+    for line, following in zip(lines, lines[1:], strict=False):
+        field_line = re.match(r" {4}(\w+): ", line)
+        if line.startswith("    # ") and not following:
+            section = line.removeprefix("    # ")
+        elif field_line and field_line[1] in FIELDS:
+            result[field_line[1]] = section
+    return result

@@ -1,0 +1,98 @@
+"""Checks of candle tables: counts, first rows, and the timeframe."""
+
+import pandas as pd
+import pytest
+
+from candles.checks import Finding, check_candles, detect_timeframe
+from candles.table import resample_candles, synthetic_candles
+from utils import DataError
+
+
+def market(minutes, **columns):
+    """Candles at these minutes of 2024-01-01, all prices 10 and volume 1."""
+    values = {"open": 10.0, "high": 10.0, "low": 10.0, "close": 10.0, "volume": 1.0}
+    stamps = pd.Timestamp("2024-01-01", tz="UTC").as_unit("ns")
+    stamps = stamps + pd.to_timedelta(list(minutes), unit="min").as_unit("ns")
+    table = pd.DataFrame({"timestamp": stamps, **values})
+    return table.assign(**columns)
+
+
+def test_report_of_good_candles():
+    report = check_candles(market(range(4), volume=[0.0, 1.0, 0.0, 2.0]))
+    assert report.problems == ()
+    assert report.timeframe == "1m"
+    assert (report.num_bars, report.missing_bars) == (4, 0)
+    assert report.zero_volume == Finding(2, (0, 2))
+    assert report.summary().splitlines() == [
+        "4 bars of 1m, 2024-01-01 00:00:00+00:00 to 2024-01-01 00:03:00+00:00",
+        "gaps: none",
+        "zero volume: 2 (rows 0, 2)",
+        "problems: none",
+    ]
+
+
+def test_gaps_inform_and_do_not_refuse():
+    report = check_candles(market([0, 1, 2, 5, 6, 7, 8, 12, 13]))
+    assert report.problems == ()
+    assert report.gaps == Finding(2, (3, 7))
+    assert (report.missing_bars, report.longest_gap_bars) == (5, 3)
+    assert "gaps: 2 (rows 3, 7), 5 bars missing, longest 3" in report.summary()
+
+
+def test_first_five_rows_are_named():
+    report = check_candles(market(range(9), volume=-1.0))
+    assert str(report.not_positive["volume"]) == "9 (rows 0, 1, 2, 3, 4, ...)"
+
+
+def test_no_rows_and_missing_columns():
+    assert check_candles(market([])).problems == ("no rows",)
+    with pytest.raises(DataError, match="Received: no low, volume among"):
+        check_candles(market([0]).drop(columns=["low", "volume"]))
+
+
+def test_tables_that_are_no_candle_tables():
+    table = market(range(3))
+    for stamps in (range(3), table["timestamp"].dt.tz_localize(None)):
+        with pytest.raises(DataError, match="datetime64.ns, UTC"):
+            check_candles(table.assign(timestamp=stamps))
+    with pytest.raises(DataError, match="numbers in column 'open'"):
+        check_candles(table.assign(open="cheap"))
+    table.loc[1, "timestamp"] = pd.NaT
+    with pytest.raises(DataError, match=r"every row. Received: none in 1 \(rows 1\)"):
+        check_candles(table)
+
+
+# Timeframes
+
+
+@pytest.mark.parametrize("name", ["1s", "90s", "1m", "5m", "1h", "4h", "1d", "1w"])
+def test_detect_timeframe(name):
+    start = "2024-01-01"  # a Monday
+    assert detect_timeframe(synthetic_candles(5, timeframe=name, start=start)) == name
+
+
+def test_weeks_open_on_mondays():
+    week = synthetic_candles(3, timeframe="1w", start="2024-01-01")
+    assert check_candles(week).problems == ()
+    shifted = week.assign(timestamp=week["timestamp"] + pd.Timedelta("3D"))
+    assert check_candles(shifted).misaligned.count == 3
+
+
+def test_timeframe_of_sparse_candles_must_be_named():
+    sparse = market([0, 5, 10, 15, 16])
+    with pytest.raises(DataError, match="most are 5m apart, the nearest 1m"):
+        detect_timeframe(sparse)
+    assert "one timeframe" in check_candles(sparse).problems[0]
+    assert check_candles(sparse, timeframe="1m").problems == ()
+    assert len(resample_candles(sparse, "1m")) == 5
+
+
+def test_timeframe_of_one_bar_is_unknown():
+    with pytest.raises(DataError, match="expected two bars. Received: 1"):
+        detect_timeframe(market([0]))
+    assert check_candles(market([0])).timeframe is None
+
+
+def test_timeframe_of_unordered_bars_is_refused():
+    with pytest.raises(DataError, match="strictly increasing"):
+        detect_timeframe(market([0, 2, 1]))

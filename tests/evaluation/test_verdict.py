@@ -1,0 +1,216 @@
+import copy
+
+import pytest
+
+from evaluation import verdict
+
+
+def found(estimate, low=None, high=None):
+    keys = {"estimate": estimate, "low": low, "high": high}
+    return keys | {"num_blocks": 30, "block_rows": 600}
+
+
+def good_part():
+    """A part in which everything is shown."""
+    intervals = {
+        f"{prefix}skill_vs_{name}": found(0.2, 0.1, 0.3)
+        for prefix in ("", "activity_", "direction_")
+        for name in ("train_prior", "trailing_7d")
+    }
+    shares = {"SHORT": 0.2, "HOLD": 0.6, "LONG": 0.2}
+    return {
+        "intervals": intervals,
+        "direction_p_value": 0.01,
+        "log_loss": 0.9,
+        "calibrated": {"fitted_on": "the other half", "log_loss": 0.8},
+        "true_share": shares,
+        "predicted_share": shares,
+        "comparisons": {
+            "best_baseline": {
+                "baseline": "gradient_boosting",
+                "skill": found(0.05, -0.01, 0.1),
+            }
+        },
+        "trading": {
+            "num_trades": 1234,
+            "intervals": {"mean_net_return_bps": found(5.0, 1.0, 9.0)},
+            "deflated_sharpe": 0.97,
+        },
+    }
+
+
+def good_results():
+    return {
+        "train_prior": [0.2, 0.6, 0.2],
+        "calibration": {"reason": None},
+        "thresholds": {"statement": "best of 120 pairs tried", "is_flat": False},
+        "validation": good_part(),
+        "test": good_part(),
+    }
+
+
+def changed(path, value):
+    results = good_results()
+    place = results["test"]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return verdict.add_verdict(results)
+
+
+def test_everything_shown():
+    results = verdict.add_verdict(good_results())
+    assert results["claims"] == dict.fromkeys(
+        ("skill", "activity", "direction", "edge"), True
+    )
+    assert results["warnings"] == []
+    assert results["verdict"] == [
+        "Skill: yes. +0.20 [+0.10, +0.30] vs train prior, "
+        "+0.05 [-0.01, +0.10] vs gradient boosting",
+        "In what: activity yes +0.20 [+0.10, +0.30]; "
+        "direction yes +0.200 [+0.100, +0.300] p = 0.010",
+        "After costs: survives. 1,234 trades, +5.0 [+1.0, +9.0] bps net each, "
+        "deflated Sharpe 0.97",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "lost"),
+    [
+        (("intervals", "skill_vs_train_prior"), found(0.2, -0.01, 0.3), "skill"),
+        (("intervals", "skill_vs_trailing_7d"), found(0.2, 0.0, 0.3), "skill"),
+        (("intervals", "skill_vs_trailing_7d"), found(0.2), "skill"),
+        (("intervals", "activity_skill_vs_train_prior"), found(0.1, 0, 1), "activity"),
+        (("intervals", "activity_skill_vs_trailing_7d"), found(0.1, 0, 1), "activity"),
+        (("direction_p_value",), 0.05, "direction"),
+        (("direction_p_value",), None, "direction"),
+        (
+            ("intervals", "direction_skill_vs_train_prior"),
+            found(0.1, 0, 1),
+            "direction",
+        ),
+        (("trading", "deflated_sharpe"), 0.95, "edge"),
+        (("trading", "deflated_sharpe"), None, "edge"),
+        (("trading", "intervals", "mean_net_return_bps"), found(1, -1, 3), "edge"),
+        (("trading", "intervals", "mean_net_return_bps"), found(None), "edge"),
+        (("trading",), {"skipped": "no returns"}, "edge"),
+    ],
+)
+def test_each_claim_has_its_rule(path, value, lost):
+    results = changed(path, value)
+    expected = dict.fromkeys(("skill", "activity", "direction", "edge"), True)
+    assert results["claims"] == expected | {lost: False}
+    assert all(len(line) <= 100 for line in results["verdict"])
+
+
+def test_skill_that_needs_no_model_is_called_so():
+    results = changed(("intervals", "skill_vs_trailing_7d"), found(-0.01, -0.03, 0.02))
+    assert results["verdict"][0] == (
+        "Skill: not beyond the trailing 7-day mix, -0.01 [-0.03, +0.02]; "
+        "+0.20 [+0.10, +0.30] vs train prior"
+    )
+    results = changed(("intervals", "skill_vs_train_prior"), found(-0.1, -0.2, 0.1))
+    assert results["verdict"][0].startswith("Skill: none shown. -0.10")
+
+
+@pytest.mark.parametrize(("after", "is_told"), [(0.9002, False), (0.905, True)])
+def test_calibration_that_hardly_changes_anything_is_no_warning(after, is_told):
+    results = good_results()
+    assert results["validation"]["log_loss"] == 0.9
+    results["validation"]["calibrated"]["log_loss"] = after
+    said = " ".join(verdict.add_verdict(results)["warnings"])
+    assert ("calibration did not last" in said) is is_told
+
+
+def test_a_class_that_training_lacks_is_no_skill():
+    results = good_results()
+    results["train_prior"] = [0.4, 0.6, 0.0]
+    results["test"]["true_share"] = {"SHORT": 0.3, "HOLD": 0.6, "LONG": 0.1}
+    results = verdict.add_verdict(results)
+    assert results["verdict"][0] == (
+        "Skill: cannot be said, training has no LONG, which test has"
+    )
+    assert not any(results["claims"][k] for k in ("skill", "activity", "direction"))
+
+
+def test_the_longest_second_line_fits():
+    results = good_results()
+    intervals = results["test"]["intervals"]
+    intervals["activity_skill_vs_trailing_7d"] = found(-0.01, -0.03, 0.02)
+    line = verdict.add_verdict(results)["verdict"][1]
+    assert "activity no -0.01 [-0.03, +0.02] vs 7d mix" in line
+    assert len(line) <= 100
+
+
+@pytest.mark.parametrize(
+    ("statement", "line"),
+    [
+        ("no trade: none paid", "After costs: no trade: none paid"),
+        (
+            "best of 120 pairs tried",
+            "After costs: no trade: the thresholds of validation were never reached",
+        ),
+    ],
+)
+def test_no_trade_is_a_result(statement, line):
+    results = good_results()
+    results["thresholds"]["statement"] = statement
+    results["test"]["trading"]["num_trades"] = 0
+    results["test"]["trading"]["intervals"]["mean_net_return_bps"] = found(None)
+    results = verdict.add_verdict(results)
+    assert results["verdict"][2] == line
+    assert results["claims"]["edge"] is False
+
+
+def test_warnings():
+    results = good_results()
+    results["test"]["predicted_share"] = {"SHORT": 0.0, "HOLD": 0.95, "LONG": 0.05}
+    results["validation"]["predicted_share"] = {
+        "SHORT": 0.005,
+        "HOLD": 0.8,
+        "LONG": 0.1,
+    }
+    results["train_prior"] = [0.3, 0.4, 0.3]
+    results["calibration"]["reason"] = "99 rows, expected at least 100"
+    results["validation"]["calibrated"]["log_loss"] = 1.0
+    results["thresholds"] = {"statement": "best of 9; flat: 8", "is_flat": True}
+    results["test"]["intervals"]["skill_vs_train_prior"] = found(0.2)
+    assert verdict.add_verdict(results)["warnings"] == [
+        "validation: SHORT is the most probable class in 0.5% of the rows "
+        "(true share 20.0%)",
+        "test: the most probable class is HOLD in 95.0% of the rows (true share 60.0%)",
+        "the class mix drifted: HOLD 40% in training, 60% in test",
+        "test has 30 independent blocks of 600 rows: too few for intervals or claims",
+        "not calibrated: 99 rows, expected at least 100",
+        "calibration did not last: fitted on one half of validation, it turned the "
+        "log-loss of the other from 0.9000 to 1.0000",
+        "thresholds: best of 9; flat: 8",
+    ]
+
+
+def test_a_share_that_is_true_is_no_collapse():
+    results = good_results()
+    shares = {"SHORT": 0.005, "HOLD": 0.99, "LONG": 0.005}
+    for part in ("validation", "test"):
+        results[part] |= {"true_share": shares, "predicted_share": copy.copy(shares)}
+    results["train_prior"] = [0.005, 0.99, 0.005]
+    assert verdict.add_verdict(results)["warnings"] == []
+
+
+def test_without_a_test_part_nothing_is_claimed():
+    results = good_results()
+    del results["test"]
+    results = verdict.add_verdict(results)
+    assert results["verdict"] == [] and results["claims"] == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (found(0.12, 0.1, 0.14), "+0.120 [+0.100, +0.140]"),
+        (found(0.12), "+0.120 [no interval]"),
+        (found(None), "n/a"),
+    ],
+)
+def test_intervals_as_text(value, text):
+    assert verdict.interval(value) == text

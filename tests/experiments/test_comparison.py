@@ -1,0 +1,330 @@
+"""Comparisons of model families: identical rows, honest tests, nothing lost."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY, make_own_frame
+from world import commands
+
+import utils
+from config import Config
+from experiments import comparison as compare
+from experiments import series
+from metrics import significance
+from reports import comparison as comparison_report
+from trainer import StandaloneTrainer
+
+FIELDS = TINY | {
+    "baseline_model": False,
+    "importance_windows": None,
+    "num_trees": 5,
+    "class_balancing_method": "none",
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config(**FIELDS | {"outputs_dir": str(tmp_path / "outputs")})
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return make_own_frame(2500)
+
+
+def trainer_of(frame):
+    return lambda config: StandaloneTrainer(config, frame=frame).run_training()
+
+
+def test_families_answer_for_the_same_rows(config, frame):
+    found = compare.compare_models(
+        config, ["logistic", "gradient_boosting"], train=trainer_of(frame)
+    )
+    assert {entry["model"] for entry in found["models"]} == {
+        "logistic",
+        "gradient_boosting",
+    }
+    first, second = found["models"]
+    assert found["best"] == first["model"] and first["against_best"] is None
+    assert 0 < second["against_best"]["p_value"] <= 1
+    text = comparison_report.format_comparison(found)
+    assert "logistic" in text and "gradient_boosting" in text
+
+
+def test_a_model_that_fails_is_a_row_and_the_others_go_on(config, frame):
+    def train(run):
+        if run.model == "logistic":
+            raise utils.ConfigError("no luck")
+        return trainer_of(frame)(run)
+
+    outcomes = series.train_all(
+        compare.model_configs(config, ["logistic", "random_forest"]), train
+    )
+    found = compare.compare_runs(outcomes)
+    by_name = {entry["model"]: entry for entry in found["models"]}
+    assert by_name["logistic"] == {
+        "model": "logistic",
+        "status": "failed",
+        "error": "no luck",
+        "exit_code": 2,
+    }
+    assert found["best"] == "random_forest"
+    with pytest.raises(series.FailedRunsError, match="logistic"):
+        series.require_success(found["models"])
+
+
+def test_a_full_disk_ends_a_comparison(config):
+    def train(run):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        series.train_all(compare.model_configs(config, ["logistic", "lstm"]), train)
+
+
+def test_an_interruption_says_how_to_go_on(config, frame):
+    def train(run):
+        if run.model == "random_forest":
+            raise utils.Interrupted(2, "")
+        return trainer_of(frame)(run)
+
+    configs = compare.model_configs(config, ["logistic", "random_forest"])
+    with pytest.raises(utils.Interrupted, match="1 of 2 runs are finished"):
+        series.train_all(configs, train)
+
+
+def test_other_rows_are_refused(config, frame):
+    outcomes = {}
+    for name, rows in (("logistic", 2500), ("random_forest", 2400)):
+        run = config.replace(model=name)
+        folder = trainer_of(frame.iloc[:rows])(run)
+        outcomes[name] = series.Outcome(
+            config=run, folder=folder, error=None, seconds=1.0
+        )
+    with pytest.raises(utils.DataError, match="expected the .* test rows of"):
+        compare.compare_runs(outcomes)
+
+
+@pytest.mark.parametrize(
+    ("models", "fields", "message"),
+    [
+        (["lstm"], {}, "two models or more"),
+        (["lstm", "lstm"], {}, "two models or more"),
+        (["lstm", "nosuch"], {}, "nosuch: .*expected one of"),
+        (["lstm", "lightgmb"], {}, "Did you mean 'lightgbm'"),
+        (["lstm", "logistic"], {"target": "return"}, "logistic: "),
+        (["lstm", "gru"], {"loss": "sharpe"}, "outputs are positions"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_training(models, fields, message):
+    with pytest.raises(utils.ConfigError, match=message):
+        compare.model_configs(Config(**FIELDS | fields), models)
+
+
+def test_numbers_are_compared_by_their_squared_error(config, tmp_path):
+    rows = make_own_frame(2505).drop(columns="label")
+    rows["target"] = np.log(rows["close"].shift(-5) / rows["close"])
+    rows = rows.iloc[:2500]
+    found = compare.compare_models(
+        config.replace(target="return", class_balancing_method="none"),
+        ["gradient_boosting", "random_forest"],
+        train=trainer_of(rows),
+    )
+    assert found["loss"] == "squared error" and len(found["models"]) == 2
+    squares = {}
+    for entry in found["models"]:
+        (path,) = Path(entry["folder"]).glob("predictions_*.parquet")
+        table = pd.read_parquet(path).query("part == 'test'")
+        squares[entry["model"]] = ((table["actual"] - table["predicted"]) ** 2).mean()
+        assert entry["loss"] == pytest.approx(squares[entry["model"]])
+    best, other = found["models"]
+    difference = squares[other["model"]] - squares[best["model"]]
+    assert other["against_best"]["estimate"] == pytest.approx(difference)
+
+
+def test_command_line_writes_table_and_picture(tmp_path, config, frame, capsys):
+    frame.to_feather(tmp_path / "rows.feather")
+    words = ["--training-file", str(tmp_path / "rows.feather")]
+    for name in ("pair", "sequence_length", "future_window", "outputs_dir"):
+        words += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
+    words += ["--undersampling-min-samples", "100", "--num-trees", "5"]
+    words += ["--no-baseline-model", "--importance-windows", "none"]
+    models = ["--compare", "logistic", "random_forest"]
+    assert commands.train([*words, *models]) == 0
+    (folder,) = (tmp_path / "outputs" / "comparisons" / "TESTUSDT").iterdir()
+    assert {path.name for path in folder.iterdir()} == {
+        "comparison.csv",
+        "comparison.json",
+        "comparison.png",
+    }
+    written = json.loads((folder / "comparison.json").read_text())
+    assert written["best"] in ("logistic", "random_forest")
+    capsys.readouterr()
+    assert commands.train([*words, "--compare", "logistic", "nosuch"]) == 2
+    assert "nosuch" in capsys.readouterr().err
+
+
+def test_holm_by_hand():
+    # 4, 3, 2, 1 tests are left: 0.04, 0.03 -> 0.04, 0.06, 0.5
+    adjusted = significance.adjust_p_values([0.01, 0.5, 0.03, 0.01])
+    np.testing.assert_allclose(adjusted, [0.04, 0.5, 0.06, 0.04])
+    assert list(significance.adjust_p_values([0.7, 0.9])) == [1.0, 1.0]
+
+
+# What a comparison says, held against the runs themselves
+
+
+def outcome(config, folder):
+    return series.Outcome(config=config, folder=folder, error=None, seconds=1.0)
+
+
+@pytest.fixture(scope="module")
+def finished(frame, tmp_path_factory):
+    """Three finished runs, of which one fits noise and is clearly the worst."""
+    outputs = str(tmp_path_factory.mktemp("finished"))
+    config = Config(**FIELDS | {"outputs_dir": outputs})
+    runs = {
+        "logistic": config.replace(model="logistic"),
+        "eager": config.replace(model="gradient_boosting", max_tabular_targets=200),
+        "forest": config.replace(model="random_forest"),
+    }
+    return {name: outcome(run, trainer_of(frame)(run)) for name, run in runs.items()}
+
+
+def read_report(folder):
+    return json.loads((folder / "confusion_matrix_report.json").read_text())
+
+
+def row_loss(folder):
+    """Loss of each test row, its index."""
+    table = pd.read_parquet(next(folder.glob("predictions_*.parquet")))
+    table = table[table["part"] == "test"].set_index("row")
+    columns = [f"probability_{name}" for name in ("short", "hold", "long")]
+    said = table[columns].to_numpy(np.float64)[np.arange(len(table)), table["label"]]
+    return pd.Series(-np.log(said), index=table.index)
+
+
+def test_a_comparison_has_each_runs_own_test_scores(finished):
+    found = compare.compare_runs(finished)
+    for entry in found["models"]:
+        test = read_report(finished[entry["model"]].folder)["test"]
+        assert entry["loss"] == test["log_loss"]
+        for name, key in (
+            ("skill", "skill_vs_train_prior"),
+            ("skill_vs_trailing", "skill_vs_trailing_7d"),
+            ("activity", "activity_skill_vs_train_prior"),
+            ("direction", "direction_skill_vs_train_prior"),
+        ):
+            assert entry[name]["estimate"] == test["intervals"][key]["estimate"], name
+        assert entry["direction_p_value"] == test["direction_p_value"]
+        assert entry["trading"]["num_trades"] == test["trading"]["num_trades"]
+    assert found["test"]["num_samples"] == test["num_samples"]
+    assert found["test"]["last"] == test["last"]
+
+
+def test_the_best_has_the_lowest_loss_and_stands_first(finished):
+    found = compare.compare_runs(finished)
+    losses = [entry["loss"] for entry in found["models"]]
+    assert losses == sorted(losses) and losses[0] < losses[-1]
+    assert found["best"] == found["models"][0]["model"] != "eager"
+    assert found["models"][0]["against_best"] is None
+
+
+def test_differences_from_the_best_are_paired_by_row(finished):
+    found = compare.compare_runs(finished, seed=3)
+    best, *others = found["models"]
+    first = row_loss(finished[best["model"]].folder)
+    for entry in others:
+        difference = row_loss(finished[entry["model"]].folder) - first
+        assert difference.notna().all()
+        expected = significance.bootstrap_interval(
+            difference, block_rows=found["test"]["block_rows"], seed=3
+        )
+        for key in ("estimate", "low", "high"):
+            assert entry["against_best"][key] == pytest.approx(expected[key], rel=1e-5)
+        assert entry["loss"] - best["loss"] == pytest.approx(
+            entry["against_best"]["estimate"], rel=1e-5
+        )
+
+
+def test_p_values_against_the_best_are_adjusted_for_all_of_them(finished):
+    found = compare.compare_runs(finished)
+    against = [entry["against_best"] for entry in found["models"][1:]]
+    low, high = sorted(each["p_value"] for each in against)
+    adjusted = sorted(each["adjusted_p_value"] for each in against)
+    assert adjusted == pytest.approx([min(1, 2 * low), max(min(1, 2 * low), high)])
+    assert adjusted[0] > low
+
+
+@pytest.mark.parametrize("kind", ["time", "truth"])
+def test_equally_many_rows_of_other_data_are_refused(finished, frame, kind):
+    other = frame.copy()
+    if kind == "time":
+        other["timestamp"] += pd.Timedelta(days=7)
+    else:
+        other.loc[2400, "label"] = (other.loc[2400, "label"] + 1) % 3
+    run = finished["logistic"].config.replace(seed=7)
+    again = outcome(run, trainer_of(other)(run))
+    with pytest.raises(utils.DataError, match=f"again: .* rows that differ in {kind}"):
+        compare.compare_runs({"forest": finished["forest"], "again": again})
+
+
+def test_data_that_every_model_would_refuse_end_a_comparison(config):
+    trained = []
+
+    def train(run):
+        trained.append(run.model)
+        raise utils.DataError("no rows")
+
+    with pytest.raises(utils.DataError, match="no rows"):
+        compare.compare_models(config, ["logistic", "random_forest"], train=train)
+    assert trained == ["logistic"]
+
+
+def test_a_defect_of_one_run_is_reported_and_the_others_go_on(config, tmp_path):
+    def train(run):
+        if run.model == "logistic":
+            raise ZeroDivisionError("division by zero")
+        return tmp_path
+
+    configs = compare.model_configs(config, ["logistic", "random_forest"])
+    first, second = series.train_all(configs, train).values()
+    assert (first.folder, first.error) == (None, "ZeroDivisionError: division by zero")
+    assert (second.folder, second.error) == (tmp_path, None)
+
+
+def test_runs_that_failed_do_not_count_as_finished(config):
+    def train(run):
+        if run.model == "random_forest":
+            raise utils.Interrupted(2, "")
+        raise utils.ConfigError("no luck")
+
+    configs = compare.model_configs(config, ["logistic", "random_forest"])
+    with pytest.raises(utils.Interrupted, match="0 of 2 runs are finished"):
+        series.train_all(configs, train)
+
+
+@pytest.mark.parametrize(("codes", "expected"), [((65, 65), 65), ((65, 2), 70)])
+def test_runs_that_failed_alike_end_with_their_own_code(codes, expected):
+    entries = [
+        {"model": str(k), "status": "failed", "exit_code": code}
+        for k, code in enumerate(codes)
+    ]
+    with pytest.raises(series.FailedRunsError, match="2 of 3 .* 0, 1") as caught:
+        series.require_success([*entries, {"model": "2", "status": "completed"}])
+    assert caught.value.exit_code == expected
+
+
+def test_equal_rows_with_other_features_are_refused(config, frame, tmp_path):
+    changed = frame.assign(volume_change=0.0)
+    outcomes = {}
+    for name, rows in (("logistic", frame), ("random_forest", changed)):
+        path = tmp_path / f"{name}.feather"
+        rows.to_feather(path)
+        run = config.replace(model=name, training_file=str(path))
+        folder = StandaloneTrainer(run).run_training()
+        outcomes[name] = outcome(run, folder)
+    with pytest.raises(utils.DataError, match="expected the training file of logistic"):
+        compare.compare_runs(outcomes)

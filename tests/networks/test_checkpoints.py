@@ -1,0 +1,442 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from conftest import PROJECT, TINY, make_own_frame
+
+import utils
+from artifacts import run_folder
+from config import Config
+from model_builder import weights_digest
+from networks import checkpoints
+from networks.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
+from trainer import StandaloneTrainer
+from utils import ConfigError, RefusedArtifactError
+
+# Dropout, plateau and early stopping all have something to remember.
+RUN = TINY | {
+    "dropout_rate": 0.3,
+    "epochs": 12,
+    "windows_per_epoch": 200,
+    "reduce_lr_patience": 1,
+    "early_stopping_patience": 3,
+    "learning_rate": 0.02,
+}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return make_own_frame(900, seed=3)
+
+
+def make_trainer(frame, folder, **fields):
+    options = {
+        key: fields.pop(key) for key in ("resume", "resume_anyway") if key in fields
+    }
+    config = Config(**RUN | {"outputs_dir": str(folder)} | fields)
+    return StandaloneTrainer(config, frame=frame, **options)
+
+
+class Killed(BaseException):
+    """Stands for a process that ends without a word."""
+
+
+def prepare(trainer):
+    for step in (
+        trainer.initialize_components,
+        trainer.load_and_validate_data,
+        trainer.create_generators,
+        trainer.build_model,
+        trainer.setup_callbacks,
+    ):
+        step()
+
+
+def run_and_die(trainer, after_epoch):
+    class Die(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == after_epoch:
+                raise Killed
+
+    prepare(trainer)
+    trainer.callbacks.insert(0, Die())
+    with pytest.raises(Killed):
+        trainer.train_model()
+    trainer.run.unlock()  # a dead process holds no lock
+
+
+def outcome(trainer):
+    optimizer = [v.numpy().tobytes() for v in trainer.model.optimizer.variables]
+    exact = {k: [x.hex() for x in v] for k, v in trainer.history.items()}
+    return weights_digest(trainer.model), optimizer, exact, trainer.adapter.best_round
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(frame, tmp_path_factory):
+    trainer = make_trainer(frame, tmp_path_factory.mktemp("whole"))
+    trainer.run_training()
+    assert len(trainer.history["loss"]) < RUN["epochs"]  # early stopping came in
+    rates = trainer.history["learning_rate"]
+    assert rates[-1] < rates[0]  # and the plateau
+    return outcome(trainer)
+
+
+@pytest.mark.parametrize("deaths", [(1,), (2, 3), (1, 2, 3)])
+def test_resumed_runs_end_byte_identical(frame, tmp_path, uninterrupted, deaths):
+    for epoch in deaths:
+        run_and_die(make_trainer(frame, tmp_path, resume="newest"), epoch)
+    trainer = make_trainer(frame, tmp_path, resume="newest")
+    trainer.run_training()
+    assert outcome(trainer) == uninterrupted
+    resumes = trainer._metadata["training"]["resumes"]
+    assert [note["after_epochs"] for note in resumes] == list(deaths)
+    assert all(note["is_exact"] for note in resumes)
+    names = {path.name for path in trainer.artifact_dir.iterdir()}
+    assert not names & {"checkpoints", ".lock"}
+
+
+def test_run_that_died_in_its_report_is_finished_by_resume(
+    frame, tmp_path, uninterrupted, monkeypatch
+):
+    trainer = make_trainer(frame, tmp_path)
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(trainer, "_report", fail)
+    with pytest.raises(ZeroDivisionError):
+        trainer.run_training()
+    trainer.run.unlock()
+    again = make_trainer(frame, tmp_path, resume=trainer.run.path)
+    again.run_training()
+    assert outcome(again)[0] == uninterrupted[0]
+    assert outcome(again)[2:] == uninterrupted[2:]
+    assert run_folder.load_artifact(again.artifact_dir)
+
+
+def test_resume_of_a_finished_run_changes_nothing(frame, tmp_path):
+    first = make_trainer(frame, tmp_path, epochs=1).run_training()
+    before = sorted(path.stat().st_mtime_ns for path in first.rglob("*"))
+    assert (
+        make_trainer(frame, tmp_path, epochs=1, resume="newest").run_training() == first
+    )
+    assert make_trainer(frame, tmp_path, epochs=1, resume=first).run_training() == first
+    assert before == sorted(path.stat().st_mtime_ns for path in first.rglob("*"))
+
+
+def test_nothing_to_resume_starts_afresh(frame, tmp_path):
+    trainer = make_trainer(frame, tmp_path, epochs=1, resume="newest")
+    trainer.run_training()
+    assert trainer._metadata["training"]["resumes"] == []
+
+
+def test_epochs_may_grow(frame, tmp_path):
+    more = make_trainer(frame, tmp_path / "a", epochs=3)
+    more.run_training()
+    run_and_die(make_trainer(frame, tmp_path / "b", epochs=2), 1)
+    grown = make_trainer(frame, tmp_path / "b", epochs=3, resume="newest")
+    grown.run_training()
+    assert outcome(grown) == outcome(more)
+
+
+COURSES = {
+    "momentum, a cosine after a warm-up, two early stoppings": {
+        "optimizer": "sgd",
+        "lr_schedule": "cosine",
+        "warmup_epochs": 2,
+        "early_stopping_min_delta": 0.01,
+    },
+    "decay, steps, statistics of batch normalisation": {
+        "model": "cnn",
+        "cnn_filters": (4, 4),
+        "cnn_kernels": (3, 3),
+        "optimizer": "adamw",
+        "lr_schedule": "step",
+        "lr_step_epochs": 2,
+    },
+    "accumulated gradients, self-attention": {
+        "model": "attention",
+        "attention_blocks": 1,
+        "attention_dim": 8,
+        "attention_ff_dim": 8,
+        "optimizer": "rmsprop",
+        "lr_schedule": "constant",
+        "warmup_epochs": 4,
+        "gradient_accumulation_steps": 3,
+    },
+}
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_every_optimizer_and_schedule_resumes_byte_identical(frame, tmp_path, course):
+    fields = COURSES[course] | {"epochs": 6}
+    whole = make_trainer(frame, tmp_path / "whole", **fields)
+    prepare(whole)
+    whole.train_model()
+    assert len(set(whole.history["learning_rate"])) > 1
+    run_and_die(make_trainer(frame, tmp_path / "dead", **fields), 3)
+    again = make_trainer(frame, tmp_path / "dead", resume="newest", **fields)
+    prepare(again)
+    again.train_model()
+    assert outcome(again) == outcome(whole)
+
+
+def test_epochs_of_a_cosine_may_not_grow(frame, tmp_path):
+    dead = make_trainer(frame, tmp_path, lr_schedule="cosine", epochs=3)
+    run_and_die(dead, 1)
+    longer = make_trainer(
+        frame, tmp_path, lr_schedule="cosine", epochs=4, resume=dead.run.path
+    )
+    with pytest.raises(ConfigError, match="the configuration is not the one"):
+        longer.run_training()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 7}, "the configuration is not the one"),
+        ({"frame": make_own_frame(900, seed=4)}, "the data is not the one"),
+        ({"num_branches": 1}, "num_branches: began with 2, now 1"),
+    ],
+)
+def test_other_runs_are_refused_or_marked(frame, tmp_path, change, message):
+    dead = make_trainer(frame, tmp_path)
+    run_and_die(dead, 1)
+    fields = dict(change)
+    other = fields.pop("frame", frame)
+    refused = make_trainer(other, tmp_path, resume=dead.run.path, **fields)
+    with pytest.raises(ConfigError, match=message) as caught:
+        refused.run_training()
+    assert "--resume-anyway" in str(caught.value)
+    forced = make_trainer(
+        other, tmp_path, resume=dead.run.path, resume_anyway=True, **fields
+    )
+    forced.run_training()
+    [note] = forced._metadata["training"]["resumes"]
+    assert note["is_exact"] is False and message in " ".join(note["differences"])
+
+
+def test_a_living_run_is_not_resumed(frame, tmp_path):
+    trainer = make_trainer(frame, tmp_path)
+    run_and_die(trainer, 1)
+    assert trainer.run.lock()
+    assert run_folder.find_resumable(trainer.config, "newest") is None
+    with pytest.raises(ConfigError, match="still going on"):
+        run_folder.find_resumable(trainer.config, trainer.run.path)
+
+
+def test_the_last_two_checkpoints_are_kept(frame, tmp_path):
+    trainer = make_trainer(frame, tmp_path)
+    run_and_die(trainer, 3)
+    names = [path.name for path in list_checkpoints(trainer.run.checkpoints)]
+    assert names == ["epoch_00002.ckpt", "epoch_00003.ckpt"]
+    assert (trainer.run.path / "best_model_checkpoint.keras").exists()
+
+
+def test_torn_checkpoint_falls_back_to_the_one_before(
+    frame, tmp_path, uninterrupted, caplog
+):
+    trainer = make_trainer(frame, tmp_path)
+    run_and_die(trainer, 3)
+    newest = list_checkpoints(trainer.run.checkpoints)[-1]
+    newest.write_bytes(newest.read_bytes()[:-10])
+    again = make_trainer(frame, tmp_path, resume="newest")
+    again.run_training()
+    assert "digest does not match" in caplog.text
+    assert outcome(again) == uninterrupted
+
+
+def test_checkpoint_file_round_trip(tmp_path):
+    content = {"a": np.arange(3, dtype=np.float32), "b": np.asarray("text")}
+    write_checkpoint(tmp_path / "x.ckpt", content)
+    read = read_checkpoint(tmp_path / "x.ckpt")
+    assert read["a"].tobytes() == content["a"].tobytes()
+    assert str(read["b"]) == "text"
+    data = bytearray((tmp_path / "x.ckpt").read_bytes())
+    for position in (0, 30, 95, len(data) - 1):
+        data[position] ^= 1
+        (tmp_path / "x.ckpt").write_bytes(data)
+        with pytest.raises(RefusedArtifactError):
+            read_checkpoint(tmp_path / "x.ckpt")
+        data[position] ^= 1
+
+
+def test_checkpoint_of_another_network_is_refused(frame, tmp_path):
+    dead = make_trainer(frame, tmp_path)
+    run_and_die(dead, 1)
+    state = checkpoints.read_newest(dead.run.checkpoints)
+    other = make_trainer(frame, tmp_path, lstm_units=(5,))
+    other.initialize_components()
+    other.load_and_validate_data()
+    model = other.build_model()
+    with pytest.raises(RefusedArtifactError, match="expected a checkpoint of this"):
+        checkpoints.restore_variables(model, state)
+
+
+def test_sweep_removes_leftovers_of_dead_runs(frame, tmp_path):
+    config = Config(**RUN | {"outputs_dir": str(tmp_path)})
+    dead = run_folder.RunFolder.create(config)
+    dead.unlock()
+    alive = run_folder.RunFolder.create(config)
+    foreign = config.runs_dir / "my notes"
+    foreign.mkdir()
+    assert run_folder.sweep(config) == []  # too young
+    assert run_folder.sweep(config, min_age_seconds=-1) == [dead.path]
+    assert alive.path.exists() and foreign.exists()
+
+
+PROGRAM = textwrap.dedent(
+    """
+    import os, signal, sys
+    sys.path[:0] = [{project!r}, {tests!r}, {tests!r} + "/networks"]
+    import keras, utils
+    from conftest import make_own_frame
+    from test_checkpoints import RUN
+    from config import Config
+    from trainer import StandaloneTrainer
+
+    class Send(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if self.model.optimizer.iterations.numpy() == 6:
+                os.kill(os.getpid(), {number})
+
+    class Trainer(StandaloneTrainer):
+        def setup_callbacks(self):
+            super().setup_callbacks().insert(0, Send())
+
+    utils.configure_logging()
+    config = Config(**RUN | {{"outputs_dir": {folder!r}}})
+    def main():
+        with utils.StopSignals():
+            Trainer(config, frame=make_own_frame(900, seed=3)).run_training()
+    sys.exit(utils.run_command_line(main))
+    """
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_after_the_batch_and_say_how_to_go_on(
+    frame, tmp_path, uninterrupted, number
+):
+    program = PROGRAM.format(
+        project=str(PROJECT),
+        tests=str(PROJECT / "tests"),
+        number=int(number),
+        folder=str(tmp_path),
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert result.returncode == 128 + number, result.stderr
+    last = result.stderr.splitlines()[-1]
+    [run] = (tmp_path / "runs").iterdir()
+    assert last == f"interrupted. To go on: python trainer.py --resume {run}"
+    assert len(list_checkpoints(run / "checkpoints")) == 1
+    again = make_trainer(frame, tmp_path, resume="newest")
+    again.run_training()
+    assert outcome(again) == uninterrupted
+
+
+def test_second_signal_ends_at_once():
+    code = (
+        "import os, signal, utils\n"
+        "with utils.StopSignals(is_deferred=True) as signals:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    assert signals.received == signal.SIGTERM\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    raise SystemExit('not reached')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False)
+    assert result.returncode == 143
+
+
+def test_interrupt_in_a_notebook_is_a_keyboard_interrupt(frame, tmp_path):
+    trainer = make_trainer(frame, tmp_path)
+    trainer.initialize_components()
+    trainer.load_and_validate_data()
+    trainer.create_generators()
+    trainer.build_model()
+
+    class Press(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    trainer.setup_callbacks().insert(0, Press())
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="To go on: .* --resume"):
+        trainer.train_model()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(list_checkpoints(trainer.run.checkpoints)) == 2
+
+
+def test_out_of_memory_names_the_batch_size_to_try(frame, tmp_path, monkeypatch):
+    trainer = make_trainer(frame, tmp_path)
+    for step in (
+        "initialize_components",
+        "load_and_validate_data",
+        "create_generators",
+    ):
+        getattr(trainer, step)()
+    model = trainer.build_model()
+    trainer.setup_callbacks()
+
+    def fit(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(model, "fit", fit)
+    with pytest.raises(utils.UserError, match="--batch-size 32"):
+        trainer.train_model()
+
+
+def test_state_names_its_environment(frame, tmp_path):
+    trainer = make_trainer(frame, tmp_path)
+    run_and_die(trainer, 1)
+    state = json.loads((trainer.run.path / run_folder.STATE).read_text())
+    assert set(state) == {"configuration", "data", "environment"}
+    assert {"num_threads", "onednn", "deterministic_ops", "tensorflow"} <= set(
+        state["environment"]
+    )
+
+
+def test_the_best_epoch_before_a_death_stays_the_best(frame, tmp_path, uninterrupted):
+    *_, best = uninterrupted
+    run_and_die(make_trainer(frame, tmp_path), best)
+    trainer = make_trainer(frame, tmp_path, resume="newest")
+    prepare(trainer)
+    history = trainer.train_model()
+    assert len(history["val_loss"]) > best
+    (saved,) = (
+        each
+        for each in trainer.callbacks
+        if isinstance(each, keras.callbacks.ModelCheckpoint)
+    )
+    assert saved.best == min(history["val_loss"])
+
+
+def test_patience_and_best_weights_survive_a_death(frame, tmp_path, uninterrupted):
+    *_, best = uninterrupted
+    run_and_die(make_trainer(frame, tmp_path), best + 1)  # one epoch without progress
+    trainer = make_trainer(frame, tmp_path, resume="newest")
+    trainer.run_training()
+    assert outcome(trainer) == uninterrupted
+
+
+def test_sweep_leaves_a_dead_run_that_can_go_on(frame, tmp_path):
+    trainer = make_trainer(frame, tmp_path)
+    run_and_die(trainer, 1)
+    leftover = trainer.run.path / ".tmp-torn"
+    leftover.write_bytes(b"x")
+    assert run_folder.sweep(trainer.config, min_age_seconds=-1) == [leftover]
+    found = run_folder.find_resumable(trainer.config, "newest")
+    assert found.path == trainer.run.path

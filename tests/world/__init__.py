@@ -1,0 +1,1 @@
+"""What tests share: frames, runs, pages, commands."""
