@@ -68,8 +68,8 @@ def train(candles, config):
 rows, skilled = train(demo_candles(num_bars=200_000), config)
 
 # %% [markdown]
-# The verdict answers three questions, by the rules of `evaluation/verdict.py`. Figures in
-# brackets are 95 % intervals, and what counts is whether they reach 0.
+# The verdict answers three questions, by the rules of `evaluation/verdict.py`. What is
+# in brackets are 95 % intervals, and what counts is whether they reach 0.
 
 # %%
 print("\n".join(skilled["verdict"]))
