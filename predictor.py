@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.run_folder import load_artifact
+from artifacts.artifact import load_artifact
 from evaluation.thresholds import policy_from_dict
 from models.families import load_adapter
 from utils import DataError

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import utils
-from artifacts.run_folder import load_artifact
+from artifacts.artifact import load_artifact
 from candles.timestamps import nanoseconds_of
 from config import Config
 from evaluation.backtest import NUM_SAMPLES

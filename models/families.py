@@ -23,7 +23,7 @@ from models.sklearn_adapter import (
 from models.tabular_adapter import TabularAdapter
 
 if TYPE_CHECKING:
-    from artifacts.run_folder import Artifact
+    from artifacts.artifact import Artifact
 
 __all__ = [
     "FAMILIES",

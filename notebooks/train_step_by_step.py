@@ -143,7 +143,7 @@ report.plot_confusion_matrix(results["test"], title="test")
 # Every file is held against the manifest before it is opened.
 
 # %%
-from artifacts.run_folder import load_artifact
+from artifacts.artifact import load_artifact
 
 artifact = load_artifact(trainer.artifact_dir)
 sorted(artifact.files)

@@ -11,13 +11,8 @@ from conftest import PROJECT, TINY
 
 import utils
 from artifacts import run_folder
-from artifacts.run_folder import (
-    RunFolder,
-    find_finished,
-    find_resumable,
-    load_artifact,
-    sweep,
-)
+from artifacts.artifact import load_artifact
+from artifacts.run_folder import RunFolder, find_finished, find_resumable, sweep
 from config import Config
 from preprocessing.scaling import FeatureScaler
 

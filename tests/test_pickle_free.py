@@ -118,6 +118,7 @@ PROGRAM = textwrap.dedent(
     import pandas as pd
     import utils
     from artifacts import run_folder as artifacts
+    from artifacts.artifact import load_artifact
     from candles import formats
     from networks import checkpoints
     from config import Config
@@ -161,7 +162,7 @@ PROGRAM = textwrap.dedent(
         pickle.loads(pickle.dumps(scaler))
     except RuntimeError:
         print("the hook works")
-    artifact = artifacts.load_artifact(published)
+    artifact = load_artifact(published)
     assert artifact.load_model().count_params() > 0
     checkpoints.read_checkpoint(run.path.parent / "epoch_00001.ckpt")
     for suffix in ("feather", "parquet", "csv"):

@@ -10,7 +10,7 @@ from test_page import PageReader, exact
 
 import trainer as trainer_module
 import utils
-from artifacts.run_folder import load_artifact
+from artifacts.artifact import load_artifact
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame, demo_candles

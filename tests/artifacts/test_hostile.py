@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 
 import utils
 from artifacts import keras_files, manifest, run_folder
+from artifacts.artifact import load_artifact
 from candles import formats
 from config import Config
 from data_loader import TrainingDataLoader
@@ -160,7 +161,7 @@ def test_hostile_manifests(published, change, message):
     edit_manifest(published, change)
     before = listing(published.parents[3])
     with pytest.raises(RefusedArtifactError, match=message) as caught:
-        run_folder.load_artifact(published)
+        load_artifact(published)
     assert caught.value.exit_code == 76
     assert listing(published.parents[3]) == before
 
@@ -230,7 +231,7 @@ def add_linked_model(folder):
 def test_hostile_folders(published, tamper, message):
     tamper(published)
     with pytest.raises(RefusedArtifactError, match=message):
-        run_folder.load_artifact(published)
+        load_artifact(published)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_hostile_descriptions_under_a_fitting_manifest(
     next(published.glob(f"{kind}_*.json")).write_text(content)
     reseal(published)
     with pytest.raises(RefusedArtifactError, match=message):
-        run_folder.load_artifact(published)
+        load_artifact(published)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +260,7 @@ def test_model_names_outside_the_manifest(published, name):
     path = next(published.glob("metadata_*"))
     path.write_text(json.dumps({"files": {"model": name, "calibrator": name}}))
     reseal(published)
-    artifact = run_folder.load_artifact(published)
+    artifact = load_artifact(published)
     with pytest.raises(RefusedArtifactError, match=".txt model in the manifest"):
         artifact.load_model()
     with pytest.raises(RefusedArtifactError, match="a .json calibrator in the"):
@@ -267,7 +268,7 @@ def test_model_names_outside_the_manifest(published, name):
 
 
 def test_model_exchanged_after_the_check_is_noticed(published):
-    artifact = run_folder.load_artifact(published)
+    artifact = load_artifact(published)
     assert artifact.load_model().count_params() == 147
     path = next(published.glob("*.keras"))
     data = bytearray(path.read_bytes())
@@ -284,7 +285,7 @@ def test_digest_of_the_weights_is_held_too(published):
 
     edit_manifest(published, change)
     with pytest.raises(RefusedArtifactError, match="sha256 of its weights"):
-        run_folder.load_artifact(published)
+        load_artifact(published)
 
 
 # Networks
@@ -809,7 +810,7 @@ def test_any_entry_in_a_manifest(tmp_path, content, name):
     (tmp_path / "x").write_bytes(b"")
     text = json.dumps({"format": 1, "files": {name: content, "x": GOOD}})
     (tmp_path / "MANIFEST.json").write_text(text)
-    refuses_or_reads(lambda: run_folder.load_artifact(tmp_path), 76)
+    refuses_or_reads(lambda: load_artifact(tmp_path), 76)
 
 
 @SOME

@@ -6,7 +6,8 @@ from conftest import TINY
 
 import utils
 from artifacts import run_folder
-from artifacts.run_folder import RunFolder, load_artifact
+from artifacts.artifact import load_artifact
+from artifacts.run_folder import RunFolder
 from config import Config
 from preprocessing.scaling import FeatureScaler
 from utils import MissingInputError, RefusedArtifactError, StorageError

@@ -9,7 +9,7 @@ from conftest import CORE8, TINY
 from matplotlib.figure import Figure
 
 import predictor
-from artifacts.run_folder import load_artifact
+from artifacts.artifact import load_artifact
 from config import Config, ConfigError
 from data_loader import TrainingDataLoader
 from dataset import labels

@@ -33,6 +33,7 @@ from scene import PROJECT, Child, Row, World, say
 
 import utils
 from artifacts import keras_files, manifest, run_folder
+from artifacts.artifact import load_artifact
 from candles import formats as candle_files
 from config import Config
 from data_loader import TrainingDataLoader
@@ -372,7 +373,7 @@ def _artifact_files(folder: Path) -> list[Format]:
     run.unlock()
 
     def read() -> str | None:
-        run_folder.load_artifact(published)
+        load_artifact(published)
         return None
 
     found = [

@@ -24,6 +24,7 @@ sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
 # The program has nothing of the harness: it starts in half a second.
 import utils  # noqa: E402
 from artifacts import run_folder  # noqa: E402
+from artifacts.artifact import load_artifact  # noqa: E402
 from config import Config  # noqa: E402
 from preprocessing.scaling import FeatureScaler  # noqa: E402
 
@@ -214,7 +215,7 @@ def _torn(
     for path in models.iterdir():
         if not path.name.startswith("."):
             try:
-                loaded.add(run_folder.load_artifact(path).path)
+                loaded.add(load_artifact(path).path)
             except utils.UserError as error:
                 return f"torn: {error}"
     acknowledged = re.findall(r"^ACK (.*)$", result.stdout, re.MULTILINE)
@@ -235,9 +236,9 @@ def _publish_again(folder: Path, before: dict[str, str]) -> str | None:
 
     try:
         path = publish(str(folder))
-        run_folder.load_artifact(path)
+        load_artifact(path)
         config = Config(pair="TESTUSDT", outputs_dir=str(folder))
-        if run_folder.load_artifact(config.model_dir / "latest-1m").path != path:
+        if load_artifact(config.model_dir / "latest-1m").path != path:
             return "latest does not follow"
     except utils.UserError as error:
         return f"the next publication fails: {error}"

@@ -29,7 +29,7 @@ import numpy as np  # noqa: E402
 from conftest import TINY, make_own_frame  # noqa: E402
 
 import utils  # noqa: E402
-from artifacts import run_folder  # noqa: E402
+from artifacts.artifact import load_artifact  # noqa: E402
 from config import Config  # noqa: E402
 from dataset import training_file  # noqa: E402
 
@@ -275,7 +275,7 @@ def final_problem(
     if wrong:
         return f"differs from the uninterrupted run in {', '.join(wrong)}"
     try:
-        artifact = run_folder.load_artifact(config.model_dir / "latest-1m")
+        artifact = load_artifact(config.model_dir / "latest-1m")
     except utils.UserError as error:
         return f"the published artifact is refused: {error}"
     if artifact.metadata["model"]["weights_sha256"] != reference["network"]:

@@ -12,7 +12,8 @@ from conftest import CORE8, PROJECT, TINY, make_frame, make_own_frame
 import config as configuration
 import trainer as trainer_module
 from artifacts import skops_files
-from artifacts.run_folder import RunFolder, load_artifact
+from artifacts.artifact import load_artifact
+from artifacts.run_folder import RunFolder
 from config import CLASS_TARGETS, Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame, demo_candles
@@ -468,7 +469,7 @@ def reseal(folder):
     from artifacts import manifest, run_folder
 
     manifest.write_manifest(
-        folder, run_folder.MANIFEST, is_internal=run_folder._is_internal
+        folder, run_folder.MANIFEST, is_internal=run_folder.is_internal
     )
 
 

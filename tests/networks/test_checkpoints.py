@@ -12,6 +12,7 @@ from conftest import PROJECT, TINY, make_own_frame
 
 import utils
 from artifacts import run_folder
+from artifacts.artifact import load_artifact
 from config import Config
 from model_builder import weights_digest
 from networks import checkpoints
@@ -117,7 +118,7 @@ def test_run_that_died_in_its_report_is_finished_by_resume(
     again.run_training()
     assert outcome(again)[0] == uninterrupted[0]
     assert outcome(again)[2:] == uninterrupted[2:]
-    assert run_folder.load_artifact(again.artifact_dir)
+    assert load_artifact(again.artifact_dir)
 
 
 def test_resume_of_a_finished_run_changes_nothing(frame, tmp_path):

@@ -1,0 +1,136 @@
+"""A published run, opened: `load_artifact` verifies every file before one is read.
+
+In: whether files are what their manifest says, which reader opens a model. Out: how a
+folder came to be (`artifacts.run_folder`), predicting (`models.families.load_adapter`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import utils
+from artifacts import keras_files, lightgbm_files, manifest, run_folder, skops_files
+from preprocessing.scaling import FeatureScaler
+from utils import RefusedArtifactError
+
+MAX_METADATA_BYTES = 16 * 2**20
+
+_OPENERS: dict[str, tuple[int, Callable[[bytes, object], Any]]] = {
+    ".keras": (keras_files.MAX_MODEL_BYTES, keras_files.load_keras_model),
+    ".skops": (skops_files.MAX_MODEL_BYTES, skops_files.load_sklearn),
+    ".txt": (lightgbm_files.MAX_MODEL_BYTES, lightgbm_files.load_lightgbm),
+}
+"""Suffix of a model file -> its largest size, and what opens its bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A published run whose files are what its manifest says.
+
+    Args:
+        path: The folder.
+        files: Name, size and digest of each file.
+        metadata: Content of `metadata_{tag}.json`.
+        scaler: What features go through before the model.
+    """
+
+    path: Path
+    files: Mapping[str, Mapping[str, Any]]
+    metadata: Mapping[str, Any]
+    scaler: FeatureScaler
+
+    def load_model(self, suffix: str | None = None) -> Any:
+        """Opens the verified model file, without any code from it.
+
+        Args:
+            suffix: The only one that is opened; None opens any of a known kind.
+
+        Returns:
+            A Keras network, a scikit-learn estimator or a `lightgbm.Booster`, by the
+            file's suffix. `models.families.load_adapter` predicts with any of them.
+        """
+        name = self._name("model", tuple(_OPENERS) if suffix is None else (suffix,))
+        most_bytes, open_model = _OPENERS[Path(name).suffix]
+        if name.endswith(".keras"):
+            data = _read_model(self.path, name, self.files[name])
+        else:
+            data = manifest.read_listed(
+                self.path, name, self.files[name], max_bytes=most_bytes
+            )
+        return open_model(data, self.path / name)
+
+    def read_json(self, kind: str) -> Any:
+        """Returns the content of the JSON file of a kind, such as `calibrator`."""
+        name = self._name(kind, (".json",))
+        data = manifest.read_listed(
+            self.path, name, self.files[name], max_bytes=MAX_METADATA_BYTES
+        )
+        return manifest.parse_json(data, self.path / name)
+
+    def _name(self, kind: str, suffixes: tuple[str, ...]) -> str:
+        listed = self.metadata.get("files")
+        name = listed.get(kind) if isinstance(listed, dict) else None
+        if (
+            not isinstance(name, str)
+            or name not in self.files
+            or not name.endswith(suffixes)
+        ):
+            raise RefusedArtifactError(
+                f"{self.path}: expected a {' or '.join(suffixes)} {kind} in the "
+                "manifest. "
+                f"Received: {name!r:.200}"
+            )
+        return name
+
+
+def _read_model(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
+    data = manifest.read_listed(
+        folder, name, entry, max_bytes=keras_files.MAX_MODEL_BYTES
+    )
+    digest = entry["weights_sha256"]
+    keras_files.read_members(data, folder / name, weights_sha256=digest)
+    return data
+
+
+def load_artifact(path: str | os.PathLike[str]) -> Artifact:
+    """Verifies a published folder against its manifest, then reads it.
+
+    Raises:
+        MissingInputError: If there is no folder at `path`.
+        RefusedArtifactError: If a file is missing, changed, or outside the folder.
+    """
+    folder = Path(path).resolve()
+    if not folder.is_dir():
+        raise utils.MissingInputError(f"expected an artifact folder. Received: {path}")
+    files = manifest.read_manifest(folder, run_folder.MANIFEST)
+    manifest.verify_listed(folder, files, is_internal=run_folder.is_internal)
+    for name, entry in files.items():
+        if name.endswith(".keras"):
+            _read_model(folder, name, entry)
+    names = [name for name in files if name.startswith("metadata_")]
+    scalers = [n for n in files if n.startswith("scaler_") and n.endswith(".json")]
+    if len(names) != 1 or len(scalers) != 1:
+        raise RefusedArtifactError(
+            f"{folder}: expected one metadata and one scaler file in the manifest. "
+            f"Received: {list(files)[:20]}"
+        )
+    metadata, values = (
+        manifest.parse_json(
+            manifest.read_listed(
+                folder, name, files[name], max_bytes=MAX_METADATA_BYTES
+            ),
+            folder / name,
+        )
+        for name in (names[0], scalers[0])
+    )
+    if not isinstance(metadata, dict) or not isinstance(values, dict):
+        raise RefusedArtifactError(f"{folder}: expected metadata and a scaler.")
+    try:
+        scaler = FeatureScaler.from_dict(values)
+    except utils.DataError as error:
+        raise RefusedArtifactError(f"{folder / scalers[0]}: {error}") from error
+    return Artifact(path=folder, files=files, metadata=metadata, scaler=scaler)
