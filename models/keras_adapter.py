@@ -23,7 +23,7 @@ from models.adapter import ModelAdapter, read_sizes
 if TYPE_CHECKING:
     from artifacts.run_folder import RunFolder
     from data_loader import TrainingData
-    from model_builder import BranchedTraining
+    from networks.branched import BranchedTraining
     from sequence_generator import MemoryEfficientDataLoader
 
 logger = logging.getLogger(__name__)
@@ -158,8 +158,8 @@ class KerasAdapter(ModelAdapter):
         import tensorflow as tf
 
         from artifacts import run_folder
-        from model_builder import OutOfMemoryError
         from networks.callbacks import StopOnSignal
+        from networks.runtime import OutOfMemoryError
 
         try:
             record = self.model.fit(
@@ -271,7 +271,7 @@ class KerasAdapter(ModelAdapter):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Returns the sections `model`, `training`, `runtime` of the metadata."""
-        from model_builder import weights_digest
+        from networks.branched import weights_digest
 
         network, best, history = self.network, self.best_round, self._history
         return {
@@ -296,7 +296,7 @@ class KerasAdapter(ModelAdapter):
 
     def environment(self) -> dict[str, Any]:
         """Returns versions, threads and kernels: what decides a network's bits."""
-        from model_builder import environment_key
+        from networks.runtime import environment_key
 
         return environment_key(self._runtime, self.model.num_branches)
 

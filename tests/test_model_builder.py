@@ -8,11 +8,8 @@ import tensorflow as tf
 from conftest import PROJECT, TINY
 
 from config import Config
-from model_builder import (
-    BranchedTraining,
-    DualWindowLSTMBuilder,
-    weights_digest,
-)
+from model_builder import DualWindowLSTMBuilder
+from networks.branched import BranchedTraining, weights_digest
 from networks.callbacks import CollapseMonitor, NonFiniteLossError, StopOnNonFinite
 
 

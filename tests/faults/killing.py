@@ -119,7 +119,7 @@ def die_inside(kind: str, nth: int, operation: int) -> Callable[[], None]:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def shims() -> None:
-        import model_builder
+        from networks.branched import BranchedTraining
 
         state = {"saves": 0, "inside": False, "fsyncs": 0}
 
@@ -139,8 +139,7 @@ def die_inside(kind: str, nth: int, operation: int) -> Callable[[], None]:
         if kind == "checkpoint":
             checkpoints.write_checkpoint = counted(checkpoints.write_checkpoint)
         else:
-            owner = model_builder.BranchedTraining
-            owner.save = counted(owner.save)
+            BranchedTraining.save = counted(BranchedTraining.save)
         write, fsync, replace = pathlib.Path.write_bytes, os.fsync, os.replace
 
         def torn_write(path: Path, data: bytes) -> int:

@@ -219,7 +219,7 @@ def train(
     import keras
 
     import trainer
-    from model_builder import weights_digest
+    from networks.branched import weights_digest
 
     class Tell(keras.callbacks.Callback):
         seen = 0

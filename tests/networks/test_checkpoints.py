@@ -14,8 +14,8 @@ import utils
 from artifacts import run_folder
 from artifacts.artifact import load_artifact
 from config import Config
-from model_builder import weights_digest
 from networks import checkpoints
+from networks.branched import weights_digest
 from networks.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
 from trainer import StandaloneTrainer
 from utils import ConfigError, RefusedArtifactError

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from config import Config
-from model_builder import BranchedTraining, NetworkBuilder
+from model_builder import NetworkBuilder
+from networks.branched import BranchedTraining
 from networks.fused_lstm import FusedLSTM
 
 SMALL = {"sequence_length": 20, "lstm_units": (7, 6, 5), "dense_units": (4,)}
