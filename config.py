@@ -25,8 +25,9 @@ import utils
 from settings import values as field_values
 from utils import ConfigError
 
+SHORT, HOLD, LONG = range(3)
 CLASS_NAMES = ("SHORT", "HOLD", "LONG")
-"""Class ids everywhere: 0 SHORT, 1 HOLD, 2 LONG."""
+"""Classes by their ids, everywhere; of `direction` they are down, flat and up."""
 
 DATASET_FIELDS = (
     "target",

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from audit.findings import LATER_BAR, LEAK, NOT_DONE, PASSED, SHIFTED_LABEL, Finding
+from config import LONG, SHORT
 from data_loader import TrainingData
-from metrics.scores import LONG, SHORT
 from metrics.significance import bootstrap_interval, suggest_block_rows
 
 _SHOWN = 4

@@ -20,11 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from config import HOLD, LONG, SHORT
 from utils import DataError
-
-SHORT, HOLD, LONG = 0, 1, 2
-CLASS_NAMES = ("SHORT", "HOLD", "LONG")
-"""Class ids 0, 1, 2 everywhere, also for `direction_target` (down, flat, up)."""
 
 TIMEOUT, TAKE_PROFIT, STOP_LOSS = 0, 1, 2
 EXIT_NAMES = ("timeout", "tp", "sl")

@@ -29,7 +29,6 @@ from utils import DataError
 
 logger = logging.getLogger(__name__)
 
-NUM_CLASSES = 3
 ONE_HOT = ("label_0", "label_1", "label_2")
 OUTCOMES = {
     "close": np.float64,
@@ -333,7 +332,7 @@ def _read_labels(columns: Columns, count: int) -> np.ndarray:
             f"expected a column 'label', or {', '.join(ONE_HOT)}. "
             f"Received: {', '.join(columns.names)}. {LABEL_CURE}"
         )
-    one_hot = np.empty((count, NUM_CLASSES), np.float32)
+    one_hot = np.empty((count, len(ONE_HOT)), np.float32)
     columns.read_numbers({name: one_hot[:, j] for j, name in enumerate(ONE_HOT)})
     good = np.isin(one_hot, (0, 1)).all(axis=1) & (one_hot.sum(axis=1) == 1)
     if not good.all():

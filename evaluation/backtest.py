@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from config import Config
+from config import LONG, SHORT, Config
 from data_loader import TrainingData
 from evaluation import thresholds, trading
 from evaluation.trading import TradeOutcomes, TradeRules
-from metrics import scores as metrics
 from metrics import significance
 from preprocessing.windows import window_statistics
 
@@ -95,8 +94,8 @@ def position_sizes(
         return np.stack([sizes, sizes], axis=1)
     rules = trade_rules(config)
     barriers = {
-        metrics.SHORT: (rules.short_tp_pct, rules.short_sl_pct),
-        metrics.LONG: (rules.long_tp_pct, rules.long_sl_pct),
+        SHORT: (rules.short_tp_pct, rules.short_sl_pct),
+        LONG: (rules.long_tp_pct, rules.long_sl_pct),
     }
     columns = [
         trading.kelly_sizes(

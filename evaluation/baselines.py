@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 import utils
+from config import HOLD
 from data_loader import TrainingData
 from metrics import scores
-from metrics.scores import HOLD
 from preprocessing.windows import (
     evenly_spaced,
     value_limits,

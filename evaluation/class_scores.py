@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from config import CLASS_NAMES, Config
+from config import CLASS_NAMES, HOLD, Config
 from data_loader import TrainingData
 from evaluation import calibration
 from evaluation.backtest import (
@@ -28,7 +28,6 @@ from evaluation.thresholds import SignalPolicy
 from evaluation.trading import buy_and_hold_metrics
 from metrics import scores as metrics
 from metrics import significance
-from metrics.scores import HOLD
 
 PROBABILITY_COLUMNS = tuple(f"probability_{name.lower()}" for name in CLASS_NAMES)
 CALIBRATED_COLUMNS = tuple(f"calibrated_{name.lower()}" for name in CLASS_NAMES)
@@ -81,7 +80,7 @@ class PartJudge:
         for key, values in (("log_loss", self.losses[:, 0]), ("accuracy", hits)):
             intervals[key] = significance.bootstrap_interval(values, **self._options())
         return metrics.classification_metrics(
-            self.labels, self.raw, reference=references
+            self.labels, self.raw, class_names=CLASS_NAMES, reference=references
         ) | {"intervals": intervals}
 
     def direction(self) -> dict[str, Any]:
@@ -111,7 +110,10 @@ class PartJudge:
             values = values if crossed is None else crossed
             fitted_on = "these very rows" if crossed is None else "the other half"
         scores = metrics.classification_metrics(
-            self.labels, values, reference=_references(forecasts)
+            self.labels,
+            values,
+            class_names=CLASS_NAMES,
+            reference=_references(forecasts),
         )
         skills = ("skill_vs_train_prior", "skill_vs_trailing_7d")
         errors = ("expected_calibration_error", "maximum_calibration_error")
@@ -132,7 +134,8 @@ class PartJudge:
     def thresholded(self) -> dict[str, Any]:
         """Returns the confusion matrix of the signals and its scores."""
         signals = self.table["signal"].to_numpy()
-        return metrics.matrix_metrics(metrics.confusion_matrix(self.labels, signals))
+        matrix = metrics.confusion_matrix(self.labels, signals)
+        return metrics.matrix_metrics(matrix, class_names=CLASS_NAMES)
 
     def trades(self, table: pd.DataFrame, num_tried: int) -> dict[str, Any]:
         """Returns what a table's signals earned, or why that is not known."""
@@ -200,11 +203,14 @@ class PartJudge:
         keys = ("accuracy", "balanced_accuracy", "macro_f1")
         if forecast.probabilities is None:
             matrix = metrics.confusion_matrix(self.labels, forecast.predicted)
-            scores = metrics.matrix_metrics(matrix)
+            scores = metrics.matrix_metrics(matrix, class_names=CLASS_NAMES)
             return {"kind": "labels"} | {key: scores[key] for key in keys}
         prior = forecasts["train_prior"].probabilities
         scores = metrics.classification_metrics(
-            self.labels, forecast.probabilities, reference={"train_prior": prior}
+            self.labels,
+            forecast.probabilities,
+            class_names=CLASS_NAMES,
+            reference={"train_prior": prior},
         )
         own = row_losses(self.labels, forecast.probabilities)
         reference = row_losses(self.labels, prior)

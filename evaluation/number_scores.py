@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from config import Config
+from config import HOLD, LONG, SHORT, Config
 from data_loader import TrainingData
 from evaluation import thresholds, trading
 from evaluation.backtest import (
@@ -28,7 +28,6 @@ from evaluation.backtest import (
 )
 from evaluation.baselines import simple_return_forecasts
 from evaluation.class_scores import EARNED, skill_interval
-from evaluation.trading import HOLD, LONG, SHORT
 from metrics import scores as metrics
 from metrics import significance
 from metrics.significance import bootstrap_interval

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from config import HOLD, LONG, SHORT
 from evaluation import trading
 from evaluation.calibration import Calibrator, calibrator_from_dict
-from evaluation.trading import HOLD, LONG, SHORT, TradeOutcomes, TradeRules
+from evaluation.trading import TradeOutcomes, TradeRules
 from preprocessing.scaling import TargetScaler
 from utils import DataError
 

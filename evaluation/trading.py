@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-SHORT, HOLD, LONG = range(3)
-TIMEOUT, TAKE_PROFIT, STOP_LOSS = range(3)
+from config import LONG, SHORT
+from dataset.labels import STOP_LOSS, TAKE_PROFIT, TIMEOUT
 
 DAYS_PER_YEAR = 365  # crypto trades every day
 _DAY_SECONDS = 86_400

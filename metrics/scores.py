@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-CLASS_NAMES = ("SHORT", "HOLD", "LONG")
-SHORT, HOLD, LONG = range(3)
+_IDLE = 1  # the middle one of three classes: neither side
 
 # Keras clips probabilities here (keras.config.epsilon), so losses can be compared.
 EPSILON = 1e-7
@@ -106,19 +105,20 @@ def skill(loss: float, reference_loss: float) -> float | None:
 def class_losses(probabilities: Any, *, part: str = "log_loss") -> np.ndarray:
     """Returns the loss each row would have under each label (num_rows, 3), in nats.
 
-    A trade is SHORT or LONG. `"log_loss"` is the sum of the other two parts:
-    `"activity_log_loss"` (HOLD or trade) and `"direction_log_loss"` (LONG or SHORT,
-    given a trade; 0 under HOLD): -ln p = -ln p_trade - ln(p / p_trade).
+    The first and the last class are the two sides of a trade, the middle one is none.
+    `"log_loss"` is the sum of the other two parts: `"activity_log_loss"` (a trade or
+    none) and `"direction_log_loss"` (which side, given a trade; 0 without one):
+    -ln p = -ln p_trade - ln(p / p_trade).
     """
     table = check_probabilities(probabilities)
     if table.shape[1] != 3:
         raise ValueError(
-            "activity and direction need the classes SHORT, HOLD, LONG. "
+            "activity and direction need three classes, the middle one for no trade. "
             f"Received: {table.shape[1]} classes."
         )
     total = -_clipped_log(table)
     activity = total.copy()
-    activity[:, [SHORT, LONG]] = -_clipped_log(table[:, [SHORT]] + table[:, [LONG]])
+    activity[:, [0, 2]] = -_clipped_log(table[:, [0]] + table[:, [2]])
     parts = {"log_loss": total, "activity_log_loss": activity}
     parts["direction_log_loss"] = total - activity
     if part not in parts:
@@ -135,7 +135,7 @@ def log_loss_parts(labels: Any, probabilities: Any) -> dict[str, float | None]:
     activity = class_losses(probabilities, part="activity_log_loss")
     direction = class_losses(probabilities, part="direction_log_loss")
     labels = check_labels(labels, num_rows=len(activity))
-    rows, is_trade = np.arange(len(labels)), labels != HOLD
+    rows, is_trade = np.arange(len(labels)), labels != _IDLE
     by_activity, by_direction = activity[rows, labels], direction[rows, labels]
     of_trades = by_direction[is_trade]
     return {
@@ -213,9 +213,7 @@ def confusion_matrix(labels: Any, predicted: Any, num_classes: int = 3) -> np.nd
     return pairs.reshape(num_classes, num_classes)
 
 
-def matrix_metrics(
-    matrix: Any, *, class_names: Sequence[str] = CLASS_NAMES
-) -> dict[str, Any]:
+def matrix_metrics(matrix: Any, *, class_names: Sequence[str]) -> dict[str, Any]:
     """Returns accuracy, per-class scores and shares of a confusion matrix.
 
     A ratio with nothing in its denominator is reported as 0.0 and named in the class's
@@ -264,18 +262,18 @@ def classification_metrics(
     labels: Any,
     probabilities: Any,
     *,
+    class_names: Sequence[str],
     reference: Any = None,
-    class_names: Sequence[str] = CLASS_NAMES,
 ) -> dict[str, Any]:
     """Returns everything about argmax predictions and their probabilities.
 
     Args:
         labels: Class ids (num_rows,).
         probabilities: Rows that sum to 1 (num_rows, num_classes).
+        class_names: Names in the order of the class ids.
         reference: What skill is measured against: shares (num_classes,), one row per
             target (num_rows, num_classes), or a mapping from name to either. A bare
             array is named "reference".
-        class_names: Names in the order of the class ids.
 
     Returns:
         The keys of `matrix_metrics`, and `log_loss`, `mean_probability`, `brier`,
@@ -313,7 +311,7 @@ def classification_metrics(
 
 
 def _parts(labels: np.ndarray, table: np.ndarray) -> dict[str, Any]:
-    """Returns the log-loss, with its parts where there are SHORT, HOLD and LONG."""
+    """Returns the log-loss, with its parts where there are three classes."""
     if table.shape[1] == 3:
         return log_loss_parts(labels, table)
     return {"log_loss": log_loss(labels, table)}

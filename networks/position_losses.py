@@ -20,8 +20,9 @@ from typing import Any
 import keras
 from keras import ops
 
-SHORT, HOLD, LONG = range(3)
-NUM_CLASSES = 3
+from config import CLASS_NAMES, LONG, SHORT
+
+NUM_CLASSES = len(CLASS_NAMES)
 
 
 def positions(y_pred: Any, *, scale: float = 1.0) -> Any:

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from conftest import SHARED_DATA
 
+import config
 from dataset.labels import (
-    CLASS_NAMES,
     EXIT_NAMES,
     direction_target,
     label_candles,
@@ -50,7 +50,8 @@ def first_row(candles, **options):
 
 
 def test_names_of_the_codes():
-    assert CLASS_NAMES == ("SHORT", "HOLD", "LONG")
+    assert (config.SHORT, config.HOLD, config.LONG) == (SHORT, HOLD, LONG)
+    assert config.CLASS_NAMES == ("SHORT", "HOLD", "LONG")
     assert EXIT_NAMES == ("timeout", "tp", "sl")
 
 

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from config import HOLD, LONG, SHORT
 from evaluation import trading
-from evaluation.trading import HOLD, LONG, SHORT, TradeOutcomes, TradeRules
+from evaluation.trading import TradeOutcomes, TradeRules
 
 RULES = TradeRules(bar_seconds=60, fee_bps=10.0, slippage_bps=5.0)
 FREE = dataclasses.replace(RULES, fee_bps=0.0, slippage_bps=0.0)
@@ -347,14 +348,3 @@ def test_volatility_target():
     np.testing.assert_allclose(sizes, [1.0, 1.0, 0.5, 0.25])
     with pytest.raises(ValueError, match="finite"):
         trading.volatility_target_sizes([np.nan], target_pct=20.0)
-
-
-def test_codes_are_those_of_the_labels():
-    labels = pytest.importorskip("labels", reason="the label engine is not there")
-    assert (labels.SHORT, labels.HOLD, labels.LONG) == (SHORT, HOLD, LONG)
-    assert labels.EXIT_NAMES == ("timeout", "tp", "sl")
-    assert (labels.TIMEOUT, labels.TAKE_PROFIT, labels.STOP_LOSS) == (
-        trading.TIMEOUT,
-        trading.TAKE_PROFIT,
-        trading.STOP_LOSS,
-    )

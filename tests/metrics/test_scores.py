@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from config import CLASS_NAMES, HOLD, LONG
 from metrics import scores as metrics
-from metrics.scores import HOLD, LONG, SHORT
 
 
 def make_forecasts(num_rows=2000, seed=0):
@@ -134,10 +134,12 @@ def test_confusion_matrix_has_true_rows():
 
 
 def test_matrix_metrics_by_hand():
-    scores = metrics.matrix_metrics([[1, 1, 0], [0, 6, 0], [0, 2, 0]])
+    scores = metrics.matrix_metrics(
+        [[1, 1, 0], [0, 6, 0], [0, 2, 0]], class_names=CLASS_NAMES
+    )
     assert scores["accuracy"] == 0.7
     assert scores["num_samples"] == 10
-    short, hold, long = (scores["classes"][name] for name in metrics.CLASS_NAMES)
+    short, hold, long = (scores["classes"][name] for name in CLASS_NAMES)
     assert (short["precision"], short["recall"]) == (1.0, 0.5)
     assert short["f1"] == pytest.approx(2 / 3)
     assert hold["precision"] == pytest.approx(6 / 9)
@@ -151,7 +153,9 @@ def test_matrix_metrics_by_hand():
 
 
 def test_balanced_accuracy_is_over_classes_present():
-    scores = metrics.matrix_metrics([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
+    scores = metrics.matrix_metrics(
+        [[3, 1, 0], [0, 4, 0], [0, 0, 0]], class_names=CLASS_NAMES
+    )
     assert scores["balanced_accuracy"] == pytest.approx(0.875)
     assert scores["classes"]["LONG"]["undefined"] == ["precision", "recall", "f1"]
 
@@ -160,7 +164,7 @@ def test_classification_agrees_with_scikit_learn():
     reference = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
     labels, table = make_forecasts()
     predicted = table.argmax(axis=1)
-    scores = metrics.classification_metrics(labels, table)
+    scores = metrics.classification_metrics(labels, table, class_names=CLASS_NAMES)
     expected = {
         "accuracy": reference.accuracy_score(labels, predicted),
         "macro_f1": reference.f1_score(labels, predicted, average="macro"),
@@ -173,7 +177,7 @@ def test_classification_agrees_with_scikit_learn():
     precision, recall, f1, support = reference.precision_recall_fscore_support(
         labels, predicted
     )
-    for k, name in enumerate(metrics.CLASS_NAMES):
+    for k, name in enumerate(CLASS_NAMES):
         of_class = scores["classes"][name]
         assert of_class["precision"] == pytest.approx(precision[k], abs=1e-12)
         assert of_class["recall"] == pytest.approx(recall[k], abs=1e-12)
@@ -186,14 +190,19 @@ def test_references_have_names_and_skill():
     prior = metrics.class_prior(labels)
     mixes = np.tile(prior, (len(labels), 1))
     scores = metrics.classification_metrics(
-        labels, table, reference={"train_prior": prior, "trailing": mixes}
+        labels,
+        table,
+        reference={"train_prior": prior, "trailing": mixes},
+        class_names=CLASS_NAMES,
     )
     assert scores["skill_vs_train_prior"] == pytest.approx(
         1 - scores["log_loss"] / scores["log_loss_train_prior"]
     )
     assert scores["skill_vs_trailing"] == pytest.approx(scores["skill_vs_own_mix"])
     assert scores["direction_skill_vs_train_prior"] > 0.1
-    bare = metrics.classification_metrics(labels, table, reference=prior)
+    bare = metrics.classification_metrics(
+        labels, table, reference=prior, class_names=CLASS_NAMES
+    )
     assert bare["skill_vs_reference"] == scores["skill_vs_train_prior"]
 
 
@@ -201,13 +210,17 @@ def test_a_prior_has_no_skill_against_itself():
     labels, _ = make_forecasts()
     prior = metrics.class_prior(labels)
     table = np.tile(prior, (len(labels), 1))
-    scores = metrics.classification_metrics(labels, table, reference=prior)
+    scores = metrics.classification_metrics(
+        labels, table, reference=prior, class_names=CLASS_NAMES
+    )
     for part in ("", "activity_", "direction_"):
         assert scores[f"{part}skill_vs_reference"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_everything_is_strict_json_even_for_one_class():
-    scores = metrics.classification_metrics([1, 1], [[0.1, 0.8, 0.1]] * 2)
+    scores = metrics.classification_metrics(
+        [1, 1], [[0.1, 0.8, 0.1]] * 2, class_names=CLASS_NAMES
+    )
     json.dumps(scores, allow_nan=False)
     assert scores["skill_vs_own_mix"] is None
     assert scores["direction_skill_vs_own_mix"] is None
@@ -238,7 +251,7 @@ def test_two_classes_have_no_activity():
 )
 def test_bad_arrays_are_refused(labels, table, message):
     with pytest.raises(ValueError, match=message):
-        metrics.classification_metrics(labels, table)
+        metrics.classification_metrics(labels, table, class_names=CLASS_NAMES)
 
 
 # Calibration error
@@ -318,9 +331,3 @@ def test_undefined_regression_scores_are_none():
 def test_regression_refuses(actual, predicted, message):
     with pytest.raises(ValueError, match=message):
         metrics.regression_metrics(actual, predicted)
-
-
-def test_class_ids_are_those_of_the_labels():
-    labels = pytest.importorskip("labels", reason="the label engine is not there")
-    assert labels.CLASS_NAMES == metrics.CLASS_NAMES
-    assert (labels.SHORT, labels.HOLD, labels.LONG) == (SHORT, HOLD, LONG)

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from config import HOLD
 from metrics import scores, significance
 
 
@@ -160,7 +161,7 @@ def random_forecasts(num_rows, seed):
 def direction_test(labels, table, **options):
     losses = scores.class_losses(table, part="direction_log_loss")
     return significance.shuffle_test(
-        labels, losses, is_counted=labels != scores.HOLD, **options
+        labels, losses, is_counted=labels != HOLD, **options
     )
 
 
@@ -213,7 +214,7 @@ def test_confidence_that_follows_activity_is_not_direction():
     labels = persistent_labels(20_000, 4)
     rng = np.random.default_rng(5)
     sure = np.where(rng.random(20_000) < 0.5, 0.95, 0.05)
-    side = np.where(labels == scores.HOLD, sure, 0.5 + 0.01 * rng.normal(size=20_000))
+    side = np.where(labels == HOLD, sure, 0.5 + 0.01 * rng.normal(size=20_000))
     table = np.stack([0.4 * (1 - side), np.full(20_000, 0.6), 0.4 * side], axis=1)
     honest = direction_test(labels, table, block_rows=100)
     naive = significance.shuffle_test(
@@ -225,7 +226,7 @@ def test_confidence_that_follows_activity_is_not_direction():
 
 def test_activity_skill_is_found_by_its_own_losses():
     labels = persistent_labels(20_000, 6)
-    hold = np.where(labels == scores.HOLD, 0.65, 0.55)
+    hold = np.where(labels == HOLD, 0.65, 0.55)
     table = np.stack([(1 - hold) / 2, hold, (1 - hold) / 2], axis=1)
     losses = scores.class_losses(table, part="activity_log_loss")
     assert significance.shuffle_test(labels, losses, block_rows=100)["p_value"] < 0.01
