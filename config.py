@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 import utils
+from files.strict import sha256_json
 from settings import values as field_values
 from utils import ConfigError
 
@@ -982,7 +983,7 @@ class Config:
 
     def digest(self) -> str:
         """Returns 64 hexadecimal digits that name this configuration."""
-        return utils.sha256_json(self.to_dict())
+        return sha256_json(self.to_dict())
 
     def replace(self, **changes: Any) -> Config:
         """Returns a checked copy with `changes`."""

@@ -24,6 +24,7 @@ import utils
 from candles.timestamps import Timeline
 from config import CLASS_NAMES, Config
 from dataset import training_file
+from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
 from preprocessing.balance import class_fields
 from preprocessing.parts import PART_NAMES, chronological_ranges
@@ -331,14 +332,14 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
     """Opens a training file whose name and description are those of this run."""
     columns = tables.open_table(path)
     problems = file_names.filename_mismatches(path.name, config)
-    description = training_file.read_sidecar(path, digest=columns.digest)
+    description = read_sidecar(path, digest=columns.digest)
     if description is not None:
         built_with = description.get("parameters", {})
         for name in ("pair", "timeframe", *configuration.DATASET_FIELDS):
             if name in built_with and built_with[name] != getattr(config, name):
                 problems.append(
                     f"{name}: the configuration says {getattr(config, name)}, "
-                    f"{training_file.sidecar_path(path).name} says {built_with[name]}"
+                    f"{sidecar_path(path).name} says {built_with[name]}"
                 )
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)

@@ -25,6 +25,7 @@ from dataset.builder import (
     demo_candles,
     write_training_file,
 )
+from files.atomic import require_creatable
 from settings import options, sources
 from utils import ConfigError
 
@@ -121,7 +122,7 @@ def _build(arguments: Sequence[str]) -> None:
     builder, started = _builder(parsed, config), time.perf_counter()
     source = demo_candles(strength=parsed.demo_strength) if parsed.demo else None
     training_file.require_suffix(config.expected_path)
-    utils.require_creatable(config.expected_path.parent)
+    require_creatable(config.expected_path.parent)
     built = builder.build_dataset(candles=parsed.candles if source is None else source)
     write_training_file(builder, built)
     logger.info("  built in %.1f s", time.perf_counter() - started)
@@ -169,7 +170,7 @@ def _build_multi(arguments: Sequence[str]) -> None:
         pair, _, files = word.partition("=")
         items.append((pair, files.split(",") if files else None))
     builder = _builder(parsed, config)
-    utils.require_creatable(config.inputs_dir)
+    require_creatable(config.inputs_dir)
     built = builder.build_multi_symbol_dataset(items)
     for dataset in built.values():
         write_training_file(builder, dataset)

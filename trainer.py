@@ -155,11 +155,12 @@ class StandaloneTrainer:
             StorageError: If nothing can be written to `outputs_dir`.
         """
         from data_loader import TrainingDataLoader
+        from files.atomic import require_writable
         from models.families import create_adapter
 
         self.adapter = create_adapter(self.config)
         self._made_outputs = not Path(self.config.outputs_dir).exists()
-        utils.require_writable(self.config.outputs_dir)
+        require_writable(self.config.outputs_dir)
         if self._frame is not None:
             self.data_loader = TrainingDataLoader.from_frame(
                 self._frame, config=self.config
@@ -208,6 +209,7 @@ class StandaloneTrainer:
         """
         self.model  # noqa: B018 - names the missing step
         from artifacts import run_folder
+        from files.strict import write_json
 
         identity = self._identity()
 
@@ -215,7 +217,7 @@ class StandaloneTrainer:
         run = run_folder.find_resumable(self.config, self._resume)
         if run is None:
             run = run_folder.RunFolder.create(self.config)
-            utils.write_json(run.path / run_folder.STATE, identity)
+            write_json(run.path / run_folder.STATE, identity)
             self._attach(run)
             return self.callbacks
         run.refuse_difference(identity, is_forced=self._resume_anyway)
@@ -234,6 +236,7 @@ class StandaloneTrainer:
             The results of each fold; its `test` is the fold's test block.
         """
         from evaluation import folds
+        from files.strict import read_json
 
         self._fold_results = []
         ranges = folds.fold_ranges(self.data.num_rows, self.config)
@@ -248,7 +251,7 @@ class StandaloneTrainer:
                     raise utils.DataError(
                         f"fold {number} of {len(ranges)}: {error}"
                     ) from error
-            self._fold_results.append(utils.read_json(done))
+            self._fold_results.append(read_json(done))
         return self._fold_results
 
     def train_model(self) -> dict[str, list[float]]:
@@ -271,11 +274,14 @@ class StandaloneTrainer:
         """Step 7: writes model, scaler, history and metadata into the run folder."""
         import pandas as pd
 
+        from files.atomic import atomic_write
+        from files.strict import write_json
+
         run, data, history = self.run, self.data, self.history
         from artifacts import metadata
 
         self.adapter.save(run.file("model", self.adapter.suffix))
-        utils.write_json(run.file("scaler", ".json"), data.scaler.to_dict())
+        write_json(run.file("scaler", ".json"), data.scaler.to_dict())
         if self.config.save_scaler_pickle:
             content = data.scaler.export(
                 pair=self.config.pair,
@@ -283,12 +289,12 @@ class StandaloneTrainer:
                 stop_loss=self.config.long_sl_pct,
                 take_profit=self.config.long_tp_pct,
             )
-            utils.atomic_write(run.file("scaler", ".pkl"), content)
+            atomic_write(run.file("scaler", ".pkl"), content)
         table = pd.DataFrame(history)
         table.insert(0, "epoch", range(1, len(table) + 1))
-        utils.atomic_write(run.file("history", ".csv"), table.to_csv(index=False))
+        atomic_write(run.file("history", ".csv"), table.to_csv(index=False))
         self._metadata = metadata.describe_run(run, data, self.adapter)
-        utils.write_json(run.file("metadata", ".json"), self._metadata)
+        write_json(run.file("metadata", ".json"), self._metadata)
         # The same weights are in the model file now.
         (run.path / "best_model_checkpoint.keras").unlink(missing_ok=True)
         return run.path
@@ -355,6 +361,8 @@ class StandaloneTrainer:
 
     def _train_fold(self, folder: RunFolder, ranges: Mapping[str, Any]) -> None:
         """Trains and scores one fold with the same steps, in a folder of its own."""
+        from files.strict import write_json
+
         fold = StandaloneTrainer(self.config.replace(n_splits=None), frame=self._frame)
         fold._ranges = ranges
         fold.initialize_components()
@@ -365,7 +373,7 @@ class StandaloneTrainer:
         fold.train_model()
         fold._judge(folder)
         # Written last: a fold with it is done.
-        utils.write_json(folder.path / "results.json", fold.results)
+        write_json(folder.path / "results.json", fold.results)
 
     def _attach(self, run: RunFolder) -> None:
         """Takes a folder, with what was done in it before."""
@@ -386,12 +394,14 @@ _RESULTS = {
 
 def _refuse_other_file(folder: Path, config: Config) -> None:
     """Refuses a finished run that read another training file than there is."""
+    from files.atomic import sha256_file
+    from files.strict import read_json
     from settings.names import find_training_file
 
     path = find_training_file(config)
     [saved] = folder.glob("metadata_*.json")
-    digest = utils.read_json(saved)["data"].get("sha256")
-    if path is not None and digest not in (None, utils.sha256_file(path)):
+    digest = read_json(saved)["data"].get("sha256")
+    if path is not None and digest not in (None, sha256_file(path)):
         raise utils.DataError(
             f"{path}: expected the training file that the finished run {folder} was "
             "trained on. Received: another one, or the same after a change. Start "
@@ -437,9 +447,11 @@ def _run(arguments: Sequence[str] | None, compare: Several | None) -> None:
             raise utils.ConfigError("--compare: expected `python trainer.py` to run it")
         compare(parsed, config, train)
     elif parsed.config_test:
+        from dataset.sidecar import described_size
         from settings import dry_run
 
-        logger.info("%s", dry_run.describe_configuration(config))
+        described = described_size(config)
+        logger.info("%s", dry_run.describe_configuration(config, described))
     elif parsed.audit or parsed.audit_candles or parsed.audit_features:
         from audit.run import run_command
 

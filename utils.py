@@ -1,7 +1,7 @@
-"""Atomic files, digests, strict JSON, errors with exit codes, logging, memory, cores.
+"""Errors with exit codes, signals, logging, the machine's memory and cores, durations.
 
-In: what any program needs. Out: anything that knows a candle, a label or a model.
-Imports the standard library and NumPy alone, because `--config-test` loads it.
+In: what any program needs. Out: files (`files`), anything that knows a candle, a label
+or a model. Imports the standard library alone, because `--config-test` loads it.
 """
 
 from __future__ import annotations
@@ -9,27 +9,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import difflib
-import errno
-import hashlib
-import io
-import json
 import logging
 import math
 import os
 import resource
-import secrets
-import shutil
 import signal
 import sys
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +30,6 @@ EXIT_INTERNAL = 70
 EXIT_STORAGE = 74
 EXIT_REFUSED_ARTIFACT = 76
 EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT; SIGTERM gives 143
-
-MAX_JSON_BYTES = 64 * 2**20
 
 
 class UserError(Exception):
@@ -209,68 +197,6 @@ def configure_logging(*, verbose: bool = False) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-# Files
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary sibling of `path` that replaces it when the block succeeds.
-
-    Order: write, fsync, rename, fsync of the folder; a crash leaves the old file or the
-    new one. The temporary name keeps the suffix, which some writers insist on.
-
-    Raises:
-        StorageError: If the folder or the disk refuses.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(6)}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        fsync_path(temporary)
-        os.replace(temporary, path)
-        fsync_path(path.parent)
-    except UserError:
-        raise
-    except OSError as error:
-        raise StorageError(_refused_write(path, temporary, error)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _refused_write(path: Path, temporary: Path, error: OSError) -> str:
-    """Says what could not be written, and for a full disk how much is free."""
-    # Writers put words of their own around the reason, never around its number.
-    reason = os.strerror(error.errno) if error.errno else error
-    space = ""
-    with contextlib.suppress(OSError):
-        free = shutil.disk_usage(path.parent).free
-        if error.errno == errno.ENOSPC:
-            size = temporary.stat().st_size if temporary.exists() else 0
-            needed = f"More than {format_bytes(size)} are needed, " if size else ""
-            space = f" {needed}{format_bytes(free)} are free."
-    return (
-        f"cannot write {path}: {reason}.{space} "
-        "Check the permissions and the free space, or choose another folder."
-    )
-
-
-def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Writes `data` (text as UTF-8) to `path`, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-
-
-def fsync_path(path: str | os.PathLike[str]) -> None:
-    """Flushes a file, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
     """Holds back what native libraries write to stderr; shows it if the block fails."""
@@ -289,151 +215,7 @@ def silent_stderr() -> Iterator[None]:
             os.close(kept)
 
 
-def require_writable(folder: str | os.PathLike[str]) -> Path:
-    """Creates `folder` if needed and proves that a file can be written into it.
-
-    Raises:
-        StorageError: If it cannot.
-    """
-    folder = Path(folder)
-    target = folder / f".write-test-{secrets.token_hex(4)}"
-    try:
-        with atomic_path(target) as probe:
-            probe.write_bytes(b"")
-    except StorageError as error:
-        # The folder is what the user named; the probe is nobody's file.
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        raise StorageError(_refused_write(folder, target, cause)) from error
-    for leftover in folder.glob(".write-test-*"):
-        leftover.unlink(missing_ok=True)
-    return folder
-
-
-def require_creatable(folder: str | os.PathLike[str]) -> None:
-    """Proves that `folder` can be written into, and makes none that is not there.
-
-    Raises:
-        StorageError: If it cannot.
-    """
-    folder = Path(folder)
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        raise StorageError(
-            f"cannot write {folder}: {there} is a file, not a folder. "
-            "Choose another folder."
-        )
-    require_writable(there)
-
-
-def sha256_file(path: str | os.PathLike[str]) -> str:
-    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def sha256_json(value: Any) -> str:
-    """Returns the SHA-256 of a value's canonical JSON."""
-    text = json.dumps(
-        to_jsonable(value), sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-# Strict JSON: what is written can be read back by any parser
-
-
-def to_jsonable(value: Any) -> Any:
-    """Converts NumPy values, paths, dates and tuples; non-finite floats become None."""
-    if isinstance(value, Mapping):
-        return {str(key): to_jsonable(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return to_jsonable(value.tolist())
-    if isinstance(value, list | tuple | set | frozenset):
-        items = sorted(value) if isinstance(value, set | frozenset) else value
-        return [to_jsonable(item) for item in items]
-    if isinstance(value, np.generic):
-        return to_jsonable(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    return value
-
-
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes `value` as indented, strict JSON, atomically."""
-    text = json.dumps(to_jsonable(value), indent=2, allow_nan=False, ensure_ascii=False)
-    atomic_write(path, text + "\n")
-
-
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads JSON, refusing duplicate keys, NaN and Infinity literals, and huge files.
-
-    Raises:
-        DataError: If the file is not strict JSON.
-    """
-    with open(path, "rb") as stream:
-        data = stream.read(MAX_JSON_BYTES + 1)
-    if len(data) > MAX_JSON_BYTES:
-        raise DataError(f"{path}: expected at most {MAX_JSON_BYTES} bytes of JSON.")
-    return parse_json(data, path)
-
-
-def parse_json(data: bytes, source: object) -> Any:
-    """Returns the value of strict JSON; `source` names it in messages.
-
-    Raises:
-        DataError: If it is not strict JSON.
-    """
-
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
-            raise ValueError(f"key {twice!r} appears twice")
-        return result
-
-    def no_constant(literal: str) -> Any:
-        raise ValueError(f"{literal} is not JSON")
-
-    def finite(literal: str) -> float:
-        if not math.isfinite(value := float(literal)):
-            raise ValueError(f"{literal[:40]} is no finite number")
-        return value
-
-    try:
-        return json.loads(
-            data.decode(),
-            object_pairs_hook=no_duplicates,
-            parse_constant=no_constant,
-            parse_float=finite,
-        )
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{source}: expected strict JSON. Received: {error!s:.300}."
-        ) from error
-
-
 # Machine, memory, durations
-
-
-def parse_npy(data: bytes, source: object) -> np.ndarray:
-    """Returns the array in the bytes of an `.npy` file, which is no larger than they.
-
-    Raises:
-        ValueError: If it is of objects, of another version, or of another size.
-    """
-    stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError(f"{source} is of another version")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    size = len(data) - stream.tell()
-    if math.prod(shape) * dtype.itemsize != size or dtype.hasobject:
-        raise ValueError(f"{source} is of another size")
-    stream.seek(0)
-    return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def available_cores() -> int:

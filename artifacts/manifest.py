@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import utils
+from files import strict
+from files.atomic import fsync_path, sha256_file
 from utils import RefusedArtifactError
 
 MAX_MANIFEST_BYTES = 4 * 2**20
@@ -56,12 +58,12 @@ def write_manifest(
         relative = path.relative_to(folder).as_posix()
         if relative == name or is_internal(relative):
             continue
-        entry = {"bytes": path.stat().st_size, "sha256": utils.sha256_file(path)}
+        entry = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
         if _is_model(relative):
             entry[_WEIGHTS_KEY] = _member_digest(path)
         files[relative] = entry
-        utils.fsync_path(path)
-    utils.write_json(folder / name, {"format": 1, "files": files})
+        fsync_path(path)
+    strict.write_json(folder / name, {"format": 1, "files": files})
 
 
 def _member_digest(path: Path) -> str:
@@ -255,7 +257,7 @@ def parse_json(data: bytes, where: object, *, max_depth: int = MAX_DEPTH) -> Any
         RefusedArtifactError: If it is anything else.
     """
     try:
-        value = utils.parse_json(data, where)
+        value = strict.parse_json(data, where)
     except utils.DataError as error:
         raise RefusedArtifactError(str(error)) from error
     level, depth = [value], 0

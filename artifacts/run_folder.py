@@ -22,6 +22,8 @@ from typing import Any
 import utils
 from artifacts import manifest
 from config import Config
+from files.atomic import atomic_write, fsync_path
+from files.strict import read_json, sha256_json, to_jsonable, write_json
 from settings.sources import load_config
 
 logger = logging.getLogger(__name__)
@@ -104,7 +106,7 @@ class RunFolder:
             raise utils.StorageError(
                 f"cannot make {run.path}: {error.strerror or error}."
             ) from error
-        utils.atomic_write(run.path / "config.yaml", config.to_yaml())
+        atomic_write(run.path / "config.yaml", config.to_yaml())
         return run
 
     def file(self, kind: str, suffix: str) -> Path:
@@ -113,7 +115,7 @@ class RunFolder:
 
     def resumes(self) -> list[dict[str, Any]]:
         """Returns when this run was resumed, and whether exactly."""
-        return list(utils.read_json(self.path / STATE).get("resumes", []))
+        return list(read_json(self.path / STATE).get("resumes", []))
 
     def fold(self, number: int) -> RunFolder:
         """Returns the folder of one fold, counted from 1."""
@@ -133,8 +135,8 @@ class RunFolder:
         Raises:
             ConfigError: Listing each difference, unless `is_forced`.
         """
-        saved = utils.read_json(self.path / STATE)
-        differences = _differences(saved, utils.to_jsonable(identity))
+        saved = read_json(self.path / STATE)
+        differences = _differences(saved, to_jsonable(identity))
         if differences and not is_forced:
             self.unlock()
             lines = "\n".join(f"  - {line}" for line in differences)
@@ -145,13 +147,13 @@ class RunFolder:
 
     def note_resume(self, identity: Mapping[str, Any], *, epochs_done: int) -> None:
         """Writes down that the run went on, and whether exactly."""
-        saved = utils.read_json(self.path / STATE)
-        differences = _differences(saved, utils.to_jsonable(identity))
+        saved = read_json(self.path / STATE)
+        differences = _differences(saved, to_jsonable(identity))
         note = {"after_epochs": epochs_done, "differences": differences}
         note["is_exact"] = not differences
         saved["resumes"] = [*saved.get("resumes", []), note]
-        utils.write_json(self.path / STATE, saved)
-        utils.atomic_write(self.path / "config.yaml", self.config.to_yaml())
+        write_json(self.path / STATE, saved)
+        atomic_write(self.path / "config.yaml", self.config.to_yaml())
 
     def publish(self) -> Path:
         """Writes the manifest, renames the folder into place, then switches `latest`.
@@ -164,11 +166,11 @@ class RunFolder:
             _remove_temporary(self.path)
             manifest.write_manifest(self.path, MANIFEST, is_internal=is_internal)
             for folder, _, _ in os.walk(self.path):
-                utils.fsync_path(folder)
+                fsync_path(folder)
             destination.parent.mkdir(parents=True, exist_ok=True)
             os.rename(self.path, destination)
-            utils.fsync_path(destination.parent)
-            utils.fsync_path(self.config.runs_dir)
+            fsync_path(destination.parent)
+            fsync_path(self.config.runs_dir)
             _switch_link(_latest_link(self.config), self.run_id)
         except utils.UserError:
             raise
@@ -218,7 +220,7 @@ def run_identity(config: Config) -> str:
     # The whole course of a cosine hangs on the last epoch.
     fixed = {"epochs"} if config.lr_schedule == "cosine" else set()
     values = config.to_dict().items()
-    return utils.sha256_json({k: v for k, v in values if k not in _FREE - fixed})
+    return sha256_json({k: v for k, v in values if k not in _FREE - fixed})
 
 
 def _config_of(folder: Path) -> Config | None:
@@ -381,4 +383,4 @@ def _switch_link(link: Path, target: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    utils.fsync_path(link.parent)
+    fsync_path(link.parent)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-import utils
 from artifacts.manifest import parse_json
 from artifacts.skops_schema import (
     MODELS,
@@ -26,6 +25,7 @@ from artifacts.skops_schema import (
     iterate_nodes,
     type_of,
 )
+from files.strict import parse_npy
 from utils import RefusedArtifactError
 
 MAX_MODEL_BYTES = 2**30
@@ -79,7 +79,7 @@ def _forget_training(model: Any) -> None:
 
 def _without_padding(data: bytes) -> bytes:
     """Returns an array's bytes; what lies between the fields of a record is 0."""
-    array = utils.parse_npy(data, "a model")
+    array = parse_npy(data, "a model")
     if not array.dtype.names:
         return data
     clean = np.zeros(array.shape, array.dtype)
@@ -140,9 +140,7 @@ def _unpack(data: bytes, where: object) -> tuple[Any, dict[str, np.ndarray]]:
                     raise ValueError(f"{item.filename} is larger than the file")
             members = {name: archive.read(name) for name in names}
         schema = members.pop(SCHEMA)
-        arrays = {
-            name: utils.parse_npy(member, name) for name, member in members.items()
-        }
+        arrays = {name: parse_npy(member, name) for name, member in members.items()}
     except Exception as error:  # zipfile raises anything on damaged bytes
         raise RefusedArtifactError(
             f"{where}: expected a whole .skops file. Received: {error!s:.300}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import utils
+from files.strict import to_jsonable
 from utils import DataError
 
 PASSED, LEAK, NOT_DONE = "passed", "leak", "not done"
@@ -94,7 +95,7 @@ class AuditReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns values that strict JSON carries."""
-        return utils.to_jsonable(
+        return to_jsonable(
             {
                 "subject": self.subject,
                 "leaks": [item.check for item in self.leaks],

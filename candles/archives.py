@@ -26,17 +26,14 @@ from typing import IO, Any
 
 import requests
 
+from files.atomic import atomic_write, fsync_path, require_creatable, sha256_file
 from utils import (
     ConfigError,
     DataError,
     MissingInputError,
     UserError,
-    atomic_write,
     counted,
     did_you_mean,
-    fsync_path,
-    require_creatable,
-    sha256_file,
 )
 
 logger = logging.getLogger(__name__)

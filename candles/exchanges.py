@@ -25,15 +25,9 @@ from candles.archives import (
     require_some,
     show_progress,
 )
+from files.atomic import atomic_path, require_creatable
 from settings.names import plain_pair
-from utils import (
-    ConfigError,
-    DependencyError,
-    atomic_path,
-    did_you_mean,
-    duration_seconds,
-    require_creatable,
-)
+from utils import ConfigError, DependencyError, did_you_mean, duration_seconds
 
 logger = logging.getLogger(__name__)
 

@@ -34,6 +34,7 @@ from dataset import fingerprints, training_file
 from dataset import rows as dataset_rows
 from dataset.cache import DEFAULT_MAX_BYTES, DatasetCache
 from dataset.dataset import Dataset
+from files.strict import sha256_json
 from settings import names as file_names
 from settings.names import plain_pair
 from utils import ConfigError, DataError
@@ -313,8 +314,8 @@ def _keys(source: Candles, config: Config) -> dict[str, str]:
         logger.info("not cached: a feature set whose source cannot be read")
         return keys
     wanted = {name: getattr(config, name) for name in _FEATURE_FIELDS}
-    keys["features"] = utils.sha256_json([keys, sets, wanted])
-    keys["outcomes"] = utils.sha256_json([keys, config.dataset_parameters])
+    keys["features"] = sha256_json([keys, sets, wanted])
+    keys["outcomes"] = sha256_json([keys, config.dataset_parameters])
     return keys
 
 

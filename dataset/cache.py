@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet
 
-import utils
+from files.atomic import atomic_path
+from files.strict import to_jsonable
 from files.tables import refuse_extension_types
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class DatasetCache:
             logger.info("not cached: larger than the cap of %d bytes", self.max_bytes)
             return
         try:
-            with utils.atomic_path(path) as temporary:
+            with atomic_path(path) as temporary:
                 _write(temporary, table, path.name, facts)
             self._remove_oldest(keep=path)
         except OSError as error:
@@ -158,7 +159,7 @@ class DatasetCache:
 def _write(path: Path, table: pa.Table, name: str, facts: Mapping[str, Any]) -> None:
     """Writes pages with checksums, and in the footer a digest of what they hold."""
     content = json.dumps(
-        utils.to_jsonable(
+        to_jsonable(
             {"name": name, "facts": facts, "rows": table.num_rows}
             | {"columns": [[field.name, str(field.type)] for field in table.schema]}
         ),

@@ -19,6 +19,7 @@ import utils
 from candles.timestamps import SECOND, nanoseconds_of, parse_timestamps
 from config import CLASS_NAMES, CLASS_TARGETS
 from dataset import training_file
+from dataset.sidecar import read_sidecar
 from dataset.training_file import NOT_FEATURES, ONE_HOT
 from files import tables
 from settings import names as file_names
@@ -125,7 +126,7 @@ def read_dataset(path: str | os.PathLike[str]) -> Dataset:
     """
     path = Path(path)
     columns = tables.open_table(path)
-    sidecar = training_file.read_sidecar(path, digest=columns.digest)
+    sidecar = read_sidecar(path, digest=columns.digest)
     metadata = dict(sidecar or {})
     if "timestamp" not in columns.names:
         raise utils.DataError(

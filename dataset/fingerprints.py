@@ -25,6 +25,8 @@ import utils
 from candles.formats import COLUMNS
 from candles.timestamps import nanoseconds_of
 from dataset import features
+from files.atomic import sha256_file
+from files.strict import sha256_json
 
 _BLOCK_BYTES = 8 * 2**20
 _ROOT = Path(__file__).parents[1]
@@ -37,7 +39,7 @@ def files_fingerprint(paths: Sequence[Path]) -> str:
     Raises:
         OSError: If a file cannot be read.
     """
-    return utils.sha256_json([[path.name, _file_digest(path)] for path in paths])
+    return sha256_json([[path.name, _file_digest(path)] for path in paths])
 
 
 def table_fingerprint(table: pd.DataFrame) -> str:
@@ -51,7 +53,7 @@ def table_fingerprint(table: pd.DataFrame) -> str:
                 for start, stop in _blocks(len(values), _BLOCK_BYTES)
             )
             parts.append([name, len(values), digest])
-    return utils.sha256_json(parts)
+    return sha256_json(parts)
 
 
 @functools.cache
@@ -59,13 +61,13 @@ def code_fingerprint() -> str:
     """Returns the digest of the modules and packages that turn candles into rows."""
     parts: list[list[str | None]] = []
     for name in code_modules():
-        parts.append([name, utils.sha256_file(_module_file(name))])
+        parts.append([name, sha256_file(_module_file(name))])
     for package in _PACKAGES:
         try:
             parts.append([package, metadata.version(package)])
         except metadata.PackageNotFoundError:
             parts.append([package, None])
-    return utils.sha256_json(parts)
+    return sha256_json(parts)
 
 
 @functools.cache
@@ -128,7 +130,7 @@ def feature_sets_fingerprint(names: Sequence[str]) -> str | None:
         if None in digests:
             return None
         parts.append([item.name, digests])
-    return utils.sha256_json(parts)
+    return sha256_json(parts)
 
 
 def function_fingerprint(function: Callable[..., Any]) -> str | None:
@@ -139,7 +141,7 @@ def function_fingerprint(function: Callable[..., Any]) -> str | None:
         parts = [*_describe(function, seen=set())]
     except (OSError, TypeError, ValueError):
         return None
-    return utils.sha256_json(parts)
+    return sha256_json(parts)
 
 
 def _describe(function: types.FunctionType, seen: set[int]) -> Iterable[str]:
@@ -154,7 +156,7 @@ def _describe(function: types.FunctionType, seen: set[int]) -> Iterable[str]:
     file = inspect.getsourcefile(function)
     # A notebook's cell has no file that stays: its functions are read one by one.
     if file and Path(file).is_file():
-        yield utils.sha256_file(file)
+        yield sha256_file(file)
     yield inspect.getsource(function)
     yield f"{function.__qualname__} {function.__defaults__} {function.__kwdefaults__}"
     used = inspect.getclosurevars(function)
@@ -164,7 +166,7 @@ def _describe(function: types.FunctionType, seen: set[int]) -> Iterable[str]:
             if value.__module__ == function.__module__:
                 yield from _describe(value, seen)
             elif (other := inspect.getsourcefile(value)) and Path(other).is_file():
-                yield utils.sha256_file(other)
+                yield sha256_file(other)
         elif isinstance(value, types.ModuleType):
             yield f"{name}: module {value.__name__}"
         else:

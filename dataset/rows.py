@@ -22,6 +22,7 @@ from config import Config
 from dataset import features, labels
 from dataset.dataset import Dataset, describe_frame
 from dataset.training_file import NOT_FEATURES
+from files.strict import to_jsonable
 from utils import DataError
 
 _LISTED_GAPS = 20
@@ -47,7 +48,7 @@ class DatasetParts:
         """Puts the parts together."""
         frame = assemble(self.features, self.outcomes, self.kept)
         metadata = self.metadata | describe_frame(frame)
-        return Dataset(frame=frame, metadata=utils.to_jsonable(metadata))
+        return Dataset(frame=frame, metadata=to_jsonable(metadata))
 
 
 def build_parts(

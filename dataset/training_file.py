@@ -1,7 +1,8 @@
-"""The training file's contract: columns, reading with checks, writing with a sidecar.
+"""The training file's contract: columns, reading with checks, writing.
 
-In: what the columns of a training file mean, whoever made it. Out: how features and
-labels come about (`dataset_builder`), splitting and scaling (`data_loader`).
+In: what the columns of a training file mean, whoever made it. Out: its description
+(`dataset.sidecar`), how features and labels come about (`dataset_builder`), splitting
+and scaling (`data_loader`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import pyarrow.parquet
 import utils
 from candles.timestamps import describe_distance, parse_timestamps
 from config import CLASS_TARGETS
+from dataset import sidecar
 from files import tables
+from files.atomic import atomic_path
 from files.tables import Columns
 from utils import DataError
 
@@ -47,8 +50,6 @@ NOT_FEATURES = frozenset(
     + ["target", "segment", "is_target", "is_filled"]
 )
 """Names that are never read as features; every other column is one."""
-
-SIDECAR_FORMAT = 1
 
 MAX_TARGET_DEVIATION = 1e-4
 """Largest distance of a target to the log return of the closes, one basis point: more
@@ -91,11 +92,6 @@ class Rows:
     source: dict[str, Any]
 
 
-def sidecar_path(path: str | os.PathLike[str]) -> Path:
-    """Returns where the parameters and the digest of a training file are kept."""
-    return Path(f"{os.fspath(path)}.json")
-
-
 def write_training_file(
     path: str | os.PathLike[str], frame: pd.DataFrame, description: Mapping[str, Any]
 ) -> Path:
@@ -109,18 +105,14 @@ def write_training_file(
     """
     suffix = require_suffix(path)
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    with utils.atomic_path(path) as temporary:
+    with atomic_path(path) as temporary:
         if suffix == ".parquet":
             pa.parquet.write_table(table, temporary, write_page_checksum=True)
         elif suffix == ".csv":
             pa.csv.write_csv(table, temporary)
         else:
             pa.feather.write_feather(table, str(temporary), compression="lz4")
-    utils.write_json(
-        sidecar_path(path),
-        {"format": SIDECAR_FORMAT, "sha256": utils.sha256_file(path)}
-        | dict(description),
-    )
+    sidecar.write_sidecar(path, description)
     return Path(path)
 
 
@@ -137,49 +129,6 @@ def require_suffix(path: str | os.PathLike[str]) -> str:
             f"Received: {path}. Rename it."
         )
     return suffix
-
-
-def read_sidecar(
-    path: str | os.PathLike[str], *, digest: str | None = None
-) -> dict[str, Any] | None:
-    """Returns the sidecar of a training file, its digest verified; None without one.
-
-    Args:
-        path: The training file.
-        digest: SHA-256 of the bytes that are read (`tables.Columns.digest`); None reads
-            the file for it.
-
-    Raises:
-        DataError: If the sidecar is damaged or names another content.
-    """
-    sidecar = sidecar_path(path)
-    if not sidecar.is_file():
-        return None
-    content = utils.read_json(sidecar)
-    if not isinstance(content, dict) or content.get("format") != SIDECAR_FORMAT:
-        raise DataError(
-            f"{sidecar}: expected the description of a training file, format "
-            f"{SIDECAR_FORMAT}. Build the file again, or delete the description."
-        )
-    digest = digest or utils.sha256_file(path)
-    if content.get("sha256") != digest:
-        raise DataError(
-            f"{path}: expected sha256 {content.get('sha256')!s:.64} (from "
-            f"{sidecar.name}). "
-            f"Received: {digest}. The file was damaged or changed after it was built: "
-            "build it again, or delete the .json to use it as it is."
-        )
-    parameters = content.setdefault("parameters", {})
-    if not isinstance(parameters, dict):
-        raise DataError(
-            f"{sidecar}: expected parameters by name. Received: {parameters!r:.100}"
-        )
-    # JSON has no tuples, a configuration has no lists.
-    content["parameters"] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in parameters.items()
-    }
-    return content
 
 
 def read_rows(

@@ -37,6 +37,7 @@ from evaluation.class_scores import (
     probabilities_of,
 )
 from evaluation.thresholds import SignalPolicy
+from files.strict import to_jsonable
 from metrics import scores as metrics
 from metrics import significance
 
@@ -207,7 +208,7 @@ def evaluate(
             "baselines": judge.baselines(forecasts, boosted, boosted_choice),
             "comparisons": judge.comparisons(forecasts),
         }
-    return verdict.add_verdict(utils.to_jsonable(results))
+    return verdict.add_verdict(to_jsonable(results))
 
 
 def _boosted_table(
@@ -287,7 +288,7 @@ def evaluate_regression(
         if scores.get("mape_pct") is None:
             del scores["intervals"]["mape_pct"]
         results[str(part)] = scores
-    return {"target": target} | utils.to_jsonable(results)
+    return {"target": target} | to_jsonable(results)
 
 
 def _regression_intervals(

@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-import utils
 from artifacts.run_folder import RunFolder
 from data_loader import TrainingData
 from evaluation import classes, importance, numbers
 from files import tables
+from files.strict import write_json
 from models.adapter import ModelAdapter
 
 
@@ -36,7 +36,7 @@ def judge(
     }
     table = judging.predictions_table(data, outputs)
     policy, choice = judging.fit_policy(table, data, adapter.config)
-    utils.write_json(run.file("calibrator", ".json"), policy.to_dict())
+    write_json(run.file("calibrator", ".json"), policy.to_dict())
     predictions = judging.add_signals(table, policy)
     tables.write_parquet(run.file("predictions", ".parquet"), predictions)
     results = judging.evaluate(

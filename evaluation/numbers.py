@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import utils
 from config import Config
 from data_loader import TrainingData
 from evaluation import classes, thresholds, verdict
@@ -33,6 +32,7 @@ from evaluation.backtest import (
 from evaluation.baselines import GradientBoosting
 from evaluation.number_scores import RegressionJudge, log_returns
 from evaluation.thresholds import ReturnPolicy
+from files.strict import to_jsonable
 
 UNITS = {"return": "log return", "price": "price"}
 _NUM_PERIODS = 120
@@ -208,7 +208,7 @@ def evaluate(
             "baselines": judge.baselines(boosted, boosted_choice),
             "comparisons": judge.comparisons(),
         }
-    return verdict.add_verdict(utils.to_jsonable(results))
+    return verdict.add_verdict(to_jsonable(results))
 
 
 def _loss_settings(config: Config) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from experiments import comparison as compare
 from experiments import series
 from experiments.comparison import FinishedRun
 from experiments.series import Outcome
+from files.atomic import atomic_write
+from files.strict import to_jsonable, write_json
 from reports import comparison as comparison_report
 from reports.comparison import format_table, spread
 from settings.presets import GROUPS, PRESETS
@@ -108,7 +110,7 @@ def train_group(
         return StandaloneTrainer(config, resume=resume).run_training()
 
     outcomes = series.train_all(configs, train)
-    return utils.to_jsonable([summarise(*item) for item in outcomes.items()])
+    return to_jsonable([summarise(*item) for item in outcomes.items()])
 
 
 def summarise(name: str, outcome: Outcome) -> dict[str, Any]:
@@ -208,5 +210,5 @@ def format_group(entries: Sequence[Mapping[str, Any]]) -> str:
 def write_group(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     """Writes `analysts.csv` and, last, `analysts.json`."""
     table: pd.DataFrame = comparison_report.flat_table(entries)
-    utils.atomic_write(folder / "analysts.csv", table.to_csv(index=False))
-    utils.write_json(folder / "analysts.json", {"models": entries})
+    atomic_write(folder / "analysts.csv", table.to_csv(index=False))
+    write_json(folder / "analysts.json", {"models": entries})

@@ -23,11 +23,13 @@ import utils
 from artifacts.artifact import load_artifact
 from candles.timestamps import nanoseconds_of
 from config import Config
+from dataset.sidecar import described_size
 from evaluation.backtest import NUM_SAMPLES
 from evaluation.class_scores import PROBABILITY_COLUMNS, row_losses
 from evaluation.verdict import is_regression
 from experiments.series import Outcome, Train, new_folder, require_success, train_all
 from files import tables
+from files.strict import read_json, to_jsonable
 from metrics import significance
 from models.families import create_adapter
 from reports import comparison as comparison_report
@@ -115,7 +117,7 @@ def read_run(folder: Path) -> FinishedRun:
     return FinishedRun(
         folder=folder,
         metadata=artifact.metadata,
-        results=utils.read_json(folder / "confusion_matrix_report.json"),
+        results=read_json(folder / "confusion_matrix_report.json"),
         model_bytes=artifact.files[artifact.metadata["files"]["model"]]["bytes"],
     )
 
@@ -246,7 +248,7 @@ def compare_runs(outcomes: Mapping[str, Outcome], *, seed: int = 0) -> dict[str,
             | {"block_rows": block},
             "num_bootstrap_samples": NUM_SAMPLES,
         }
-    return utils.to_jsonable(comparison | {"models": models})
+    return to_jsonable(comparison | {"models": models})
 
 
 def _against_best(
@@ -375,7 +377,7 @@ def run_command(
     """
     if is_dry_run:
         for each in model_configs(config, models).values():
-            logger.info("%s", describe_configuration(each))
+            logger.info("%s", describe_configuration(each, described_size(each)))
         return None
     with utils.StopSignals():
         comparison = compare_models(config, models, train=train)

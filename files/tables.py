@@ -24,7 +24,8 @@ import pyarrow.dataset
 import pyarrow.feather
 import pyarrow.parquet
 
-from utils import DataError, MissingInputError, atomic_path
+from files.atomic import atomic_path
+from utils import DataError, MissingInputError
 
 SUFFIXES = (".feather", ".parquet", ".csv")
 BATCH_ROWS = 65_536

@@ -21,6 +21,8 @@ import numpy as np
 
 import utils
 from config import Config
+from files.atomic import atomic_write
+from files.strict import read_json, write_json
 from metrics import scores as metrics
 from models.adapter import ModelAdapter, read_sizes
 from models.window_tables import CHUNK_ROWS, ClassMix, Table, WindowInputs
@@ -154,7 +156,7 @@ class TabularAdapter(ModelAdapter):
         self._run, self._fitted = run, None
         note = run.checkpoints / FITTED
         if note.is_file():
-            self._fitted = utils.read_json(note)
+            self._fitted = read_json(note)
         return []
 
     def fit(self, data: TrainingData) -> dict[str, list[float]]:
@@ -224,7 +226,7 @@ class TabularAdapter(ModelAdapter):
         if self._run is None:
             return
         self.save(self._run.file("model", self.suffix))
-        utils.write_json(
+        write_json(
             self._run.checkpoints / FITTED,
             {"sha256": self._digest(), "history": self._history},
         )
@@ -233,7 +235,7 @@ class TabularAdapter(ModelAdapter):
         """Writes the model, whole or not at all."""
         if not self._content:
             raise ValueError("expected a fitted model. Received: none. Call fit().")
-        utils.atomic_write(Path(path), self._content)
+        atomic_write(Path(path), self._content)
 
     def _digest(self) -> str:
         return hashlib.sha256(self._content).hexdigest()

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import utils
+from files.atomic import atomic_path
 from networks.fused_lstm import FusedLSTM
 
 
@@ -62,12 +62,12 @@ class BranchedTraining(keras.Model):
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the network, whole or not at all: Keras alone writes in place."""
-        with utils.atomic_path(filepath) as temporary:
+        with atomic_path(filepath) as temporary:
             self.network.save(temporary, overwrite=overwrite, **kwargs)
 
     def save_weights(self, filepath: Any, overwrite: bool = True) -> None:
         """Saves the network's weights."""
-        with utils.atomic_path(filepath) as temporary:
+        with atomic_path(filepath) as temporary:
             self.network.save_weights(temporary, overwrite=overwrite)
 
     def get_config(self) -> dict[str, Any]:

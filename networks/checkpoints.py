@@ -22,7 +22,8 @@ from typing import Any
 import keras
 import numpy as np
 
-import utils
+from files.atomic import atomic_write
+from files.strict import parse_npy
 from utils import RefusedArtifactError
 
 logger = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ def write_checkpoint(path: Path, content: Mapping[str, np.ndarray]) -> None:
     np.savez(buffer, allow_pickle=False, **content)
     data = buffer.getbuffer()
     digest = hashlib.sha256(data).hexdigest().encode()
-    utils.atomic_write(path, HEADER + digest + b"\n" + data)
+    atomic_write(path, HEADER + digest + b"\n" + data)
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
@@ -224,5 +225,5 @@ def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
             if item.compress_type != zipfile.ZIP_STORED or item.file_size > len(data):
                 raise ValueError(f"{item.filename} is packed")
             name = item.filename.removesuffix(".npy")
-            arrays[name] = utils.parse_npy(archive.read(item), item.filename)
+            arrays[name] = parse_npy(archive.read(item), item.filename)
     return arrays

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 import utils
 from evaluation.verdict import interval, number
+from files.atomic import atomic_path, atomic_write
+from files.strict import write_json
 from reports.plots import BLUE, GREY, INK, draw_interval
 
 _WIDTH = 118
@@ -224,8 +226,8 @@ def flat_table(entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> None:
     """Writes `comparison.csv`, `comparison.png` and, last, `comparison.json`."""
     table = flat_table(comparison["models"])
-    utils.atomic_write(folder / "comparison.csv", table.to_csv(index=False))
+    atomic_write(folder / "comparison.csv", table.to_csv(index=False))
     if comparison["best"] is not None:
-        with utils.atomic_path(folder / "comparison.png") as temporary:
+        with atomic_path(folder / "comparison.png") as temporary:
             plot_comparison(comparison).savefig(temporary, dpi=120)
-    utils.write_json(folder / "comparison.json", comparison)
+    write_json(folder / "comparison.json", comparison)

@@ -25,6 +25,7 @@ from matplotlib.ticker import (
 import utils
 from config import CLASS_NAMES, Config
 from dataset.dataset import Dataset, find_problems, label_ids, read_dataset
+from files.atomic import atomic_path
 from preprocessing.scaling import FeatureScaler
 from reports.plots import BLUE, CLASS_COLORS, INK
 from reports.time_plots import (
@@ -69,7 +70,7 @@ def describe_file(file: str, output: str | None = None) -> None:
         raise utils.ConfigError(
             f"--output: expected a name in .png. Received: {target}"
         )
-    with utils.atomic_path(target) as temporary:
+    with atomic_path(target) as temporary:
         plot_dataset(dataset).savefig(temporary, dpi=110)
     logger.info("%s", target)
 

@@ -20,8 +20,8 @@ import matplotlib as mpl
 import pandas as pd
 from markupsafe import Markup, escape
 
-import utils
 from evaluation.verdict import MAX_P_VALUE, MIN_DEFLATED_SHARPE, is_regression
+from files.strict import to_jsonable
 from reports import plots
 from reports.blocks import Cell, Material, Section
 from reports.class_forecasts import (
@@ -151,11 +151,11 @@ def render_page(
         metadata: What stands in the run's metadata file.
     """
     # As the files beside the page have it: lists for arrays, text for moments.
-    results = utils.to_jsonable(results)
+    results = to_jsonable(results)
     material = Material(
         results=results,
         history=history or {},
-        metadata=utils.to_jsonable(metadata or {}),
+        metadata=to_jsonable(metadata or {}),
         label_mix=label_mix,
     )
     with mpl.rc_context(_STYLE):

@@ -15,12 +15,13 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 
-import utils
 from artifacts.run_folder import RunFolder
 from config import CLASS_NAMES
 from data_loader import TrainingData
 from evaluation.folds import HEADLINES
 from evaluation.verdict import BASELINE_NAMES, interval, is_regression, number
+from files.atomic import atomic_path, atomic_write
+from files.strict import write_json
 from reports import number_plots
 from reports.importance import format_importance, plot_importance
 from reports.page import render_page
@@ -298,7 +299,7 @@ def write_report(
         label_mix: From `label_mix_over_time`; None where the target is a number.
         metadata: Sections of the run's metadata, for the page.
     """
-    utils.write_json(folder / "confusion_matrix_report.json", results)
+    write_json(folder / "confusion_matrix_report.json", results)
     # A feature may be named $x^$: texts are no formulas.
     with mpl.rc_context({"text.parse_math": False}):
         figures = plot_results(results)
@@ -309,10 +310,10 @@ def write_report(
         if label_mix is not None:
             figures["label_mix"] = plot_label_mix(label_mix)
     for name, figure in figures.items():
-        with utils.atomic_path(folder / "plots" / f"{name}.png") as temporary:
+        with atomic_path(folder / "plots" / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=120)
     page = render_page(results, history=history, label_mix=label_mix, metadata=metadata)
-    utils.atomic_write(folder / "report.html", page)
+    atomic_write(folder / "report.html", page)
 
 
 def write_run_report(
@@ -337,5 +338,5 @@ def write_run_report(
         part: {key: results[part][key] for key in HEADLINES if key in results[part]}
         for part in ("validation", "test")
     }
-    utils.write_json(run.file("metadata", ".json"), metadata)
+    write_json(run.file("metadata", ".json"), metadata)
     logger.info("%s", format_results(results))

@@ -6,18 +6,23 @@ In: the text of a dry run. Out: reading the training file. Imports nothing heavi
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import utils
 from config import Config
 from settings import names as file_names
 from settings.sizes import estimate_memory
 
 
-def describe_configuration(config: Config) -> str:
-    """Returns what a dry run says: configuration, files, memory."""
+def describe_configuration(
+    config: Config, described: tuple[int, int] | tuple[None, None]
+) -> str:
+    """Returns what a dry run says: configuration, files, memory.
+
+    Args:
+        config: The run.
+        described: Rows and features of its file (`dataset.sidecar.described_size`).
+    """
     path = file_names.find_training_file(config)
-    rows, num_features = _described_size(path)
+    rows, num_features = described
     found = "there" if path else "not there (build it with dataset_builder.py)"
     return (
         f"{config.to_yaml()}\n"
@@ -43,17 +48,3 @@ def _describe_memory(config: Config, num_features: int | None, rows: int | None)
         f"activations {shown['activations']}, runtime {shown['runtime']}, feature "
         f"array {array}"
     )
-
-
-def _described_size(path: Path | None) -> tuple[int | None, int | None]:
-    """Returns rows and features as the description beside a file has them."""
-    sidecar = Path(f"{path}.json")
-    if path is None or not sidecar.is_file():
-        return None, None
-    content = utils.read_json(sidecar)
-    if not isinstance(content, dict):
-        return None, None
-    rows, names = content.get("num_rows"), content.get("features")
-    if not isinstance(rows, int) or not isinstance(names, list):
-        return None, None
-    return rows, len(names)

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from conftest import CORE8, make_frame, make_own_frame
 
-import utils
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import training_file
+from dataset.sidecar import sidecar_path
 from files import tables
+from files.atomic import sha256_file
 from preprocessing.balance import systematic_undersample
 from utils import ConfigError, DataError, MissingInputError
 
@@ -279,7 +280,7 @@ def test_flipped_byte_is_noticed(tmp_path):
 
 def test_sidecar_with_duplicate_keys_is_refused(tmp_path):
     path = written(tmp_path)
-    sidecar = training_file.sidecar_path(path)
+    sidecar = sidecar_path(path)
     sidecar.write_text('{"format": 1, "format": 1}')
     with pytest.raises(DataError, match="appears twice"):
         TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
@@ -341,11 +342,11 @@ def test_a_file_that_is_replaced_is_read_as_it_was_opened(tmp_path, suffix):
     path, other = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     for file, seed in ((path, 0), (other, 1)):
         getattr(make_frame(600, seed=seed), write[suffix])(file)
-    old = utils.sha256_file(path)
+    old = sha256_file(path)
     columns = tables.open_table(path)
     first = columns.read("high_change")
     other.replace(path)
-    assert columns.digest == old != utils.sha256_file(path)
+    assert columns.digest == old != sha256_file(path)
     values = np.empty(600)
     columns.read_numbers({"high_change": values})
     np.testing.assert_array_equal(values, first.to_numpy())

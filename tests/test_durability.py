@@ -14,6 +14,8 @@ from artifacts import run_folder
 from artifacts.artifact import load_artifact
 from artifacts.run_folder import RunFolder, find_finished, find_resumable, sweep
 from config import Config
+from files.atomic import atomic_write
+from files.strict import write_json
 from preprocessing.scaling import FeatureScaler
 
 SCALER = FeatureScaler(
@@ -33,11 +35,11 @@ def config(tmp_path):
 
 def make_run(config):
     run = RunFolder.create(config)
-    utils.write_json(run.path / run_folder.STATE, {})
-    utils.atomic_write(run.checkpoints / "epoch_00002.ckpt", b"state")
-    utils.atomic_write(run.fold(1).checkpoints / "epoch_00001.ckpt", b"state")
-    utils.write_json(run.file("metadata", ".json"), {"files": {}})
-    utils.write_json(run.file("scaler", ".json"), SCALER.to_dict())
+    write_json(run.path / run_folder.STATE, {})
+    atomic_write(run.checkpoints / "epoch_00002.ckpt", b"state")
+    atomic_write(run.fold(1).checkpoints / "epoch_00001.ckpt", b"state")
+    write_json(run.file("metadata", ".json"), {"files": {}})
+    write_json(run.file("scaler", ".json"), SCALER.to_dict())
     return run
 
 
@@ -117,7 +119,7 @@ def test_link_that_was_never_renamed_is_swept(config):
 
 def test_checkpoint_that_was_never_finished_is_no_progress(config):
     run = RunFolder.create(config)
-    utils.atomic_write(run.checkpoints / ".tmp-1-epoch_00001.ckpt", b"half")
+    atomic_write(run.checkpoints / ".tmp-1-epoch_00001.ckpt", b"half")
     assert not run.has_progress()
     run.unlock()
     assert find_resumable(config, "newest") is None

@@ -116,7 +116,7 @@ PROGRAM = textwrap.dedent(
     sys.path[:0] = [{project!r}, {tests!r}]
     import numpy as np
     import pandas as pd
-    import utils
+    from files.strict import write_json
     from artifacts import run_folder as artifacts
     from artifacts.artifact import load_artifact
     from candles import formats
@@ -132,9 +132,9 @@ PROGRAM = textwrap.dedent(
     run = artifacts.RunFolder.create(config)
     DualWindowLSTMBuilder(config, 8).build_network().save(run.file("model", ".keras"))
     scaler = FeatureScaler.fit(np.eye(3), "abc", kind="robust", clip_limit=9.0)
-    utils.write_json(run.file("scaler", ".json"), scaler.to_dict())
+    write_json(run.file("scaler", ".json"), scaler.to_dict())
     files = {{"files": {{"model": run.file("model", ".keras").name}}}}
-    utils.write_json(run.file("metadata", ".json"), files)
+    write_json(run.file("metadata", ".json"), files)
     (run.path / "scaler.pkl").write_bytes(pickle.dumps(scaler))
     run.file("scaler", ".pkl").write_bytes(pickle.dumps(scaler))
     published = run.publish()

@@ -14,6 +14,7 @@ from artifacts.artifact import load_artifact
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame, demo_candles
+from files.strict import read_json
 from reports import report
 from sequence_generator import cut_windows
 from settings.sources import load_config
@@ -82,7 +83,7 @@ def test_artifact_folder_is_complete(finished):
 def test_the_page_says_what_the_files_say(finished):
     folder = finished.artifact_dir
     files = json.loads((folder / "confusion_matrix_report.json").read_text())
-    files["metadata"] = utils.read_json(next(folder.glob("metadata_*.json")))
+    files["metadata"] = read_json(next(folder.glob("metadata_*.json")))
     numbers = PageReader((folder / "report.html").read_text()).numbers
     assert {key.split(".")[0] for key, _, _ in numbers} >= {"test", "metadata"}
     for key, value, _ in numbers:
@@ -118,7 +119,7 @@ def test_the_stored_policy_repeats_the_signals(finished):
     from evaluation.thresholds import SignalPolicy
 
     table = pd.read_parquet(next(finished.artifact_dir.glob("predictions_*.parquet")))
-    stored = utils.read_json(next(finished.artifact_dir.glob("calibrator_*.json")))
+    stored = read_json(next(finished.artifact_dir.glob("calibrator_*.json")))
     again = add_signals(table, SignalPolicy.from_dict(stored))
     pd.testing.assert_frame_equal(again, table)
     assert set(table["signal"].unique()) <= {0, 1, 2}
@@ -200,7 +201,7 @@ def test_metadata_name_what_the_run_was_trained_with(planted, tmp_path):
     fields |= {"baseline_model": False, "importance_windows": None}
     config = Config(**TINY | fields | {"outputs_dir": str(tmp_path)})
     folder = StandaloneTrainer(config, frame=planted).run_training()
-    model = utils.read_json(next(folder.glob("metadata_*.json")))["model"]
+    model = read_json(next(folder.glob("metadata_*.json")))["model"]
     assert (model["optimizer"], model["loss"]) == ("sgd", "focal")
 
 

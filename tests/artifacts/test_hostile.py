@@ -25,8 +25,10 @@ from artifacts.artifact import load_artifact
 from candles import formats
 from config import Config
 from data_loader import TrainingDataLoader
-from dataset import training_file
+from dataset.sidecar import sidecar_path
 from files import tables
+from files.atomic import atomic_write, sha256_file
+from files.strict import write_json
 from model_builder import DualWindowLSTMBuilder
 from networks import checkpoints
 from preprocessing.scaling import FeatureScaler
@@ -77,11 +79,11 @@ def network(tmp_path_factory):
 def published(tmp_path, network):
     config = Config(**TINY | {"outputs_dir": str(tmp_path / "outputs")})
     run = run_folder.RunFolder.create(config)
-    utils.atomic_write(run.file("model", ".keras"), network)
-    utils.write_json(run.file("scaler", ".json"), SCALER.to_dict())
+    atomic_write(run.file("model", ".keras"), network)
+    write_json(run.file("scaler", ".json"), SCALER.to_dict())
     files = {"model": run.file("model", ".keras").name}
-    utils.write_json(run.file("metadata", ".json"), {"files": files})
-    utils.atomic_write(run.path / "plots" / "a.png", b"png")
+    write_json(run.file("metadata", ".json"), {"files": files})
+    atomic_write(run.path / "plots" / "a.png", b"png")
     return run.publish()
 
 
@@ -581,8 +583,8 @@ def test_columns_of_the_wrong_kind(tmp_path, column, values, message):
 def test_hostile_sidecars(tmp_path, text):
     path = tmp_path / "a.feather"
     make_own_frame(400).to_feather(path)
-    text = text.replace("DIGEST", utils.sha256_file(path))
-    training_file.sidecar_path(path).write_text(text)
+    text = text.replace("DIGEST", sha256_file(path))
+    sidecar_path(path).write_text(text)
     with pytest.raises(DataError) as caught:
         load(path)
     assert caught.value.exit_code == 65
@@ -791,8 +793,8 @@ def test_any_json_as_a_sidecar(tmp_path, content):
     path = tmp_path / "a.feather"
     if not path.exists():
         make_own_frame(400).to_feather(path)
-    sidecar = {"format": 1, "sha256": utils.sha256_file(path), "parameters": content}
-    training_file.sidecar_path(path).write_text(json.dumps(sidecar))
+    sidecar = {"format": 1, "sha256": sha256_file(path), "parameters": content}
+    sidecar_path(path).write_text(json.dumps(sidecar))
     refuses_or_reads(lambda: load(path), 65)
 
 

@@ -9,6 +9,8 @@ from artifacts import run_folder
 from artifacts.artifact import load_artifact
 from artifacts.run_folder import RunFolder
 from config import Config
+from files.atomic import atomic_write
+from files.strict import read_json, write_json
 from preprocessing.scaling import FeatureScaler
 from utils import MissingInputError, RefusedArtifactError, StorageError
 
@@ -29,9 +31,9 @@ def config(tmp_path):
 
 def make_run(config):
     run = RunFolder.create(config)
-    utils.write_json(run.file("metadata", ".json"), {"files": {"model": "m.keras"}})
-    utils.write_json(run.file("scaler", ".json"), SCALER.to_dict())
-    utils.atomic_write(run.path / "logs" / "events", "x")
+    write_json(run.file("metadata", ".json"), {"files": {"model": "m.keras"}})
+    write_json(run.file("scaler", ".json"), SCALER.to_dict())
+    atomic_write(run.path / "logs" / "events", "x")
     return run
 
 
@@ -137,8 +139,8 @@ def test_model_outside_the_manifest_is_refused(config):
 
 
 def test_scaler_survives_json_bit_for_bit(tmp_path):
-    utils.write_json(tmp_path / "s.json", SCALER.to_dict())
-    assert FeatureScaler.from_dict(utils.read_json(tmp_path / "s.json")) == SCALER
+    write_json(tmp_path / "s.json", SCALER.to_dict())
+    assert FeatureScaler.from_dict(read_json(tmp_path / "s.json")) == SCALER
 
 
 @pytest.mark.parametrize(

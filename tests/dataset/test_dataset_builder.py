@@ -16,7 +16,6 @@ import pytest
 from conftest import PROJECT
 from world import commands
 
-import utils
 from candles import table as candles
 from config import Config, ConfigError, build_config
 from data_loader import TrainingDataLoader
@@ -27,6 +26,8 @@ from dataset import features, fingerprints
 from dataset.builder import DatasetBuilder, build_training_frame
 from dataset.cache import DatasetCache
 from dataset.dataset import Dataset
+from files.atomic import sha256_file
+from files.strict import sha256_json
 from reports import dataset as dataset_report
 from settings.names import filename_mismatches
 from utils import DataError, MissingInputError
@@ -507,7 +508,7 @@ def build_in_process(folder, barrier, queue):
         made = builder(folder)
         frame = made.build_dataset(candles=market).frame
         made.clear_cache()
-    queue.put(utils.sha256_json(frame["high_change"].tolist()))
+    queue.put(sha256_json(frame["high_change"].tolist()))
 
 
 def test_concurrent_builders_do_not_disturb_each_other(tmp_path, market):
@@ -524,7 +525,7 @@ def test_concurrent_builders_do_not_disturb_each_other(tmp_path, market):
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     frame = builder(tmp_path).build_dataset(candles=market).frame
-    assert digests == {utils.sha256_json(frame["high_change"].tolist())}
+    assert digests == {sha256_json(frame["high_change"].tolist())}
     assert not list((tmp_path / ".cache").glob(".tmp-*"))
 
 
@@ -674,7 +675,7 @@ def test_a_training_file_has_the_format_of_its_name(tmp_path, market, quick, suf
     magic = {".parquet": b"PAR1", ".csv": b'"time', ".feather": b"ARRO"}[suffix]
     assert path.read_bytes()[:4] == magic[:4]
     again = datasets.read_dataset(path)
-    assert again.metadata["sha256"] == utils.sha256_file(path)
+    assert again.metadata["sha256"] == sha256_file(path)
     np.testing.assert_array_equal(again.target, built.target)
     np.testing.assert_array_equal(again.features.astype(np.float32), built.features)
     data = TrainingDataLoader(config=made.config).load_training_data()

@@ -37,7 +37,9 @@ from artifacts.artifact import load_artifact
 from candles import formats as candle_files
 from config import Config
 from data_loader import TrainingDataLoader
-from dataset import training_file
+from dataset.sidecar import sidecar_path
+from files.atomic import sha256_file
+from files.strict import read_json, write_json
 from networks import checkpoints
 from preprocessing.scaling import FeatureScaler
 from settings import sources
@@ -212,8 +214,8 @@ def _training_files(folder: Path) -> list[Format]:
             else:
                 frame.to_csv(path, index=False)
             if has_digest:
-                content = {"format": 1, "sha256": utils.sha256_file(path)}
-                utils.write_json(training_file.sidecar_path(path), content)
+                content = {"format": 1, "sha256": sha256_file(path)}
+                write_json(sidecar_path(path), content)
             found.append(
                 Format(
                     f"training {suffix} {kind}",
@@ -223,7 +225,7 @@ def _training_files(folder: Path) -> list[Format]:
                 )
             )
     path = folder / "training-digest.feather"
-    sidecar = training_file.sidecar_path(path)
+    sidecar = sidecar_path(path)
     found.append(Format("sidecar", sidecar, lambda: _read_training(path)))
     return found
 
@@ -311,14 +313,14 @@ def _read_candles(path: Path) -> str | None:
 def _small_texts(folder: Path) -> list[Format]:
     yaml, scaler = folder / "run.yaml", folder / "scaler.json"
     yaml.write_text(Config(**TINY).to_yaml())
-    utils.write_json(scaler, SCALER.to_dict())
+    write_json(scaler, SCALER.to_dict())
 
     def read_yaml() -> str | None:
         sources.load_config(str(yaml))
         return None
 
     def read_scaler() -> str | None:
-        read = FeatureScaler.from_dict(utils.read_json(scaler))
+        read = FeatureScaler.from_dict(read_json(scaler))
         read.transform(np.zeros((2, len(read.center)), np.float32))
         return None
 
@@ -366,8 +368,8 @@ def _artifact_files(folder: Path) -> list[Format]:
     if child.wait() != 0:
         raise SystemExit((folder / "save.log").read_text())
     model = run.file("model", ".keras").name
-    utils.write_json(run.file("scaler", ".json"), SCALER.to_dict())
-    utils.write_json(run.file("metadata", ".json"), {"files": {"model": model}})
+    write_json(run.file("scaler", ".json"), SCALER.to_dict())
+    write_json(run.file("metadata", ".json"), {"files": {"model": model}})
     pd.DataFrame({"a": range(50)}).to_parquet(run.file("predictions", ".parquet"))
     published = run.publish()
     run.unlock()

@@ -26,6 +26,8 @@ import utils  # noqa: E402
 from artifacts import run_folder  # noqa: E402
 from artifacts.artifact import load_artifact  # noqa: E402
 from config import Config  # noqa: E402
+from files.atomic import atomic_path, atomic_write  # noqa: E402
+from files.strict import write_json  # noqa: E402
 from preprocessing.scaling import FeatureScaler  # noqa: E402
 
 CALLS = ("write", "fsync", "rename", "symlink", "unlink", "unlinkat", "mkdir")
@@ -56,14 +58,14 @@ def publish(outputs: str) -> Path:
     run = run_folder.find_resumable(config, "newest")
     if run is None:
         run = run_folder.RunFolder.create(config)
-        utils.atomic_write(run.checkpoints / "epoch_00001.ckpt", b"state" * 1000)
-    with utils.atomic_path(run.file("model", ".keras")) as temporary:
+        atomic_write(run.checkpoints / "epoch_00001.ckpt", b"state" * 1000)
+    with atomic_path(run.file("model", ".keras")) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
             for name in ("metadata.json", "config.json", "model.weights.h5"):
                 archive.writestr(name, "x" * 20_000)
-    utils.write_json(run.file("scaler", ".json"), SCALER.to_dict())
-    utils.atomic_write(run.file("history", ".csv"), "epoch,loss\n1,0.5\n")
-    utils.write_json(run.file("metadata", ".json"), {"files": {}})
+    write_json(run.file("scaler", ".json"), SCALER.to_dict())
+    atomic_write(run.file("history", ".csv"), "epoch,loss\n1,0.5\n")
+    write_json(run.file("metadata", ".json"), {"files": {}})
     return run.publish()
 
 

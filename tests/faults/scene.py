@@ -32,6 +32,8 @@ import utils  # noqa: E402
 from artifacts.artifact import load_artifact  # noqa: E402
 from config import Config  # noqa: E402
 from dataset import training_file  # noqa: E402
+from files.atomic import atomic_write, sha256_file  # noqa: E402
+from files.strict import sha256_json  # noqa: E402
 
 # Dropout, plateau and early stopping all have something to remember.
 RUN = TINY | {
@@ -204,7 +206,7 @@ def prepare(folder: Path, seed: int) -> Config:
     )
     frame = make_own_frame(900, seed=3)
     training_file.write_training_file(config.expected_path, frame, {})
-    utils.atomic_write(folder / "run.yaml", config.to_yaml())
+    atomic_write(folder / "run.yaml", config.to_yaml())
     return config
 
 
@@ -244,7 +246,7 @@ def train(
             record = {
                 "weights": weights_digest(self.model),
                 "network": weights_digest(self.model.network),
-                "optimizer": utils.sha256_json([item.hex() for item in optimizer]),
+                "optimizer": sha256_json([item.hex() for item in optimizer]),
                 "history": {k: [v.hex() for v in x] for k, x in self.history.items()},
                 "best_epoch": self.adapter.best_round,
             }
@@ -293,7 +295,7 @@ def tail(log: Path) -> str:
 
 def digests(folder: Path) -> dict[str, str]:
     return {
-        path.relative_to(folder).as_posix(): utils.sha256_file(path)
+        path.relative_to(folder).as_posix(): sha256_file(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

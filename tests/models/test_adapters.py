@@ -548,7 +548,7 @@ def test_unfinished_fit_starts_again(frame, tmp_path, monkeypatch, no_report):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(tabular_adapter.utils, "write_json", die)
+        patch.setattr(tabular_adapter, "write_json", die)
         with pytest.raises(Killed):  # between the model and the word that it is whole
             dead.train_model()
     path = dead.run.file("model", ".skops")

@@ -11,10 +11,11 @@ import test_numbers as numbers
 from conftest import make_frame
 from test_classes import NUM_ROWS, SMALL, forecasts, hours, judge, load, market
 
-import utils
 from artifacts import metadata
 from audit.findings import AuditReport, Finding
 from evaluation import folds
+from files.atomic import atomic_write
+from files.strict import to_jsonable, write_json
 from reports import number_forecasts, report, trades
 from reports import page as report_page
 from reports.blocks import NOTHING, Material, Numbers, Picture
@@ -119,7 +120,7 @@ def mix(num_rows=500):
 
 def describe(data, config):
     """The sections of a run's metadata that the page shows, as a trainer has them."""
-    return utils.to_jsonable(
+    return to_jsonable(
         {
             "run_id": "20240101T000000Z-1h-0123abcd",
             "config": config.replace(fee_bps=7.5).to_dict(),
@@ -186,7 +187,7 @@ def with_folds(results, data):
         ),
         "folds": [{"rows": each} for each in rows],
     }
-    return utils.to_jsonable(results | {"cross_validation": summary})
+    return to_jsonable(results | {"cross_validation": summary})
 
 
 @pytest.fixture(scope="module")
@@ -266,9 +267,9 @@ def pages(run, foreign, price, hostile, tmp_path_factory):
             report.write_report(made[name], rest.pop("results"), **rest)
             continue
         results = rest.pop("results")
-        utils.write_json(made[name] / "confusion_matrix_report.json", results)
+        write_json(made[name] / "confusion_matrix_report.json", results)
         page = report_page.render_page(results, **rest)
-        utils.atomic_write(made[name] / "report.html", page)
+        atomic_write(made[name] / "report.html", page)
     return made
 
 

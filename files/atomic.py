@@ -1,0 +1,119 @@
+"""Files written whole or not at all, folders proved writable, digests of bytes.
+
+In: what a full disk or a death in the middle must not leave behind. Out: what is
+written (`files.strict`, `files.tables`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from utils import StorageError, UserError, format_bytes
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary sibling of `path` that replaces it when the block succeeds.
+
+    Order: write, fsync, rename, fsync of the folder; a crash leaves the old file or the
+    new one. The temporary name keeps the suffix, which some writers insist on.
+
+    Raises:
+        StorageError: If the folder or the disk refuses.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".tmp-{secrets.token_hex(6)}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        fsync_path(temporary)
+        os.replace(temporary, path)
+        fsync_path(path.parent)
+    except UserError:
+        raise
+    except OSError as error:
+        raise StorageError(_refused_write(path, temporary, error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _refused_write(path: Path, temporary: Path, error: OSError) -> str:
+    """Says what could not be written, and for a full disk how much is free."""
+    # Writers put words of their own around the reason, never around its number.
+    reason = os.strerror(error.errno) if error.errno else error
+    space = ""
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(path.parent).free
+        if error.errno == errno.ENOSPC:
+            size = temporary.stat().st_size if temporary.exists() else 0
+            needed = f"More than {format_bytes(size)} are needed, " if size else ""
+            space = f" {needed}{format_bytes(free)} are free."
+    return (
+        f"cannot write {path}: {reason}.{space} "
+        "Check the permissions and the free space, or choose another folder."
+    )
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Writes `data` (text as UTF-8) to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def fsync_path(path: str | os.PathLike[str]) -> None:
+    """Flushes a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_writable(folder: str | os.PathLike[str]) -> Path:
+    """Creates `folder` if needed and proves that a file can be written into it.
+
+    Raises:
+        StorageError: If it cannot.
+    """
+    folder = Path(folder)
+    target = folder / f".write-test-{secrets.token_hex(4)}"
+    try:
+        with atomic_path(target) as probe:
+            probe.write_bytes(b"")
+    except StorageError as error:
+        # The folder is what the user named; the probe is nobody's file.
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        raise StorageError(_refused_write(folder, target, cause)) from error
+    for leftover in folder.glob(".write-test-*"):
+        leftover.unlink(missing_ok=True)
+    return folder
+
+
+def require_creatable(folder: str | os.PathLike[str]) -> None:
+    """Proves that `folder` can be written into, and makes none that is not there.
+
+    Raises:
+        StorageError: If it cannot.
+    """
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise StorageError(
+            f"cannot write {folder}: {there} is a file, not a folder. "
+            "Choose another folder."
+        )
+    require_writable(there)
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
