@@ -39,7 +39,7 @@ from candles.sources import (
     read_checked,
     resolve_candles,
 )
-from candles.table import synthetic_candles
+from candles.synthetic import synthetic_candles
 from candles.timestamps import nanoseconds_of
 from config import Config
 from data_loader import TrainingData, TrainingDataLoader

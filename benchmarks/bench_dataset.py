@@ -25,6 +25,7 @@ import pandas as pd
 
 import utils
 from candles import table as candle_tables
+from candles.synthetic import synthetic_candles
 from config import Config
 from dataset import labels, training_file
 from dataset.builder import DatasetBuilder
@@ -58,7 +59,7 @@ print(json.dumps([time.perf_counter() - started, len(bins)]))
 def repeated_candles(path, num_bars):
     """Real bars, again and again, later and at another price level."""
     if path is None:
-        return candle_tables.synthetic_candles(num_bars, seed=1)
+        return synthetic_candles(num_bars, seed=1)
     table = candle_tables.read_candles(path)
     span = table["timestamp"].iloc[-1] - table["timestamp"].iloc[0]
     parts, count, level = [], 0, 1.0

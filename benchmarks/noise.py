@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from candles import table as candles
+from candles.synthetic import synthetic_candles
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame
@@ -34,7 +34,7 @@ def run_seed(seed, *, strength=0.0, num_bars=NUM_BARS, **fields):
     settings = {"pair": "NOISEUSDT", "sequence_length": 60, "baseline_model": False}
     settings |= {"test_split": 0.3, "validation_split": 0.3, "seed": seed}
     config = Config(**settings | fields)
-    market = candles.synthetic_candles(num_bars, seed=seed, strength=strength)
+    market = synthetic_candles(num_bars, seed=seed, strength=strength)
     frame, _ = build_training_frame(market, config)
     data = TrainingDataLoader.from_frame(frame, config=config).load_training_data()
     model = GradientBoosting(seed=seed).fit(data)

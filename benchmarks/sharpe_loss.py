@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import keras
 import numpy as np
 
-from candles import table
+from candles.synthetic import synthetic_candles
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame
@@ -62,7 +62,7 @@ SETTINGS = {
 def prepare(*, seed, strength, num_bars=NUM_BARS, **fields):
     """Returns the configuration and the data of one market."""
     config = Config(**SETTINGS | {"seed": seed} | fields)
-    market = table.synthetic_candles(num_bars, seed=seed, strength=strength)
+    market = synthetic_candles(num_bars, seed=seed, strength=strength)
     frame, _ = build_training_frame(market, config)
     return config, TrainingDataLoader.from_frame(
         frame, config=config

@@ -1,11 +1,11 @@
-"""Exchange files -> the one candle table: read, check, fill, resample, synthesise.
+"""Exchange files -> the one candle table: read, check, fill, resample.
 
 The table: `timestamp` (datetime64[ns, UTC], the open of the bar), `open`, `high`,
 `low`, `close`, `volume` (float64, base units), strictly increasing, one timeframe.
 
-In: joining files, filling, resampling, a synthetic market, the command line. Out: file
-formats (`formats`), what makes candles good candles (`checks`),
-remote archives (`archives`), and anything computed from candles.
+In: joining files, filling, resampling. Out: file formats (`formats`), what makes
+candles good candles (`checks`), remote archives (`archives`), made-up markets
+(`synthetic`), and anything computed from candles.
 """
 
 from __future__ import annotations
@@ -19,30 +19,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from candles.checks import (
-    CandleReport as CandleReport,
-)
-from candles.checks import (
-    check_candles,
-    increasing_stamps,
-)
-from candles.checks import (
-    detect_timeframe as detect_timeframe,
-)
+from candles.checks import check_candles, increasing_stamps
 from candles.formats import VALUES, make_table, read_file
 from candles.timestamps import (
-    SECOND,
     find_timeframe,
     first_boundary,
     timeframe_nanoseconds,
 )
-from config import MAX_FILL_BARS as MAX_FILL_BARS
+from config import MAX_FILL_BARS
 from settings.names import parse_candle_filename, plain_pair
-from utils import (
-    ConfigError,
-    DataError,
-    counted,
-)
+from utils import ConfigError, DataError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -279,91 +265,3 @@ def resample_candles(
     order = [name for name in (*VALUES, "is_filled") if name in columns]
     opens = bins[starts[whole]] * target + first_boundary(target)
     return make_table(opens, {name: columns[name][whole] for name in order})
-
-
-# A market of our own
-
-
-def synthetic_candles(
-    num_bars: int,
-    *,
-    seed: int = 42,
-    strength: float = 1.0,
-    timeframe: str = "1m",
-    start: str | pd.Timestamp = "2024-01-01",
-) -> pd.DataFrame:
-    """Draws a market with clustered volatility, fat tails and a planted direction.
-
-    A hidden demand tilts both the volume of a bar and the drift of the next one.
-    `strength` scales that drift and nothing else: with 0 the direction cannot be known,
-    and all other draws are the same.
-
-    Args:
-        num_bars: Length of the table.
-        seed: Seed of the whole market.
-        strength: Drift per unit of demand, in tenths of the bar's volatility.
-        timeframe: Distance of the bars; it sets the daily cycle.
-        start: Open of the first bar, UTC.
-
-    Returns:
-        The candle table.
-    """
-    if num_bars < 1 or seed < 0 or not np.isfinite(strength):
-        raise ConfigError(
-            "expected num_bars >= 1, seed >= 0 and a finite strength. "
-            f"Received: num_bars={num_bars}, seed={seed}, strength={strength}."
-        )
-    step = timeframe_nanoseconds(timeframe)
-    try:
-        first = int(pd.to_datetime(start, utc=True).as_unit("ns").value)
-    except ValueError as error:
-        raise ConfigError(f"expected a date. Received: start={start!r}.") from error
-    if (first - first_boundary(step)) % step:
-        raise ConfigError(
-            f"expected a start on a boundary of {timeframe}. Received: start={start}."
-        )
-    rng = np.random.Generator(np.random.PCG64(seed))
-    log_vol = 0.55 * _ar1(rng, num_bars, 600) + 0.25 * _ar1(rng, num_bars, 30)
-    minutes = np.arange(num_bars) * (step / (60 * SECOND))
-    cycle = 0.35 * np.sin(2 * np.pi * (minutes % 1440) / 1440 - 2.0)
-    sigma = 0.00075 * np.exp(log_vol + cycle - 0.5 * (0.55**2 + 0.25**2))
-    tilt = _ar1(rng, num_bars, 90)
-    shock = rng.standard_t(5, num_bars) / np.sqrt(5 / 3)
-    drift = strength * 0.10 * sigma * np.append(0.0, tilt[:-1])
-    log_close = np.cumsum(drift + sigma * shock - 0.5 * sigma**2)
-    columns = _prices_around(rng, log_close, sigma)
-    noise = 0.5 * rng.standard_normal(num_bars)
-    columns["volume"] = 40 * np.exp(0.6 * log_vol + cycle + 0.45 * tilt + noise)
-    return make_table(first + np.arange(num_bars) * step, columns)
-
-
-def _prices_around(
-    rng: np.random.Generator, log_close: np.ndarray, sigma: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Returns open, high, low and close, each (num_bars,), from log closes."""
-    log_open = np.append(0.0, log_close[:-1])
-    # Extremes of a Brownian bridge from open to close.
-    up, down = -np.log(rng.random(len(sigma))), -np.log(rng.random(len(sigma)))
-    middle, span = 0.5 * (log_open + log_close), (log_close - log_open) ** 2
-    price = {
-        "open": log_open,
-        "high": middle + 0.5 * np.sqrt(span + 2 * sigma**2 * up),
-        "low": middle - 0.5 * np.sqrt(span + 2 * sigma**2 * down),
-        "close": log_close,
-    }
-    columns = {name: 30000 * np.exp(values) for name, values in price.items()}
-    # Rounding may leave an extreme one unit inside of open and close.
-    for name, rule in (("high", np.maximum), ("low", np.minimum)):
-        for side in ("open", "close"):
-            columns[name] = rule(columns[name], columns[side])
-    return columns
-
-
-def _ar1(rng: np.random.Generator, length: int, half_life_bars: float) -> np.ndarray:
-    """Draws a unit-variance AR(1) process (length,)."""
-    keep = 0.5 ** (1 / half_life_bars)
-    steps = rng.standard_normal(length) * np.sqrt(1 - keep * keep)
-    steps[0] = rng.standard_normal()
-    # ewm computes y[t] = keep * y[t-1] + (1 - keep) * x[t] from y[0] = x[0].
-    steps[1:] /= 1 - keep
-    return pd.Series(steps).ewm(alpha=1 - keep, adjust=False).mean().to_numpy()

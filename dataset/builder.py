@@ -21,13 +21,13 @@ import pandas as pd
 
 import config as configuration
 import utils
-from candles import table
 from candles.sources import (
     Candles,
     CandleSource,
     read_checked,
     resolve_candles,
 )
+from candles.synthetic import synthetic_candles
 from config import Config
 from dataset import dataset as datasets
 from dataset import fingerprints, training_file
@@ -296,7 +296,7 @@ def demo_candles(
     *, num_bars: int = DEMO_BARS, seed: int = DEMO_SEED, strength: float = 1.0
 ) -> pd.DataFrame:
     """Returns the embedded demo market: synthetic, with a planted direction signal."""
-    return table.synthetic_candles(num_bars, seed=seed, strength=strength)
+    return synthetic_candles(num_bars, seed=seed, strength=strength)
 
 
 def _keys(source: Candles, config: Config) -> dict[str, str]:

@@ -20,7 +20,8 @@ from audit import (
     run,
     split_checks,
 )
-from candles.table import fill_gaps, read_candles, synthetic_candles
+from candles.synthetic import synthetic_candles
+from candles.table import fill_gaps, read_candles
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import builder as dataset_builder

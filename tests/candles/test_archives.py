@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import http.server
 import io
-import logging
 import socket
 import struct
 import threading
@@ -456,13 +455,12 @@ def test_bad_arguments(change, message, tmp_path):
         Fetcher(base_url="file:///etc")
 
 
-def test_command_line(host, tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+def test_command_line(host, tmp_path, capsys):
     january(host)
     words = "--pair ethusdt --timeframe 1h --start 2024-01 --end 2024-01".split()
     words += ["--base-url", host.url, "--output-dir", str(tmp_path)]
     assert main(["download", *words]) == 0
-    assert "1 file in" in caplog.text
+    assert "1 file in" in capsys.readouterr().out
     words[1] = "XYZUSDT"
     assert main(["download", *words]) == 66
 

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from candles.checks import Finding, check_candles, detect_timeframe
-from candles.table import resample_candles, synthetic_candles
+from candles.synthetic import synthetic_candles
+from candles.table import resample_candles
 from utils import DataError
 
 

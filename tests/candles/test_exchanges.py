@@ -7,8 +7,8 @@ from datetime import date
 import pyarrow.parquet as pq
 import pytest
 
-from candles import table as candles
 from candles.archives import DownloadError, plan_periods
+from candles.checks import check_candles
 from candles.exchanges import download_from_exchange
 from candles.table import read_candles
 from utils import ConfigError, DependencyError
@@ -66,7 +66,7 @@ def test_exchange_pages_are_joined_without_holes_of_our_own(ccxt, waits, tmp_pat
     )
     assert file == tmp_path / "fake" / "ETHUSDT-1h-2024-01.parquet"
     table = read_candles(file)
-    report = candles.check_candles(table)
+    report = check_candles(table)
     assert table["timestamp"].iloc[0].isoformat() == "2024-01-02T00:00:00+00:00"
     assert table["timestamp"].iloc[-1].isoformat() == "2024-01-31T23:00:00+00:00"
     assert (report.gaps.count, report.missing_bars) == (1, 350)

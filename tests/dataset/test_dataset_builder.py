@@ -16,7 +16,7 @@ import pytest
 from conftest import PROJECT
 from world import commands
 
-from candles import table as candles
+from candles.synthetic import synthetic_candles
 from config import Config, ConfigError, build_config
 from data_loader import TrainingDataLoader
 from dataset import builder as dataset_builder
@@ -43,7 +43,7 @@ WARM_UP = 8639
 
 @pytest.fixture(scope="module")
 def market():
-    return candles.synthetic_candles(11_000, seed=3, timeframe="5m")
+    return synthetic_candles(11_000, seed=3, timeframe="5m")
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_number_target_is_no_feature_and_no_label(tmp_path, market):
 
 
 def test_higher_timeframe_knows_closed_bars_alone(tmp_path, quick):
-    market = candles.synthetic_candles(600, seed=1)
+    market = synthetic_candles(600, seed=1)
     fields = {
         "feature_sets": (quick,),
         "higher_timeframes": ("15m",),
@@ -216,7 +216,7 @@ def test_higher_timeframe_knows_closed_bars_alone(tmp_path, quick):
 
 
 def test_a_minute_without_a_trade_does_not_cost_its_hour(tmp_path, quick):
-    market = candles.synthetic_candles(6000, seed=1).drop(index=[100, 1500, 1501])
+    market = synthetic_candles(6000, seed=1).drop(index=[100, 1500, 1501])
     made = builder(tmp_path, feature_sets=(quick,), timeframe="1h", future_window=5)
     frame = made.build_dataset(candles=market).frame
     assert len(frame) == 100 - 3 - 5
@@ -502,7 +502,7 @@ def test_clear_and_leftovers(tmp_path):
 
 
 def build_in_process(folder, barrier, queue):
-    market = candles.synthetic_candles(11_000, seed=3, timeframe="5m")
+    market = synthetic_candles(11_000, seed=3, timeframe="5m")
     barrier.wait()
     for _ in range(3):
         made = builder(folder)
@@ -546,7 +546,7 @@ def test_no_cache(tmp_path, market):
 
 
 def test_multi_symbol(tmp_path, market):
-    other = candles.synthetic_candles(10_000, seed=4, timeframe="5m")
+    other = synthetic_candles(10_000, seed=4, timeframe="5m")
     built = builder(tmp_path).build_multi_symbol_dataset(
         {"AAAUSDT": market, "BBBUSDT": other}
     )
@@ -712,7 +712,7 @@ def test_a_dataset_is_written_under_its_own_name(tmp_path, market, quick):
 
 
 def test_sparse_candles_are_settled_by_the_timeframe(tmp_path, quick):
-    whole = candles.synthetic_candles(3000, seed=1)
+    whole = synthetic_candles(3000, seed=1)
     rng = np.random.default_rng(0)
     keep = np.sort(rng.choice(3000, 900, replace=False))
     sparse = whole.iloc[keep].reset_index(drop=True)

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_sc
 from world import commands
 
 import trainer
-from candles.table import synthetic_candles
+from candles.synthetic import synthetic_candles
 from config import Config
 from experiments import analysts
 from experiments.__main__ import main
