@@ -93,7 +93,7 @@ class TrainingData:
             return over `future_window` bars in units of `target_scaler`, also where
             the target is a price; NaN in rows without one. None for classes.
         target_scaler: What the log returns went through; None for classes.
-        target: What is predicted; see `config.TARGETS`.
+        target: What is predicted; see `settings.label_fields`.
     """
 
     features: np.ndarray

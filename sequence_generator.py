@@ -16,9 +16,9 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from config import LossTraits
 from data_loader import TrainingData
 from preprocessing.windows import cut_windows, evenly_spaced
+from settings.loss_fields import LossTraits
 from utils import DataError
 
 logger = logging.getLogger(__name__)

@@ -146,7 +146,7 @@ def read_rows(
         bar_seconds: Length of a bar.
         future_window: Bars that a label or a target looks ahead.
         source: Where the columns come from.
-        target: What is predicted (`config.TARGETS`): a class is read from the label, a
+        target: What is predicted (`label_fields`): a class is read from the label, a
             number from the column `target`.
 
     Raises:

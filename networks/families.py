@@ -14,7 +14,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from config import CLASS_TARGETS, ENSEMBLE_MEMBERS, Config
+from config import CLASS_TARGETS, Config
+from settings.network_fields import ENSEMBLE_MEMBERS
 
 CLASS_HEAD = "trading_decisions"
 VALUE_HEAD = "forecast"

@@ -2,9 +2,9 @@
 
 In: formulas, their options, what is reported of a sum. Out: losses of what positions
 earn (`position_losses`), which loss suits which target and what it reads
-(`config.LOSSES`), batches in the order that a loss needs (`sequence_generator`).
+(`settings.loss_fields`), batches in the order that a loss needs (`sequence_generator`).
 
-What `y_true` is depends on the loss (`config.LOSSES[name].y_true`):
+What `y_true` is depends on the loss (`settings.loss_fields.LOSSES[name].y_true`):
 
 - "class": (batch,) class ids, 0 SHORT, 1 HOLD, 2 LONG; `y_pred` (batch, 3)
   probabilities.
@@ -24,7 +24,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from config import LOSS_NAMES, LOSS_PRESETS, LOSSES, Config
+from config import Config
 from networks.position_losses import (
     NUM_CLASSES,
     PositionLoss,
@@ -34,6 +34,7 @@ from networks.position_losses import (
     refuse_weights,
     require,
 )
+from settings.loss_fields import LOSS_NAMES, LOSS_PRESETS, LOSSES
 from utils import ConfigError, did_you_mean
 
 SECONDS_PER_YEAR = 365 * 86_400

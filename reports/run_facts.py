@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from config import CLASS_NAMES, TABULAR_MODELS, Config
+from config import CLASS_NAMES, Config
 from reports import number_plots, plots, time_plots
 from reports.blocks import (
     Block,
@@ -21,6 +21,7 @@ from reports.blocks import (
     Table,
     TableRow,
 )
+from settings.tree_fields import TABULAR_MODELS
 
 _PARTS = {
     "from": ("first", "day"),

@@ -8,14 +8,15 @@ that is resumed by its folder. Out: YAML, what overlays what (`sources`), doing 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import utils
-from config import FIELDS, Config, field_types, problem_list
+from config import FIELDS, PARTS, Config, field_types, problem_list
 from settings import presets, sources
-from settings.sources import field_documentation, field_sections, load_config
+from settings.sources import load_config
 from settings.values import parse_text
 from utils import ConfigError
 
@@ -125,35 +126,40 @@ def _resumed_config(parsed: argparse.Namespace) -> dict[str, Any]:
 def add_config_arguments(
     parser: argparse.ArgumentParser, names: Sequence[str] | None = None
 ) -> None:
-    """Adds a flag for each field (or each of `names`), documented by its docstring."""
-    documentation, sections = field_documentation(), field_sections()
-    groups: dict[str, Any] = {}
-    for name, annotation in field_types().items():
-        if names is not None and name not in names:
+    """Adds a flag for each field (or each of `names`), in the groups of the parts."""
+    kinds = field_types()
+    for part in PARTS:
+        chosen = [
+            item
+            for item in dataclasses.fields(part)
+            if names is None or item.name in names
+        ]
+        if not chosen:
             continue
-        section = sections[name]
-        if section not in groups:
-            groups[section] = parser.add_argument_group(section)
-        default = FIELDS[name].default
-        shown: Any = default
-        if isinstance(default, tuple):
-            shown = " ".join(map(str, default)) or "none"
-        options: dict[str, Any] = {
-            "dest": name,
-            "default": argparse.SUPPRESS,
-            "help": f"{documentation[name]} (default: {shown})".replace("%", "%%"),
-        }
-        if annotation is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options["metavar"] = name.split("_")[-1].upper()
-            if "tuple" in str(annotation):
-                options["nargs"] = "*"
-        flags = (
-            "--" + name.replace("_", "-"),
-            *FIELDS[name].metadata.get("aliases", ()),
-        )
-        groups[section].add_argument(*flags, **options)
+        group = parser.add_argument_group(part.title())
+        for item in chosen:
+            flag, aliases = item.name.replace("_", "-"), item.metadata.get("aliases")
+            group.add_argument(
+                f"--{flag}", *(aliases or ()), **_options(item, kinds[item.name])
+            )
+
+
+def _options(item: dataclasses.Field[Any], annotation: Any) -> dict[str, Any]:
+    """Returns what `add_argument` is told of a field."""
+    shown = item.default
+    if isinstance(shown, tuple):
+        shown = " ".join(map(str, shown)) or "none"
+    options: dict[str, Any] = {
+        "dest": item.name,
+        "default": argparse.SUPPRESS,
+        "help": f"{item.metadata['doc']} (default: {shown})".replace("%", "%%"),
+    }
+    if annotation is bool:
+        return options | {"action": argparse.BooleanOptionalAction}
+    options["metavar"] = item.name.split("_")[-1].upper()
+    if "tuple" in str(annotation):
+        options["nargs"] = "*"
+    return options
 
 
 def parse_arguments(

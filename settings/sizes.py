@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from config import ENSEMBLE_MEMBERS, Config
+from config import Config
+from settings.network_fields import ENSEMBLE_MEMBERS
 
 # Peak growth over the imports at window 120, 8 features, default sizes (TensorFlow
 # 2.21, two cores, batches of 64, 256, 512; benchmarks/bench_memory.py): what remains

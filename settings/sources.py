@@ -1,17 +1,12 @@
 """A configuration from YAML and from the command line.
 
-In: reading YAML, a flag for each field, what overlays what, the text of `--help`.
+In: reading YAML, what overlays what, the flags that repeat a configuration.
 Out: the fields themselves, what contradicts what (`config`), one value by itself
 (`values`).
 """
 
 from __future__ import annotations
 
-import ast
-import functools
-import inspect
-import re
-import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -96,30 +91,3 @@ def command_flags(config: Config, names: Sequence[str]) -> list[str]:
             items = value if isinstance(value, tuple) else (value,)
             words += [f"--{flag}", *map(str, items)]
     return words
-
-
-@functools.cache
-def field_documentation() -> dict[str, str]:
-    """Returns the docstring under each field, on one line."""
-    tree = ast.parse(inspect.getsource(Config))
-    body = typing.cast(ast.ClassDef, tree.body[0]).body
-    result = {}
-    for item, following in zip(body, body[1:], strict=False):
-        if isinstance(item, ast.AnnAssign) and isinstance(following, ast.Expr):
-            text = typing.cast(ast.Constant, following.value).value
-            result[typing.cast(ast.Name, item.target).id] = " ".join(str(text).split())
-    return result
-
-
-@functools.cache
-def field_sections() -> dict[str, str]:
-    """Returns the section comment that each field stands below."""
-    lines = inspect.getsource(Config).splitlines()
-    section, result = "", {}
-    for line, following in zip(lines, lines[1:], strict=False):
-        field_line = re.match(r" {4}(\w+): ", line)
-        if line.startswith("    # ") and not following:
-            section = line.removeprefix("    # ")
-        elif field_line and field_line[1] in FIELDS:
-            result[field_line[1]] = section
-    return result

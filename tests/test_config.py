@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -101,6 +102,26 @@ def test_impossible_values_are_refused(values):
 def test_digest_follows_the_values():
     assert Config().digest() == Config().digest()
     assert Config().digest() != Config(seed=1).digest()
+
+
+def test_a_configuration_keeps_its_name_and_its_order():
+    config = Config(
+        pair="ETHUSDT",
+        timeframe="60m",
+        model="cnn_lstm",
+        loss="combined",
+        loss_parts=("focal", "cross_entropy"),
+        n_splits=3,
+        max_fill_bars=5,
+        start_date="2024-01-01",
+    )
+    # Runs are resumed and compared by it: a new field changes it, its place does not.
+    assert config.digest() == (
+        "06bfce8b7a828612b4dc357b9fb8dbdc7b34e6d1841a95a405fce1a62c468f77"
+    )
+    assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
+        "f9dd6c9def0bf7a63859533a79a267eb8fdcb0b1e333a602f49672d54d06ce40"
+    )
 
 
 def test_config_test_prints_and_imports_little(tmp_path):

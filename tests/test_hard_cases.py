@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from conftest import CORE8, TINY, make_own_frame
 
-from config import CLASS_MODELS, CLASS_NAMES, MODELS, NETWORKS, Config
+from config import CLASS_NAMES, MODELS, Config
 from reports import report
+from settings.network_fields import NETWORKS
+from settings.tree_fields import CLASS_MODELS
 from trainer import StandaloneTrainer
 from utils import DataError
 

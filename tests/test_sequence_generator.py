@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from conftest import make_own_frame
 
-from config import LOSSES
 from data_loader import TrainingDataLoader
 from sequence_generator import (
     MemoryEfficientDataLoader,
@@ -14,6 +13,7 @@ from sequence_generator import (
     evenly_spaced,
     next_bar_returns,
 )
+from settings.loss_fields import LOSSES
 from utils import DataError
 
 

@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 from conftest import CORE8, PROJECT, TINY, make_frame, make_own_frame
 
-import config as configuration
 import trainer as trainer_module
 from artifacts import skops_files
 from artifacts.artifact import load_artifact
 from artifacts.run_folder import RunFolder
-from config import CLASS_TARGETS, Config
+from config import CLASS_TARGETS, MODELS, Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame, demo_candles
 from metrics import scores
@@ -24,10 +23,11 @@ from models.window_tables import ClassMix
 from predictor import Predictor
 from preprocessing.windows import cut_windows
 from reports import report
+from settings.tree_fields import CLASS_MODELS, TABULAR_MODELS
 from trainer import StandaloneTrainer
 from utils import ConfigError, DataError, DependencyError, RefusedArtifactError
 
-TABULAR = configuration.TABULAR_MODELS
+TABULAR = TABULAR_MODELS
 SMALL = TINY | {"num_trees": 6, "baseline_model": False, "importance_windows": 50}
 PROBABILITIES = ["probability_short", "probability_hold", "probability_long"]
 
@@ -75,7 +75,7 @@ def log_loss_skill(data, probabilities, rows):
 
 
 def test_every_built_in_family_has_an_adapter():
-    assert list(FAMILIES) == list(configuration.MODELS)
+    assert list(FAMILIES) == list(MODELS)
 
 
 # A whole run
@@ -389,7 +389,7 @@ def test_combinations_without_sense_are_refused_with_the_reason():
         Config(model="lightgmb")
     with pytest.raises(ConfigError, match="small letters"):
         Config(model="../x")
-    assert set(configuration.CLASS_MODELS) == {"logistic"} and CLASS_TARGETS
+    assert set(CLASS_MODELS) == {"logistic"} and CLASS_TARGETS
 
 
 def test_unknown_family_ends_the_command_line(capsys):

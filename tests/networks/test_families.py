@@ -5,9 +5,8 @@ import pytest
 import tensorflow as tf
 from conftest import CORE8, TINY, make_own_frame
 
-import config as configuration
 from artifacts import keras_files
-from config import Config
+from config import MODELS, Config
 from networks.families import (
     NETWORKS,
     build_network,
@@ -18,6 +17,7 @@ from networks.families import (
 from predictor import Predictor
 from preprocessing.windows import cut_windows
 from settings import sizes
+from settings.network_fields import MAX_POSITIONS
 from trainer import StandaloneTrainer
 from utils import ConfigError
 
@@ -58,7 +58,7 @@ def trainable(network):
 def test_every_family_has_a_builder_and_a_size():
     assert set(NETWORKS) == {*sizes._PARAMETERS} == {*sizes._KEPT}
     assert set(NETWORKS) == {*sizes._RUNTIME_BYTES}
-    assert set(NETWORKS) <= set(configuration.MODELS)
+    assert set(NETWORKS) <= set(MODELS)
 
 
 # By hand, layer by layer, for 8 features and window 120. The head 32-16-3 has
@@ -369,7 +369,7 @@ def test_the_longest_positions_still_load(tmp_path):
         | {
             "model": "attention",
             "attention_blocks": 1,
-            "sequence_length": configuration.MAX_POSITIONS // 8,
+            "sequence_length": MAX_POSITIONS // 8,
         }
     )
     build_network(config, 3).save(tmp_path / "network.keras")

@@ -6,7 +6,6 @@ import tensorflow as tf
 from conftest import TINY
 from keras import ops
 
-import config as configuration
 from benchmarks.sharpe_loss import run_market
 from config import Config, ConfigError
 from dataset import features
@@ -30,6 +29,7 @@ from networks.position_losses import (
     net_returns,
     positions,
 )
+from settings import loss_fields
 
 NUM_ROWS = 12
 PARTS = {"losses": ["sharpe", "return_volatility"], "weights": [3, 1]}
@@ -46,8 +46,8 @@ OPTIONS = {
 
 def kind_of(name):
     """What a loss is compared with."""
-    kind = configuration.LOSS_PRESETS.get(name, (name, {}))[0]
-    return configuration.LOSSES[kind].y_true if kind != "combined" else "return"
+    kind = loss_fields.LOSS_PRESETS.get(name, (name, {}))[0]
+    return loss_fields.LOSSES[kind].y_true if kind != "combined" else "return"
 
 
 def samples(name, rows=NUM_ROWS, seed=0):
@@ -370,7 +370,7 @@ def test_impossible_combinations_are_refused(options, message):
 
 
 def test_presets():
-    assert configuration.LOSS_PRESETS.keys() == {
+    assert loss_fields.LOSS_PRESETS.keys() == {
         *("regression", "robust", "financial", "directional", "volatility_aware")
     }
     assert isinstance(create_loss("regression"), keras.losses.MeanSquaredError)
@@ -416,10 +416,10 @@ def test_impossible_options_are_refused(name, options):
 def test_every_loss_is_described(name):
     text = describe(name)
     assert "`" in text.splitlines()[0]  # a formula
-    kind = configuration.LOSS_PRESETS.get(name, (name, {}))[0]
-    if kind in configuration.LOSSES:
-        assert f"y_true: {configuration.LOSSES[kind].y_true}." in text
-    assert set(losses.loss_names()) == {*configuration.LOSS_NAMES}
+    kind = loss_fields.LOSS_PRESETS.get(name, (name, {}))[0]
+    if kind in loss_fields.LOSSES:
+        assert f"y_true: {loss_fields.LOSSES[kind].y_true}." in text
+    assert set(losses.loss_names()) == {*loss_fields.LOSS_NAMES}
 
 
 # From a configuration

@@ -1,10 +1,9 @@
 import argparse
-import dataclasses
 
 import pytest
 
 from config import DATASET_FIELDS, Config, ConfigError
-from settings import sources
+from settings import options, sources
 from settings.names import filename_mismatches
 from settings.sources import load_config
 
@@ -12,32 +11,8 @@ from settings.sources import load_config
 def parse(*arguments):
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--config")
-    sources.add_config_arguments(parser)
-    return sources.parse_arguments(parser, arguments)[1]
-
-
-def test_every_field_is_documented_and_is_a_flag():
-    documentation = sources.field_documentation()
-    fields = [field.name for field in dataclasses.fields(Config)]
-    assert list(documentation) == fields
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    sources.add_config_arguments(parser)
-    flags = {option for action in parser._actions for option in action.option_strings}
-    assert {"--" + name.replace("_", "-") for name in fields} <= flags
-
-
-def test_flags_are_grouped_by_the_sections_of_the_configuration():
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    sources.add_config_arguments(parser, ("pair", "target", "epochs"))
-    groups = {group.title: group for group in parser._action_groups[2:]}
-    assert list(groups) == ["What is trained, and where its files are"] + [
-        "Labels",
-        "Training",
-    ]
-    assert [a.dest for a in groups["Labels"]._group_actions] == ["target"]
-    assert set(sources.field_sections()) == {
-        field.name for field in dataclasses.fields(Config)
-    }
+    options.add_config_arguments(parser)
+    return options.parse_arguments(parser, arguments)[1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""What is predicted: classes and their ids, targets, what decides a label.
+
+In: the rule's numbers. Out: applying it (`dataset.labels`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from settings.part import Part, field
+
+SHORT, HOLD, LONG = range(3)
+CLASS_NAMES = ("SHORT", "HOLD", "LONG")
+"""Classes by their ids, everywhere; of `direction` they are down, flat and up."""
+
+TARGETS = ("signal", "direction", "return", "price")
+CLASS_TARGETS = ("signal", "direction")
+"""Targets whose training files have the three classes as their label."""
+
+MAX_FILL_BARS = 60
+"""Longest run of missing bars that is carried forward, unless a run says another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFields(Part):
+    """Labels."""
+
+    target: str = field(
+        "signal",
+        """What is predicted: the SHORT / HOLD / LONG signal of take profit and stop
+        loss, or what the close does over `future_window` bars: its direction (same
+        classes), its log return, its price. A price is learned as a log return and
+        reported back.""",
+        choices=TARGETS,
+    )
+    future_window: int = field(
+        120,
+        """Bars after the entry that decide the label: take profit or stop loss may be
+        hit in them; for the other targets the last one counts.""",
+        ge=1,
+        le=100_000,
+        aliases=("--horizon",),
+    )
+    dead_zone_pct: float = field(
+        0.0,
+        "For `direction`: a move of at most this many percent is HOLD.",
+        ge=0,
+        lt=100,
+    )
+    long_tp_pct: float = field(
+        1.0, "Take profit of a long, percent above the entry.", gt=0, le=100
+    )
+    long_sl_pct: float = field(
+        0.5, "Stop loss of a long, percent below the entry.", gt=0, le=100
+    )
+    short_tp_pct: float = field(
+        1.0, "Take profit of a short, percent below the entry.", gt=0, le=100
+    )
+    short_sl_pct: float = field(
+        0.5, "Stop loss of a short, percent above the entry.", gt=0, le=100
+    )
+    tie_policy: str = field(
+        "pessimistic",
+        "A bar that touches both levels: the stop was first, or the take profit (V3).",
+        choices=("pessimistic", "optimistic"),
+    )
+    max_fill_bars: int = field(
+        MAX_FILL_BARS,
+        """Longest run of missing bars that is carried forward; a longer one ends the
+        segment.""",
+        ge=0,
+        le=100_000,
+    )
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that a network gives for a window: one a class, or the forecast."""
+        return len(CLASS_NAMES) if self.target in CLASS_TARGETS else 1
+
+    def problems(self) -> list[str]:
+        """Returns whether a dead zone is asked for where there is none."""
+        if self.dead_zone_pct and self.target != "direction":
+            return [
+                "dead_zone_pct: expected target 'direction' with it. "
+                f"Received: target {self.target!r}"
+            ]
+        return []

@@ -1,0 +1,98 @@
+"""What is trained, under which names and in which folders.
+
+In: market, family, files of a run. Out: the names that follow from them (`config`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import utils
+from settings.network_fields import NETWORKS
+from settings.part import Part, field
+from settings.tree_fields import TABULAR_MODELS
+
+MODELS = NETWORKS + TABULAR_MODELS
+"""Built-in model families; `models.families` may know more by the time they train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFields(Part):
+    """What is trained, and where its files are."""
+
+    pair: str = field(
+        "BTCUSDT",
+        "Trading pair, as in the file names: letters, digits and single _ or -.",
+    )
+    timeframe: str = field(
+        "1m",
+        "Length of a bar: a whole number and m, h, d or w, from 1m to 1w; 60m is 1h.",
+        is_duration=True,
+    )
+    training_file: str | None = field(
+        None,
+        "Path of the training file; None looks for its standard name in `inputs_dir`.",
+    )
+    inputs_dir: str = field("inputs", "Folder of the training files.")
+    outputs_dir: str = field("outputs", "Folder that receives runs and models.")
+    model: str = field(
+        "lstm",
+        """Model family: lstm, gru, cnn, cnn_lstm, attention, ensemble; random_forest,
+        gradient_boosting, classic_gradient_boosting, lightgbm, logistic; or your own by
+        the name it is registered with. Fields of another family have no effect.""",
+    )
+
+    @property
+    def bar_seconds(self) -> int:
+        """Seconds of one bar."""
+        return utils.duration_seconds(self.timeframe)
+
+    @property
+    def model_dir(self) -> Path:
+        """Folder that holds this pair's published models of this family."""
+        return Path(self.outputs_dir) / "models" / self.pair / self.model
+
+    @property
+    def runs_dir(self) -> Path:
+        """Folder of the runs that are not published yet."""
+        return Path(self.outputs_dir) / "runs"
+
+    def problems(self) -> list[str]:
+        """Returns what is wrong with pair, timeframe and model."""
+        problems = []
+        if not re.fullmatch(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*", self.pair):
+            problems.append(
+                "pair: expected letters and digits, joined by single _ or -. "
+                f"Received: {self.pair!r}"
+            )
+        elif not 5 <= len(self.pair) <= 40:
+            problems.append(
+                "pair: expected base and quote, 5 to 40 characters, such as 'BTCUSDT'. "
+                f"Received: {self.pair!r}"
+            )
+        try:
+            if not 60 <= utils.duration_seconds(self.timeframe) <= 604_800:
+                problems.append(
+                    "timeframe: expected between 1m and 1w. "
+                    f"Received: {self.timeframe!r}"
+                )
+        except ValueError as error:
+            problems.append(f"timeframe: {error}")
+        # A family of one's own has any name, but none that reads like a typing error.
+        near = difflib.get_close_matches(self.model, MODELS, n=1, cutoff=0.8)
+        if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", self.model):
+            problems.append(
+                f"model: expected one of {', '.join(MODELS)}, or a name of your own of "
+                "small letters and digits, joined by single _. "
+                f"Received: {self.model!r}"
+            )
+        elif near and near != [self.model]:
+            problems.append(
+                f"model: expected one of {', '.join(MODELS)}, or a name of your "
+                f"own that is less alike. Received: {self.model!r}."
+                f" Did you mean {near[0]!r}?"
+            )
+        return problems

@@ -1,0 +1,87 @@
+import argparse
+import dataclasses
+import subprocess
+import sys
+import zipfile
+
+from conftest import PROJECT
+
+from config import PARTS, Config
+from settings import options
+
+
+def make_groups(*names):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    options.add_config_arguments(parser, names or None)
+    return {group.title: group._group_actions for group in parser._action_groups[2:]}
+
+
+def test_every_field_is_a_flag_in_the_group_of_its_part():
+    groups = make_groups()
+    assert list(groups) == [
+        "What is trained, and where its files are",
+        "Features",
+        "Labels",
+        "Rows, parts, scaling and class balance",
+        "Network",
+        "Trees and linear models",
+        "Loss",
+        "Training",
+        "Evaluation",
+        "Machine and output",
+    ]
+    shown = [action for actions in groups.values() for action in actions]
+    fields = dataclasses.fields(Config)
+    assert [action.dest for action in shown] == [item.name for item in fields]
+    for action, item in zip(shown, fields, strict=True):
+        assert "--" + item.name.replace("_", "-") in action.option_strings
+        assert len(item.metadata["doc"]) > 10
+        assert action.help.startswith(item.metadata["doc"].replace("%", "%%"))
+
+
+def test_a_field_is_documented_on_one_line_with_its_default():
+    groups = make_groups("pair", "future_window", "long_tp_pct", "lstm_units")
+    assert [len(actions) for actions in groups.values()] == [1, 2, 1]
+    [pair] = groups["What is trained, and where its files are"]
+    assert pair.help == (
+        "Trading pair, as in the file names: letters, digits and single _ or -. "
+        "(default: BTCUSDT)"
+    )
+    window, _ = groups["Labels"]
+    assert window.option_strings == ["--future-window", "--horizon"]
+    assert window.help == (
+        "Bars after the entry that decide the label: take profit or stop loss may be "
+        "hit in them; for the other targets the last one counts. (default: 120)"
+    )
+    [units] = groups["Network"]
+    assert (units.nargs, units.metavar) == ("*", "UNITS")
+    assert units.help.endswith("(default: 128 64 32)")
+
+
+def test_help_needs_no_source_text(tmp_path):
+    archive = tmp_path / "compiled.zip"
+    with zipfile.PyZipFile(archive, "w") as file:
+        for name in ("config.py", "utils.py", "settings", "files"):
+            file.writepy(str(PROJECT / name))
+    assert all(name.endswith(".pyc") for name in zipfile.ZipFile(archive).namelist())
+    code = (
+        f"import sys; sys.path.insert(0, {str(archive)!r})\n"
+        "import config; from settings import options\n"
+        "assert '.zip' in config.__file__\n"
+        "options.parse(['--help'])"
+    )
+    probe = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert probe.returncode == 0, probe.stderr
+    assert "Trees and linear models:" in probe.stdout
+    assert "Most epochs; early stopping may end before." in probe.stdout
+
+
+def test_parts_share_no_field():
+    owners = [item.name for part in PARTS for item in dataclasses.fields(part)]
+    assert owners == [item.name for item in dataclasses.fields(Config)]
