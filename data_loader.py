@@ -32,6 +32,7 @@ from preprocessing.scaling import FeatureScaler, TargetScaler
 from preprocessing.splits import count_shared_bars
 from settings import names as file_names
 from settings import sources
+from settings.data_fields import DataFields
 from utils import DataError
 
 logger = logging.getLogger(__name__)
@@ -378,7 +379,7 @@ def _missing_message(config: Config) -> str:
 # Rows
 
 
-def _date_range(timestamps: np.ndarray, config: Config) -> slice:
+def _date_range(timestamps: np.ndarray, config: DataFields) -> slice:
     """Returns the rows from the start day to the end of the end day, UTC."""
     first, last = 0, len(timestamps)
     if config.start_date is not None:

@@ -24,6 +24,7 @@ from artifacts import manifest
 from config import Config
 from files.atomic import atomic_write, fsync_path
 from files.strict import read_json, sha256_json, to_jsonable, write_json
+from settings.run_fields import RunFields
 from settings.sources import load_config
 
 logger = logging.getLogger(__name__)
@@ -307,7 +308,7 @@ def find_finished(config: Config) -> Path | None:
     return None
 
 
-def _latest_link(config: Config) -> Path:
+def _latest_link(config: RunFields) -> Path:
     return config.model_dir / f"latest-{config.timeframe}"
 
 

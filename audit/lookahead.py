@@ -29,6 +29,7 @@ from data_loader import TrainingData
 from dataset import features
 from dataset import rows as dataset_rows
 from dataset.features import FeatureContext
+from settings.label_fields import LabelFields
 from utils import DataError
 
 FeatureTable = Callable[[pd.DataFrame], pd.DataFrame]
@@ -264,7 +265,7 @@ def recompute(
     )
 
 
-def _outcomes(candles: pd.DataFrame, config: Config) -> np.ndarray:
+def _outcomes(candles: pd.DataFrame, config: LabelFields) -> np.ndarray:
     """Returns class ids or log returns of all bars (num_bars,), NaN without one."""
     table = dataset_rows.compute_outcomes(candles, config)
     if "label" in table:

@@ -47,6 +47,7 @@ from dataset import features, fingerprints
 from dataset import rows as dataset_rows
 from dataset.builder import DEMO_PAIR, demo_candles
 from files import tables
+from settings.run_fields import RunFields
 from utils import ConfigError, MissingInputError
 
 logger = logging.getLogger(__name__)
@@ -252,7 +253,7 @@ def _find_candles(
     return None if source is None else read_checked(source, config)
 
 
-def _stated_candles(config: Config, data: TrainingData) -> Candles | None:
+def _stated_candles(config: RunFields, data: TrainingData) -> Candles | None:
     """Returns the candles whose digest the file's description has, if at hand."""
     wanted = data.source.get("digests", {}).get("candles")
     if wanted is None:

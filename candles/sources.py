@@ -16,13 +16,13 @@ import pandas as pd
 import utils
 from candles import table
 from candles.checks import check_candles
-from config import Config
 from settings.names import (
     is_pair_of,
     parse_candle_filename,
     plain_pair,
     stated_pair,
 )
+from settings.run_fields import RunFields
 from utils import ConfigError, DataError, MissingInputError
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def _files_in(folder: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
     return tuple(found[max(found)]) if found else ()
 
 
-def read_checked(source: Candles, config: Config) -> pd.DataFrame:
+def read_checked(source: Candles, config: RunFields) -> pd.DataFrame:
     """Returns checked candles of the configuration's timeframe or finer.
 
     Raises:

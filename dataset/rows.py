@@ -23,6 +23,8 @@ from dataset import features, labels
 from dataset.dataset import Dataset, describe_frame
 from dataset.training_file import NOT_FEATURES
 from files.strict import to_jsonable
+from settings.label_fields import LabelFields
+from settings.run_fields import RunFields
 from utils import DataError
 
 _LISTED_GAPS = 20
@@ -107,7 +109,7 @@ def fill_and_resample(candles: pd.DataFrame, config: Config) -> pd.DataFrame:
     )
 
 
-def own_timeframe(candles: pd.DataFrame, config: Config) -> str:
+def own_timeframe(candles: pd.DataFrame, config: RunFields) -> str:
     """Returns the candles' timeframe; the wanted one settles it where they are sparse.
 
     Raises:
@@ -150,7 +152,7 @@ def compute_features(filled: pd.DataFrame, config: Config) -> pd.DataFrame:
     return table
 
 
-def compute_outcomes(filled: pd.DataFrame, config: Config) -> pd.DataFrame:
+def compute_outcomes(filled: pd.DataFrame, config: LabelFields) -> pd.DataFrame:
     """Returns the columns of `labels` for the configuration's target."""
     if config.target == "direction":
         return labels.direction_target(

@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 import utils
-from config import CLASS_NAMES, Config
+from config import CLASS_NAMES
+from settings.training_fields import TrainingFields
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class NonFiniteLossError(utils.UserError):
     """Training met a loss or a weight that is not a number."""
 
 
-def stopping_callbacks(config: Config) -> list[keras.callbacks.Callback]:
+def stopping_callbacks(config: TrainingFields) -> list[keras.callbacks.Callback]:
     """Returns what ends training, and what restores the best epoch, by any margin.
 
     Keras's stopping would restore the last epoch that was better by `min_delta`.

@@ -15,7 +15,8 @@ import numpy as np
 from keras import layers
 
 from config import CLASS_TARGETS, Config
-from settings.network_fields import ENSEMBLE_MEMBERS
+from settings.label_fields import LabelFields
+from settings.network_fields import ENSEMBLE_MEMBERS, NetworkFields
 
 CLASS_HEAD = "trading_decisions"
 VALUE_HEAD = "forecast"
@@ -205,11 +206,11 @@ def sinusoidal_positions(num_bars: int, size: int) -> np.ndarray:
     return result.round(7)
 
 
-def _window(config: Config, num_features: int) -> Any:
+def _window(config: NetworkFields, num_features: int) -> Any:
     return keras.Input((config.sequence_length, num_features), name="window")
 
 
-def _head_name(config: Config) -> str:
+def _head_name(config: LabelFields) -> str:
     return CLASS_HEAD if config.target in CLASS_TARGETS else VALUE_HEAD
 
 
@@ -243,7 +244,7 @@ def _recurrent(
     x: Any,
     cell: type[layers.Layer],
     units: Sequence[int],
-    config: Config,
+    config: NetworkFields,
     dtype: str,
     *,
     keeps_steps: bool = False,
@@ -275,7 +276,7 @@ def _convolutions(
     x: Any,
     filters: Sequence[int],
     kernels: Sequence[int],
-    config: Config,
+    config: NetworkFields,
     dtype: str,
     *,
     is_residual: bool = False,
@@ -300,7 +301,7 @@ def _convolutions(
     return x
 
 
-def _attention_block(x: Any, config: Config, dtype: str, number: int) -> Any:
+def _attention_block(x: Any, config: NetworkFields, dtype: str, number: int) -> Any:
     """Returns self-attention and a feed-forward pair, each added to what it read."""
     is_pre = config.attention_norm == "pre"
 
@@ -324,7 +325,7 @@ def _attention_block(x: Any, config: Config, dtype: str, number: int) -> Any:
     return x
 
 
-def _self_attention(x: Any, config: Config, dtype: str, name: str) -> Any:
+def _self_attention(x: Any, config: NetworkFields, dtype: str, name: str) -> Any:
     heads = config.attention_heads
     return layers.MultiHeadAttention(
         heads, x.shape[-1] // heads, dtype=dtype, name=name

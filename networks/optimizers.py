@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from config import Config
+from settings.training_fields import TrainingFields
 
 ADAMW_WEIGHT_DECAY = 0.01
 """What Loshchilov and Hutter's implementation and PyTorch's take by default."""
@@ -22,7 +22,7 @@ _UNDECAYED = ("bias", "gamma", "beta")
 """Names of weights that a decay would only shift: biases and normalisation."""
 
 
-def build_optimizer(config: Config, *, scales_loss: bool = False) -> Any:
+def build_optimizer(config: TrainingFields, *, scales_loss: bool = False) -> Any:
     """Returns the optimizer of a run.
 
     Gradients are accumulated first, where they are, then clipped by their common norm
@@ -55,7 +55,7 @@ def build_optimizer(config: Config, *, scales_loss: bool = False) -> Any:
     return rules.LossScaleOptimizer(optimizer) if scales_loss else optimizer
 
 
-def learning_rate_at(config: Config, epoch: int) -> float:
+def learning_rate_at(config: TrainingFields, epoch: int) -> float:
     """Returns the learning rate of an epoch, counted from 0.
 
     Warm-up: `epoch + 1` of `warmup_epochs + 1` equal steps up to `learning_rate`; the
@@ -89,7 +89,7 @@ def learning_rate_at(config: Config, epoch: int) -> float:
     return top
 
 
-def rate_callback(config: Config) -> keras.callbacks.Callback:
+def rate_callback(config: TrainingFields) -> keras.callbacks.Callback:
     """Returns the callback that sets each epoch's rate and notes it in the history."""
     if config.lr_schedule == "plateau":
         return keras.callbacks.ReduceLROnPlateau(

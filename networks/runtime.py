@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import utils
-from config import Config
+from settings.machine_fields import MachineFields
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class OutOfMemoryError(utils.UserError):
     """A training step did not fit into memory."""
 
 
-def configure_runtime(config: Config) -> dict[str, Any]:
+def configure_runtime(config: MachineFields) -> dict[str, Any]:
     """Sets seeds, CPU threads and GPU memory growth; returns what is in force.
 
     Small matrix products do not scale over threads, independent branches of the graph

@@ -11,13 +11,14 @@ import itertools
 from config import Config
 from preprocessing import splits
 from preprocessing.splits import PurgedSplitter
+from settings.data_fields import DataFields
 
 PART_NAMES = ("train", "validation", "test")
 
 Ranges = dict[str, tuple[int, int]]
 
 
-def chronological_ranges(num_rows: int, config: Config) -> dict[str, tuple[int, int]]:
+def chronological_ranges(num_rows: int, config: DataFields) -> Ranges:
     """Returns first row and row after the last of train | validation | test."""
     num_test = round(num_rows * config.test_split)
     num_validation = round(num_rows * config.validation_split)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from config import Config
-from settings.network_fields import ENSEMBLE_MEMBERS
+from settings.network_fields import ENSEMBLE_MEMBERS, NetworkFields
 
 # Peak growth over the imports at window 120, 8 features, default sizes (TensorFlow
 # 2.21, two cores, batches of 64, 256, 512; benchmarks/bench_memory.py): what remains
@@ -82,7 +82,7 @@ def _head(config: Config, inputs: int) -> int:
 
 
 def _recurrent(
-    config: Config, inputs: int, units: Sequence[int], *, is_gru: bool = False
+    config: NetworkFields, inputs: int, units: Sequence[int], *, is_gru: bool = False
 ) -> int:
     """Returns the parameters of stacked layers.
 
@@ -98,7 +98,7 @@ def _recurrent(
 
 
 def _convolutions(
-    config: Config,
+    config: NetworkFields,
     inputs: int,
     filters: Sequence[int],
     kernels: Sequence[int],
@@ -200,7 +200,7 @@ def _kept_per_unit(config: Config) -> int:
     return _KEPT_PER_FUSED_UNIT if _is_fused(config) else _KEPT_PER_RECURRENT_UNIT
 
 
-def _kept_convolutions(config: Config, filters: Sequence[int]) -> float:
+def _kept_convolutions(config: NetworkFields, filters: Sequence[int]) -> float:
     steps = config.sequence_length
     return _KEPT_PER_FILTER * sum(f * (steps >> i) for i, f in enumerate(filters))
 
@@ -215,12 +215,12 @@ def _kept_cnn_lstm(config: Config) -> float:
     return kept
 
 
-def _kept_per_query(config: Config, size: int, steps: int) -> float:
+def _kept_per_query(config: NetworkFields, size: int, steps: int) -> float:
     scores = config.attention_heads * steps
     return _KEPT_PER_DIM * size + _KEPT_PER_SCORE * scores
 
 
-def _kept_attention(config: Config) -> float:
+def _kept_attention(config: NetworkFields) -> float:
     steps = config.sequence_length
     kept = _kept_per_query(config, config.attention_dim, steps)
     kept += _KEPT_PER_FF_UNIT * config.attention_ff_dim
