@@ -17,7 +17,7 @@ import pyarrow as pa
 
 import utils
 from candles import table as candle_tables
-from candles.checks import check_candles, detect_timeframe, increasing_stamps
+from candles.checks import detect_timeframe, increasing_stamps
 from config import Config
 from dataset import features, labels
 from dataset.dataset import Dataset, describe_frame
@@ -208,7 +208,6 @@ def assemble(
 def _describe_candles(
     candles: pd.DataFrame, filled: pd.DataFrame, timeframe: str
 ) -> dict[str, Any]:
-    report = check_candles(candles, timeframe=timeframe)
     bar = utils.duration_seconds(timeframe) * 10**9
     times = pd.DatetimeIndex(candles["timestamp"])
     missing = np.diff(increasing_stamps(candles)) // bar - 1
@@ -220,17 +219,17 @@ def _describe_candles(
         "num_segments": int(filled["segment"].nunique()),
         "candles": {
             "timeframe": timeframe,
-            "first": report.start,
-            "last": report.end,
-            "num_gaps": report.gaps.count,
-            "missing_bars": report.missing_bars,
-            "longest_gap_bars": report.longest_gap_bars,
+            "first": times[0],
+            "last": times[-1],
+            "num_gaps": np.count_nonzero(missing),
+            "missing_bars": missing.sum(),
+            "longest_gap_bars": missing.max(initial=0),
             "longest_gaps": [
                 {"after": times[row], "bars": int(missing[row])}
                 for row in longest
                 if missing[row] > 0
             ],
-            "zero_volume_bars": report.zero_volume.count,
+            "zero_volume_bars": np.count_nonzero(candles["volume"] == 0),
             "filled_share": num_filled / len(filled),
         },
     }

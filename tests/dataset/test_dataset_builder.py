@@ -16,6 +16,7 @@ import pytest
 from conftest import PROJECT
 from world import commands
 
+from candles import checks
 from candles.synthetic import synthetic_candles
 from config import Config, ConfigError, build_config
 from data_loader import TrainingDataLoader
@@ -728,6 +729,44 @@ def test_sparse_candles_are_settled_by_the_timeframe(tmp_path, quick):
         assert built.metadata["candles"]["timeframe"] == "1m"
         assert built.metadata["candles"]["missing_bars"] == 2999 - len(sparse)
         assert built.metadata["num_filled_bars"] == 2999 - len(sparse)
+
+
+@pytest.mark.parametrize("num_files", [1, 2])
+def test_candles_are_checked_once(tmp_path, quick, monkeypatch, num_files):
+    reports = []
+
+    class Counted(checks.CandleReport):
+        def __init__(self, **values):
+            reports.append(values["num_bars"])
+            super().__init__(**values)
+
+    monkeypatch.setattr(checks, "CandleReport", Counted)
+    # Minute 700 is missing within a file, minutes 1000 to 1002 between two.
+    market = synthetic_candles(2000, seed=1)
+    market.loc[[4, 1500], "volume"] = 0.0
+    market = market.drop(index=[700, 1000, 1001, 1002])
+    files = [tmp_path / "TESTUSDT-1m.feather", tmp_path / "TESTUSDT-1m.2.feather"]
+    edges = [0, 999, 1996] if num_files == 2 else [0, 1996]
+    for file, first, stop in zip(files, edges, edges[1:], strict=False):
+        market[first:stop].reset_index(drop=True).to_feather(file)
+    made = builder(tmp_path, timeframe="1m", feature_sets=(quick,))
+    built = made.build_dataset(candles=files[:num_files])
+    assert reports == ([1996] if num_files == 1 else [999, 997])
+    facts = built.metadata["candles"]
+    assert (
+        facts
+        | {
+            "first": "2024-01-01T00:00:00+00:00",
+            "last": "2024-01-02T09:19:00+00:00",
+            "num_gaps": 2,
+            "missing_bars": 4,
+            "longest_gap_bars": 3,
+            "zero_volume_bars": 2,
+        }
+        == facts
+    )
+    made.build_dataset(candles=market.assign(volume=2.0).reset_index(drop=True))
+    assert reports[num_files:] == [1996]
 
 
 def test_levels_of_a_hundred_percent_are_built(tmp_path, market, quick):
