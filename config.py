@@ -21,29 +21,24 @@ import yaml
 
 import utils
 from files.strict import sha256_json
-from settings import values as field_values
 from settings.data_fields import DataFields
 from settings.evaluation_fields import EvaluationFields
 from settings.feature_fields import FeatureFields
-from settings.label_fields import (
-    CLASS_NAMES,
-    CLASS_TARGETS,
-    HOLD,
-    LONG,
-    MAX_FILL_BARS,
-    SHORT,
-    LabelFields,
-)
+from settings.label_fields import CLASS_NAMES as CLASS_NAMES
+from settings.label_fields import CLASS_TARGETS, LabelFields
+from settings.label_fields import HOLD as HOLD
+from settings.label_fields import LONG as LONG
+from settings.label_fields import SHORT as SHORT
 from settings.loss_fields import LossFields, LossTraits
 from settings.machine_fields import MachineFields
 from settings.network_fields import NETWORKS, NetworkFields
 from settings.part import Part
-from settings.run_fields import MODELS, RunFields
+from settings.run_fields import MODELS as MODELS
+from settings.run_fields import RunFields
 from settings.training_fields import TrainingFields
 from settings.tree_fields import CLASS_MODELS, TABULAR_MODELS, TreeFields
+from settings.values import checked
 from utils import ConfigError
-
-__all__ = ["CLASS_NAMES", "CLASS_TARGETS", "HOLD", "LONG", "MODELS", "SHORT", "Config"]
 
 DATASET_FIELDS = tuple(
     item.name
@@ -80,16 +75,13 @@ class Config(
         """Converts lists and whole numbers, then refuses all problems together."""
         problems = []
         for name, annotation in field_types().items():
+            item = FIELDS[name]
             try:
-                value = field_values.convert(getattr(self, name), annotation)
-                if FIELDS[name].metadata.get("is_duration"):
-                    value = field_values.one_spelling(value)
-                object.__setattr__(self, name, value)
-                field_values.check_limits(value, FIELDS[name].metadata)
+                value = checked(getattr(self, name), annotation, item.metadata)
             except ValueError as error:
                 problems.append(f"{name}: {error}")
-                # Lets the checks below look at the other fields.
-                object.__setattr__(self, name, FIELDS[name].default)
+                value = item.default  # lets the checks below look at the other fields
+            object.__setattr__(self, name, value)
         problems += self.problems()
         if problems:
             raise ConfigError(problem_list(problems))
@@ -159,13 +151,13 @@ class Config(
     @property
     def tag(self) -> str:
         """Names this run's labels in artifact files: `ETHUSDT_FW120_SL050_TP100`."""
-        parts = [f"{key}{value:03d}" for key, value in self._label_numbers().items()]
+        parts = [f"{key}{value:03d}" for key, value in self.file_numbers().items()]
         return "_".join([self.pair, *parts, *self._label_words()])
 
     @property
     def expected_filename(self) -> str:
         """Standard name of the training file (design.md, section 3)."""
-        parts = [f"{key}-{value:03d}" for key, value in self._label_numbers().items()]
+        parts = [f"{key}-{value:03d}" for key, value in self.file_numbers().items()]
         words = [self.pair + f"_TF-{self.timeframe}", *parts, *self._label_words()]
         return "__".join([*words, "training_ready.feather"])
 
@@ -185,18 +177,6 @@ class Config(
             unused |= {"tie_policy"}
         names = ("pair", "timeframe", *DATASET_FIELDS)
         return {name: getattr(self, name) for name in names if name not in unused}
-
-    def _label_numbers(self) -> dict[str, int]:
-        numbers = {"FW": self.future_window}
-        long = {"SL": self.long_sl_pct, "TP": self.long_tp_pct}
-        short = {"SSL": self.short_sl_pct, "STP": self.short_tp_pct}
-        if self.target == "signal":
-            numbers |= {key: to_hundredths(value) for key, value in long.items()}
-            if list(long.values()) != list(short.values()):
-                numbers |= {key: to_hundredths(value) for key, value in short.items()}
-        if self.max_fill_bars != MAX_FILL_BARS:
-            numbers["FILL"] = self.max_fill_bars
-        return numbers
 
     def _label_words(self) -> list[str]:
         """Returns what is not default, in the form that file names have."""
@@ -266,11 +246,6 @@ def field_types() -> dict[str, Any]:
     """Returns the type of each field."""
     hints = typing.get_type_hints(Config)
     return {name: hints[name] for name in FIELDS}
-
-
-def to_hundredths(percent: float) -> int:
-    """Returns a percentage as whole hundredths for file names: 0.57 -> 57."""
-    return round(percent * 100)
 
 
 def build_config(values: Mapping[str, Any]) -> Config:

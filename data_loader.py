@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import config as configuration
 import utils
 from candles.timestamps import Timeline
-from config import CLASS_NAMES, Config
+from config import CLASS_NAMES, DATASET_FIELDS, Config
 from dataset import training_file
 from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
@@ -336,7 +335,7 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
     description = read_sidecar(path, digest=columns.digest)
     if description is not None:
         built_with = description.get("parameters", {})
-        for name in ("pair", "timeframe", *configuration.DATASET_FIELDS):
+        for name in ("pair", "timeframe", *DATASET_FIELDS):
             if name in built_with and built_with[name] != getattr(config, name):
                 problems.append(
                     f"{name}: the configuration says {getattr(config, name)}, "
@@ -366,7 +365,7 @@ def _missing_message(config: Config) -> str:
     there = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
     files = [name for name in there if name[0] != "." and name[-5:] != ".json"][:20]
     listing = "\n".join(f"    {name}" for name in files) or "    (nothing)"
-    names = ("timeframe", "inputs_dir", *configuration.DATASET_FIELDS)
+    names = ("timeframe", "inputs_dir", *DATASET_FIELDS)
     flags = sources.command_flags(config, names)
     command = " ".join(["--pair", config.pair, *flags])
     return (

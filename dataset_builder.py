@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import config as configuration
 import utils
 from candles.sources import CandleSource, pair_of_files
-from config import Config
+from config import DATASET_FIELDS, Config
 from dataset import features, training_file
 from dataset.builder import (
     DEMO_PAIR,
@@ -60,7 +59,7 @@ def _parser(
         "--cache-dir", help="its folder (default: .cache in inputs-dir)"
     )
     names = ("timeframe", "inputs_dir", "verbose_logging", *fields)
-    options.add_config_arguments(parser, (*names, *configuration.DATASET_FIELDS))
+    options.add_config_arguments(parser, (*names, *DATASET_FIELDS))
     return parser
 
 

@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import config as configuration
 import utils
-from config import Config
+from config import MODELS, Config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -432,7 +431,7 @@ def _run(arguments: Sequence[str] | None, compare: Several | None) -> None:
 
     parsed, config = options.parse(arguments)
     utils.configure_logging(verbose=config.verbose_logging)
-    if config.model not in configuration.MODELS:
+    if config.model not in MODELS:
         from models.families import create_adapter
 
         create_adapter(config)  # refuses it: no command line registers a family

@@ -26,7 +26,7 @@ from candles.timestamps import (
     first_boundary,
     timeframe_nanoseconds,
 )
-from config import MAX_FILL_BARS
+from settings.label_fields import MAX_FILL_BARS
 from settings.names import parse_candle_filename, plain_pair
 from utils import ConfigError, DataError, counted
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import pandas as pd
 
-import config as configuration
 import utils
 from candles.sources import (
     Candles,
@@ -28,7 +27,7 @@ from candles.sources import (
     resolve_candles,
 )
 from candles.synthetic import synthetic_candles
-from config import Config
+from config import DATASET_FIELDS, Config
 from dataset import dataset as datasets
 from dataset import fingerprints, training_file
 from dataset import rows as dataset_rows
@@ -202,7 +201,7 @@ class DatasetBuilder:
 
     def _path_of(self, dataset: Dataset) -> Path:
         stated = dict(dataset.metadata.get("parameters", {}))
-        known = {name: getattr(Config(), name) for name in configuration.DATASET_FIELDS}
+        known = {name: getattr(Config(), name) for name in DATASET_FIELDS}
         known |= {"pair": self.config.pair, "timeframe": self.config.timeframe}
         config = self.config.replace(**known | stated)
         absent = [name for name in config.dataset_parameters if name not in stated]

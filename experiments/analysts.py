@@ -15,10 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-import config as configuration
 import utils
 from candles.sources import CandleSource
-from config import Config
+from config import Config, build_config
 from dataset.builder import DatasetBuilder
 from evaluation.verdict import interval, number
 from experiments import comparison as compare
@@ -75,7 +74,7 @@ def group_configs(
             if timeframes is None or timeframe in timeframes:
                 values = PRESETS[preset] | fields | {"timeframe": timeframe}
                 name = f"{group} {timeframe}"
-                configs[name] = configuration.build_config(values)
+                configs[name] = build_config(values)
     if not configs:
         raise utils.ConfigError(
             f"--timeframes: expected one that {' or '.join(groups)} have. "

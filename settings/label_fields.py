@@ -77,6 +77,19 @@ class LabelFields(Part):
         """Numbers that a network gives for a window: one a class, or the forecast."""
         return len(CLASS_NAMES) if self.target in CLASS_TARGETS else 1
 
+    def file_numbers(self) -> dict[str, int]:
+        """Returns the numbers that stand in names of files; percents in hundredths."""
+        numbers = {"FW": self.future_window}
+        long = {"SL": self.long_sl_pct, "TP": self.long_tp_pct}
+        short = {"SSL": self.short_sl_pct, "STP": self.short_tp_pct}
+        if self.target == "signal":
+            numbers |= {key: to_hundredths(value) for key, value in long.items()}
+            if list(long.values()) != list(short.values()):
+                numbers |= {key: to_hundredths(value) for key, value in short.items()}
+        if self.max_fill_bars != MAX_FILL_BARS:
+            numbers["FILL"] = self.max_fill_bars
+        return numbers
+
     def problems(self) -> list[str]:
         """Returns whether a dead zone is asked for where there is none."""
         if self.dead_zone_pct and self.target != "direction":
@@ -85,3 +98,8 @@ class LabelFields(Part):
                 f"Received: target {self.target!r}"
             ]
         return []
+
+
+def to_hundredths(percent: float) -> int:
+    """Returns a percentage as whole hundredths for file names: 0.57 -> 57."""
+    return round(percent * 100)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from config import Config, to_hundredths
+from config import Config
+from settings.label_fields import to_hundredths
 from settings.values import one_spelling
 
 _NAME = re.compile(

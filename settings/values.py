@@ -15,20 +15,28 @@ from typing import Any
 import utils
 
 
-def convert(value: Any, annotation: Any) -> Any:
-    """Returns `value` as `annotation` says.
+def checked(value: Any, annotation: Any, limits: Mapping[str, Any]) -> Any:
+    """Returns a field's value as its annotation and its limits want it.
 
     Raises:
-        ValueError: If it is of another type.
+        ValueError: If it is of another type, out of range or none of the choices.
     """
+    value = _convert(value, annotation)
+    if limits.get("is_duration"):
+        value = one_spelling(value)
+    _check_limits(value, limits)
+    return value
+
+
+def _convert(value: Any, annotation: Any) -> Any:
     if isinstance(annotation, types.UnionType):
         if value is None or value == "none":
             return None
-        return convert(value, typing.get_args(annotation)[0])
+        return _convert(value, typing.get_args(annotation)[0])
     if typing.get_origin(annotation) is tuple:
         if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
             raise ValueError(f"expected a list. Received: {value!r}")
-        return tuple(convert(item, typing.get_args(annotation)[0]) for item in value)
+        return tuple(_convert(item, typing.get_args(annotation)[0]) for item in value)
     if annotation is bool and isinstance(value, bool):
         return value
     if annotation is str and isinstance(value, str) and value:
@@ -70,12 +78,7 @@ def parse_text(text: str, annotation: Any) -> Any:
     return text
 
 
-def check_limits(value: Any, limits: Mapping[str, Any]) -> None:
-    """Refuses a value, or one of several, that is beyond its field's limits.
-
-    Raises:
-        ValueError: If it is out of range or none of the choices.
-    """
+def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
     for item in value if isinstance(value, tuple) else (value,):
         if item is None:
             continue

@@ -6,7 +6,7 @@ import zipfile
 
 from conftest import PROJECT
 
-from config import PARTS, Config
+from config import Config
 from settings import options
 
 
@@ -80,8 +80,3 @@ def test_help_needs_no_source_text(tmp_path):
     assert probe.returncode == 0, probe.stderr
     assert "Trees and linear models:" in probe.stdout
     assert "Most epochs; early stopping may end before." in probe.stdout
-
-
-def test_parts_share_no_field():
-    owners = [item.name for part in PARTS for item in dataclasses.fields(part)]
-    assert owners == [item.name for item in dataclasses.fields(Config)]

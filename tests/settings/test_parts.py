@@ -1,0 +1,90 @@
+"""What contradicts inside a part is found by the part alone."""
+
+import dataclasses
+
+import pytest
+
+from config import PARTS, Config
+from settings.data_fields import DataFields
+from settings.feature_fields import FeatureFields
+from settings.label_fields import LabelFields
+from settings.loss_fields import LossFields
+from settings.network_fields import NetworkFields
+from settings.run_fields import RunFields
+from settings.training_fields import TrainingFields
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (
+            LabelFields(dead_zone_pct=1.0),
+            "dead_zone_pct: expected target 'direction' with it. "
+            "Received: target 'signal'",
+        ),
+        (LabelFields(dead_zone_pct=1.0, target="direction"), ""),
+        (
+            FeatureFields(feature_sets=("core9",)),
+            "feature_sets: expected core8, window_stats, ray12, indicators34, or a "
+            "name of your own that is less alike. Received: 'core9'. "
+            "Did you mean 'core8'?",
+        ),
+        (
+            RunFields(model="random_forst"),
+            "model: expected one of lstm, gru, cnn, cnn_lstm, attention, ensemble, "
+            "random_forest, gradient_boosting, classic_gradient_boosting, lightgbm, "
+            "logistic, or a name of your own that is less alike. Received: "
+            "'random_forst'. Did you mean 'random_forest'?",
+        ),
+        (RunFields(model="mine"), ""),
+        (
+            DataFields(start_date="2024-02-01", end_date="2024-01-01"),
+            "start_date: expected not after end_date. "
+            "Received: 2024-02-01 > 2024-01-01",
+        ),
+        (
+            TrainingFields(lr_schedule="cosine", warmup_epochs=3, epochs=3),
+            "warmup_epochs: expected fewer than epochs. Received: 3 of 3",
+        ),
+        (
+            LossFields(loss="combined", loss_parts=("focal", "mse")),
+            "loss_parts: expected losses that are compared with the same numbers (one "
+            "of class or value). Received: ('focal', 'mse')",
+        ),
+    ],
+)
+def test_a_part_knows_what_contradicts_in_it(part, expected):
+    assert part.problems() == ([expected] if expected else [])
+
+
+def test_a_network_is_held_against_its_own_fields():
+    network = NetworkFields(gru_units=(), cnn_filters=(8,) * 3, sequence_length=7)
+    assert network.family_problems("lstm") == []
+    assert network.family_problems("gru") == [
+        "gru_units: expected at least one layer. Received: ()"
+    ]
+    assert network.family_problems("cnn") == [
+        "sequence_length: expected at least 8 for 3 convolutions, each of which halves "
+        "the bars. Received: 7"
+    ]
+
+
+def test_a_loss_is_held_against_the_target():
+    loss = LossFields(loss="volatility_aware", huber_delta=2.0)
+    assert loss.losses_of("return") == ("return_volatility",)
+    assert loss.target_problems("return") == [
+        "huber_delta: expected loss huber with it. Received: loss 'volatility_aware'"
+    ]
+    assert loss.target_problems("price") == [
+        "loss: expected one for target 'price': mse, mae, huber, quantile, "
+        "directional. Received: 'return_volatility'",
+        "huber_delta: expected loss huber with it. Received: loss 'volatility_aware'",
+    ]
+    assert LossFields().loss_of("signal") == "cross_entropy"
+    assert LossFields(huber_delta=2.0).target_problems("price") == []
+
+
+def test_parts_share_no_field_and_keep_their_order():
+    owners = [item.name for part in PARTS for item in dataclasses.fields(part)]
+    assert owners == [item.name for item in dataclasses.fields(Config)]
+    assert owners[:2] == ["pair", "timeframe"] and owners[-1] == "verbose_logging"
