@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from artifacts.artifact import load_artifact
-from evaluation.thresholds import policy_from_dict
+from evaluation.policies import policy_from_dict
 from models.families import load_adapter
 from utils import DataError
 

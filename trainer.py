@@ -338,7 +338,7 @@ class StandaloneTrainer:
 
     def _report(self, run: RunFolder, data: TrainingData) -> None:
         from audit.run import quick_audit
-        from evaluation import folds, judgement
+        from evaluation import folds, importance
         from reports.report import write_run_report
 
         self._judge(run)
@@ -346,7 +346,7 @@ class StandaloneTrainer:
             self.results["cross_validation"] = folds.gather(
                 run, self._fold_results, num_rows=data.num_rows
             )
-        judgement.add_importance(self.results, self.adapter, data)
+        importance.add_importance(self.results, self.adapter, data)
         self.results["audit"] = quick_audit(data).to_dict()
         write_run_report(
             run, data, self.results, history=self.history, metadata=self._metadata
@@ -354,9 +354,9 @@ class StandaloneTrainer:
 
     def _judge(self, run: RunFolder) -> None:
         """Predicts validation and test, chooses on validation, scores both."""
-        from evaluation import judgement
+        from evaluation.evaluate import judge
 
-        self.predictions, self.results = judgement.judge(run, self.data, self.adapter)
+        self.predictions, self.results = judge(run, self.data, self.adapter)
 
     def _train_fold(self, folder: RunFolder, ranges: Mapping[str, Any]) -> None:
         """Trains and scores one fold with the same steps, in a folder of its own."""

@@ -1,7 +1,7 @@
 """What is written about a run: the sections of `metadata_{tag}.json`.
 
 In: describing data, split, alignment, model, versions. Out: where it is written
-(`run_folder`), the numbers of the report (`evaluation.classes`).
+(`run_folder`), the numbers of the report (`evaluation.evaluate`).
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def run(inputs_dir):
     clock.phase("imports", import_all)()
 
     from audit import run as audit
-    from evaluation import classes, importance
+    from evaluation import evaluate, importance
     from models.keras_adapter import KerasAdapter
     from reports import report
     from settings import options as run_options
@@ -79,9 +79,9 @@ def run(inputs_dir):
         (StandaloneTrainer, "train_model", "callbacks, checkpoints"),
         (StandaloneTrainer, "save_model_and_metadata", "saving"),
         (KerasAdapter, "predict_rows", "steps: prediction"),
-        (classes, "predictions_table", "evaluation"),
-        (classes, "fit_policy", "evaluation"),
-        (classes, "evaluate", "evaluation"),
+        (evaluate, "predictions_table", "evaluation"),
+        (evaluate, "fit_policy", "evaluation"),
+        (evaluate, "evaluate", "evaluation"),
         (audit, "quick_audit", "evaluation"),
         (importance, "permutation_importance", "importance"),
         (report, "write_report", "report and plots"),
@@ -114,7 +114,7 @@ def import_all():
     for name in (
         "trainer",
         "audit.run",
-        "evaluation.judgement",
+        "evaluation.evaluate",
         "reports.report",
         "models",
         "model_builder",

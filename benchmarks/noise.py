@@ -21,8 +21,8 @@ from candles.synthetic import synthetic_candles
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame
-from evaluation import classes
-from evaluation.baselines import GradientBoosting
+from evaluation.baselines import boosted_outputs
+from evaluation.evaluate import evaluate, fit_policy, predictions_table
 
 NUM_SEEDS = 20
 MOST_BELOW = 3
@@ -37,17 +37,11 @@ def run_seed(seed, *, strength=0.0, num_bars=NUM_BARS, **fields):
     market = synthetic_candles(num_bars, seed=seed, strength=strength)
     frame, _ = build_training_frame(market, config)
     data = TrainingDataLoader.from_frame(frame, config=config).load_training_data()
-    model = GradientBoosting(seed=seed).fit(data)
-    table = classes.predictions_table(
-        data,
-        {
-            part: model.predict_proba(data, data.parts[part].targets)
-            for part in ("validation", "test")
-        },
-    )
-    policy, choice = classes.fit_policy(table, data, config)
-    table = classes.add_signals(table, policy)
-    return classes.evaluate(table, data, config, policy=policy, choice=choice)
+    outputs = boosted_outputs(data, ("validation", "test"), seed=seed)
+    table = predictions_table(data, outputs)
+    policy, choice = fit_policy(table, data, config)
+    table = policy.add_signals(table)
+    return evaluate(table, data, config, policy=policy, choice=choice)
 
 
 def main():

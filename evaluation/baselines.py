@@ -1,11 +1,12 @@
 """Forecasts without a network: what a trained model has to beat.
 
 In: forecasts that use the past alone, on the rows a model is judged on. Out: judging
-them (`classes`).
+them (`part_scores`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,9 @@ from preprocessing.windows import (
 MAX_TARGETS = 100_000
 """Neighbouring labels overlap: twice as many made no better trees, of 577,000."""
 SECONDS_OF_TRAILING_MIX = 7 * 86_400
+BOOSTED = "gradient_boosting"
+"""Name of the one baseline that is trained."""
+
 _MAX_CELLS = 40_000_000
 _CHUNK_ROWS = 50_000
 
@@ -134,6 +138,15 @@ def trailing_mean(
     start = np.clip(end - window_bars, 0, None)
     known = counts[end] - counts[start]
     return np.where(known > 0, sums[end] - sums[start], 0.0) / np.maximum(known, 1)
+
+
+def boosted_outputs(
+    data: TrainingData, parts: Iterable[str], *, seed: int
+) -> dict[str, np.ndarray]:
+    """Returns what `GradientBoosting` says of the targets of some parts, by part."""
+    model = GradientBoosting(seed=seed).fit(data)
+    predict = model.predict_values if data.is_regression else model.predict_proba
+    return {part: predict(data, data.parts[part].targets) for part in parts}
 
 
 class GradientBoosting:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from data_loader import TrainingData
-from metrics import scores
+from evaluation.evaluate import task_of
 from models.adapter import ModelAdapter
 from preprocessing.windows import cut_windows, evenly_spaced
 
@@ -23,6 +23,23 @@ MAX_PREDICTED = 50_000
 MAX_CELLS = 25_000_000
 """Most numbers of the windows that are held, 100 MB."""
 MIN_WINDOWS = 100
+
+
+def add_importance(
+    results: dict[str, Any], adapter: ModelAdapter, data: TrainingData
+) -> None:
+    """Adds what the model loses without each feature, and what its library says."""
+    config = adapter.config
+    if config.importance_windows is not None:
+        results["importance"] = permutation_importance(
+            adapter, data, num_windows=config.importance_windows, seed=config.seed
+        )
+    own = adapter.feature_importance()
+    if own is not None:
+        ranked = sorted(own.items(), key=lambda item: -item[1])
+        results["library_importance"] = [
+            {"name": name, "share": share} for name, share in ranked
+        ]
 
 
 def permutation_importance(
@@ -52,11 +69,12 @@ def permutation_importance(
         and `std` of the lost skill over the shuffles, and of classes the same of the
         direction's skill (`direction_mean`, `direction_std`, None without any trade).
     """
+    task = task_of(data.target)
     count = _count_windows(data, num_windows, num_repeats)
     rows = evenly_spaced(data.parts["validation"].targets, count)
     windows = cut_windows(data.features, rows, window_bars=data.window_bars)
     targets = data.supervision(rows)
-    before = _skills(adapter.predict_windows(windows), targets, data)
+    before = task.skills(adapter.predict_windows(windows), targets, data)
     lost: dict[str, list[dict[str, float | None]]] = {}
     for j, name in enumerate(data.feature_names):
         column = windows[:, :, j].copy()
@@ -64,25 +82,19 @@ def permutation_importance(
         for repeat in range(num_repeats):
             draw = np.random.Generator(np.random.PCG64([seed, j, repeat]))
             windows[:, :, j] = column[draw.permutation(len(rows))]
-            after = _skills(adapter.predict_windows(windows), targets, data)
+            after = task.skills(adapter.predict_windows(windows), targets, data)
             lost[name].append(_difference(before, after))
         windows[:, :, j] = column
     features = [{"name": name} | _spread(values) for name, values in lost.items()]
     return {
         "method": "permutation",
         "part": "validation",
-        "score": _SCORES[data.is_regression],
+        "score": task.skill_name,
         "num_windows": len(rows),
         "num_repeats": num_repeats,
         "skill": before["all"],
         "features": sorted(features, key=lambda feature: -feature["mean"]),
     }
-
-
-_SCORES = {
-    False: "log-loss skill against the train prior",
-    True: "squared-error skill against the training mean",
-}
 
 
 def _count_windows(data: TrainingData, wanted: int, num_repeats: int) -> int:
@@ -92,26 +104,6 @@ def _count_windows(data: TrainingData, wanted: int, num_repeats: int) -> int:
         MAX_CELLS // (data.window_bars * data.num_features),
     )
     return min(wanted, max(MIN_WINDOWS, most))
-
-
-def _skills(
-    outputs: np.ndarray, targets: np.ndarray, data: TrainingData
-) -> dict[str, float | None]:
-    """Returns skills of predictions; `direction` is None where no target is a trade."""
-    if data.is_regression:
-        # In units of the target's scaler the training mean is 0.
-        error = np.square(outputs.astype(np.float64) - targets).mean()
-        reference = np.square(targets.astype(np.float64)).mean()
-        return {"all": scores.skill(float(error), float(reference))}
-    prior = np.broadcast_to(data.class_prior, (len(targets), len(data.class_prior)))
-    found = scores.log_loss_parts(targets, outputs)
-    known = scores.log_loss_parts(targets, prior)
-    skills: dict[str, float | None] = {"all": None, "direction": None}
-    for name, key in (("all", "log_loss"), ("direction", "direction_log_loss")):
-        loss, reference = found[key], known[key]
-        if loss is not None and reference is not None:
-            skills[name] = scores.skill(loss, reference)
-    return skills
 
 
 def _difference(

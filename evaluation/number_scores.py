@@ -1,7 +1,8 @@
-"""One part of a regression's predictions -> its scores, each with its interval.
+"""One part of a table of numbers -> its scores, each with its interval.
 
 In: what one part says about the model and its baselines, as `class_scores` for classes.
-Out: making the table, what validation decides, the whole of the results (`numbers`).
+Out: trades and comparisons (`part_scores`), what validation decides and the results as
+a whole (`evaluate`).
 
 Skill and errors are in the target's unit; what is drawn, and everything about signs and
 sizes, is in log returns, in basis points, for a price too.
@@ -9,25 +10,15 @@ sizes, is in log returns, in basis points, for a price too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from config import HOLD, LONG, SHORT, Config
-from data_loader import TrainingData
-from evaluation import thresholds, trading
-from evaluation.backtest import (
-    NUM_SAMPLES,
-    backtest,
-    backtest_part,
-    trade_outcomes,
-    trade_rules,
-    trading_problem,
-)
-from evaluation.baselines import simple_return_forecasts
-from evaluation.class_scores import EARNED, skill_interval
+from config import HOLD, LONG, SHORT
+from evaluation.backtest import NUM_SAMPLES, trade_rules
+from evaluation.baselines import BOOSTED, simple_return_forecasts
+from evaluation.part_scores import PartScores
+from evaluation.policies import log_returns
 from metrics import scores as metrics
 from metrics import significance
 from metrics.significance import bootstrap_interval
@@ -41,51 +32,56 @@ _RESIDUAL_BINS = 60
 _QUANTILES_PCT = (1, 5, 25, 50, 75, 95, 99)
 
 
-def log_returns(
-    table: pd.DataFrame, target: str, column: str = "predicted"
-) -> np.ndarray:
-    """Returns the `predicted` or `actual` column as log returns (num_rows,).
+class NumberScores(PartScores):
+    """Errors, skill and signs of predicted returns or prices."""
 
-    Args:
-        table: From `regression.predictions_table`.
-        target: `return` or `price`.
-        column: Name of the column.
-    """
-    values = table[column].to_numpy(np.float64)
-    if target == "return":
-        return values
-    return np.log(values / table["known"].to_numpy(np.float64))
+    loss_difference = "squared_error_difference"
+    forecasts: dict[str, np.ndarray]
 
-
-class RegressionJudge:
-    """Judges one part of a predictions table; each method answers one question.
-
-    Args:
-        part: Name of the part.
-        table: Its rows, from `add_signals`.
-        data: Returns of all rows.
-        config: The run.
-    """
-
-    def __init__(
-        self, part: str, table: pd.DataFrame, data: TrainingData, config: Config
-    ) -> None:
-        self.part, self.table, self.data, self.config = part, table, data, config
-        self.rows = table["row"].to_numpy()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        table, target = self.table, self.data.target
         self.actual = table["actual"].to_numpy(np.float64)
-        self.returns = log_returns(table, data.target)
-        self.actual_returns = log_returns(table, data.target, "actual")
-        self.squares = np.square(self.actual - table["predicted"].to_numpy())
+        self.predicted = table["predicted"].to_numpy(np.float64)
+        self.is_price = target == "price"
+        self.known = np.zeros(len(table))
+        if self.is_price:
+            self.known = table["known"].to_numpy(np.float64)
+        self.returns = log_returns(table, target)
+        self.actual_returns = log_returns(table, target, "actual")
+        self.losses = np.square(self.actual - self.predicted)
         self.forecasts = simple_return_forecasts(
-            data, self.rows, bar_seconds=config.bar_seconds
+            self.data, self.rows, bar_seconds=self.config.bar_seconds
         )
+        if self.boosted is not None:
+            self.forecasts[BOOSTED] = log_returns(self.boosted.table, target)
 
-    def add_forecasts(self, boosted: pd.DataFrame | None) -> None:
-        """Takes the boosting model's forecasts of the part among the baselines."""
-        if boosted is not None:
-            table = boosted[boosted["part"] == self.part]
-            returns = log_returns(table, self.data.target)
-            self.forecasts["gradient_boosting"] = returns
+    def results(self) -> dict[str, Any]:
+        """Returns the keys of `results.NumberPart`."""
+        found = [
+            error_scores(
+                self.actual,
+                self.predicted,
+                self.known,
+                is_price=self.is_price,
+                horizon_bars=self.data.future_window,
+                seed=self.config.seed,
+            ),
+            self.skill(),
+            self.signs(),
+        ]
+        intervals = {key: each for x in found for key, each in x["intervals"].items()}
+        scores = {key: value for each in found for key, value in each.items()}
+        return {
+            "target": self.data.target,
+            **self.span(),
+            **scores,
+            "intervals": intervals,
+            "bins": self.bins(),
+            "errors": self.errors(),
+            "residuals": self.residuals(),
+            **self.money(),
+        }
 
     def skill(self) -> dict[str, Any]:
         """Returns the skill of the size of the predictions, with intervals.
@@ -100,8 +96,8 @@ class RegressionJudge:
             `r2_persistence`: R2 of persistence, close to 1 for a price. Deviations.
         """
         intervals = {
-            f"skill_mse_vs_{name}": skill_interval(
-                self.squares, self._squares_of(name), self._options()
+            f"skill_mse_vs_{name}": self.skill_interval(
+                self.losses, self._squares_of(name)
             )
             for name in REFERENCES
         }
@@ -127,7 +123,7 @@ class RegressionJudge:
             return both / over_x if not is_flat else both * np.nan
 
         for name, statistic in (("correlation", correlation), ("slope", slope)):
-            intervals[name] = bootstrap_interval(columns, statistic, **self._options())
+            intervals[name] = bootstrap_interval(columns, statistic, **self.options())
         variance = float(self.actual.var())
         naive = float(self._squares_of("persistence").mean())
         return {name: found["estimate"] for name, found in intervals.items()} | {
@@ -164,14 +160,14 @@ class RegressionJudge:
             return m[..., 0] / m[..., 4] - expected(m)
 
         columns = np.stack([hits, up, rises, falls, moved], axis=1).astype(np.float64)
-        found = bootstrap_interval(columns, excess, **self._options())
+        found = bootstrap_interval(columns, excess, **self.options())
         # Loss of a row if the price fell, and if it rose: 1 for the wrong sign.
         losses = 1.0 - np.stack([falls, rises], axis=1)
         test = significance.shuffle_test(
             up.astype(np.int64),
             losses,
             is_counted=moved,
-            block_rows=self._block_rows(int(moved.sum())),
+            block_rows=self.block_rows(int(moved.sum())),
             num_permutations=NUM_SAMPLES,
             seed=self.config.seed,
         )
@@ -199,7 +195,7 @@ class RegressionJudge:
             inside = places == place
             columns = np.stack([1e4 * self.actual_returns * inside, inside], axis=1)
             found = bootstrap_interval(
-                columns, lambda m: m[..., 0] / m[..., 1], **self._options()
+                columns, lambda m: m[..., 0] / m[..., 1], **self.options()
             )
             mean = 1e4 * float(self.returns[inside].mean())
             row = (inside.sum(), mean, found["estimate"], found["low"], found["high"])
@@ -261,76 +257,30 @@ class RegressionJudge:
             "excess_kurtosis": fourth / variance**2 - 3.0 if variance > 0 else None,
         }
 
-    def trades(self, table: pd.DataFrame, num_tried: int) -> dict[str, Any]:
-        """Returns what a table's signals earned, or why that is not known."""
-        scores = thresholds.return_scores(log_returns(table, self.data.target))
-        return backtest_part(table, scores, self.data, self.config, num_tried=num_tried)
+    def baseline_losses(self) -> dict[str, np.ndarray]:
+        """Returns the squared error of each row (num_rows,)."""
+        return {name: self._squares_of(name) for name in self.forecasts}
 
-    def baselines(
-        self, boosted: pd.DataFrame | None, boosted_choice: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
-        """Returns scores of every baseline.
+    def baseline_signals(self, name: str) -> np.ndarray:
+        """Returns the sides (num_rows,) of moves beyond the costs of a round trip."""
+        returns, cost = self.forecasts[name], trade_rules(self.config).round_trip_cost
+        sides = np.where(returns > cost, LONG, HOLD)
+        return np.where(returns < -cost, SHORT, sides)
 
-        One that nothing is fitted for trades where it names a move beyond the costs of
-        a round trip.
-        """
-        results = {name: self._score(name) for name in self.forecasts}
-        if trading_problem(self.table):
-            return results
-        cost = trade_rules(self.config).round_trip_cost
-        for name, returns in self.forecasts.items():
-            if name == "gradient_boosting" and boosted is not None and boosted_choice:
-                table = boosted[boosted["part"] == self.part]
-                num_tried = boosted_choice["thresholds"]["num_tried"]
-                earned = self.trades(table, num_tried)
-            else:
-                sides = np.where(returns > cost, LONG, HOLD)
-                earned = backtest(
-                    self.table,
-                    np.where(returns < -cost, SHORT, sides),
-                    self.config,
-                    horizon_bars=self.data.future_window,
-                )
-            results[name]["trading"] = {key: earned[key] for key in EARNED}
-        held = trading.buy_and_hold_metrics(
-            trade_outcomes(self.table), rules=trade_rules(self.config)
-        )
-        return results | {"buy_and_hold": {"trading": held}}
-
-    def comparisons(self) -> dict[str, Any]:
-        """Returns the model against the boosting model and the best baseline, paired.
-
-        Best: the lowest squared error in this very part, so the choice favours the
-        baseline.
-        """
-        squares = {name: self._squares_of(name) for name in self.forecasts}
-        best = min(squares, key=lambda name: float(squares[name].mean()))
-        pairs = {"best_baseline": best}
-        if "gradient_boosting" in squares:
-            pairs["gradient_boosting"] = "gradient_boosting"
-        return {
-            key: {
-                "baseline": name,
-                "squared_error_difference": significance.paired_bootstrap_test(
-                    self.squares, squares[name], **self._options()
-                ),
-                "skill": skill_interval(self.squares, squares[name], self._options()),
-            }
-            for key, name in pairs.items()
-        }
-
-    def _score(self, name: str) -> dict[str, Any]:
-        forecast, is_price = self._in_unit(name), self.data.target == "price"
-        known = self.table["known"].to_numpy(np.float64) if is_price else 0.0
+    def baseline_scores(self, name: str) -> dict[str, Any]:
+        """Returns errors, skill and signs of a baseline."""
         scores = metrics.regression_metrics(
-            self.actual, forecast, persistence=known, is_price=is_price
+            self.actual,
+            self._in_unit(name),
+            persistence=self.known,
+            is_price=self.is_price,
         )
         if not self.forecasts[name].any():
             scores["sign_accuracy"] = None  # names no sign
         keys = ("mae", "rmse", "sign_accuracy")
         skills = ("skill_mae_vs_persistence", "skill_mse_vs_persistence")
-        interval = skill_interval(
-            self._squares_of(name), self._squares_of("persistence"), self._options()
+        interval = self.skill_interval(
+            self._squares_of(name), self._squares_of("persistence")
         )
         return {key: scores[key] for key in (*keys, *skills)} | {
             "intervals": {"skill_mse_vs_persistence": interval}
@@ -339,20 +289,74 @@ class RegressionJudge:
     def _in_unit(self, name: str) -> np.ndarray:
         """Returns a baseline's forecast as the target has it, log return or price."""
         returns = self.forecasts[name]
-        if self.data.target == "return":
-            return returns
-        return self.table["known"].to_numpy(np.float64) * np.exp(returns)
+        return self.known * np.exp(returns) if self.is_price else returns
 
     def _squares_of(self, name: str) -> np.ndarray:
         return np.square(self.actual - self._in_unit(name))
 
-    def _block_rows(self, num_rows: int) -> int:
-        horizon = self.data.future_window
-        return significance.suggest_block_rows(num_rows, horizon_bars=horizon)
 
-    def _options(self) -> dict[str, Any]:
-        return {
-            "block_rows": self._block_rows(len(self.rows)),
-            "num_samples": NUM_SAMPLES,
-            "seed": self.config.seed,
-        }
+def error_scores(
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    known: np.ndarray,
+    *,
+    is_price: bool,
+    horizon_bars: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns the keys of `metrics.regression_metrics` and `intervals` of most of them.
+
+    Args:
+        actual: What happened (num_rows,).
+        predicted: The forecast (num_rows,).
+        known: The forecast of persistence (num_rows,).
+        is_price: Whether errors in percent mean something.
+        horizon_bars: Bars that a target looks ahead.
+        seed: Seed of the intervals.
+    """
+    scores = metrics.regression_metrics(
+        actual, predicted, persistence=known, is_price=is_price
+    )
+    error, naive = actual - predicted, actual - known
+    moved = naive != 0
+    hits = moved & (np.sign(predicted - known) == np.sign(naive))
+    # Deviations from one mean: resampled variances then lose no digits on prices.
+    centred = actual - actual.mean()
+    columns = {
+        "error": np.abs(error),
+        "square": np.square(error),
+        "naive_error": np.abs(naive),
+        "naive_square": np.square(naive),
+        "hits": hits,
+        "moved": moved,
+        "mean": centred,
+        "mean_square": np.square(centred),
+        "percent": 100.0 * np.abs(error / np.where(actual == 0, 1.0, actual)),
+    }
+    place = {name: k for k, name in enumerate(columns)}
+    block = significance.suggest_block_rows(len(actual), horizon_bars=horizon_bars)
+
+    def ratio(over: str, under: str) -> Any:
+        return lambda m: m[..., place[over]] / m[..., place[under]]
+
+    def variance(m: np.ndarray) -> np.ndarray:
+        return m[..., place["mean_square"]] - np.square(m[..., place["mean"]])
+
+    statistics = {
+        "mae": lambda m: m[..., place["error"]],
+        "rmse": lambda m: np.sqrt(m[..., place["square"]]),
+        "r2": lambda m: 1.0 - m[..., place["square"]] / variance(m),
+        "sign_accuracy": ratio("hits", "moved"),
+        "skill_mae_vs_persistence": lambda m: 1.0 - ratio("error", "naive_error")(m),
+        "skill_mse_vs_persistence": lambda m: 1.0 - ratio("square", "naive_square")(m),
+        "mape_pct": lambda m: m[..., place["percent"]],
+    }
+    table = np.stack(list(columns.values()), axis=1)
+    scores["intervals"] = {
+        name: bootstrap_interval(
+            table, statistic, block_rows=block, num_samples=NUM_SAMPLES, seed=seed
+        )
+        for name, statistic in statistics.items()
+        if scores.get(name) is not None or name != "mape_pct"
+    }
+    return scores

@@ -1,20 +1,15 @@
-"""Predictions of a return or a price -> results: what `classes` is for classes.
+"""Targets that are a number: a return or a price.
 
-In: which rows, values, forecasts and closes belong together, what they say beside
-forecasts without a model, and how sure that is. Out: the errors of one forecast
-(`classes.evaluate_regression`), trades (`backtest`), claims (`verdict`), text and
-pictures (`reports.number_plots`).
+In: the answers of `Task` for numbers, errors of a foreign forecast. Out: their scores
+(`number_scores`), the order of judging (`evaluate`).
 
 A model learns log returns in units of its training part, for a price too: a price level
 has no stable scale. A price is reported back as `close * exp(predicted return)`.
-
-Order, as in `classes`: `predictions_table`, `fit_policy` (learns on validation),
-`add_signals`, `evaluate` (judges both parts).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,217 +17,206 @@ import pandas as pd
 
 from config import Config
 from data_loader import TrainingData
-from evaluation import classes, thresholds, verdict
-from evaluation.backtest import (
-    position_sizes,
-    trade_outcomes,
-    trade_rules,
-    trading_problem,
+from evaluation.number_scores import NumberScores, error_scores
+from evaluation.policies import ReturnPolicy
+from evaluation.task import Task
+from evaluation.verdict import (
+    BASELINE_NAMES,
+    few_blocks,
+    interval,
+    p_value_text,
+    yes,
 )
-from evaluation.baselines import GradientBoosting
-from evaluation.number_scores import RegressionJudge, log_returns
-from evaluation.thresholds import ReturnPolicy
 from files.strict import to_jsonable
+from metrics import scores
+from utils import did_you_mean
 
 UNITS = {"return": "log return", "price": "price"}
+KNOWN_WITHOUT_MODEL = {"return": 0.0, "direction": 0.5}
+"""What persistence names: no change, and no opinion about the sign. For a price it is
+the column `known`, the price at the forecast."""
+
 _NUM_PERIODS = 120
+_SPREAD_DRIFT = 1.5
+_LEAST_SPREAD = 0.01
 
 
-# The table
+class Numbers(Task):
+    """A model names a number; skill is that of its squared error.
 
-
-def predictions_table(
-    data: TrainingData, outputs: Mapping[str, np.ndarray]
-) -> pd.DataFrame:
-    """Returns one row for each predicted target, in time order.
-
-    Columns: `timestamp`, `row`, `part`; `actual` and `predicted`, log returns or
-    prices; `known`, the close at the forecast, where the file has it; the outcomes.
+    References: persistence (a return of 0, today's price), the mean of the training
+    part, and the mean of the trailing seven days that is known at each target.
 
     Args:
-        data: Arrays and parts.
-        outputs: For each part a model's outputs in the order of its targets, in units
-            of `data.values`, (num_targets,) or (num_targets, 1).
-
-    Raises:
-        ValueError: If there are more or fewer outputs than targets, or one is NaN.
+        target: `return` or `price`.
     """
-    policy = _untrained_policy(data)
-    tables = []
-    for part, values in outputs.items():
+
+    part_scores = NumberScores
+    claimed = {
+        "skill": (
+            "skill_mse_vs_persistence",
+            "skill_mse_vs_train_mean",
+            "skill_mse_vs_trailing_7d",
+        ),
+        "direction": ("sign_excess",),
+    }
+    p_value = "sign_p_value"
+    baseline_names = BASELINE_NAMES | {"trailing_7d": "trailing 7-day mean"}
+    loss_name = "squared error"
+    measures = {
+        "skill": "skill_mse_vs_persistence",
+        "skill_vs_trailing": "skill_mse_vs_trailing_7d",
+        "correlation": "correlation",
+        "direction": "sign_excess",
+    }
+    skill_name = "squared-error skill against the training mean"
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def columns(
+        self, data: TrainingData, part: str, outputs: np.ndarray
+    ) -> dict[str, Any]:
+        """Returns what came and what was predicted, and the close at the forecast.
+
+        Raises:
+            ValueError: If there is no finite number for each target.
+        """
         rows = data.parts[part].targets
-        if np.size(values) != len(rows) or not np.isfinite(values).all():
+        if np.size(outputs) != len(rows) or not np.isfinite(outputs).all():
             raise ValueError(
                 f"{part}: expected {len(rows)} finite numbers, one for each target. "
-                f"Received: shape {np.shape(values)}, "
-                f"{int((~np.isfinite(values)).sum())} of them not finite"
+                f"Received: shape {np.shape(outputs)}, "
+                f"{int((~np.isfinite(outputs)).sum())} of them not finite"
             )
-        columns = classes.row_columns(data, part) | {
+        columns = {
             "actual": data.outcomes["target"][rows],
-            "predicted": policy.calibrate(values),
+            "predicted": self._policy(data).calibrate(outputs),
         }
         if "close" in data.outcomes:
             columns["known"] = data.outcomes["close"][rows]
-        if data.target == "price":
+        if self.target == "price":
             columns["predicted"] = columns["known"] * np.exp(columns["predicted"])
-        columns |= {
-            name: column[rows]
-            for name, column in data.outcomes.items()
-            if name != "target"
+        return columns
+
+    def learn_policy(
+        self, validation: pd.DataFrame, data: TrainingData, config: Config
+    ) -> tuple[ReturnPolicy, dict[str, Any]]:
+        """Returns the units that training learned; validation adds nothing to them."""
+        return self._policy(data), {}
+
+    def _policy(self, data: TrainingData) -> ReturnPolicy:
+        if data.target_scaler is None:
+            raise ValueError("expected a target that is a number. Received: classes.")
+        return ReturnPolicy(target=self.target, scaler=data.target_scaler)
+
+    def describe(
+        self,
+        data: TrainingData,
+        config: Config,
+        settings: Mapping[str, Any],
+        choice: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Returns units, what a prediction means, the targets' spread over time."""
+        train = data.parts["train"].targets
+        is_quantile = config.used_losses == ("quantile",)
+        return {
+            "target": self.target,
+            "unit": UNITS[self.target],
+            "settings": {
+                **settings,
+                "loss": config.loss,  # None: the family's own
+                "reads": config.loss_traits.y_true,
+                "quantile": config.quantile if is_quantile else None,
+            },
+            "target_scaler": self._policy(data).scaler.to_dict(),
+            "train": data.return_moments(train) | {"num_targets": len(train)},
+            **choice,
+            "target_over_time": target_over_time(data),
         }
-        tables.append(pd.DataFrame(columns))
-    return pd.concat(tables, ignore_index=True)
+
+    def warnings(self, results: Mapping[str, Any]) -> list[str]:
+        """Returns what the loss means, odd sizes, drift of the spread, few blocks."""
+        found = _of_loss(results["settings"])
+        for part in ("validation", "test"):
+            if part in results:
+                has_sizes = results["settings"]["reads"] == "value"
+                found += _of_sizes(part, results[part], has_sizes=has_sizes)
+        if "test" in results:
+            test, before = results["test"], results["train"]["std_bps"]
+            ratio = test["actual_std_bps"] / before
+            if not 1 / _SPREAD_DRIFT <= ratio <= _SPREAD_DRIFT:
+                found.append(
+                    f"the spread of the returns drifted: deviation {before:.1f} bps in "
+                    f"training, {test['actual_std_bps']:.1f} in test"
+                )
+            found += few_blocks(test["intervals"]["skill_mse_vs_persistence"])
+        return found
+
+    def source_line(self, test: Mapping[str, Any], claims: Mapping[str, bool]) -> str:
+        """Returns whether the sign is known."""
+        if test["sign_accuracy"] is None:
+            return "In what: direction no, the price did not move"
+        return (
+            f"In what: direction {yes(claims['direction'])}, "
+            f"{test['sign_accuracy']:.1%} of signs right, "
+            f"{interval(test['intervals']['sign_excess'])} beyond chance, "
+            f"{p_value_text(test['sign_p_value'])}"
+        )
+
+    def truth_and_losses(
+        self, column: Callable[[str], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what came, and the squared error of each row (num_rows,)."""
+        actual = column("actual")
+        return actual, np.square(actual - column("predicted").astype(np.float64))
+
+    def mean_loss(self, part: Mapping[str, Any]) -> float:
+        """Returns the mean squared error of a part."""
+        return part["rmse"] ** 2
+
+    def skills(
+        self, outputs: np.ndarray, targets: np.ndarray, data: TrainingData
+    ) -> dict[str, float | None]:
+        """Returns the squared-error skill of `all`."""
+        # In units of the target's scaler the training mean is 0.
+        error = np.square(outputs.astype(np.float64) - targets).mean()
+        reference = np.square(targets.astype(np.float64)).mean()
+        return {"all": scores.skill(float(error), float(reference))}
 
 
-def add_signals(predictions: pd.DataFrame, policy: ReturnPolicy) -> pd.DataFrame:
-    """Returns the table with the policy's signals."""
-    returns = log_returns(predictions, policy.target)
-    return predictions.assign(signal=policy.signals(returns))
+def _of_loss(settings: Mapping[str, Any]) -> list[str]:
+    """Returns a warning where a loss predicts no mean."""
+    if settings["reads"] != "value":
+        return [
+            f"loss {settings['loss']} trains positions: signs and trades count, the "
+            "size of a predicted return means nothing"
+        ]
+    if settings["quantile"] is None:
+        return []
+    return [
+        f"loss {settings['loss']} predicts the {settings['quantile']:g} quantile, "
+        "not the mean: more actual values lie on one side by design"
+    ]
 
 
-def _untrained_policy(data: TrainingData) -> ReturnPolicy:
-    if data.target_scaler is None:
-        raise ValueError("expected a target that is a number. Received: classes.")
-    return ReturnPolicy(target=data.target, scaler=data.target_scaler)
-
-
-# What validation decides
-
-
-def fit_policy(
-    predictions: pd.DataFrame, data: TrainingData, config: Config
-) -> tuple[ReturnPolicy, dict[str, Any]]:
-    """Chooses on the validation part from which predicted return on to trade.
-
-    Returns:
-        The policy, and how it came about: `thresholds` (see
-        `thresholds.search_thresholds`; the thresholds are log returns).
-    """
-    table = predictions[predictions["part"] == "validation"]
-    policy = _untrained_policy(data)
-    problem = trading_problem(predictions)
-    if problem:
-        statement = f"not searched: {problem}"
-        skipped = {"statement": statement, "skipped": problem, "num_tried": 0}
-        return policy, {"thresholds": skipped}
-    scores = thresholds.return_scores(log_returns(table, data.target))
-    search = thresholds.search_thresholds(
-        scores,
-        trade_outcomes(table),
-        rules=trade_rules(config),
-        sizes=position_sizes(scores, data, table["row"].to_numpy(), config),
-        objective=config.threshold_objective,
-        turnover_penalty_bps=config.turnover_penalty_bps,
-        min_trades=config.threshold_min_trades,
-    )
-    policy = ReturnPolicy(
-        target=policy.target,
-        scaler=policy.scaler,
-        uses_thresholds=True,
-        short_threshold=search["short_threshold"],
-        long_threshold=search["long_threshold"],
-    )
-    return policy, {"thresholds": search}
-
-
-# Judging
-
-
-def evaluate(
-    predictions: pd.DataFrame,
-    data: TrainingData,
-    config: Config,
-    *,
-    policy: ReturnPolicy,
-    choice: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Returns the results of each part of a predictions table, ready for JSON.
-
-    References of the squared-error skill: persistence (a return of 0, today's price),
-    the mean of the training part, and the mean of the trailing seven days that is
-    known at each target.
-
-    Args:
-        predictions: From `add_signals`.
-        data: The same data.
-        config: The same run.
-        policy: From `fit_policy`.
-        choice: From `fit_policy`.
-
-    Returns:
-        `verdict` (three lines), `claims`, `warnings`, `target`, `unit`, `settings`,
-        `target_scaler`, `train` (moments of its targets, basis points), `thresholds`,
-        `target_over_time`,
-        and for `validation` and `test` a mapping: the keys of
-        `evaluation.evaluate_regression`, those of `RegressionJudge.skill` and `.signs`,
-        `bins`, `errors`, `residuals`, `trading`, `baselines`, `comparisons`.
-    """
-    boosted, boosted_choice = None, None
-    if config.baseline_model:
-        boosted, boosted_choice = _boosted_table(predictions, data, config)
-    scores = classes.evaluate_regression(
-        predictions,
-        target=data.target,
-        horizon_bars=data.future_window,
-        seed=config.seed,
-    )
-    results: dict[str, Any] = {
-        "target": data.target,
-        "unit": UNITS[data.target],
-        "settings": classes.describe_settings(data, config) | _loss_settings(config),
-        "target_scaler": policy.scaler.to_dict(),
-        "train": data.return_moments(data.parts["train"].targets)
-        | {"num_targets": len(data.parts["train"].targets)},
-        **choice,
-        "target_over_time": target_over_time(data),
-    }
-    for part, table in predictions.groupby("part", observed=True, sort=False):
-        judge = RegressionJudge(str(part), table, data, config)
-        judge.add_forecasts(boosted)
-        found = scores[str(part)]
-        skill = judge.skill()
-        found["intervals"] |= skill.pop("intervals")
-        signs = judge.signs()
-        found["intervals"] |= signs.pop("intervals")
-        results[str(part)] = {
-            "target": data.target,
-            "first": table["timestamp"].iloc[0],
-            "last": table["timestamp"].iloc[-1],
-            **found,
-            **skill,
-            **signs,
-            "bins": judge.bins(),
-            "errors": judge.errors(),
-            "residuals": judge.residuals(),
-            "trading": judge.trades(table, choice["thresholds"]["num_tried"]),
-            "baselines": judge.baselines(boosted, boosted_choice),
-            "comparisons": judge.comparisons(),
-        }
-    return verdict.add_verdict(to_jsonable(results))
-
-
-def _loss_settings(config: Config) -> dict[str, Any]:
-    """Returns what decides what a prediction means: mean, quantile or position."""
-    is_quantile = config.used_losses == ("quantile",)
-    return {
-        "loss": config.loss,  # None: the family's own
-        "reads": config.loss_traits.y_true,
-        "quantile": config.quantile if is_quantile else None,
-    }
-
-
-def _boosted_table(
-    predictions: pd.DataFrame, data: TrainingData, config: Config
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Returns the same table as a gradient-boosting model would have made it."""
-    model = GradientBoosting(seed=config.seed).fit(data)
-    outputs = {
-        str(part): model.predict_values(data, table["row"].to_numpy())
-        for part, table in predictions.groupby("part", observed=True, sort=False)
-    }
-    table = predictions_table(data, outputs)
-    policy, choice = fit_policy(table, data, config)
-    return add_signals(table, policy), choice
+def _of_sizes(part: str, result: Mapping[str, Any], *, has_sizes: bool) -> list[str]:
+    """Returns warnings of predictions that hardly differ, or differ too much."""
+    found, slope = [], result["intervals"]["slope"]
+    predicted, actual = result["predicted_std_bps"], result["actual_std_bps"]
+    if predicted < _LEAST_SPREAD * actual:
+        found.append(
+            f"{part}: the predictions hardly differ (deviation {predicted:.2f} bps, "
+            f"actual {actual:.1f}): the model names a constant"
+        )
+    too_large = slope["high"] is not None and slope["high"] < 1
+    skill = result["skill_mse_vs_persistence"]
+    if has_sizes and too_large and skill is not None and skill < 0:
+        found.append(
+            f"{part}: the predictions are too large, what followed was "
+            f"{interval(slope, '{:+.2f}')} of them"
+        )
+    return found
 
 
 def target_over_time(data: TrainingData) -> dict[str, Any]:
@@ -260,3 +244,53 @@ def target_over_time(data: TrainingData) -> dict[str, Any]:
             for name, part in data.parts.items()
         },
     }
+
+
+def evaluate_regression(
+    predictions: pd.DataFrame, *, target: str, horizon_bars: int, seed: int = 0
+) -> dict[str, Any]:
+    """Returns errors of a regression, each with its interval, beside persistence.
+
+    Args:
+        predictions: One row for each predicted target, in time order: `part`, `actual`,
+            `predicted`, and for a price `known`, the price at the forecast.
+        target: `return`, `price`, or `direction` (`actual` 0 or 1, `predicted` the
+            probability of 1; its sign is that of `predicted - 0.5`).
+        horizon_bars: Bars that a target looks ahead.
+        seed: Seed of the intervals.
+
+    Returns:
+        For each part the keys of `metrics.regression_metrics` and `intervals` for
+        `mae`, `rmse`, `r2`, `sign_accuracy`, `skill_mae_vs_persistence`,
+        `skill_mse_vs_persistence`, and for prices `mape_pct`; ready for JSON.
+
+    Raises:
+        ValueError: If the target is unknown or a column is missing.
+    """
+    if target not in ("return", "price", "direction"):
+        raise ValueError(
+            "`target` must be 'return', 'price' or 'direction'. "
+            f"Received: {target!r}" + did_you_mean(target, ["return", "price"])
+        )
+    wanted = {"part", "actual", "predicted"}
+    wanted |= {"known"} if target == "price" else set()
+    missing = sorted(wanted - set(predictions.columns))
+    if missing:
+        raise ValueError(
+            f"`predictions` of a {target} must have the columns "
+            f"{', '.join(sorted(wanted))}. Missing: {', '.join(missing)}."
+        )
+    results = {}
+    for part, table in predictions.groupby("part", observed=True, sort=False):
+        known = np.full(len(table), KNOWN_WITHOUT_MODEL.get(target, 0.0))
+        if target == "price":
+            known = table["known"].to_numpy(np.float64)
+        results[str(part)] = error_scores(
+            table["actual"].to_numpy(np.float64),
+            table["predicted"].to_numpy(np.float64),
+            known,
+            is_price=target == "price",
+            horizon_bars=horizon_bars,
+            seed=seed,
+        )
+    return {"target": target} | to_jsonable(results)

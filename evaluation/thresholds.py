@@ -1,7 +1,7 @@
 """Choosing when to trade: a threshold for each side's probability or predicted return.
 
-In: what turns a model's outputs into signals, and the search for it. Out: which rows
-it is learned on (`classes`, `numbers`), what a trade earns (`trading`).
+In: signals of given thresholds, and the search for these. Out: what else a run learns
+on validation (`policies`), on which rows (`evaluate`), what a trade earns (`trading`).
 """
 
 from __future__ import annotations
@@ -9,175 +9,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from config import HOLD, LONG, SHORT
 from evaluation import trading
-from evaluation.calibration import Calibrator, calibrator_from_dict
 from evaluation.trading import TradeOutcomes, TradeRules
-from preprocessing.scaling import TargetScaler
-from utils import DataError
 
 OBJECTIVES = ("net_return", "mean_net_return", "sharpe")
 SIGNALLED_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
 """Candidates of a side: thresholds that this share of the rows reaches; and never."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SignalPolicy:
-    """What turns probabilities into signals: a calibrator and two thresholds.
-
-    Args:
-        calibrator: Fitted map, or None: probabilities stay as they are.
-        uses_thresholds: False where they could not be searched; then the most probable
-            class is the signal.
-        short_threshold: Least calibrated probability of a SHORT signal; None: never.
-        long_threshold: The same for LONG.
-    """
-
-    calibrator: Calibrator | None = None
-    uses_thresholds: bool = False
-    short_threshold: float | None = None
-    long_threshold: float | None = None
-
-    def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
-        """Returns calibrated rows that sum to 1 (num_rows, 3), float64."""
-        if self.calibrator is not None:
-            return self.calibrator.predict_proba(probabilities)
-        table = np.asarray(probabilities, dtype=np.float64)
-        return table / table.sum(axis=1, keepdims=True)
-
-    def signals(self, calibrated: np.ndarray) -> np.ndarray:
-        """Returns class ids (num_rows,) int8 for calibrated rows (num_rows, 3)."""
-        if not self.uses_thresholds:
-            return calibrated.argmax(axis=1).astype(np.int8)
-        return threshold_signals(
-            calibrated, short=self.short_threshold, long=self.long_threshold
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns strict JSON values, from which `from_dict` restores every bit."""
-        return {
-            "calibrator": self.calibrator.to_dict() if self.calibrator else None,
-            "uses_thresholds": self.uses_thresholds,
-            "short_threshold": self.short_threshold,
-            "long_threshold": self.long_threshold,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> SignalPolicy:
-        """Restores a policy from `to_dict`.
-
-        Raises:
-            DataError: If the values are not those of a policy.
-        """
-        _require_policy(values, cls)
-        fitted = values["calibrator"]
-        return cls(
-            calibrator=None if fitted is None else calibrator_from_dict(fitted),
-            uses_thresholds=values["uses_thresholds"],
-            short_threshold=values["short_threshold"],
-            long_threshold=values["long_threshold"],
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReturnPolicy:
-    """What turns a regression's outputs into log returns and signals.
-
-    Args:
-        target: `return` or `price`.
-        scaler: Units of the outputs, learned from the training targets.
-        uses_thresholds: False where they could not be searched; then the sign of the
-            predicted return is the signal.
-        short_threshold: Least predicted fall, a log return above 0, of a SHORT signal;
-            None: never.
-        long_threshold: The same of a rise for LONG.
-    """
-
-    target: str
-    scaler: TargetScaler
-    uses_thresholds: bool = False
-    short_threshold: float | None = None
-    long_threshold: float | None = None
-
-    def calibrate(self, outputs: Any) -> np.ndarray:
-        """Returns log returns (num_rows,) for a model's outputs, of as many values."""
-        return self.scaler.inverse(np.asarray(outputs).reshape(-1))
-
-    def signals(self, returns: np.ndarray) -> np.ndarray:
-        """Returns class ids (num_rows,) int8 for predicted log returns (num_rows,)."""
-        if not self.uses_thresholds:
-            return (1 + np.sign(returns)).astype(np.int8)
-        return threshold_signals(
-            return_scores(returns), short=self.short_threshold, long=self.long_threshold
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns strict JSON values, from which `from_dict` restores every bit."""
-        return {
-            "target": self.target,
-            "scaler": self.scaler.to_dict(),
-            "uses_thresholds": self.uses_thresholds,
-            "short_threshold": self.short_threshold,
-            "long_threshold": self.long_threshold,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ReturnPolicy:
-        """Restores a policy from `to_dict`.
-
-        Raises:
-            DataError: If the values are not those of a policy.
-        """
-        _require_policy(values, cls)
-        if values["target"] not in ("return", "price"):
-            raise DataError(
-                f"expected a return or a price. Received: {values['target']!r:.50}"
-            )
-        return cls(
-            target=values["target"],
-            scaler=TargetScaler.from_dict(values["scaler"]),
-            uses_thresholds=values["uses_thresholds"],
-            short_threshold=values["short_threshold"],
-            long_threshold=values["long_threshold"],
-        )
-
-
-def policy_from_dict(values: dict[str, Any]) -> SignalPolicy | ReturnPolicy:
-    """Restores the policy of a classification or of a regression.
-
-    Raises:
-        DataError: If the values are not those of a policy.
-    """
-    kind = ReturnPolicy if "target" in values else SignalPolicy
-    return kind.from_dict(values)
-
-
-def _require_policy(values: dict[str, Any], kind: type) -> None:
-    names = {field.name for field in dataclasses.fields(kind)}
-    is_whole = set(values) == names and isinstance(values["uses_thresholds"], bool)
-    for limit in (values.get("short_threshold"), values.get("long_threshold")):
-        is_number = isinstance(limit, float) and math.isfinite(limit)
-        is_whole = is_whole and (limit is None or is_number)
-    if not is_whole:
-        raise DataError(
-            f"expected a signal policy with {', '.join(sorted(names))}. "
-            f"Received: {values!r:.200}. Take the file of a finished run."
-        )
-
-
-def return_scores(returns: np.ndarray) -> np.ndarray:
-    """Returns the predicted gain of SHORT, HOLD and LONG (num_rows, 3).
-
-    That of HOLD is 0; a side that does not gain has a score below every threshold.
-    """
-    returns = np.asarray(returns, dtype=np.float64)
-    short, long = (np.where(gain > 0, gain, -1.0) for gain in (-returns, returns))
-    return np.stack([short, np.zeros(len(returns)), long], axis=1)
 
 
 def threshold_signals(
@@ -217,7 +59,7 @@ def search_thresholds(
     Sharpe ratios", for independent returns.
 
     Args:
-        probabilities: Calibrated rows, or `return_scores`, in time order (num_rows, 3).
+        probabilities: Calibrated rows, or gains, in time order (num_rows, 3).
         outcomes: What came of each row.
         rules: Bar length and costs.
         sizes: Fraction of equity for a SHORT and a LONG at each row (num_rows, 2).

@@ -147,7 +147,7 @@ def summarise(name: str, outcome: Outcome) -> dict[str, Any]:
 
 def _classification(run: FinishedRun) -> dict[str, Any]:
     test = run.results["test"]
-    if run.is_regression:
+    if "classes" not in test:
         return {"num_samples": test["num_samples"]}
     # Not means over classes: a timeframe with three unchanged closes would have one
     # class more, and lower means, than one without any.

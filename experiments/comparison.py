@@ -2,7 +2,7 @@
 
 In: which models can be compared, the proof that they answered for the same rows, who is
 best and how sure that is. Out: training one after another (`series`), the scores of one
-run (`evaluation.classes`, `evaluation.numbers`), showing the comparison
+run (`evaluation.evaluate`), showing the comparison
 (`reports.comparison`).
 
 The best model has the lowest loss on the test rows themselves. That choice favours it,
@@ -25,8 +25,8 @@ from candles.timestamps import nanoseconds_of
 from config import Config
 from dataset.sidecar import described_size
 from evaluation.backtest import NUM_SAMPLES
-from evaluation.class_scores import PROBABILITY_COLUMNS, row_losses
-from evaluation.verdict import is_regression
+from evaluation.evaluate import task_of_results
+from evaluation.task import Task
 from experiments.series import Outcome, Train, new_folder, require_success, train_all
 from files import tables
 from files.strict import read_json, to_jsonable
@@ -36,25 +36,6 @@ from reports import comparison as comparison_report
 from settings.dry_run import describe_configuration
 
 logger = logging.getLogger(__name__)
-
-MEASURES = {
-    False: {
-        "skill": "skill_vs_train_prior",
-        "skill_vs_trailing": "skill_vs_trailing_7d",
-        "activity": "activity_skill_vs_train_prior",
-        "direction": "direction_skill_vs_train_prior",
-    },
-    True: {
-        "skill": "skill_mse_vs_persistence",
-        "skill_vs_trailing": "skill_mse_vs_trailing_7d",
-        "correlation": "correlation",
-        "direction": "sign_excess",
-    },
-}
-"""Column -> key of a part's intervals; True: the target is a number."""
-
-DIRECTION_P_VALUES = {False: "direction_p_value", True: "sign_p_value"}
-LOSS_NAMES = {False: "log-loss", True: "squared error"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +55,9 @@ class FinishedRun:
     model_bytes: int
 
     @property
-    def is_regression(self) -> bool:
-        """Whether its target is a number."""
-        return is_regression(self.results["test"])
+    def task(self) -> Task:
+        """What its model was asked for."""
+        return task_of_results(self.results)
 
     def read_test(self) -> dict[str, np.ndarray]:
         """Returns columns of the predicted test rows (num_rows,), with their `loss`.
@@ -91,13 +72,7 @@ class FinishedRun:
             return columns.read(name).to_numpy()[is_test]
 
         is_test = columns.read("part").to_numpy() == "test"
-        if self.is_regression:
-            truth = numbers("actual")
-            loss = np.square(truth - numbers("predicted").astype(np.float64))
-        else:
-            truth = numbers("label")
-            said = np.stack([numbers(name) for name in PROBABILITY_COLUMNS], axis=1)
-            loss = row_losses(truth, said.astype(np.float64))[:, 0]
+        truth, loss = self.task.truth_and_losses(numbers)
         moments = columns.read("timestamp").to_pandas()[is_test]
         return {
             "row": numbers("row"),
@@ -240,7 +215,7 @@ def compare_runs(outcomes: Mapping[str, Outcome], *, seed: int = 0) -> dict[str,
         for entry in models[1 : len(order)]:
             entry["against_best"] = against[entry["model"]]
         comparison |= {
-            "loss": LOSS_NAMES[first.is_regression],
+            "loss": first.task.loss_name,
             "test": {
                 key: first.results["test"][key]
                 for key in ("first", "last", "num_samples")
@@ -315,13 +290,13 @@ def summarise_run(run: FinishedRun) -> dict[str, Any]:
     """Returns what stands for a run beside others: its test part, its cost.
 
     Returns:
-        `loss`; an interval for each of `MEASURES`; `direction_p_value`; `trading` (the
-        number of trades, an interval of the net return a trade, total return; or why
-        there are none); `training_seconds`, `is_resumed` (then of its last process
-        alone); `parameters`, `model_bytes`; `cross_validation` (mean and spread of the
-        folds; None without any); `folder`.
+        `loss`; an interval for each of `Task.measures`; `direction_p_value`;
+        `trading` (the number of trades, an interval of the net return a trade, total
+        return; or why there are none); `training_seconds`, `is_resumed` (then of its
+        last process alone); `parameters`, `model_bytes`; `cross_validation` (mean and
+        spread of the folds; None without any); `folder`.
     """
-    test, kind = run.results["test"], run.is_regression
+    test, task = run.results["test"], run.task
     training = run.metadata["training"]
     trades = test["trading"]
     earned = {"skipped": trades.get("skipped")}
@@ -334,11 +309,9 @@ def summarise_run(run: FinishedRun) -> dict[str, Any]:
     folds = run.results.get("cross_validation")
     return {
         "folder": run.folder,
-        "loss": test["rmse"] ** 2 if kind else test["log_loss"],
-        **{
-            name: _three(test["intervals"][key]) for name, key in MEASURES[kind].items()
-        },
-        "direction_p_value": test[DIRECTION_P_VALUES[kind]],
+        "loss": task.mean_loss(test),
+        **{name: _three(test["intervals"][key]) for name, key in task.measures.items()},
+        "direction_p_value": test[task.p_value],
         "trading": earned,
         "training_seconds": training["seconds"],
         "is_resumed": bool(training["resumes"]),
@@ -348,7 +321,7 @@ def summarise_run(run: FinishedRun) -> dict[str, Any]:
         if folds is None
         else {
             key: {part: folds["metrics"][key][part] for part in ("mean", "std")}
-            for key in (MEASURES[kind]["skill"], "accuracy", "sign_accuracy")
+            for key in (task.measures["skill"], "accuracy", "sign_accuracy")
             if key in folds["metrics"]
         },
     }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from config import CLASS_NAMES
-from evaluation.verdict import BASELINE_NAMES, is_regression, regression_baseline_name
+from evaluation.evaluate import task_of_results
 from reports import plots
 from reports.blocks import (
     NOTHING,
@@ -109,9 +109,9 @@ def score_table(
 def forecast_places(material: Material, part: str) -> dict[str, str]:
     """Returns where the numbers of the model and of each baseline are."""
     result = material.results[part]
-    named = regression_baseline_name if is_regression(result) else BASELINE_NAMES.get
+    named = task_of_results(material.results).baseline_names
     return {"this model": part} | {
-        str(named(name)): f"{part}.baselines.{name}" for name in result["baselines"]
+        named[name]: f"{part}.baselines.{name}" for name in result["baselines"]
     }
 
 

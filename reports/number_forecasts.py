@@ -7,7 +7,8 @@ trades (`trades`), its pictures (`number_plots`), how it looks
 
 from __future__ import annotations
 
-from evaluation.verdict import is_regression
+from evaluation.evaluate import task_of_results
+from evaluation.numbers import Numbers
 from reports import number_plots
 from reports.blocks import Block, Material, Picture, Rows, Section
 from reports.class_forecasts import forecast_tables, score_table
@@ -62,12 +63,8 @@ _PICTURES = {
 
 def regression_section(material: Material) -> Section | None:
     """Errors and skill of a return or a price, against forecasts without a model."""
-    parts = [
-        part
-        for part in material.parts("baselines")
-        if is_regression(material.results[part])
-    ]
-    if not parts:
+    parts = material.parts("baselines")
+    if not parts or not isinstance(task_of_results(material.results), Numbers):
         return None
     blocks: list[Block] = []
     drawn = {

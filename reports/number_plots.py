@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
-from evaluation.verdict import interval, number, regression_baseline_name
+from evaluation.numbers import Numbers
+from evaluation.verdict import interval, number
 from reports.plots import BLUE, CLASS_COLORS, GREY, INK
 
 _REFERENCES = {
@@ -96,7 +97,7 @@ def _baseline_lines(result: Mapping[str, Any]) -> list[str]:
         f"{'net/trade':>11}{'net':>9}"
     ]
     rows = {"this model": result} | {
-        regression_baseline_name(name): scores
+        Numbers.baseline_names[name]: scores
         for name, scores in result["baselines"].items()
     }
     for name, scores in rows.items():
@@ -234,7 +235,7 @@ def plot_residuals(result: Mapping[str, Any], *, title: str = "") -> Figure:
 def plot_regression_baselines(result: Mapping[str, Any], *, title: str = "") -> Figure:
     """Draws the skill of the model and of each baseline, with intervals."""
     rows = {"this model": result["intervals"]} | {
-        regression_baseline_name(name): scores["intervals"]
+        Numbers.baseline_names[name]: scores["intervals"]
         for name, scores in result["baselines"].items()
         if "intervals" in scores and name != "persistence"
     }

@@ -20,7 +20,9 @@ import matplotlib as mpl
 import pandas as pd
 from markupsafe import Markup, escape
 
-from evaluation.verdict import MAX_P_VALUE, MIN_DEFLATED_SHARPE, is_regression
+from evaluation.evaluate import task_of_results
+from evaluation.numbers import Numbers
+from evaluation.verdict import MAX_P_VALUE, MIN_DEFLATED_SHARPE
 from files.strict import to_jsonable
 from reports import plots
 from reports.blocks import Cell, Material, Section
@@ -219,7 +221,8 @@ def _headline(material: Material) -> list[Cell]:
 def _verdict(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Returns each line of the verdict as its question, its answer and its rule."""
     lines = [line.partition(": ") for line in results.get("verdict", [])]
-    rules = REGRESSION_RULES if is_regression(results.get("test", {})) else RULES
+    is_number = isinstance(task_of_results(results), Numbers)
+    rules = REGRESSION_RULES if is_number else RULES
     return [
         {"question": question, "answer": answer, "rule": rules.get(question, "")}
         for question, _, answer in lines

@@ -1,7 +1,7 @@
 """Results -> figures, each by one function, so that a notebook draws them inline.
 
 In: pictures. Out: text and files (`report`), computing what is drawn
-(`evaluation.classes`), shares over time (`time_plots`). Figures are made without
+(`evaluation.evaluate`), shares over time (`time_plots`). Figures are made without
 pyplot: nothing global, no window, nothing to close.
 """
 

@@ -1,7 +1,7 @@
 """Results -> text for the terminal, JSON, the plots and the page of a run.
 
-In: showing numbers. Out: computing them (`evaluation.classes`), drawing them (`plots`),
-the page's content (`page`).
+In: showing numbers. Out: computing them (`evaluation`), drawing them (`plots`), the
+page's content (`page`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from artifacts.run_folder import RunFolder
 from config import CLASS_NAMES
 from data_loader import TrainingData
 from evaluation.folds import HEADLINES
-from evaluation.verdict import BASELINE_NAMES, interval, is_regression, number
+from evaluation.verdict import BASELINE_NAMES, interval, number
 from files.atomic import atomic_path, atomic_write
 from files.strict import write_json
 from reports import number_plots
@@ -102,7 +102,7 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
 def _format_part(part: str, result: Mapping[str, Any]) -> str:
     span = f"{_day(result['first'])} to {_day(result['last'])}"
     lines = [f"{part}: {result['num_samples']:,} windows, {span}"]
-    if is_regression(result):
+    if "sign_p_value" in result:
         lines += number_plots.format_part(result)
     else:
         lines += _matrices(result)
@@ -260,7 +260,7 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     for part in PARTS:
         if part in results:
             result = results[part]
-            if is_regression(result):
+            if "sign_p_value" in result:
                 own = number_plots.plot_part(result, title=part)
                 figures |= {f"{name}_{part}": figure for name, figure in own.items()}
                 figures[f"equity_{part}"] = plot_equity(result["trading"], title=part)

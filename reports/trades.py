@@ -6,7 +6,8 @@ the run (`run_facts`), how it looks (`page`).
 
 from __future__ import annotations
 
-from evaluation.verdict import is_regression
+from evaluation.evaluate import task_of_results
+from evaluation.numbers import Numbers
 from reports import plots
 from reports.blocks import (
     Block,
@@ -92,7 +93,7 @@ def trading_section(material: Material) -> Section | None:
             key="trades", title="Trades after costs", lead=f"Not simulated: {reason}."
         )
     numbers = material.numbers
-    has_barriers = not is_regression(material.results[parts[0]])
+    has_barriers = not isinstance(task_of_results(material.results), Numbers)
     rows = {
         name: row
         for name, row in _TRADES.items()

@@ -115,12 +115,11 @@ def test_predictions_are_of_the_window_that_ends_at_their_row(finished, planted)
 
 
 def test_the_stored_policy_repeats_the_signals(finished):
-    from evaluation.classes import add_signals
-    from evaluation.thresholds import SignalPolicy
+    from evaluation.policies import SignalPolicy
 
     table = pd.read_parquet(next(finished.artifact_dir.glob("predictions_*.parquet")))
     stored = read_json(next(finished.artifact_dir.glob("calibrator_*.json")))
-    again = add_signals(table, SignalPolicy.from_dict(stored))
+    again = SignalPolicy.from_dict(stored).add_signals(table)
     pd.testing.assert_frame_equal(again, table)
     assert set(table["signal"].unique()) <= {0, 1, 2}
 

@@ -8,9 +8,11 @@ from conftest import make_frame, make_own_frame
 from benchmarks.noise import run_seed
 from config import Config
 from data_loader import TrainingDataLoader
-from evaluation import backtest, classes, trading
-from evaluation.class_scores import CALIBRATED_COLUMNS, PROBABILITY_COLUMNS, cross_fit
-from evaluation.thresholds import SignalPolicy
+from evaluation import backtest, trading
+from evaluation.class_scores import cross_fit
+from evaluation.evaluate import evaluate, fit_policy, predictions_table
+from evaluation.numbers import evaluate_regression
+from evaluation.policies import CALIBRATED_COLUMNS, PROBABILITY_COLUMNS, SignalPolicy
 from metrics import scores as metrics
 from utils import ConfigError
 
@@ -59,10 +61,10 @@ def forecasts(data, *, knows=0.0, seed=1):
 
 
 def judge(data, probabilities, config=SMALL):
-    table = classes.predictions_table(data, probabilities)
-    policy, choice = classes.fit_policy(table, data, config)
-    table = classes.add_signals(table, policy)
-    results = classes.evaluate(table, data, config, policy=policy, choice=choice)
+    table = predictions_table(data, probabilities)
+    policy, choice = fit_policy(table, data, config)
+    table = policy.add_signals(table)
+    results = evaluate(table, data, config, policy=policy, choice=choice)
     return table, policy, results
 
 
@@ -87,7 +89,7 @@ def blind(data):
 def test_probabilities_of_another_shape_are_refused(data):
     wrong = np.full((5, 3), 1 / 3)
     with pytest.raises(ValueError, match=r"validation: expected .* Received: \(5, 3\)"):
-        classes.predictions_table(data, {"validation": wrong})
+        predictions_table(data, {"validation": wrong})
 
 
 def test_signals_follow_from_the_columns_of_the_table(skilled):
@@ -97,20 +99,20 @@ def test_signals_follow_from_the_columns_of_the_table(skilled):
     np.testing.assert_allclose(calibrated, policy.calibrate(raw), rtol=1e-5)
     np.testing.assert_array_equal(table["signal"], policy.signals(calibrated))
     again = SignalPolicy.from_dict(json.loads(json.dumps(policy.to_dict())))
-    pd.testing.assert_frame_equal(classes.add_signals(table, again), table)
+    pd.testing.assert_frame_equal(again.add_signals(table), table)
 
 
 # What validation decides
 
 
 def test_the_policy_learns_from_validation_alone(data):
-    table = classes.predictions_table(data, forecasts(data, knows=0.3))
-    policy, choice = classes.fit_policy(table, data, SMALL)
+    table = predictions_table(data, forecasts(data, knows=0.3))
+    policy, choice = fit_policy(table, data, SMALL)
     is_test = table["part"] == "test"
     changed = table.copy()
     changed.loc[is_test, "label"] = 0
     changed.loc[is_test, "long_return"] = 1.0
-    other, again = classes.fit_policy(changed, data, SMALL)
+    other, again = fit_policy(changed, data, SMALL)
     assert other.to_dict() == policy.to_dict()
     assert again == choice
     assert choice["calibration"]["num_samples"] == (~is_test).sum()
@@ -137,10 +139,10 @@ def test_cross_fitting_keeps_the_halves_apart():
 
 
 def test_too_few_validation_rows_are_said(data):
-    table = classes.predictions_table(data, forecasts(data))
+    table = predictions_table(data, forecasts(data))
     is_test = table["part"] == "test"
     few = pd.concat([table[~is_test][:99], table[is_test]])
-    policy, choice = classes.fit_policy(few, data, SMALL)
+    policy, choice = fit_policy(few, data, SMALL)
     assert policy.calibrator is None
     assert choice["calibration"]["method"] == "none"
     assert choice["calibration"]["reason"] == "99 rows, expected at least 100"
@@ -316,7 +318,7 @@ def test_a_foreign_file_is_judged_without_trades():
 
 
 def test_broken_outcomes_are_counted_not_mended(data):
-    table = classes.predictions_table(data, forecasts(data))
+    table = predictions_table(data, forecasts(data))
     assert backtest.trading_problem(table) is None
     table.loc[3, "long_return"] = np.nan
     table.loc[7, "short_exit_bars"] = 0
@@ -486,7 +488,7 @@ def test_price_regression_equals_scikit_learn():
     from sklearn.metrics import mean_absolute_percentage_error, r2_score
 
     table = regression_table()
-    results = classes.evaluate_regression(table, target="price", horizon_bars=10)
+    results = evaluate_regression(table, target="price", horizon_bars=10)
     assert json.loads(json.dumps(results, allow_nan=False)) == results
     rows = table[table["part"] == "test"]
     test = results["test"]
@@ -508,14 +510,14 @@ def test_return_and_direction_regression():
     table["actual"] -= table["known"]
     table["predicted"] -= table["known"]
     table = table.drop(columns="known")
-    found = classes.evaluate_regression(table, target="return", horizon_bars=10)
+    found = evaluate_regression(table, target="return", horizon_bars=10)
     assert found["test"]["mae_persistence"] == pytest.approx(
         table.loc[table["part"] == "test", "actual"].abs().mean()
     )
     assert "mape_pct" not in found["test"]["intervals"]
     table["actual"] = (table["actual"] > 0) * 1.0
     table["predicted"] = 1 / (1 + np.exp(-table["predicted"]))
-    found = classes.evaluate_regression(table, target="direction", horizon_bars=10)
+    found = evaluate_regression(table, target="direction", horizon_bars=10)
     assert found["test"]["mae_persistence"] == 0.5
     assert found["test"]["intervals"]["sign_accuracy"]["low"] > 0.6
 
@@ -523,8 +525,8 @@ def test_return_and_direction_regression():
 def test_regression_tables_are_checked():
     table = regression_table()
     with pytest.raises(ValueError, match="return.*Did you mean 'price'"):
-        classes.evaluate_regression(table, target="prices", horizon_bars=10)
+        evaluate_regression(table, target="prices", horizon_bars=10)
     with pytest.raises(ValueError, match="Missing: known"):
-        classes.evaluate_regression(
+        evaluate_regression(
             table.drop(columns="known"), target="price", horizon_bars=10
         )

@@ -13,8 +13,15 @@ from artifacts.artifact import load_artifact
 from config import Config, ConfigError
 from data_loader import TrainingDataLoader
 from dataset import labels
-from evaluation import baselines, number_scores, numbers, verdict
-from evaluation.thresholds import ReturnPolicy, SignalPolicy, policy_from_dict
+from evaluation import baselines, verdict
+from evaluation.evaluate import evaluate, fit_policy, predictions_table
+from evaluation.numbers import Numbers
+from evaluation.policies import (
+    ReturnPolicy,
+    SignalPolicy,
+    log_returns,
+    policy_from_dict,
+)
 from preprocessing.scaling import TargetScaler
 from preprocessing.windows import cut_windows
 from reports import report
@@ -77,10 +84,10 @@ def outputs(data, *, knows=0.0, size=0.3, seed=1):
 
 def judge(data, values, **fields):
     config = SMALL.replace(**fields)
-    table = numbers.predictions_table(data, values)
-    policy, choice = numbers.fit_policy(table, data, config)
-    table = numbers.add_signals(table, policy)
-    results = numbers.evaluate(table, data, config, policy=policy, choice=choice)
+    table = predictions_table(data, values)
+    policy, choice = fit_policy(table, data, config)
+    table = policy.add_signals(table)
+    results = evaluate(table, data, config, policy=policy, choice=choice)
     return table, policy, results
 
 
@@ -255,12 +262,12 @@ def test_the_table_pairs_by_row(known):
     np.testing.assert_allclose(table["actual"], actual, rtol=1e-6, atol=1e-9)
     stored = np.concatenate(list(outputs(data, knows=0.3).values()))
     predicted = data.target_scaler.inverse(stored)
-    found = number_scores.log_returns(table, target)
+    found = log_returns(table, target)
     np.testing.assert_allclose(found, predicted, atol=1e-12)
     assert table["timestamp"].is_monotonic_increasing
     wrong = {"test": np.zeros(3)}
     with pytest.raises(ValueError, match="test: expected .* one for each target"):
-        numbers.predictions_table(data, wrong)
+        predictions_table(data, wrong)
 
 
 def test_signals_follow_from_the_table_and_the_stored_policy(known):
@@ -269,8 +276,8 @@ def test_signals_follow_from_the_table_and_the_stored_policy(known):
     stored = json.loads(json.dumps(policy.to_dict()))
     again = policy_from_dict(stored)
     assert isinstance(again, ReturnPolicy)
-    pd.testing.assert_frame_equal(numbers.add_signals(table, again), table)
-    returns = number_scores.log_returns(table, target)
+    pd.testing.assert_frame_equal(again.add_signals(table), table)
+    returns = log_returns(table, target)
     signals = table["signal"].to_numpy()
     assert returns[signals == LONG].min() == policy.long_threshold
     assert returns[signals == SHORT].max() == -policy.short_threshold
@@ -286,7 +293,7 @@ def test_the_policy_learns_from_validation_alone(known):
     config = SMALL.replace(target=target)
     changed = table.drop(columns="signal")
     changed.loc[changed["part"] == "test", ["actual", "long_return"]] = 1.0
-    other, _ = numbers.fit_policy(changed, data, config)
+    other, _ = fit_policy(changed, data, config)
     assert other == policy
 
 
@@ -340,8 +347,8 @@ def test_scores_by_hand(known):
         reference = rows["known"] * np.exp(reference)
     expected = 1 - (error**2).mean() / ((rows["actual"] - reference) ** 2).mean()
     assert test["skill_mse_vs_train_mean"] == pytest.approx(expected, rel=1e-6)
-    x = number_scores.log_returns(rows, target)
-    y = number_scores.log_returns(rows, target, "actual")
+    x = log_returns(rows, target)
+    y = log_returns(rows, target, "actual")
     assert test["correlation"] == pytest.approx(np.corrcoef(x, y)[0, 1])
     assert test["slope"] == pytest.approx(np.polyfit(x, y, 1)[0])
     up, rises = (y > 0).mean(), (x > 0).mean()
@@ -438,7 +445,7 @@ def test_naming_the_rising_side_of_a_rising_market_is_no_direction():
     test = judge(data, up)[2]["test"]
     assert test["sign_accuracy"] > 0.8
     assert test["sign_excess"] == pytest.approx(0, abs=1e-12)
-    assert verdict.claims_of(test)["direction"] is False
+    assert verdict.claims_of(test, Numbers("return"))["direction"] is False
     assert test["sign_p_value"] == 1.0
 
 
@@ -505,7 +512,7 @@ def test_each_claim_has_its_rule(known, path, value, lost):
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    found = verdict.add_verdict(results)
+    found = verdict.add_verdict(results, Numbers(known[0]))
     expected = {"skill": True, "direction": True, "edge": True}
     assert found["claims"] == expected | {lost: False}
     assert all(len(line) <= 100 for line in found["verdict"])
@@ -632,7 +639,7 @@ def test_the_artifact_repeats_the_predictions(finished):
     windows = cut_windows(raw, table["row"].to_numpy(), window_bars=8)
     opened = predictor.Predictor(run.artifact_dir)
     returns = opened.predict_windows(windows)
-    expected = number_scores.log_returns(table, target)
+    expected = log_returns(table, target)
     np.testing.assert_allclose(returns, expected, atol=1e-6)
     assert opened.predict_window(windows[3]) == pytest.approx(expected[3], abs=1e-6)
     signals = opened.signals(expected)

@@ -5,7 +5,8 @@ import pytest
 
 from evaluation import thresholds
 from evaluation.calibration import CALIBRATORS, create_calibrator
-from evaluation.thresholds import SignalPolicy, search_thresholds, threshold_signals
+from evaluation.policies import SignalPolicy
+from evaluation.thresholds import search_thresholds, threshold_signals
 from evaluation.trading import TradeOutcomes, TradeRules
 from utils import DataError
 

@@ -3,6 +3,7 @@ import copy
 import pytest
 
 from evaluation import verdict
+from evaluation.classes import Classes
 
 
 def found(estimate, low=None, high=None):
@@ -55,11 +56,11 @@ def changed(path, value):
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    return verdict.add_verdict(results)
+    return verdict.add_verdict(results, Classes())
 
 
 def test_everything_shown():
-    results = verdict.add_verdict(good_results())
+    results = verdict.add_verdict(good_results(), Classes())
     assert results["claims"] == dict.fromkeys(
         ("skill", "activity", "direction", "edge"), True
     )
@@ -118,7 +119,7 @@ def test_calibration_that_hardly_changes_anything_is_no_warning(after, is_told):
     results = good_results()
     assert results["validation"]["log_loss"] == 0.9
     results["validation"]["calibrated"]["log_loss"] = after
-    said = " ".join(verdict.add_verdict(results)["warnings"])
+    said = " ".join(verdict.add_verdict(results, Classes())["warnings"])
     assert ("calibration did not last" in said) is is_told
 
 
@@ -126,7 +127,7 @@ def test_a_class_that_training_lacks_is_no_skill():
     results = good_results()
     results["train_prior"] = [0.4, 0.6, 0.0]
     results["test"]["true_share"] = {"SHORT": 0.3, "HOLD": 0.6, "LONG": 0.1}
-    results = verdict.add_verdict(results)
+    results = verdict.add_verdict(results, Classes())
     assert results["verdict"][0] == (
         "Skill: cannot be said, training has no LONG, which test has"
     )
@@ -137,7 +138,7 @@ def test_the_longest_second_line_fits():
     results = good_results()
     intervals = results["test"]["intervals"]
     intervals["activity_skill_vs_trailing_7d"] = found(-0.01, -0.03, 0.02)
-    line = verdict.add_verdict(results)["verdict"][1]
+    line = verdict.add_verdict(results, Classes())["verdict"][1]
     assert "activity no -0.01 [-0.03, +0.02] vs 7d mix" in line
     assert len(line) <= 100
 
@@ -157,7 +158,7 @@ def test_no_trade_is_a_result(statement, line):
     results["thresholds"]["statement"] = statement
     results["test"]["trading"]["num_trades"] = 0
     results["test"]["trading"]["intervals"]["mean_net_return_bps"] = found(None)
-    results = verdict.add_verdict(results)
+    results = verdict.add_verdict(results, Classes())
     assert results["verdict"][2] == line
     assert results["claims"]["edge"] is False
 
@@ -175,7 +176,7 @@ def test_warnings():
     results["validation"]["calibrated"]["log_loss"] = 1.0
     results["thresholds"] = {"statement": "best of 9; flat: 8", "is_flat": True}
     results["test"]["intervals"]["skill_vs_train_prior"] = found(0.2)
-    assert verdict.add_verdict(results)["warnings"] == [
+    assert verdict.add_verdict(results, Classes())["warnings"] == [
         "validation: SHORT is the most probable class in 0.5% of the rows "
         "(true share 20.0%)",
         "test: the most probable class is HOLD in 95.0% of the rows (true share 60.0%)",
@@ -194,13 +195,13 @@ def test_a_share_that_is_true_is_no_collapse():
     for part in ("validation", "test"):
         results[part] |= {"true_share": shares, "predicted_share": copy.copy(shares)}
     results["train_prior"] = [0.005, 0.99, 0.005]
-    assert verdict.add_verdict(results)["warnings"] == []
+    assert verdict.add_verdict(results, Classes())["warnings"] == []
 
 
 def test_without_a_test_part_nothing_is_claimed():
     results = good_results()
     del results["test"]
-    results = verdict.add_verdict(results)
+    results = verdict.add_verdict(results, Classes())
     assert results["verdict"] == [] and results["claims"] == {}
 
 

@@ -190,12 +190,12 @@ def import_everything() -> None:
     import model_builder
     import sequence_generator
     import trainer
-    from evaluation import classes
+    from evaluation import evaluate
     from networks import checkpoints
     from reports import report
 
     del matplotlib, pandas, pyarrow, sklearn, tensorflow
-    del checkpoints, classes, model_builder, report, sequence_generator, trainer
+    del checkpoints, evaluate, model_builder, report, sequence_generator, trainer
 
 
 def prepare(folder: Path, seed: int) -> Config:

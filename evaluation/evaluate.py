@@ -1,0 +1,195 @@
+"""A trained model -> its results: one aligned table in, numbers with references out.
+
+In: predicting validation and test whole, choosing on validation, scoring both. Out:
+what classes and numbers do not share (`classes`, `numbers`), formulas
+(`metrics.scores`, `trading`), claims (`verdict`), text and pictures (`reports`).
+
+Validation chose the calibrator and the thresholds, so its trades are marked
+`in_sample`, and its calibrated numbers are cross-fitted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from artifacts.run_folder import RunFolder
+from config import CLASS_TARGETS, Config
+from data_loader import TrainingData
+from evaluation import thresholds, verdict
+from evaluation.backtest import (
+    NUM_SAMPLES,
+    position_sizes,
+    trade_outcomes,
+    trade_rules,
+    trading_problem,
+)
+from evaluation.baselines import boosted_outputs
+from evaluation.classes import Classes
+from evaluation.numbers import Numbers
+from evaluation.part_scores import Judged
+from evaluation.policies import Policy
+from evaluation.task import Task
+from files import tables
+from files.strict import to_jsonable, write_json
+from models.adapter import ModelAdapter
+
+_SETTINGS = ("fee_bps", "slippage_bps", "position_sizing", "bar_seconds", "seed")
+
+
+def task_of(target: str) -> Task:
+    """Returns how answers to a target are judged; see `config.TARGETS`."""
+    return Classes() if target in CLASS_TARGETS else Numbers(target)
+
+
+def task_of_results(results: Mapping[str, Any]) -> Task:
+    """Returns the same for the results of a run."""
+    return task_of(results.get("target", CLASS_TARGETS[0]))
+
+
+def judge(
+    run: RunFolder, data: TrainingData, adapter: ModelAdapter
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Predicts validation and test, chooses on validation, scores both.
+
+    Writes `calibrator_{tag}.json` and `predictions_{tag}.parquet`.
+
+    Returns:
+        One row a predicted target, and the results of both parts.
+    """
+    outputs = {
+        part: adapter.predict_rows(data, data.parts[part].targets)
+        for part in ("validation", "test")
+    }
+    table = predictions_table(data, outputs)
+    policy, choice = fit_policy(table, data, adapter.config)
+    write_json(run.file("calibrator", ".json"), policy.to_dict())
+    predictions = policy.add_signals(table)
+    tables.write_parquet(run.file("predictions", ".parquet"), predictions)
+    results = evaluate(predictions, data, adapter.config, policy=policy, choice=choice)
+    return predictions, results
+
+
+def predictions_table(
+    data: TrainingData, outputs: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """Returns one row for each predicted target, in time order.
+
+    The same row number addresses timestamp, target, returns and predictions; nothing is
+    paired by its position in another list.
+
+    Columns: `timestamp`, `row`, `part`; of classes `label` and `probability_*`; of
+    numbers `actual` and `predicted`, log returns or prices, and `known`, the close at
+    the forecast, where the file has it; the outcomes.
+
+    Args:
+        data: Arrays and parts.
+        outputs: For each part a model's outputs in the order of its targets:
+            probabilities (num_targets, 3), or numbers in units of `data.values`.
+
+    Raises:
+        ValueError: If there are more or fewer outputs than targets, or one is NaN.
+    """
+    task, made = task_of(data.target), []
+    for part, values in outputs.items():
+        rows = data.parts[part].targets
+        columns = {
+            "timestamp": pd.DatetimeIndex(data.timeline.at(rows), tz="UTC"),
+            "row": rows.astype(np.int64),
+            "part": pd.Categorical([part] * len(rows), categories=list(data.parts)),
+        }
+        outcomes = {
+            name: column[rows]
+            for name, column in data.outcomes.items()
+            if name != "target"
+        }
+        made.append(pd.DataFrame(columns | task.columns(data, part, values) | outcomes))
+    return pd.concat(made, ignore_index=True)
+
+
+def fit_policy(
+    predictions: pd.DataFrame, data: TrainingData, config: Config
+) -> tuple[Policy, dict[str, Any]]:
+    """Learns on the validation part what turns outputs into answers and signals.
+
+    Returns:
+        The policy, and how it came about: of classes `calibration` (method, rows, or
+        the reason why there is none), and `thresholds` (see `search_thresholds`).
+    """
+    table = predictions[predictions["part"] == "validation"]
+    policy, choice = task_of(data.target).learn_policy(table, data, config)
+    problem = trading_problem(predictions)
+    if problem:
+        statement = f"not searched: {problem}"
+        skipped = {"statement": statement, "skipped": problem, "num_tried": 0}
+        return policy, choice | {"thresholds": skipped}
+    scores = policy.scores(policy.answers_of(policy.add_signals(table)))
+    search = thresholds.search_thresholds(
+        scores,
+        trade_outcomes(table),
+        rules=trade_rules(config),
+        sizes=position_sizes(scores, data, table["row"].to_numpy(), config),
+        objective=config.threshold_objective,
+        turnover_penalty_bps=config.turnover_penalty_bps,
+        min_trades=config.threshold_min_trades,
+    )
+    policy = dataclasses.replace(
+        policy,
+        uses_thresholds=True,
+        short_threshold=search["short_threshold"],
+        long_threshold=search["long_threshold"],
+    )
+    return policy, choice | {"thresholds": search}
+
+
+def evaluate(
+    predictions: pd.DataFrame,
+    data: TrainingData,
+    config: Config,
+    *,
+    policy: Policy,
+    choice: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the results of each part of a predictions table, ready for JSON.
+
+    Args:
+        predictions: From `policy.add_signals`.
+        data: The same data.
+        config: The same run.
+        policy: From `fit_policy`.
+        choice: From `fit_policy`.
+    """
+    task = task_of(data.target)
+    model = Judged(
+        table=predictions, policy=policy, num_tried=choice["thresholds"]["num_tried"]
+    )
+    boosted = _boosted(predictions, data, config) if config.baseline_model else None
+    settings = {name: getattr(config, name) for name in _SETTINGS} | {
+        "window_bars": data.window_bars,
+        "horizon_bars": data.future_window,
+        "num_bootstrap_samples": NUM_SAMPLES,
+        "confidence_pct": 95.0,
+    }
+    results = task.describe(data, config, settings, choice)
+    for part in predictions["part"].unique():
+        scores = task.part_scores(
+            model.of_part(part),
+            data,
+            config,
+            boosted=None if boosted is None else boosted.of_part(part),
+        )
+        results[part] = scores.results()
+    return verdict.add_verdict(to_jsonable(results), task)
+
+
+def _boosted(predictions: pd.DataFrame, data: TrainingData, config: Config) -> Judged:
+    """Returns the same rows as a gradient-boosting model would have answered them."""
+    outputs = boosted_outputs(data, predictions["part"].unique(), seed=config.seed)
+    table = predictions_table(data, outputs)
+    policy, choice = fit_policy(table, data, config)
+    num_tried = choice["thresholds"]["num_tried"]
+    return Judged(table=policy.add_signals(table), policy=policy, num_tried=num_tried)

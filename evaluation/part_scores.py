@@ -1,0 +1,198 @@
+"""What scores of one part have in common: trades, baselines, comparisons, intervals.
+
+In: a table with signals, the forecasts beside it. Out: scores of probabilities
+(`class_scores`) and of numbers (`number_scores`), the whole of the results
+(`evaluate`).
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from config import Config
+from data_loader import TrainingData
+from evaluation.backtest import (
+    NUM_SAMPLES,
+    backtest,
+    backtest_part,
+    trade_outcomes,
+    trade_rules,
+    trading_problem,
+)
+from evaluation.baselines import BOOSTED
+from evaluation.policies import Policy
+from evaluation.trading import buy_and_hold_metrics
+from metrics import significance
+
+EARNED = (
+    "num_trades",
+    "total_return_pct",
+    "mean_net_return_bps",
+    "max_drawdown_pct",
+    "sharpe",
+)
+"""What is kept of a baseline's trades."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """What a model said, and what it would have traded.
+
+    Args:
+        table: From `policy.add_signals`.
+        policy: What made its signals.
+        num_tried: Pairs of thresholds that the policy's were chosen from.
+    """
+
+    table: pd.DataFrame
+    policy: Policy
+    num_tried: int
+
+    def of_part(self, part: str) -> Judged:
+        """Returns the same of the rows of one part."""
+        return dataclasses.replace(self, table=self.table[self.table["part"] == part])
+
+
+class PartScores(abc.ABC):
+    """Scores one part of a predictions table; each method answers one question.
+
+    Args:
+        model: Rows of the part.
+        data: The same data.
+        config: The run.
+        boosted: The same rows by the boosting baseline, where it was trained.
+
+    Attributes:
+        forecasts: Each baseline's forecast of the rows, by name.
+        losses: Loss of the model in each row (num_rows,).
+    """
+
+    loss_difference: ClassVar[str]
+    """Key of the paired test of losses."""
+
+    forecasts: dict[str, Any]
+    losses: np.ndarray
+
+    def __init__(
+        self,
+        model: Judged,
+        data: TrainingData,
+        config: Config,
+        *,
+        boosted: Judged | None = None,
+    ) -> None:
+        self.model, self.data, self.config, self.boosted = model, data, config, boosted
+        self.table = model.table
+        self.part = str(self.table["part"].iloc[0])
+        self.rows = self.table["row"].to_numpy()
+
+    @abc.abstractmethod
+    def results(self) -> dict[str, Any]:
+        """Returns everything that is said about the part."""
+
+    @abc.abstractmethod
+    def baseline_losses(self) -> dict[str, np.ndarray]:
+        """Returns the loss of each row (num_rows,) by each baseline that has one."""
+
+    @abc.abstractmethod
+    def baseline_signals(self, name: str) -> np.ndarray:
+        """Returns what a baseline without thresholds would trade (num_rows,)."""
+
+    @abc.abstractmethod
+    def baseline_scores(self, name: str) -> dict[str, Any]:
+        """Returns the scores of a baseline's forecast."""
+
+    def span(self) -> dict[str, Any]:
+        """Returns `first` and `last`, the times of the rows at the ends."""
+        times = self.table["timestamp"]
+        return {"first": times.iloc[0], "last": times.iloc[-1]}
+
+    def money(self) -> dict[str, Any]:
+        """Returns `trading`, `baselines` and `comparisons`."""
+        return {
+            "trading": self._trades(self.model),
+            "baselines": self.baselines(),
+            "comparisons": self.comparisons(),
+        }
+
+    def baselines(self) -> dict[str, Any]:
+        """Returns scores and trades of every baseline; without trades no buy and hold.
+
+        The boosting model trades at thresholds of its own, the others as they are.
+        """
+        results = {name: self.baseline_scores(name) for name in self.forecasts}
+        if trading_problem(self.table):
+            return results
+        for name, scores in results.items():
+            if name == BOOSTED and self.boosted is not None:
+                earned = self._trades(self.boosted)
+            else:
+                earned = backtest(
+                    self.table,
+                    self.baseline_signals(name),
+                    self.config,
+                    horizon_bars=self.data.future_window,
+                )
+            scores["trading"] = {key: earned[key] for key in EARNED}
+        held = buy_and_hold_metrics(
+            trade_outcomes(self.table), rules=trade_rules(self.config)
+        )
+        return results | {"buy_and_hold": {"trading": held}}
+
+    def comparisons(self) -> dict[str, Any]:
+        """Returns the model against the boosting model and the best baseline, paired.
+
+        Best: the lowest loss in this very part, so the choice favours the baseline.
+        """
+        losses = self.baseline_losses()
+        pairs = {"best_baseline": min(losses, key=lambda k: float(losses[k].mean()))}
+        if BOOSTED in losses:
+            pairs[BOOSTED] = BOOSTED
+        return {
+            key: {
+                "baseline": name,
+                self.loss_difference: significance.paired_bootstrap_test(
+                    self.losses, losses[name], **self.options()
+                ),
+                "skill": self.skill_interval(self.losses, losses[name]),
+            }
+            for key, name in pairs.items()
+        }
+
+    def skill_interval(self, own: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+        """Returns the skill of losses (num_rows,) against others of the same rows."""
+        return significance.bootstrap_interval(
+            np.stack([own, reference], axis=1),
+            lambda means: 1.0 - means[..., 0] / means[..., 1],
+            **self.options(),
+        )
+
+    def block_rows(self, num_rows: int) -> int:
+        """Returns the length of the blocks in which so many rows are resampled."""
+        horizon = self.data.future_window
+        return significance.suggest_block_rows(num_rows, horizon_bars=horizon)
+
+    def options(self) -> dict[str, Any]:
+        """Returns the arguments of every interval over the part's rows."""
+        return {
+            "block_rows": self.block_rows(len(self.rows)),
+            "num_samples": NUM_SAMPLES,
+            "seed": self.config.seed,
+        }
+
+    def _trades(self, judged: Judged) -> dict[str, Any]:
+        """Returns what signals earned, or why that is not known."""
+        policy = judged.policy
+        return backtest_part(
+            judged.table,
+            policy.scores(policy.answers_of(judged.table)),
+            self.data,
+            self.config,
+            num_tried=judged.num_tried,
+        )

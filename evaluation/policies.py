@@ -1,0 +1,211 @@
+"""Outputs of a model -> answers and signals: what a run learned on validation.
+
+In: calibration, units and thresholds as one object, its JSON, the columns of a
+predictions table that it reads and writes. Out: the search for thresholds
+(`thresholds`), on which rows all this is learned (`evaluate`).
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from config import CLASS_NAMES
+from evaluation.calibration import Calibrator, calibrator_from_dict
+from evaluation.thresholds import threshold_signals
+from preprocessing.scaling import TargetScaler
+from utils import DataError
+
+PROBABILITY_COLUMNS = tuple(f"probability_{name.lower()}" for name in CLASS_NAMES)
+CALIBRATED_COLUMNS = tuple(f"calibrated_{name.lower()}" for name in CLASS_NAMES)
+
+
+def probabilities_of(
+    table: pd.DataFrame, columns: Sequence[str] = PROBABILITY_COLUMNS
+) -> np.ndarray:
+    """Returns raw or calibrated probabilities (num_rows, 3), float64."""
+    return table[list(columns)].to_numpy(np.float64)
+
+
+def log_returns(
+    table: pd.DataFrame, target: str, column: str = "predicted"
+) -> np.ndarray:
+    """Returns the `predicted` or `actual` column as log returns (num_rows,).
+
+    Args:
+        table: A predictions table of numbers.
+        target: `return` or `price`.
+        column: Name of the column.
+    """
+    values = table[column].to_numpy(np.float64)
+    if target == "return":
+        return values
+    return np.log(values / table["known"].to_numpy(np.float64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy(abc.ABC):
+    """What turns a model's outputs into answers, and these into signals.
+
+    Args:
+        uses_thresholds: False where they could not be searched; then the side with the
+            highest score is the signal.
+        short_threshold: Least score of a SHORT signal; None: never.
+        long_threshold: The same for LONG.
+    """
+
+    uses_thresholds: bool = False
+    short_threshold: float | None = None
+    long_threshold: float | None = None
+
+    @abc.abstractmethod
+    def calibrate(self, outputs: Any) -> np.ndarray:
+        """Returns the answers, probabilities or log returns, for a model's outputs."""
+
+    @abc.abstractmethod
+    def scores(self, answers: np.ndarray) -> np.ndarray:
+        """Returns what speaks for SHORT, HOLD and LONG (num_rows, 3)."""
+
+    @abc.abstractmethod
+    def answers_of(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Returns the answers that a predictions table with signals holds."""
+
+    def add_signals(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """Returns the table with the policy's signals."""
+        signals = self.signals(self.answers_of(predictions))
+        return predictions.assign(signal=signals)
+
+    def signals(self, answers: np.ndarray) -> np.ndarray:
+        """Returns class ids (num_rows,) int8 for answers."""
+        scores = self.scores(answers)
+        if not self.uses_thresholds:
+            return scores.argmax(axis=1).astype(np.int8)
+        return threshold_signals(
+            scores, short=self.short_threshold, long=self.long_threshold
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns strict JSON values, from which `from_dict` restores every bit."""
+        values = {key.name: getattr(self, key.name) for key in dataclasses.fields(self)}
+        return {
+            name: value.to_dict() if hasattr(value, "to_dict") else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Restores a policy from `to_dict`.
+
+        Raises:
+            DataError: If the values are not those of a policy.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        is_whole = set(values) == names and isinstance(values["uses_thresholds"], bool)
+        for limit in (values.get("short_threshold"), values.get("long_threshold")):
+            is_number = isinstance(limit, float) and math.isfinite(limit)
+            is_whole = is_whole and (limit is None or is_number)
+        if not is_whole:
+            raise DataError(
+                f"expected a signal policy with {', '.join(sorted(names))}. "
+                f"Received: {values!r:.200}. Take the file of a finished run."
+            )
+        return cls(**values | cls._learned(values))
+
+    @classmethod
+    @abc.abstractmethod
+    def _learned(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Returns what was learned beside the thresholds, restored from JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalPolicy(Policy):
+    """Scores are calibrated probabilities.
+
+    Args:
+        calibrator: Fitted map, or None: probabilities stay as they are.
+    """
+
+    calibrator: Calibrator | None = None
+
+    def calibrate(self, outputs: Any) -> np.ndarray:
+        """Returns calibrated rows that sum to 1 (num_rows, 3), float64."""
+        if self.calibrator is not None:
+            return self.calibrator.predict_proba(outputs)
+        table = np.asarray(outputs, dtype=np.float64)
+        return table / table.sum(axis=1, keepdims=True)
+
+    def scores(self, answers: np.ndarray) -> np.ndarray:
+        """Returns the calibrated rows (num_rows, 3) as they are."""
+        return answers
+
+    def answers_of(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Returns calibrated rows (num_rows, 3), float64."""
+        return probabilities_of(predictions, CALIBRATED_COLUMNS)
+
+    def add_signals(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """Returns the table with calibrated probabilities and the policy's signals."""
+        calibrated = self.calibrate(probabilities_of(predictions))
+        # Signals follow from what the table holds, so that a reader can repeat them.
+        rounded = calibrated.astype(np.float32)
+        columns = dict(zip(CALIBRATED_COLUMNS, rounded.T, strict=True))
+        return super().add_signals(predictions.assign(**columns))
+
+    @classmethod
+    def _learned(cls, values: dict[str, Any]) -> dict[str, Any]:
+        fitted = values["calibrator"]
+        return {"calibrator": None if fitted is None else calibrator_from_dict(fitted)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReturnPolicy(Policy):
+    """Scores are predicted gains, log returns: of SHORT that of a fall.
+
+    Args:
+        target: `return` or `price`.
+        scaler: Units of the outputs, learned from the training targets.
+    """
+
+    target: str
+    scaler: TargetScaler
+
+    def calibrate(self, outputs: Any) -> np.ndarray:
+        """Returns log returns (num_rows,) for a model's outputs, of as many values."""
+        return self.scaler.inverse(np.asarray(outputs).reshape(-1))
+
+    def scores(self, answers: np.ndarray) -> np.ndarray:
+        """Returns the predicted gain of SHORT, HOLD and LONG (num_rows, 3).
+
+        That of HOLD is 0; a side that does not gain has a score below every threshold.
+        """
+        gains = (-answers, answers)
+        short, long = (np.where(gain > 0, gain, -1.0) for gain in gains)
+        return np.stack([short, np.zeros(len(answers)), long], axis=1)
+
+    def answers_of(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Returns the predicted log returns (num_rows,)."""
+        return log_returns(predictions, self.target)
+
+    @classmethod
+    def _learned(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values["target"] not in ("return", "price"):
+            raise DataError(
+                f"expected a return or a price. Received: {values['target']!r:.50}"
+            )
+        return {"scaler": TargetScaler.from_dict(values["scaler"])}
+
+
+def policy_from_dict(values: dict[str, Any]) -> Policy:
+    """Restores the policy of classes or of numbers.
+
+    Raises:
+        DataError: If the values are not those of a policy.
+    """
+    kind: type[Policy] = ReturnPolicy if "target" in values else SignalPolicy
+    return kind.from_dict(values)

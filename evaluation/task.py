@@ -1,0 +1,124 @@
+"""What differs between a target with classes and one that is a number: `Task`.
+
+In: the questions that judging asks. Out: the answers (`classes`, `numbers`), their
+order, and which of both a run has (`evaluate`).
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from config import Config
+from data_loader import TrainingData
+from evaluation.part_scores import PartScores
+from evaluation.policies import Policy
+
+
+class Task(abc.ABC):
+    """What a model is asked for, and how its answers are judged."""
+
+    part_scores: ClassVar[type[PartScores]]
+    """What scores one part of the predictions."""
+
+    claimed: ClassVar[Mapping[str, Sequence[str]]]
+    """Claim -> intervals of the test part that must lie above 0, the first one shown.
+    See `verdict`."""
+
+    p_value: ClassVar[str]
+    """Key of the p-value that the claim of direction needs, too."""
+
+    baseline_names: ClassVar[Mapping[str, str]]
+    """Baseline -> its name in words."""
+
+    loss_name: ClassVar[str]
+    """The loss by which models are compared, in words."""
+
+    measures: ClassVar[Mapping[str, str]]
+    """Column of a comparison of models -> key of a part's intervals."""
+
+    skill_name: ClassVar[str]
+    """The skill that a model loses without a feature, in words."""
+
+    @abc.abstractmethod
+    def columns(
+        self, data: TrainingData, part: str, outputs: np.ndarray
+    ) -> dict[str, Any]:
+        """Returns what happened and what a model said, as columns (num_rows,).
+
+        Args:
+            data: Arrays and parts.
+            part: Name of the part.
+            outputs: A model's outputs in the order of its targets.
+
+        Raises:
+            ValueError: If the outputs are not those of as many targets.
+        """
+
+    @abc.abstractmethod
+    def learn_policy(
+        self, validation: pd.DataFrame, data: TrainingData, config: Config
+    ) -> tuple[Policy, dict[str, Any]]:
+        """Returns a policy without thresholds, and how it came about."""
+
+    @abc.abstractmethod
+    def describe(
+        self,
+        data: TrainingData,
+        config: Config,
+        settings: Mapping[str, Any],
+        choice: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Returns what stands before the parts in the results.
+
+        Args:
+            data: The same data.
+            config: The same run.
+            settings: Costs, sizes and seeds.
+            choice: How the policy came about.
+        """
+
+    @abc.abstractmethod
+    def warnings(self, results: Mapping[str, Any]) -> list[str]:
+        """Returns what a reader has to know before believing a number."""
+
+    @abc.abstractmethod
+    def source_line(self, test: Mapping[str, Any], claims: Mapping[str, bool]) -> str:
+        """Returns the second line of the verdict: in what the skill lies."""
+
+    def unanswerable(self, results: Mapping[str, Any]) -> str:
+        """Returns why the skill on test cannot be said, or nothing."""
+        return ""
+
+    @abc.abstractmethod
+    def truth_and_losses(
+        self, column: Callable[[str], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what happened, and the loss of each row (num_rows,).
+
+        Args:
+            column: Gives a column of the predictions by its name.
+        """
+
+    @abc.abstractmethod
+    def mean_loss(self, part: Mapping[str, Any]) -> float:
+        """Returns the mean of those losses, from the results of a part."""
+
+    @abc.abstractmethod
+    def skills(
+        self, outputs: np.ndarray, targets: np.ndarray, data: TrainingData
+    ) -> dict[str, float | None]:
+        """Returns skills of outputs against forecasts of the training part.
+
+        Args:
+            outputs: Of a model, in the order of the targets.
+            targets: `data.supervision` of the same rows (num_rows,).
+            data: The same data.
+
+        Returns:
+            `all`, and further ones by name; None where there is nothing to know.
+        """
