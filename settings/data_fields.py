@@ -13,68 +13,48 @@ from settings.part import Part, field
 
 @dataclass(frozen=True, kw_only=True)
 class DataFields(Part):
-    """Rows, parts, scaling and class balance."""
+    """Rows, parts, scaling and class balance.
 
-    start_date: str | None = field(
-        None, "First day used (UTC, YYYY-MM-DD); None starts with the file."
-    )
-    end_date: str | None = field(
-        None,
-        "Last day used, with its last bar (UTC, YYYY-MM-DD); None ends with the file.",
-    )
-    validation_split: float = field(
-        0.2,
-        "Share of the rows that choose: early stopping, thresholds, calibration.",
-        gt=0,
-        lt=1,
-    )
-    test_split: float = field(
-        0.1,
-        "Share of the rows, the newest ones, that are read once, for the report.",
-        gt=0,
-        lt=1,
-    )
-    embargo_bars: int = field(
-        0,
-        "Bars left out at the end of a part, beyond the windows and labels kept apart.",
-        ge=0,
-    )
-    n_splits: int | None = field(
-        None,
-        "Folds that are trained and evaluated before the final model; None for none.",
-        ge=1,
-        le=100,
-    )
+    Attributes:
+        start_date: First day used (UTC, YYYY-MM-DD); None starts with the file.
+        end_date: Last day used, with its last bar (UTC, YYYY-MM-DD); None ends with the
+            file.
+        validation_split: Share of the rows that choose: early stopping, thresholds,
+            calibration.
+        test_split: Share of the rows, the newest ones, that are read once, for the
+            report.
+        embargo_bars: Bars left out at the end of a part, beyond the windows and labels
+            kept apart.
+        n_splits: Folds that are trained and evaluated before the final model; None for
+            none.
+        cv: Kind of folds: training from the first row on, training of a fixed length,
+            equal test blocks, or disjoint blocks.
+        scaler_type: Feature scaling, fitted on the training rows.
+        clip_limit: Scaled features are clipped to plus and minus this many scale units.
+        class_balancing_method: How training answers unequal classes; outputs stay at
+            the natural mix. A loss that reads no classes balances none.
+        undersampling_min_samples: No class is thinned below this many training targets.
+        manual_class_weights: Weights of SHORT, HOLD, LONG for `class_weights`; None
+            balances them.
+    """
+
+    start_date: str | None = None
+    end_date: str | None = None
+    validation_split: float = field(0.2, gt=0, lt=1)
+    test_split: float = field(0.1, gt=0, lt=1)
+    embargo_bars: int = field(0, ge=0)
+    n_splits: int | None = field(None, ge=1, le=100)
     cv: str = field(
-        "walk_forward",
-        """Kind of folds: training from the first row on, training of a fixed length,
-        equal test blocks, or disjoint blocks.""",
-        choices=("walk_forward", "rolling", "purged", "blocking"),
+        "walk_forward", choices=("walk_forward", "rolling", "purged", "blocking")
     )
-    scaler_type: str = field(
-        "robust",
-        "Feature scaling, fitted on the training rows.",
-        choices=("robust", "standard", "minmax", "none"),
-    )
-    clip_limit: float = field(
-        10.0,
-        "Scaled features are clipped to plus and minus this many scale units.",
-        gt=0,
-    )
+    scaler_type: str = field("robust", choices=("robust", "standard", "minmax", "none"))
+    clip_limit: float = field(10.0, gt=0)
     class_balancing_method: str = field(
         "systematic_undersampling",
-        """How training answers unequal classes; outputs stay at the natural mix. A loss
-        that reads no classes balances none.""",
         choices=("systematic_undersampling", "class_weights", "none"),
     )
-    undersampling_min_samples: int = field(
-        50_000, "No class is thinned below this many training targets.", ge=1
-    )
-    manual_class_weights: tuple[float, ...] | None = field(
-        None,
-        "Weights of SHORT, HOLD, LONG for `class_weights`; None balances them.",
-        gt=0,
-    )
+    undersampling_min_samples: int = field(50_000, ge=1)
+    manual_class_weights: tuple[float, ...] | None = field(None, gt=0)
 
     def problems(self) -> list[str]:
         """Returns what is wrong with dates, shares of the rows and class weights."""

@@ -12,62 +12,44 @@ from settings.part import Part, field
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationFields(Part):
-    """Evaluation."""
+    """Evaluation.
+
+    Attributes:
+        calibration_method: Map from the model's probabilities to calibrated ones,
+            fitted on validation.
+        threshold_objective: What the thresholds of SHORT and LONG maximise on
+            validation.
+        turnover_penalty_bps: Basis points a side charged on top of the costs while
+            thresholds are searched.
+        threshold_min_trades: Fewest validation trades of a pair of thresholds that may
+            be chosen.
+        fee_bps: Fee of a side of a trade, in basis points of the amount.
+        slippage_bps: Slippage of a side of a trade, in basis points of the amount.
+        position_sizing: Amount of a trade: all equity, fractional Kelly, or a
+            volatility target.
+        kelly_fraction: Share of the full Kelly size that `kelly` trades; at most all
+            equity.
+        volatility_target_pct: Daily volatility that `volatility` aims at, in percent;
+            at most all equity.
+        baseline_model: Trains a gradient-boosting model beside, for comparison in the
+            report.
+        importance_windows: Evenly spaced validation windows on which each feature is
+            shuffled, to measure what the model loses without it; fewer with many
+            features. None measures nothing.
+    """
 
     calibration_method: str = field(
-        "temperature",
-        "Map from the model's probabilities to calibrated ones, fitted on validation.",
-        choices=("isotonic", "platt", "beta", "temperature", "none"),
+        "temperature", choices=("isotonic", "platt", "beta", "temperature", "none")
     )
     threshold_objective: str = field(
-        "net_return",
-        "What the thresholds of SHORT and LONG maximise on validation.",
-        choices=("net_return", "mean_net_return", "sharpe"),
+        "net_return", choices=("net_return", "mean_net_return", "sharpe")
     )
-    turnover_penalty_bps: float = field(
-        0.0,
-        """Basis points a side charged on top of the costs while thresholds are
-        searched.""",
-        ge=0,
-        le=1000,
-    )
-    threshold_min_trades: int = field(
-        30, "Fewest validation trades of a pair of thresholds that may be chosen.", ge=1
-    )
-    fee_bps: float = field(
-        10.0, "Fee of a side of a trade, in basis points of the amount.", ge=0, le=1000
-    )
-    slippage_bps: float = field(
-        5.0,
-        "Slippage of a side of a trade, in basis points of the amount.",
-        ge=0,
-        le=1000,
-    )
-    position_sizing: str = field(
-        "full",
-        "Amount of a trade: all equity, fractional Kelly, or a volatility target.",
-        choices=("full", "kelly", "volatility"),
-    )
-    kelly_fraction: float = field(
-        0.25,
-        "Share of the full Kelly size that `kelly` trades; at most all equity.",
-        gt=0,
-        le=1,
-    )
-    volatility_target_pct: float = field(
-        2.0,
-        "Daily volatility that `volatility` aims at, in percent; at most all equity.",
-        gt=0,
-        le=1000,
-    )
-    baseline_model: bool = field(
-        True, "Trains a gradient-boosting model beside, for comparison in the report."
-    )
-    importance_windows: int | None = field(
-        1000,
-        """Evenly spaced validation windows on which each feature is shuffled, to
-        measure what the model loses without it; fewer with many features. None measures
-        nothing.""",
-        ge=10,
-        le=1_000_000,
-    )
+    turnover_penalty_bps: float = field(0.0, ge=0, le=1000)
+    threshold_min_trades: int = field(30, ge=1)
+    fee_bps: float = field(10.0, ge=0, le=1000)
+    slippage_bps: float = field(5.0, ge=0, le=1000)
+    position_sizing: str = field("full", choices=("full", "kelly", "volatility"))
+    kelly_fraction: float = field(0.25, gt=0, le=1)
+    volatility_target_pct: float = field(2.0, gt=0, le=1000)
+    baseline_model: bool = True
+    importance_windows: int | None = field(1000, ge=10, le=1_000_000)

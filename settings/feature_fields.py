@@ -17,22 +17,20 @@ FEATURE_SETS = ("core8", "window_stats", "ray12", "indicators34")
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureFields(Part):
-    """Features."""
+    """Features.
 
-    feature_sets: tuple[str, ...] = field(
-        ("core8",),
-        """Feature sets, side by side: core8, window_stats, ray12, indicators34, or your
-        own by the name it is registered with.""",
-    )
-    raw_prices: bool = field(
-        False,
-        "Absolute prices and volumes instead of ratios, in the sets that have them.",
-    )
-    higher_timeframes: tuple[str, ...] = field(
-        (),
-        "Longer timeframes whose features are joined, of the last bar that closed.",
-        is_duration=True,
-    )
+    Attributes:
+        feature_sets: Feature sets, side by side: core8, window_stats, ray12,
+            indicators34, or your own by the name it is registered with.
+        raw_prices: Absolute prices and volumes instead of ratios, in the sets that have
+            them.
+        higher_timeframes: Longer timeframes whose features are joined, of the last bar
+            that closed.
+    """
+
+    feature_sets: tuple[str, ...] = ("core8",)
+    raw_prices: bool = False
+    higher_timeframes: tuple[str, ...] = field((), is_duration=True)
 
     def problems(self) -> list[str]:
         """Returns what is wrong with names of feature sets and timeframes."""

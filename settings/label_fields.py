@@ -23,54 +23,35 @@ MAX_FILL_BARS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFields(Part):
-    """Labels."""
+    """Labels.
 
-    target: str = field(
-        "signal",
-        """What is predicted: the SHORT / HOLD / LONG signal of take profit and stop
-        loss, or what the close does over `future_window` bars: its direction (same
-        classes), its log return, its price. A price is learned as a log return and
-        reported back.""",
-        choices=TARGETS,
-    )
-    future_window: int = field(
-        120,
-        """Bars after the entry that decide the label: take profit or stop loss may be
-        hit in them; for the other targets the last one counts.""",
-        ge=1,
-        le=100_000,
-        aliases=("--horizon",),
-    )
-    dead_zone_pct: float = field(
-        0.0,
-        "For `direction`: a move of at most this many percent is HOLD.",
-        ge=0,
-        lt=100,
-    )
-    long_tp_pct: float = field(
-        1.0, "Take profit of a long, percent above the entry.", gt=0, le=100
-    )
-    long_sl_pct: float = field(
-        0.5, "Stop loss of a long, percent below the entry.", gt=0, le=100
-    )
-    short_tp_pct: float = field(
-        1.0, "Take profit of a short, percent below the entry.", gt=0, le=100
-    )
-    short_sl_pct: float = field(
-        0.5, "Stop loss of a short, percent above the entry.", gt=0, le=100
-    )
-    tie_policy: str = field(
-        "pessimistic",
-        "A bar that touches both levels: the stop was first, or the take profit (V3).",
-        choices=("pessimistic", "optimistic"),
-    )
-    max_fill_bars: int = field(
-        MAX_FILL_BARS,
-        """Longest run of missing bars that is carried forward; a longer one ends the
-        segment.""",
-        ge=0,
-        le=100_000,
-    )
+    Attributes:
+        target: What is predicted: the SHORT / HOLD / LONG signal of take profit and
+            stop loss, or what the close does over `future_window` bars: its direction
+            (same classes), its log return, its price. A price is learned as a log
+            return and reported back.
+        future_window: Bars after the entry that decide the label: take profit or stop
+            loss may be hit in them; for the other targets the last one counts.
+        dead_zone_pct: For `direction`: a move of at most this many percent is HOLD.
+        long_tp_pct: Take profit of a long, percent above the entry.
+        long_sl_pct: Stop loss of a long, percent below the entry.
+        short_tp_pct: Take profit of a short, percent below the entry.
+        short_sl_pct: Stop loss of a short, percent above the entry.
+        tie_policy: A bar that touches both levels: the stop was first, or the take
+            profit (V3).
+        max_fill_bars: Longest run of missing bars that is carried forward; a longer one
+            ends the segment.
+    """
+
+    target: str = field("signal", choices=TARGETS)
+    future_window: int = field(120, ge=1, le=100_000, aliases=("--horizon",))
+    dead_zone_pct: float = field(0.0, ge=0, lt=100)
+    long_tp_pct: float = field(1.0, gt=0, le=100)
+    long_sl_pct: float = field(0.5, gt=0, le=100)
+    short_tp_pct: float = field(1.0, gt=0, le=100)
+    short_sl_pct: float = field(0.5, gt=0, le=100)
+    tie_policy: str = field("pessimistic", choices=("pessimistic", "optimistic"))
+    max_fill_bars: int = field(MAX_FILL_BARS, ge=0, le=100_000)
 
     @property
     def num_outputs(self) -> int:

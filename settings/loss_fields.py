@@ -59,76 +59,49 @@ LOSS_NAMES = tuple(dict.fromkeys((*LOSSES, "combined", *LOSS_PRESETS)))
 
 @dataclass(frozen=True, kw_only=True)
 class LossFields(Part):
-    """Loss."""
+    """Loss.
 
-    loss: str | None = field(
-        None,
-        """What training minimises. Of classes: cross_entropy, focal, cost_sensitive. Of
-        a return or price: mse, mae, huber, quantile, directional. Of what positions
-        earn after costs: sharpe, return_volatility. Of several: combined. Presets:
-        regression (mse), robust (huber), financial (sharpe), volatility_aware. None
-        takes cross_entropy for classes, huber for a return or price.""",
-        choices=LOSS_NAMES,
-    )
-    loss_parts: tuple[str, ...] = field(
-        (), "Losses that `combined` adds up.", choices=LOSS_NAMES
-    )
-    loss_weights: tuple[float, ...] | None = field(
-        None,
-        "Weight of each of `loss_parts`; made to sum to 1. None weighs them equally.",
-        ge=0,
-    )
+    Attributes:
+        loss: What training minimises. Of classes: cross_entropy, focal, cost_sensitive.
+            Of a return or price: mse, mae, huber, quantile, directional. Of what
+            positions earn after costs: sharpe, return_volatility. Of several: combined.
+            Presets: regression (mse), robust (huber), financial (sharpe),
+            volatility_aware. None takes cross_entropy for classes, huber for a return
+            or price.
+        loss_parts: Losses that `combined` adds up.
+        loss_weights: Weight of each of `loss_parts`; made to sum to 1. None weighs them
+            equally.
+        loss_cost_bps: Cost of a change of position by 1 in `sharpe` and
+            `return_volatility`, in basis points; None takes `fee_bps` + `slippage_bps`.
+        volatility_lambda: Weight of the volatility in `return_volatility`; None takes
+            0.5, 0.3 in volatility_aware.
+        huber_delta: Error from which `huber` is linear, in standard deviations of the
+            target.
+        quantile: The quantile that `quantile` predicts.
+        directional_mse_weight: Weight of the squared error in `directional`; the rest
+            is that of the sign.
+        focal_gamma: How much `focal` cares less for what is already right; 0 is
+            cross_entropy.
+        focal_alpha: Weights of SHORT, HOLD, LONG in `focal`; None weighs them equally.
+        misclassification_costs: Costs in `cost_sensitive` of predicting SHORT, HOLD,
+            LONG where SHORT is true, then where HOLD is, then where LONG is: nine
+            numbers. None: 0 1 2 1 0 1 2 1 0.
+    """
+
+    loss: str | None = field(None, choices=LOSS_NAMES)
+    loss_parts: tuple[str, ...] = field((), choices=LOSS_NAMES)
+    loss_weights: tuple[float, ...] | None = field(None, ge=0)
     loss_cost_bps: float | None = field(
-        None,
-        """Cost of a change of position by 1 in `sharpe` and `return_volatility`, in
-        basis points; None takes `fee_bps` + `slippage_bps`.""",
-        ge=0,
-        le=1000,
-        losses=("sharpe", "return_volatility"),
+        None, ge=0, le=1000, losses=("sharpe", "return_volatility")
     )
-    volatility_lambda: float | None = field(
-        None,
-        """Weight of the volatility in `return_volatility`; None takes 0.5, 0.3 in
-        volatility_aware.""",
-        ge=0,
-        losses=("return_volatility",),
-    )
-    huber_delta: float = field(
-        1.0,
-        "Error from which `huber` is linear, in standard deviations of the target.",
-        gt=0,
-        losses=("huber",),
-    )
-    quantile: float = field(
-        0.5, "The quantile that `quantile` predicts.", gt=0, lt=1, losses=("quantile",)
-    )
-    directional_mse_weight: float = field(
-        0.6,
-        "Weight of the squared error in `directional`; the rest is that of the sign.",
-        ge=0,
-        le=1,
-        losses=("directional",),
-    )
-    focal_gamma: float = field(
-        2.0,
-        "How much `focal` cares less for what is already right; 0 is cross_entropy.",
-        ge=0,
-        le=20,
-        losses=("focal",),
-    )
-    focal_alpha: tuple[float, ...] | None = field(
-        None,
-        "Weights of SHORT, HOLD, LONG in `focal`; None weighs them equally.",
-        gt=0,
-        losses=("focal",),
-    )
+    volatility_lambda: float | None = field(None, ge=0, losses=("return_volatility",))
+    huber_delta: float = field(1.0, gt=0, losses=("huber",))
+    quantile: float = field(0.5, gt=0, lt=1, losses=("quantile",))
+    directional_mse_weight: float = field(0.6, ge=0, le=1, losses=("directional",))
+    focal_gamma: float = field(2.0, ge=0, le=20, losses=("focal",))
+    focal_alpha: tuple[float, ...] | None = field(None, gt=0, losses=("focal",))
     misclassification_costs: tuple[float, ...] | None = field(
-        None,
-        """Costs in `cost_sensitive` of predicting SHORT, HOLD, LONG where SHORT is
-        true, then where HOLD is, then where LONG is: nine numbers. None:
-        0 1 2 1 0 1 2 1 0.""",
-        ge=0,
-        losses=("cost_sensitive",),
+        None, ge=0, losses=("cost_sensitive",)
     )
 
     def loss_of(self, target: str) -> str:

@@ -12,34 +12,30 @@ from settings.part import Part, field
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFields(Part):
-    """Machine and output."""
+    """Machine and output.
 
-    seed: int = field(
-        42, "Seed of weights, dropout and the order of windows.", ge=0, lt=2**32
-    )
-    num_threads: int | None = field(
-        None, "CPU threads; None takes the cores this process may use.", ge=1, le=1024
-    )
-    num_branches: int | None = field(
-        None,
-        """Parts of a batch computed side by side on CPU; None takes the fastest: one
-        for each thread, for each two where a network keeps two busy, one where it must
-        see the whole batch.""",
-        ge=1,
-        le=1024,
-    )
-    deterministic_ops: bool = field(
-        False,
-        """Asks TensorFlow for deterministic kernels: equal bits also on a GPU, where it
-        costs speed. On a CPU runs are equal without it; it gives other bits at no
-        cost.""",
-    )
-    mixed_precision: bool = field(
-        False, "Computes in float16 on a GPU; ignored on a CPU, where it is slower."
-    )
-    save_scaler_pickle: bool = field(
-        True,
-        "Also writes the scaler as `.pkl`, for other programs; it is never read here.",
-    )
-    tensorboard: bool = field(True, "Writes TensorBoard logs.")
-    verbose_logging: bool = field(False, "Logs details of each step.")
+    Attributes:
+        seed: Seed of weights, dropout and the order of windows.
+        num_threads: CPU threads; None takes the cores this process may use.
+        num_branches: Parts of a batch computed side by side on CPU; None takes the
+            fastest: one for each thread, for each two where a network keeps two busy,
+            one where it must see the whole batch.
+        deterministic_ops: Asks TensorFlow for deterministic kernels: equal bits also on
+            a GPU, where it costs speed. On a CPU runs are equal without it; it gives
+            other bits at no cost.
+        mixed_precision: Computes in float16 on a GPU; ignored on a CPU, where it is
+            slower.
+        save_scaler_pickle: Also writes the scaler as `.pkl`, for other programs; it is
+            never read here.
+        tensorboard: Writes TensorBoard logs.
+        verbose_logging: Logs details of each step.
+    """
+
+    seed: int = field(42, ge=0, lt=2**32)
+    num_threads: int | None = field(None, ge=1, le=1024)
+    num_branches: int | None = field(None, ge=1, le=1024)
+    deterministic_ops: bool = False
+    mixed_precision: bool = False
+    save_scaler_pickle: bool = True
+    tensorboard: bool = True
+    verbose_logging: bool = False

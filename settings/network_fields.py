@@ -22,105 +22,66 @@ MAX_POSITIONS = 250_000
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkFields(Part):
-    """Network."""
+    """Network.
 
-    sequence_length: int = field(
-        120, "Bars of the past window that the model reads.", ge=1, le=100_000
-    )
-    lstm_units: tuple[int, ...] = field(
-        (128, 64, 32), "Units of each LSTM layer, of one direction.", ge=1, le=8192
-    )
-    gru_units: tuple[int, ...] = field(
-        (128, 128, 128),
-        "Units of each layer of `gru`, of one direction.",
-        ge=1,
-        le=8192,
-    )
-    bidirectional: bool = field(
-        False,
-        """LSTM and GRU layers read the window forwards and backwards. The ensemble's
-        LSTM always does.""",
-    )
-    cnn_filters: tuple[int, ...] = field(
-        (32, 64, 128),
-        "Filters of each convolution of `cnn`; each halves the bars.",
-        ge=1,
-        le=8192,
-    )
-    cnn_kernels: tuple[int, ...] = field(
-        (3, 5, 7), "Bars that each convolution of `cnn` covers.", ge=1, le=1000
-    )
-    cnn_lstm_filters: tuple[int, ...] = field(
-        (64, 128, 256),
-        "Filters of each convolution of `cnn_lstm`; each halves the bars.",
-        ge=1,
-        le=8192,
-    )
-    cnn_lstm_kernels: tuple[int, ...] = field(
-        (3, 3, 3), "Bars that each convolution of `cnn_lstm` covers.", ge=1, le=1000
-    )
-    cnn_lstm_units: tuple[int, ...] = field(
-        (256, 256),
-        "Units of each LSTM layer of `cnn_lstm`, of one direction.",
-        ge=1,
-        le=8192,
-    )
-    cnn_lstm_residual: bool = field(
-        False, "Adds the input of each convolution of `cnn_lstm` to its output."
-    )
-    cnn_lstm_attention: bool = field(
-        False,
-        """`cnn_lstm` attends to all steps of its last LSTM layer, not to the last
-        alone; with `attention_heads`.""",
-    )
-    attention_blocks: int = field(
-        2,
-        "Blocks of `attention`: self-attention and a feed-forward pair of layers each.",
-        ge=1,
-        le=100,
-    )
-    attention_heads: int = field(8, "Heads of a self-attention.", ge=1, le=1024)
-    attention_dim: int = field(
-        128, "Numbers for each bar between the blocks of `attention`.", ge=2, le=8192
-    )
-    attention_ff_dim: int = field(
-        512, "Units of the hidden feed-forward layer of a block.", ge=1, le=65_536
-    )
-    attention_norm: str = field(
-        "pre",
-        "Where a block normalises: what it reads, or what it returns.",
-        choices=("pre", "post"),
-    )
-    attention_dropout: float = field(
-        0.1, "Share of a block's additions dropped while training.", ge=0, lt=1
-    )
-    dense_units: tuple[int, ...] = field(
-        (32, 16), "Units of each dense layer; empty for none.", ge=1, le=65_536
-    )
-    conv_batch_norm: bool = field(
-        True, "Batch normalisation after each convolution; trains in one branch."
-    )
-    dense_batch_norm: bool = field(
-        False, "Batch normalisation after each dense layer; trains in one branch."
-    )
-    gate_units: int = field(
-        64,
-        "Hidden units of the ensemble's gate, which weighs its members.",
-        ge=1,
-        le=65_536,
-    )
-    dropout_rate: float = field(
-        0.3,
-        "Share of activations dropped after each hidden layer while training.",
-        ge=0,
-        lt=1,
-    )
-    recurrent_dropout: float = field(
-        0.0,
-        "Share of recurrent connections dropped; above 0 it rules out cuDNN.",
-        ge=0,
-        lt=1,
-    )
+    Attributes:
+        sequence_length: Bars of the past window that the model reads.
+        lstm_units: Units of each LSTM layer, of one direction.
+        gru_units: Units of each layer of `gru`, of one direction.
+        bidirectional: LSTM and GRU layers read the window forwards and backwards. The
+            ensemble's LSTM always does.
+        cnn_filters: Filters of each convolution of `cnn`; each halves the bars.
+        cnn_kernels: Bars that each convolution of `cnn` covers.
+        cnn_lstm_filters: Filters of each convolution of `cnn_lstm`; each halves the
+            bars.
+        cnn_lstm_kernels: Bars that each convolution of `cnn_lstm` covers.
+        cnn_lstm_units: Units of each LSTM layer of `cnn_lstm`, of one direction.
+        cnn_lstm_residual: Adds the input of each convolution of `cnn_lstm` to its
+            output.
+        cnn_lstm_attention: `cnn_lstm` attends to all steps of its last LSTM layer, not
+            to the last alone; with `attention_heads`.
+        attention_blocks: Blocks of `attention`: self-attention and a feed-forward pair
+            of layers each.
+        attention_heads: Heads of a self-attention.
+        attention_dim: Numbers for each bar between the blocks of `attention`.
+        attention_ff_dim: Units of the hidden feed-forward layer of a block.
+        attention_norm: Where a block normalises: what it reads, or what it returns.
+        attention_dropout: Share of a block's additions dropped while training.
+        dense_units: Units of each dense layer; empty for none.
+        conv_batch_norm: Batch normalisation after each convolution; trains in one
+            branch.
+        dense_batch_norm: Batch normalisation after each dense layer; trains in one
+            branch.
+        gate_units: Hidden units of the ensemble's gate, which weighs its members.
+        dropout_rate: Share of activations dropped after each hidden layer while
+            training.
+        recurrent_dropout: Share of recurrent connections dropped; above 0 it rules out
+            cuDNN.
+    """
+
+    sequence_length: int = field(120, ge=1, le=100_000)
+    lstm_units: tuple[int, ...] = field((128, 64, 32), ge=1, le=8192)
+    gru_units: tuple[int, ...] = field((128, 128, 128), ge=1, le=8192)
+    bidirectional: bool = False
+    cnn_filters: tuple[int, ...] = field((32, 64, 128), ge=1, le=8192)
+    cnn_kernels: tuple[int, ...] = field((3, 5, 7), ge=1, le=1000)
+    cnn_lstm_filters: tuple[int, ...] = field((64, 128, 256), ge=1, le=8192)
+    cnn_lstm_kernels: tuple[int, ...] = field((3, 3, 3), ge=1, le=1000)
+    cnn_lstm_units: tuple[int, ...] = field((256, 256), ge=1, le=8192)
+    cnn_lstm_residual: bool = False
+    cnn_lstm_attention: bool = False
+    attention_blocks: int = field(2, ge=1, le=100)
+    attention_heads: int = field(8, ge=1, le=1024)
+    attention_dim: int = field(128, ge=2, le=8192)
+    attention_ff_dim: int = field(512, ge=1, le=65_536)
+    attention_norm: str = field("pre", choices=("pre", "post"))
+    attention_dropout: float = field(0.1, ge=0, lt=1)
+    dense_units: tuple[int, ...] = field((32, 16), ge=1, le=65_536)
+    conv_batch_norm: bool = True
+    dense_batch_norm: bool = False
+    gate_units: int = field(64, ge=1, le=65_536)
+    dropout_rate: float = field(0.3, ge=0, lt=1)
+    recurrent_dropout: float = field(0.0, ge=0, lt=1)
 
     def family_problems(self, model: str) -> list[str]:
         """Returns what is wrong with a family; the fields of the others rest."""

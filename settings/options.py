@@ -127,32 +127,32 @@ def add_config_arguments(
     parser: argparse.ArgumentParser, names: Sequence[str] | None = None
 ) -> None:
     """Adds a flag for each field (or each of `names`), in the groups of the parts."""
-    kinds = field_types()
     for part in PARTS:
-        chosen = [
+        items = [
             item
             for item in dataclasses.fields(part)
             if names is None or item.name in names
         ]
-        if not chosen:
+        if not items:
             continue
-        group = parser.add_argument_group(part.title())
-        for item in chosen:
-            flag, aliases = item.name.replace("_", "-"), item.metadata.get("aliases")
-            group.add_argument(
-                f"--{flag}", *(aliases or ()), **_options(item, kinds[item.name])
+        group, texts = parser.add_argument_group(part.title()), part.documentation()
+        for item in items:
+            flags = (
+                "--" + item.name.replace("_", "-"),
+                *item.metadata.get("aliases", ()),
             )
+            group.add_argument(*flags, **_options(item, texts.get(item.name, "")))
 
 
-def _options(item: dataclasses.Field[Any], annotation: Any) -> dict[str, Any]:
+def _options(item: dataclasses.Field[Any], text: str) -> dict[str, Any]:
     """Returns what `add_argument` is told of a field."""
-    shown = item.default
+    shown, annotation = item.default, field_types()[item.name]
     if isinstance(shown, tuple):
         shown = " ".join(map(str, shown)) or "none"
     options: dict[str, Any] = {
         "dest": item.name,
         "default": argparse.SUPPRESS,
-        "help": f"{item.metadata['doc']} (default: {shown})".replace("%", "%%"),
+        "help": f"{text} (default: {shown})".replace("%", "%%"),
     }
     if annotation is bool:
         return options | {"action": argparse.BooleanOptionalAction}

@@ -21,29 +21,28 @@ MODELS = NETWORKS + TABULAR_MODELS
 
 @dataclass(frozen=True, kw_only=True)
 class RunFields(Part):
-    """What is trained, and where its files are."""
+    """What is trained, and where its files are.
 
-    pair: str = field(
-        "BTCUSDT",
-        "Trading pair, as in the file names: letters, digits and single _ or -.",
-    )
-    timeframe: str = field(
-        "1m",
-        "Length of a bar: a whole number and m, h, d or w, from 1m to 1w; 60m is 1h.",
-        is_duration=True,
-    )
-    training_file: str | None = field(
-        None,
-        "Path of the training file; None looks for its standard name in `inputs_dir`.",
-    )
-    inputs_dir: str = field("inputs", "Folder of the training files.")
-    outputs_dir: str = field("outputs", "Folder that receives runs and models.")
-    model: str = field(
-        "lstm",
-        """Model family: lstm, gru, cnn, cnn_lstm, attention, ensemble; random_forest,
-        gradient_boosting, classic_gradient_boosting, lightgbm, logistic; or your own by
-        the name it is registered with. Fields of another family have no effect.""",
-    )
+    Attributes:
+        pair: Trading pair, as in the file names: letters, digits and single _ or -.
+        timeframe: Length of a bar: a whole number and m, h, d or w, from 1m to 1w; 60m
+            is 1h.
+        training_file: Path of the training file; None looks for its standard name in
+            `inputs_dir`.
+        inputs_dir: Folder of the training files.
+        outputs_dir: Folder that receives runs and models.
+        model: Model family: lstm, gru, cnn, cnn_lstm, attention, ensemble;
+            random_forest, gradient_boosting, classic_gradient_boosting, lightgbm,
+            logistic; or your own by the name it is registered with. Fields of another
+            family have no effect.
+    """
+
+    pair: str = "BTCUSDT"
+    timeframe: str = field("1m", is_duration=True)
+    training_file: str | None = None
+    inputs_dir: str = "inputs"
+    outputs_dir: str = "outputs"
+    model: str = "lstm"
 
     @property
     def bar_seconds(self) -> int:

@@ -24,55 +24,36 @@ CLASS_MODELS = ("logistic",)
 
 @dataclass(frozen=True, kw_only=True)
 class TreeFields(Part):
-    """Trees and linear models."""
+    """Trees and linear models.
+
+    Attributes:
+        tabular_inputs: What such a family reads of a window: mean and standard
+            deviation of each feature over its last 5, 15, 60 and all bars, or its last
+            row alone.
+        max_tabular_targets: Most training targets, evenly spaced; None takes all.
+        num_trees: Trees of a forest, or most rounds of boosting, each a tree for each
+            class; those of the best `monitor` are kept.
+        max_depth: Most splits above a leaf. None: 10 in random_forest, 3 in
+            classic_gradient_boosting, no limit in the others.
+        max_leaf_nodes: Most leaves of a tree. None: 6 in gradient_boosting and
+            lightgbm, no limit in the others.
+        min_leaf_share: Least share of the training targets in a leaf. Labels of
+            neighbouring bars overlap: 1,000 targets may be eight independent ones.
+            None: 0.05 in boosting, 0.01 in random_forest.
+        max_inputs_share: Share of the inputs that a split may choose from.
+        boosting_rate: What each round of boosting is multiplied by.
+        logistic_penalty: Weight of half the squared coefficients of `logistic` against
+            its mean loss.
+    """
 
     tabular_inputs: str = field(
-        "window_statistics",
-        """What such a family reads of a window: mean and standard deviation of each
-        feature over its last 5, 15, 60 and all bars, or its last row alone.""",
-        choices=("window_statistics", "last_row"),
+        "window_statistics", choices=("window_statistics", "last_row")
     )
-    max_tabular_targets: int | None = field(
-        200_000, "Most training targets, evenly spaced; None takes all.", ge=1
-    )
-    num_trees: int = field(
-        100,
-        """Trees of a forest, or most rounds of boosting, each a tree for each class;
-        those of the best `monitor` are kept.""",
-        ge=1,
-        le=10_000,
-    )
-    max_depth: int | None = field(
-        None,
-        """Most splits above a leaf. None: 10 in random_forest, 3 in
-        classic_gradient_boosting, no limit in the others.""",
-        ge=1,
-        le=100,
-    )
-    max_leaf_nodes: int | None = field(
-        None,
-        """Most leaves of a tree. None: 6 in gradient_boosting and lightgbm, no limit in
-        the others.""",
-        ge=2,
-        le=10_000,
-    )
-    min_leaf_share: float | None = field(
-        None,
-        """Least share of the training targets in a leaf. Labels of neighbouring bars
-        overlap: 1,000 targets may be eight independent ones. None: 0.05 in boosting,
-        0.01 in random_forest.""",
-        gt=0,
-        le=0.5,
-    )
-    max_inputs_share: float = field(
-        0.3, "Share of the inputs that a split may choose from.", gt=0, le=1
-    )
-    boosting_rate: float = field(
-        0.1, "What each round of boosting is multiplied by.", gt=0, le=1
-    )
-    logistic_penalty: float = field(
-        0.2,
-        "Weight of half the squared coefficients of `logistic` against its mean loss.",
-        gt=0,
-        le=1e6,
-    )
+    max_tabular_targets: int | None = field(200_000, ge=1)
+    num_trees: int = field(100, ge=1, le=10_000)
+    max_depth: int | None = field(None, ge=1, le=100)
+    max_leaf_nodes: int | None = field(None, ge=2, le=10_000)
+    min_leaf_share: float | None = field(None, gt=0, le=0.5)
+    max_inputs_share: float = field(0.3, gt=0, le=1)
+    boosting_rate: float = field(0.1, gt=0, le=1)
+    logistic_penalty: float = field(0.2, gt=0, le=1e6)

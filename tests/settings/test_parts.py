@@ -84,6 +84,14 @@ def test_a_loss_is_held_against_the_target():
     assert LossFields(huber_delta=2.0).target_problems("price") == []
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_docstring_tells_of_each_field_in_its_order(part):
+    assert list(part.documentation()) == [
+        item.name for item in dataclasses.fields(part)
+    ]
+    assert part.title() in part.__doc__ and "\n" not in part.title()
+
+
 def test_parts_share_no_field_and_keep_their_order():
     owners = [item.name for part in PARTS for item in dataclasses.fields(part)]
     assert owners == [item.name for item in dataclasses.fields(Config)]
