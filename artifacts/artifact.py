@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from artifacts import keras_files, lightgbm_files, manifest, run_folder, skops_files
+from artifacts import array_files, keras_files, manifest, run_folder
 from preprocessing.scaling import FeatureScaler
 from utils import RefusedArtifactError
 
@@ -21,10 +21,11 @@ MAX_METADATA_BYTES = 16 * 2**20
 
 _OPENERS: dict[str, tuple[int, Callable[[bytes, object], Any]]] = {
     ".keras": (keras_files.MAX_MODEL_BYTES, keras_files.load_keras_model),
-    ".skops": (skops_files.MAX_MODEL_BYTES, skops_files.load_sklearn),
-    ".txt": (lightgbm_files.MAX_MODEL_BYTES, lightgbm_files.load_lightgbm),
+    array_files.SUFFIX: (array_files.MAX_MODEL_BYTES, array_files.load_arrays),
 }
 """Suffix of a model file -> its largest size, and what opens its bytes."""
+_RETIRED = (".skops", ".txt")
+"""Suffixes of libraries' own files, which are not opened."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +51,18 @@ class Artifact:
             suffix: The only one that is opened; None opens any of a known kind.
 
         Returns:
-            A Keras network, a scikit-learn estimator or a `lightgbm.Booster`, by the
-            file's suffix. `models.families.load_adapter` predicts with any of them.
+            A Keras network or an `ArrayModel`, by the file's suffix, each with
+            `predict`; of another suffix that is named, which its family opens, the
+            bytes. `models.families.load_adapter` predicts with any of them.
+
+        Raises:
+            RefusedArtifactError: If it is of another suffix, or not as expected.
         """
+        self._refuse_retired()
         name = self._name("model", tuple(_OPENERS) if suffix is None else (suffix,))
-        most_bytes, open_model = _OPENERS[Path(name).suffix]
+        most_bytes, open_model = _OPENERS.get(
+            Path(name).suffix, (array_files.MAX_MODEL_BYTES, lambda data, _: data)
+        )
         if name.endswith(".keras"):
             data = _read_model(self.path, name, self.files[name])
         else:
@@ -62,6 +70,21 @@ class Artifact:
                 self.path, name, self.files[name], max_bytes=most_bytes
             )
         return open_model(data, self.path / name)
+
+    def _refuse_retired(self) -> None:
+        """Refuses a library's own file, saying what wrote it."""
+        files, versions, model = (
+            self.metadata.get(key) for key in ("files", "versions", "model")
+        )
+        name = files.get("model") if isinstance(files, dict) else None
+        if isinstance(name, str) and name.endswith(_RETIRED):
+            library = model.get("library") if isinstance(model, dict) else None
+            raise RefusedArtifactError(
+                f"{self.path}: expected a model as plain arrays, "
+                f"{array_files.SUFFIX}. Received: {name:.200}, written by "
+                f"{library!s:.99} in an environment of {versions!s:.300}. Train again, "
+                "or open it with the version of this program that wrote it."
+            )
 
     def read_json(self, kind: str) -> Any:
         """Returns the content of the JSON file of a kind, such as `calibrator`."""

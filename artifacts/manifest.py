@@ -37,6 +37,7 @@ _MODEL_SUFFIXES = (
     ".joblib",
     ".pt",
     ".skops",
+    ".npz",
 )
 
 

@@ -42,7 +42,7 @@ class ModelAdapter(abc.ABC):
     """
 
     suffix: ClassVar[str]
-    """Suffix of its model file; `artifacts` opens it by that."""
+    """Suffix of its model file; by it `artifacts` opens those of built-in families."""
 
     model: Any
     """The library's model (`build`); after `fit` the one that is published."""
@@ -52,6 +52,9 @@ class ModelAdapter(abc.ABC):
         self.window_bars = config.sequence_length
         self.num_features = 0
         self._history: dict[str, list[float]] = {}
+
+    def require_library(self) -> None:  # noqa: B027 - most need no other library
+        """Raises DependencyError if what it is fitted with is not installed."""
 
     # The steps of a run
 
@@ -89,7 +92,7 @@ class ModelAdapter(abc.ABC):
         """Returns an adapter that predicts as the saved one did.
 
         Args:
-            model: What `Artifact.load_model` returned.
+            model: What `Artifact.load_model` returned; bytes, of a suffix of its own.
             description: What `describe` said of it under `model`.
             where: What to call it in messages.
 
@@ -155,6 +158,10 @@ class ModelAdapter(abc.ABC):
     def is_regression(self) -> bool:
         """Whether the target is a number."""
         return self.config.target not in CLASS_TARGETS
+
+    def choose(self, for_classes: Any, for_numbers: Any) -> Any:
+        """Returns the first where the target is a class, the second elsewhere."""
+        return for_numbers if self.is_regression else for_classes
 
     @property
     def outputs(self) -> str:

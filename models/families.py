@@ -63,7 +63,9 @@ def create_adapter(config: Config) -> ModelAdapter:
         ConfigError: If there is no such family.
         DependencyError: If its library is not installed.
     """
-    return _family(config.model)(config)
+    adapter = _family(config.model)(config)
+    adapter.require_library()
+    return adapter
 
 
 def _family(name: str) -> type[ModelAdapter]:

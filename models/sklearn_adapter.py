@@ -1,7 +1,7 @@
 """scikit-learn's families behind the face of `ModelAdapter`.
 
 In: which estimator a family is, and with which sizes. Out: tables, rounds and class
-mix (`tabular_adapter`), model files (`artifacts.skops_files`).
+mix (`tabular_adapter`), plain arrays of what was fitted (`conversion`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from artifacts import skops_files
+from artifacts import array_files
+from models import conversion
 from models.tabular_adapter import TabularAdapter
 from models.window_tables import Table
 
@@ -24,10 +25,10 @@ logger = logging.getLogger(__name__)
 class SklearnAdapter(TabularAdapter):
     """An estimator of scikit-learn; a class below it makes one, `create_model`.
 
-    Its types must be among those of `artifacts.skops_schema`, all that is ever opened.
+    One that is neither of trees nor linear brings files of its own; see
+    `TabularAdapter`.
     """
 
-    suffix = ".skops"
     package = "scikit-learn"
 
     @abc.abstractmethod
@@ -48,63 +49,42 @@ class SklearnAdapter(TabularAdapter):
             model.fit(table.inputs, table.targets, **options)
         for message in {str(each.message).splitlines()[0] for each in caught}:
             logger.warning("%s: %s", self.config.model, message)
+        if hasattr(model, "n_jobs"):
+            model.n_jobs = None  # threads add the trees up in any order, to other bits
         return model
 
     def staged_outputs(self, model: Any, inputs: np.ndarray) -> Iterator[np.ndarray]:
         """Yields what the estimator says after each round, or once."""
-        name = "predict" if self.is_regression else "predict_proba"
+        name = self.choose("predict_proba", "predict")
         if hasattr(model, f"staged_{name}"):
             yield from getattr(model, f"staged_{name}")(inputs)
         else:
             yield getattr(model, name)(inputs)
 
-    def dump_model(self, model: Any, table: Table, num_rounds: int) -> bytes:
-        """Returns the `.skops` file of the estimator with its first rounds."""
-        return skops_files.dump_sklearn(self.keep_rounds(model, table, num_rounds))
+    def library_outputs(self, model: Any, inputs: np.ndarray) -> np.ndarray:
+        """Returns what the estimator says, of linear ones in double precision."""
+        predict = getattr(model, self.choose("predict_proba", "predict"))
+        return predict(inputs.astype(np.float64))
 
-    def keep_rounds(self, model: Any, table: Table, num_rounds: int) -> Any:
-        """Returns the estimator as it was after some rounds; here there is one."""
+    def keep_rounds(self, model: Any, num_rounds: int) -> Any:
+        """Returns the estimator without its later rounds, if it has any."""
+        if hasattr(model, "_predictors"):  # boosting on histograms
+            del model._predictors[num_rounds:]
+        elif hasattr(model, "n_estimators_"):
+            model.estimators_ = model.estimators_[:num_rounds]
+            model.set_params(n_estimators=num_rounds)
+            model.n_estimators_ = num_rounds
         return model
 
-    def open_model(self, content: bytes, where: object) -> Any:
-        """Returns the estimator in a `.skops` file."""
-        return skops_files.load_sklearn(content, where)
+    def require_writable(self, model: Any) -> None:
+        """Refuses an estimator of another kind, unless the family writes it itself."""
+        if type(self).dump_model is SklearnAdapter.dump_model:
+            conversion.require_sklearn(model)
 
-    def raw_outputs(self, inputs: np.ndarray) -> np.ndarray:
-        """Returns (num_rows, num_classes) probabilities, or (num_rows,) numbers."""
-        if self.is_regression:
-            return self.model.predict(inputs)
-        return self.model.predict_proba(inputs)
-
-    def check_model(self, model: Any, num_inputs: int, num_classes: int | None) -> None:
-        """Raises ValueError unless the model is of this family, with these sizes."""
-        wanted = type(self.create_model(1000))
-        if type(model) is not wanted or model.n_features_in_ != num_inputs:
-            raise ValueError(f"expected a {wanted.__name__} of {num_inputs} inputs")
-        if num_classes is not None and len(model.classes_) != num_classes:
-            raise ValueError(
-                f"expected {num_classes} classes. Received: {len(model.classes_)}"
-            )
-
-    def input_importance(self) -> np.ndarray | None:
-        """Returns impurity taken away, or the size of coefficients; None without."""
-        model = self.model
-        if hasattr(model, "feature_importances_"):
-            return np.asarray(model.feature_importances_)
-        if hasattr(model, "steps") and hasattr(model.steps[-1][1], "coef_"):
-            return np.abs(model.steps[-1][1].coef_).mean(axis=0)
-        return None
-
-    def count_parameters(self) -> int:
-        """Returns the leaves of all trees, or the coefficients."""
-        model = self.model
-        if hasattr(model, "steps"):
-            last = model.steps[-1][1]
-            return int(last.coef_.size + last.intercept_.size)
-        if hasattr(model, "estimators_"):
-            return sum(int(tree.get_n_leaves()) for tree in np.ravel(model.estimators_))
-        trees = [tree for stage in model._predictors for tree in stage]
-        return sum(int(tree.get_n_leaf_nodes()) for tree in trees)
+    def dump_model(self, model: Any) -> bytes:
+        """Returns the estimator as plain arrays."""
+        arrays = conversion.of_sklearn(model, family=self.config.model)
+        return array_files.dump_arrays(arrays)
 
     def least_leaf(self, num_targets: int, share: float) -> int:
         """Returns the least targets of a leaf; `share` where the run says none."""
@@ -119,7 +99,7 @@ class RandomForestAdapter(SklearnAdapter):
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
         config = self.config
-        kind = RandomForestRegressor if self.is_regression else RandomForestClassifier
+        kind = self.choose(RandomForestClassifier, RandomForestRegressor)
         return kind(
             n_estimators=config.num_trees,
             max_depth=config.max_depth or 10,
@@ -145,9 +125,9 @@ class GradientBoostingAdapter(SklearnAdapter):
         )
 
         config = self.config
-        kind = HistGradientBoostingClassifier
-        if self.is_regression:
-            kind = HistGradientBoostingRegressor
+        kind = self.choose(
+            HistGradientBoostingClassifier, HistGradientBoostingRegressor
+        )
         return kind(
             max_iter=config.num_trees,
             learning_rate=config.boosting_rate,
@@ -158,12 +138,6 @@ class GradientBoostingAdapter(SklearnAdapter):
             early_stopping=False,
             random_state=config.seed,
         )
-
-    def keep_rounds(self, model: Any, table: Table, num_rounds: int) -> Any:
-        """Fits the first rounds again, which come out the same."""
-        if num_rounds == model.max_iter:
-            return model
-        return self.fit_model(model.set_params(max_iter=num_rounds), table)
 
 
 class ClassicGradientBoostingAdapter(SklearnAdapter):
@@ -177,9 +151,7 @@ class ClassicGradientBoostingAdapter(SklearnAdapter):
         )
 
         config, share = self.config, 0.3
-        kind = GradientBoostingClassifier
-        if self.is_regression:
-            kind = GradientBoostingRegressor
+        kind = self.choose(GradientBoostingClassifier, GradientBoostingRegressor)
         return kind(
             n_estimators=config.num_trees,
             learning_rate=config.boosting_rate,
@@ -190,13 +162,6 @@ class ClassicGradientBoostingAdapter(SklearnAdapter):
             subsample=share,
             random_state=config.seed,
         )
-
-    def keep_rounds(self, model: Any, table: Table, num_rounds: int) -> Any:
-        """Drops the later trees."""
-        model.set_params(n_estimators=num_rounds)
-        model.estimators_ = model.estimators_[:num_rounds]
-        model.n_estimators_ = num_rounds
-        return model
 
 
 class LogisticAdapter(SklearnAdapter):
@@ -212,11 +177,3 @@ class LogisticAdapter(SklearnAdapter):
         strength = 1.0 / (self.config.logistic_penalty * num_targets)
         regression = LogisticRegression(C=strength, max_iter=1000)
         return make_pipeline(StandardScaler(), regression)
-
-    def raw_outputs(self, inputs: np.ndarray) -> np.ndarray:
-        """Returns probabilities computed in double precision.
-
-        A product of matrices rounds otherwise for one row than for many: so it stays
-        below what anybody reads.
-        """
-        return super().raw_outputs(inputs.astype(np.float64))

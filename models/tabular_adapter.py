@@ -2,7 +2,7 @@
 
 In: windows as rows of numbers, fitting, the best round on validation, probabilities at
 the natural class mix, resuming. Out: statistics (`preprocessing.windows`), each library
-(`sklearn_adapter`, `lightgbm_adapter`).
+(`sklearn_adapter`, `lightgbm_adapter`), plain arrays (`artifacts.array_files`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 import utils
+from artifacts import array_files
+from artifacts.array_models import ArrayModel
 from config import Config
 from files.atomic import atomic_write
 from files.strict import read_json, write_json
-from metrics import scores as metrics
 from models.adapter import ModelAdapter, read_sizes
+from models.learning_curves import learning_curves
 from models.window_tables import CHUNK_ROWS, ClassMix, Table, WindowInputs
 from preprocessing.windows import chunks, evenly_spaced, value_limits
 from utils import RefusedArtifactError
@@ -44,14 +46,20 @@ MAX_CELLS = 40_000_000
 class TabularAdapter(ModelAdapter):
     """A family that is fitted on a table, a row for each target's window.
 
-    A class below it fits one library and says how its models are written.
+    A class below it fits one library. Models of trees and linear ones are written as
+    plain arrays, for which no library is needed to predict. Another model brings files
+    of its own: another `suffix`, `dump_model`, and `open_model`, which `save` and
+    `load` use, and whose result has `predict(inputs)`; see `raw_outputs`.
 
     Attributes:
-        model: The library's model, as it is opened from its file (`fit`).
+        model: The library's model until it is fitted, then what its file holds.
     """
 
+    suffix = array_files.SUFFIX
     package: ClassVar[str]
     """Name of the library's distribution."""
+    tolerance: ClassVar[float] = 0.0
+    """Most that what is saved may answer apart from what was fitted."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -81,28 +89,41 @@ class TabularAdapter(ModelAdapter):
         """Yields what a fitted model says after each round; see `raw_outputs`."""
 
     @abc.abstractmethod
-    def dump_model(self, model: Any, table: Table, num_rounds: int) -> bytes:
-        """Returns the file of a fitted model that keeps its first rounds."""
+    def keep_rounds(self, model: Any, num_rounds: int) -> Any:
+        """Returns a fitted model as it was after its first rounds."""
 
     @abc.abstractmethod
+    def library_outputs(self, model: Any, inputs: np.ndarray) -> np.ndarray:
+        """Returns what a fitted model says; see `raw_outputs`."""
+
+    # How it is written
+
+    def require_writable(self, model: Any) -> None:
+        """Proves, before it is fitted, that `dump_model` can write a model.
+
+        Raises:
+            ConfigError: If it cannot.
+        """
+
+    @abc.abstractmethod
+    def dump_model(self, model: Any) -> bytes:
+        """Returns the file of a fitted model."""
+
     def open_model(self, content: bytes, where: object) -> Any:
-        """Returns the model in the bytes of such a file."""
+        """Returns the model in the bytes of such a file.
 
-    @abc.abstractmethod
-    def raw_outputs(self, inputs: np.ndarray) -> np.ndarray:
-        """Returns (num_rows, num_classes) probabilities, or (num_rows,) numbers."""
+        Raises:
+            RefusedArtifactError: If it is not as expected.
+        """
+        return array_files.load_arrays(content, where)
 
-    @abc.abstractmethod
     def check_model(self, model: Any, num_inputs: int, num_classes: int | None) -> None:
         """Raises ValueError unless the model is of this family, with these sizes."""
-
-    @abc.abstractmethod
-    def input_importance(self) -> np.ndarray | None:
-        """Returns the library's importance of each input (num_inputs,), or None."""
-
-    @abc.abstractmethod
-    def count_parameters(self) -> int:
-        """Returns the numbers that were learned: leaves, or coefficients."""
+        if type(self).open_model is not TabularAdapter.open_model:
+            return
+        if not isinstance(model, ArrayModel):
+            raise ValueError(f"expected plain arrays, not {type(model).__name__}")
+        model.require(self.config.model, num_inputs, num_classes)
 
     # The steps of a run
 
@@ -117,30 +138,24 @@ class TabularAdapter(ModelAdapter):
         )
         limit = max(1000, MAX_CELLS // self._inputs.count())
         most = min(self.config.max_tabular_targets or limit, limit)
-        self._train = self._table(data, evenly_spaced(data.train_targets, most))
+        self._train = self._inputs.table(
+            data,
+            evenly_spaced(data.train_targets, most),
+            class_weights=data.class_weights,
+        )
         rows = evenly_spaced(
             data.parts["validation"].targets, self.config.validation_windows
         )
-        self._monitored = self._table(data, rows, is_training=False)
-        if not data.is_regression:
-            self._mix = ClassMix.of(data, self._train)
+        self._monitored = self._inputs.table(data, rows)
+        learn_mix = self.choose(ClassMix.of, lambda *_: None)
+        self._mix = learn_mix(data, self._train)
         return self._train
-
-    def _table(
-        self, data: TrainingData, rows: np.ndarray, *, is_training: bool = True
-    ) -> Table:
-        targets = data.supervision(rows)
-        weights = data.class_weights if is_training else None
-        return Table(
-            inputs=self._inputs.of_rows(data.features, rows),
-            targets=targets,
-            weights=None if weights is None else weights[targets].astype(np.float64),
-        )
 
     def build(self, data: TrainingData) -> Any:
         """Makes the model, not yet fitted."""
         train = self._train or self.prepare(data)
         self.model = self.create_model(len(train.targets))
+        self.require_writable(self.model)
         logger.info(
             "model: %s, fitted on %s of %s targets, %d inputs (%s)",
             self.config.model,
@@ -165,12 +180,11 @@ class TabularAdapter(ModelAdapter):
         A run that was interrupted fits again; one whose model is in the attached folder
         does not.
         """
-        if self.model is None:
+        if self.model is None or self._content:
             self.build(data)
         started = time.perf_counter()
         if not self._take_fitted():
             self._fit()
-            self._note_fitted()
         self._seconds = time.perf_counter() - started
         logger.info(
             "fitted in %.0f s, best of %s: %d",
@@ -183,30 +197,46 @@ class TabularAdapter(ModelAdapter):
     def _fit(self) -> None:
         train = self.table
         with utils.one_thread():
-            model = self.fit_model(self.model, train)
-            self._history = self._learning_curves(model, train)
-            self._content = self.dump_model(model, train, self.best_round)
+            fitted = self.fit_model(self.model, train)
+            sampled = train.some(self.config.validation_windows)
+            outputs = zip(
+                self.staged_outputs(fitted, sampled.inputs),
+                self.staged_outputs(fitted, self._monitored.inputs),
+                strict=True,
+            )
+            self._history = learning_curves(
+                sampled, self._monitored, outputs, mix=self._mix
+            )
+            fitted = self.keep_rounds(fitted, self.best_round)
+            self._content = self.dump_model(fitted)
         # What predicts from here on is what is published.
         self.model = self.open_model(self._content, self.config.model)
+        if self._run is not None:
+            self.save(self._run.file("model", self.suffix))
+        self._compare(fitted)
+        if self._run is not None:  # only now: a resume takes a model with this note
+            note = {"sha256": self._digest(), "history": self._history}
+            write_json(self._run.checkpoints / FITTED, note)
 
-    def _learning_curves(self, model: Any, train: Table) -> dict[str, list[float]]:
-        """Returns losses of each round: `loss` as training sees it, `val_loss` not."""
-        count = self.config.validation_windows
-        some = evenly_spaced(np.arange(len(train.targets)), count)
-        weights = None if train.weights is None else train.weights[some]
-        curves: dict[str, list[float]] = {}
-        sampled = self.staged_outputs(model, train.inputs[some])
-        monitored = self.staged_outputs(model, self._monitored.inputs)
-        for before, after in zip(sampled, monitored, strict=True):
-            if self._mix is not None:
-                before, after = self._mix.training(before), self._mix.natural(after)
-            scores = _scores(train.targets[some], before, weights) | {
-                f"val_{name}": value
-                for name, value in _scores(self._monitored.targets, after).items()
-            }
-            for name, value in scores.items():
-                curves.setdefault(name, []).append(value)
-        return curves
+    def _compare(self, fitted: Any) -> None:
+        """Holds what is saved against what was fitted, on windows of the data.
+
+        Raises:
+            RefusedArtifactError: If one answers other than the other.
+        """
+        tables = (self.table, self._monitored)
+        inputs = np.concatenate([table.some(500).inputs for table in tables])
+        with utils.one_thread():
+            expected = self.library_outputs(fitted, inputs)
+        found = self.raw_outputs(inputs)
+        is_alike = found.shape == expected.shape
+        apart = float(np.abs(found - expected).max()) if is_alike else np.inf
+        if not apart <= self.tolerance:
+            raise RefusedArtifactError(
+                f"{self.config.model}: expected the saved model to answer {len(inputs)}"
+                f" windows as {self.package} does, at most {self.tolerance:g} apart. "
+                f"Received: {apart:g} apart. It is not published."
+            )
 
     def _take_fitted(self) -> bool:
         """Opens the model that an earlier process fitted in the folder, if it did."""
@@ -214,22 +244,11 @@ class TabularAdapter(ModelAdapter):
             return False
         path = self._run.file("model", self.suffix)
         content = path.read_bytes() if path.is_file() else b""
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != self._fitted.get("sha256"):
+        if hashlib.sha256(content).hexdigest() != self._fitted.get("sha256"):
             return False
         self.model = self.open_model(content, path)
         self._content, self._history = content, dict(self._fitted["history"])
         return True
-
-    def _note_fitted(self) -> None:
-        """Writes the model, then that it is whole: else a resume fits again."""
-        if self._run is None:
-            return
-        self.save(self._run.file("model", self.suffix))
-        write_json(
-            self._run.checkpoints / FITTED,
-            {"sha256": self._digest(), "history": self._history},
-        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model, whole or not at all."""
@@ -252,7 +271,17 @@ class TabularAdapter(ModelAdapter):
                 tabular_inputs=description["tabular_inputs"],
             )
             adapter = cls(config)
-            adapter._read(description, num_features)
+            adapter.num_features = num_features
+            adapter._inputs = WindowInputs.from_dict(
+                description, window_bars=window_bars
+            )
+            adapter._names = tuple(map(str, description["feature_names"]))
+            if len(adapter._names) != num_features:
+                raise ValueError("other feature_names than num_features")
+            read_mix = adapter.choose(ClassMix.from_dict, lambda _: None)
+            adapter._mix = read_mix(description["class_mix"])
+            if isinstance(model, bytes):
+                model = adapter.open_model(model, where)
             mix, count = adapter._mix, adapter._inputs.count()
             adapter.check_model(model, count, None if mix is None else len(mix.classes))
             adapter.model = model
@@ -268,28 +297,6 @@ class TabularAdapter(ModelAdapter):
             ) from error
         return adapter
 
-    def _read(self, description: Mapping[str, Any], num_features: int) -> None:
-        """Takes what `describe` wrote.
-
-        Raises:
-            ValueError: If it does not fit together.
-        """
-        limits = np.array(description["input_limits"], np.float64)
-        names = tuple(map(str, description["feature_names"]))
-        if limits.shape != (num_features,) or len(names) != num_features:
-            raise ValueError("other input_limits or feature_names than num_features")
-        if not (np.isfinite(limits).all() and (limits > 0).all()):
-            raise ValueError("input_limits that are no limits")
-        self.num_features, self._names = num_features, names
-        self._inputs = WindowInputs(
-            kind=self.config.tabular_inputs,
-            window_bars=self.window_bars,
-            limits=limits,
-        )
-        if self.is_regression:
-            return
-        self._mix = ClassMix.from_dict(description["class_mix"])
-
     # What it says
 
     def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
@@ -304,9 +311,12 @@ class TabularAdapter(ModelAdapter):
         """Returns what the model says of windows: the same bits as of their rows."""
         return self._outputs(self._inputs.of_windows(windows))
 
+    def raw_outputs(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns (num_rows, num_classes) probabilities, or (num_rows,) numbers."""
+        return self.model.predict(inputs)
+
     def _outputs(self, inputs: np.ndarray) -> np.ndarray:
-        with utils.one_thread():
-            outputs = self.raw_outputs(inputs)
+        outputs = self.raw_outputs(inputs)
         return outputs if self._mix is None else self._mix.natural(outputs)
 
     # What is known about it
@@ -329,8 +339,8 @@ class TabularAdapter(ModelAdapter):
 
     def feature_importance(self) -> dict[str, float] | None:
         """Returns the library's importance of each feature, over all its inputs."""
-        found = self.input_importance()
-        if found is None:
+        found = getattr(self.model, "importance", np.zeros(0))
+        if not len(found):
             return None
         per_feature = found.reshape(len(self._names), -1).sum(axis=1)
         total = float(per_feature.sum()) or 1.0
@@ -346,13 +356,12 @@ class TabularAdapter(ModelAdapter):
                 "name": self.config.model,
                 **self.identity(),
                 "library": f"{self.package} {version(self.package)}",
-                "total_parameters": self.count_parameters(),
+                "total_parameters": getattr(self.model, "num_parameters", None),
                 "optimizer": None,
                 "loss": "squared_error" if mix is None else "cross_entropy",
                 "weights_sha256": self._digest(),
-                "tabular_inputs": self._inputs.kind,
+                **self._inputs.to_dict(),
                 "num_inputs": train.inputs.shape[1],
-                "input_limits": self._inputs.limits.tolist(),
                 "feature_names": list(self._names),
                 "class_mix": None if mix is None else mix.to_dict(),
                 "outputs": "numbers in units of the target's scaler"
@@ -387,17 +396,3 @@ class TabularAdapter(ModelAdapter):
 
 FITTED = "fitted.json"
 """Says, in a run's checkpoints, which model file is whole."""
-
-
-def _scores(
-    targets: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, float]:
-    """Returns loss and accuracy of probabilities, or the squared error of numbers."""
-    if outputs.ndim == 1:
-        return {"loss": float(np.square(outputs - targets).mean())}
-    losses = metrics.row_log_loss(targets, outputs)
-    hits = outputs.argmax(axis=1) == targets
-    return {
-        "accuracy": float(np.average(hits, weights=weights)),
-        "loss": float(np.average(losses, weights=weights)),
-    }

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from config import CLASS_NAMES
-from preprocessing.windows import chunks, statistic_names, window_statistics
+from preprocessing.windows import (
+    chunks,
+    evenly_spaced,
+    statistic_names,
+    window_statistics,
+)
 from utils import DataError
 
 if TYPE_CHECKING:
@@ -35,6 +40,15 @@ class Table:
     inputs: np.ndarray
     targets: np.ndarray
     weights: np.ndarray | None = None
+
+    def some(self, count: int | None) -> Table:
+        """Returns at most `count` rows, evenly spread; all of them for None."""
+        rows = evenly_spaced(np.arange(len(self.targets)), count)
+        return Table(
+            inputs=self.inputs[rows],
+            targets=self.targets[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,6 +83,20 @@ class WindowInputs:
         rows = windows.reshape(-1, windows.shape[2])
         return self.of_rows(rows, np.arange(1, len(windows) + 1) * self.window_bars - 1)
 
+    def table(
+        self,
+        data: TrainingData,
+        rows: np.ndarray,
+        *,
+        class_weights: np.ndarray | None = None,
+    ) -> Table:
+        """Returns target rows as a table, weighted by class where there are weights."""
+        targets, weights = data.supervision(rows), None
+        if class_weights is not None:
+            weights = class_weights[targets].astype(np.float64)
+        inputs = self.of_rows(data.features, rows)
+        return Table(inputs=inputs, targets=targets, weights=weights)
+
     def names(self, feature_names: tuple[str, ...]) -> list[str]:
         """Returns the name of each input; each begins with its feature's."""
         if self.kind == "last_row":
@@ -78,6 +106,26 @@ class WindowInputs:
     def count(self) -> int:
         """Returns the number of inputs."""
         return len(self.names(tuple("x" * len(self.limits))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns values for JSON; the window's bars stand elsewhere."""
+        return {"tabular_inputs": self.kind, "input_limits": self.limits.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, window_bars: int) -> Self:
+        """Rebuilds them from `to_dict`.
+
+        Raises:
+            ValueError: If the values do not fit together.
+        """
+        limits = np.array(values["input_limits"], np.float64)
+        if limits.shape != (values["num_features"],):
+            raise ValueError("other input_limits than num_features")
+        if not (np.isfinite(limits).all() and (limits > 0).all()):
+            raise ValueError("input_limits that are no limits")
+        return cls(
+            kind=values["tabular_inputs"], window_bars=window_bars, limits=limits
+        )
 
     def _statistics(self, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return window_statistics(

@@ -263,7 +263,7 @@ def test_model_names_outside_the_manifest(published, name):
     path.write_text(json.dumps({"files": {"model": name, "calibrator": name}}))
     reseal(published)
     artifact = load_artifact(published)
-    with pytest.raises(RefusedArtifactError, match=".txt model in the manifest"):
+    with pytest.raises(RefusedArtifactError, match=".npz model in the manifest"):
         artifact.load_model()
     with pytest.raises(RefusedArtifactError, match="a .json calibrator in the"):
         artifact.read_json("calibrator")

@@ -134,7 +134,7 @@ def test_missing_artifact(tmp_path):
 
 def test_model_outside_the_manifest_is_refused(config):
     artifact = load_artifact(make_run(config).publish())
-    with pytest.raises(RefusedArtifactError, match=".txt model in the manifest"):
+    with pytest.raises(RefusedArtifactError, match=".npz model in the manifest"):
         artifact.load_model()
 
 

@@ -167,8 +167,8 @@ def property_room(world: World) -> Row:
     row = Row("any bytes, text or JSON", "a refusal with a word, or a whole result")
     examples = world.count(1000, 25)
     command = [sys.executable, "-m", "pytest", "-q", "-rf", "-k", "test_any_"]
-    files = ("hostile", "skops_files", "lightgbm_files")
-    command += [f"tests/test_{name}.py" for name in files]
+    files = ("hostile", "array_files")
+    command += [f"tests/artifacts/test_{name}.py" for name in files]
     command += [f"--hypothesis-seed={world.seed}"]
     result = subprocess.run(
         command,

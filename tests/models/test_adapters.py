@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from conftest import CORE8, PROJECT, TINY, make_frame, make_own_frame
 
 import trainer as trainer_module
-from artifacts import skops_files
+from artifacts import array_files
 from artifacts.artifact import load_artifact
 from artifacts.run_folder import RunFolder
 from config import CLASS_TARGETS, MODELS, Config
@@ -425,9 +426,9 @@ def mix(classes, *, odds=None, num_targets=9):
         ({"window_bars": "8"}, "expected window_bars"),
         ({"num_features": 7}, "other input_limits"),
         ({"num_features": -1}, "expected window_bars"),
-        ({"tabular_inputs": "last_row"}, "of 8 inputs|8 inputs"),
+        ({"tabular_inputs": "last_row"}, "of 8 inputs"),
         ({"tabular_inputs": "everything"}, "tabular_inputs"),
-        ({"target": "price"}, "expected a Random|1 outputs"),
+        ({"target": "price"}, "and None classes"),
         ({"target": "profit"}, "target: expected one of"),
         ({"input_limits": [1.0] * 7}, "input_limits"),
         ({"input_limits": [0.0] * 8}, "input_limits"),
@@ -436,7 +437,7 @@ def mix(classes, *, odds=None, num_targets=9):
         ({"feature_names": ["a"]}, "feature_names"),
         ({"class_mix": None}, "fits its description"),
         ({"class_mix": {}}, "fits its description"),
-        (mix([0, 1]), "expected 2 classes|2 outputs"),
+        (mix([0, 1]), "and 2 classes"),
         (mix([0, 1, 2, 3]), "expected class ids"),
         (mix([1, 0, 2]), "expected class ids"),
         (mix([1]), "expected two classes"),
@@ -458,11 +459,13 @@ def test_descriptions_that_do_not_fit_are_refused(fitted, model, change, message
 def test_model_of_another_family_is_refused(fitted):
     forest, boosted = fitted["random_forest"], fitted["gradient_boosting"]
     description = forest.describe()["model"]
-    with pytest.raises(RefusedArtifactError, match="expected a RandomForestClassifier"):
+    with pytest.raises(RefusedArtifactError, match="expected random_forest of"):
         type(forest).load(boosted.model, description, "here")
-    with pytest.raises(RefusedArtifactError, match="expected a Booster"):
+    with pytest.raises(RefusedArtifactError, match="expected lightgbm of"):
         light = FAMILIES["lightgbm"]
         light.load(boosted.model, description | {"family": "lightgbm"}, "here")
+    with pytest.raises(RefusedArtifactError, match="expected plain arrays, not dict"):
+        type(forest).load({}, description, "here")
 
 
 def reseal(folder):
@@ -489,14 +492,168 @@ def test_artifact_of_another_family_is_refused(frame, tmp_path, no_report):
         (None, "Received: None"),
         (["lstm"], "expected a model of lstm"),
         ("lstm", r"expected a .keras model in the manifest"),
-        ("lightgbm", r"expected a .txt model in the manifest"),
-        ("random_forest", "expected a RandomForestClassifier"),
+        ("lightgbm", "expected lightgbm of 32 inputs"),
+        ("random_forest", "expected random_forest of 32 inputs"),
     ):
         metadata["model"]["family"] = family
         path.write_text(json.dumps(metadata))
         reseal(folder)
         with pytest.raises(RefusedArtifactError, match=message):
             Predictor(folder)
+
+
+def test_a_model_as_its_library_wrote_it_is_refused(frame, tmp_path, no_report):
+    config = Config(**SMALL | {"model": "logistic", "outputs_dir": str(tmp_path)})
+    folder = StandaloneTrainer(config, frame=frame).run_training()
+    path = next(folder.glob("metadata_*.json"))
+    metadata = json.loads(path.read_text())
+    model = next(folder.glob("model_*.npz"))
+    for suffix in (".skops", ".txt"):
+        old = model.with_suffix(suffix)
+        model.rename(old)
+        metadata["files"]["model"] = old.name
+        path.write_text(json.dumps(metadata))
+        reseal(folder)
+        with pytest.raises(
+            RefusedArtifactError, match="Train again, or open"
+        ) as caught:
+            Predictor(folder)
+        assert caught.value.exit_code == 76
+        version = metadata["versions"]["scikit-learn"]
+        for word in (old.name, f"scikit-learn {version}", "'python': '3"):
+            assert word in str(caught.value)
+        old.rename(model)
+
+
+def test_predicting_needs_no_library(frame, tmp_path, no_report):
+    folders = [
+        StandaloneTrainer(
+            Config(**SMALL | {"model": model, "outputs_dir": str(tmp_path)}),
+            frame=frame,
+        ).run_training()
+        for model in TABULAR
+    ]
+    program = textwrap.dedent(
+        f"""
+        import sys
+        for name in "sklearn lightgbm joblib threadpoolctl tensorflow keras".split():
+            sys.modules[name] = None
+        sys.path.insert(0, {str(PROJECT)!r})
+        import numpy as np
+        from predictor import Predictor
+        for folder in {[str(folder) for folder in folders]!r}:
+            predictor = Predictor(folder)
+            answer = predictor.predict_windows(np.zeros((3, 8, 8), np.float32))
+            assert answer.shape == (3, 3)
+        """
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+# Files of ones own
+
+
+class Neighbors(SklearnAdapter):
+    """Neither of trees nor linear."""
+
+    def create_model(self, num_targets):
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return KNeighborsClassifier(5)
+
+
+class Remembered:
+    """What its file holds: the rows, and the class of each."""
+
+    def __init__(self, rows, classes):
+        self.rows, self.classes = rows, classes
+
+    def predict(self, inputs):
+        away = ((inputs[:, None].astype(np.float64) - self.rows) ** 2).sum(axis=2)
+        nearest = self.classes[np.argsort(away, axis=1, kind="stable")[:, :5]]
+        return np.stack([(nearest == k).mean(axis=1) for k in range(3)], axis=1)
+
+
+class OwnFiles(Neighbors):
+    suffix = ".neighbors"
+    tolerance = 0.2  # equally far ones come in another order
+
+    def dump_model(self, model):
+        stream = io.BytesIO()
+        np.savez(stream, rows=model._fit_X.astype(np.float64), classes=model._y)
+        return stream.getvalue()
+
+    def open_model(self, content, where):
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return Remembered(archive["rows"], archive["classes"])
+
+
+@pytest.fixture
+def own_families(monkeypatch):
+    monkeypatch.setattr(families, "FAMILIES", dict(FAMILIES))
+    families.register_family("neighbors", Neighbors)
+    families.register_family("own_files", OwnFiles)
+
+
+def test_other_estimators_are_refused_before_they_are_fitted(
+    frame, tmp_path, own_families, monkeypatch
+):
+    monkeypatch.setattr(SklearnAdapter, "fit_model", None)
+    config = Config(**SMALL | {"model": "neighbors", "outputs_dir": str(tmp_path)})
+    run = StandaloneTrainer(config, frame=frame)
+    with pytest.raises(ConfigError, match="Received: KNeighborsClassifier") as caught:
+        run.run_training()
+    assert caught.value.exit_code == 2
+    assert not list(tmp_path.rglob("*.yaml"))
+
+
+def test_a_family_brings_files_of_its_own(frame, tmp_path, own_families, no_report):
+    config = Config(**SMALL | {"model": "own_files", "outputs_dir": str(tmp_path)})
+    run = StandaloneTrainer(config, frame=frame)
+    folder = run.run_training()
+    assert [path.suffix for path in folder.glob("model_*")] == [".neighbors"]
+    adapter = load_adapter(load_artifact(folder))
+    rows = run.data.parts["test"].targets
+    found = adapter.predict_rows(run.data, rows)
+    assert np.array_equal(found, run.adapter.predict_rows(run.data, rows))
+    assert Predictor(folder).num_features == 8
+    assert adapter.feature_importance() is None
+    with pytest.raises(RefusedArtifactError, match=".npz model in the manifest"):
+        load_artifact(folder).load_model()
+
+
+def test_what_answers_otherwise_than_the_library_is_not_published(
+    frame, tmp_path, monkeypatch, no_report
+):
+    config = Config(**SMALL | {"model": "random_forest", "outputs_dir": str(tmp_path)})
+    forest = FAMILIES["random_forest"]
+    whole = forest.library_outputs
+
+    def slightly_other(self, model, inputs):
+        assert len(inputs) == 500 + min(500, len(run.data.parts["validation"].targets))
+        outputs = whole(self, model, inputs)
+        outputs[77, 1] = np.nextafter(outputs[77, 1], 2)
+        return outputs
+
+    run = StandaloneTrainer(config, frame=frame)
+    monkeypatch.setattr(forest, "library_outputs", slightly_other)
+    with pytest.raises(RefusedArtifactError, match="at most 0 apart. Received: .*e-17"):
+        run.run_training()
+    assert run.run.file("model", ".npz").is_file() and not config.model_dir.exists()
+    run.run.unlock()
+    again = StandaloneTrainer(config, frame=frame, resume="newest")
+    monkeypatch.undo()
+    monkeypatch.setattr(report, "write_report", lambda *_, **__: None)
+    assert again.run_training().is_dir()
+    assert again.run.run_id == run.run.run_id
+    light = FAMILIES["lightgbm"]
+    booster = light.library_outputs
+    monkeypatch.setattr(light, "library_outputs", lambda *a: booster(*a) + 2e-12)
+    with pytest.raises(RefusedArtifactError, match="lightgbm does, at most 1e-12"):
+        fit(load(frame), "lightgbm")
 
 
 # Resuming
@@ -551,13 +708,13 @@ def test_unfinished_fit_starts_again(frame, tmp_path, monkeypatch, no_report):
         patch.setattr(tabular_adapter, "write_json", die)
         with pytest.raises(Killed):  # between the model and the word that it is whole
             dead.train_model()
-    path = dead.run.file("model", ".skops")
+    path = dead.run.file("model", ".npz")
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
     dead.run.unlock()
     again = StandaloneTrainer(config, frame=frame, resume=dead.run.path)
     again.run_training()
-    written = next(again.artifact_dir.glob("model_*.skops")).read_bytes()
+    written = next(again.artifact_dir.glob("model_*.npz")).read_bytes()
     assert written == whole
 
 
@@ -568,14 +725,14 @@ def test_model_that_was_exchanged_in_the_run_folder_is_fitted_again(
     dead = StandaloneTrainer(config, frame=frame)
     steps(dead)
     dead.train_model()
-    path = dead.run.file("model", ".skops")
+    path = dead.run.file("model", ".npz")
     whole = path.read_bytes()
     other = fit(load(frame), "logistic", logistic_penalty=5.0)
-    path.write_bytes(skops_files.dump_sklearn(other.model))
+    other.save(path)
     dead.run.unlock()
     again = StandaloneTrainer(config, frame=frame, resume=dead.run.path)
     again.run_training()
-    assert next(again.artifact_dir.glob("model_*.skops")).read_bytes() == whole
+    assert next(again.artifact_dir.glob("model_*.npz")).read_bytes() == whole
 
 
 def test_folds_of_a_tabular_family(tmp_path, no_report):
@@ -620,11 +777,11 @@ def test_adapters_work_without_a_run_folder_or_with_one(frame, tmp_path):
     data = load(frame)
     adapter = create_adapter(Config(**SMALL | {"model": "logistic"}))
     with pytest.raises(ValueError, match="expected a fitted model"):
-        adapter.save(tmp_path / "model.skops")
+        adapter.save(tmp_path / "model.npz")
     adapter.fit(data)
-    adapter.save(tmp_path / "model.skops")
-    content = (tmp_path / "model.skops").read_bytes()
-    model = skops_files.load_sklearn(content, "here")
+    adapter.save(tmp_path / "model.npz")
+    content = (tmp_path / "model.npz").read_bytes()
+    model = array_files.load_arrays(content, "here")
     again = type(adapter).load(model, adapter.describe()["model"], "here")
     rows = data.parts["test"].targets
     np.testing.assert_array_equal(
@@ -635,7 +792,7 @@ def test_adapters_work_without_a_run_folder_or_with_one(frame, tmp_path):
     )
     adapter.attach(run)
     adapter.fit(data)
-    assert run.file("model", ".skops").read_bytes() == content
+    assert run.file("model", ".npz").read_bytes() == content
     assert run.has_progress()
 
 

@@ -1,0 +1,94 @@
+"""Trees and linear models <-> the bytes of an `.npz`: nothing to trust or to run.
+
+In: a zip of `.npy` members, not packed, and of `header.json`; how large they may be.
+Out: whether the arrays are a model (`array_models`), whether the bytes are the
+published ones (`manifest`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import fields
+
+import numpy as np
+
+from artifacts.array_models import ArrayModel, Linear, Trees, expect
+from artifacts.manifest import parse_json
+from files.strict import parse_npy
+from utils import RefusedArtifactError
+
+SUFFIX = ".npz"
+MAX_MODEL_BYTES = 2**30
+
+_HEADER = "header.json"
+_FORMAT = 1
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_KINDS: dict[str, type[ArrayModel]] = {"trees": Trees, "linear": Linear}
+
+
+def dump_arrays(model: ArrayModel) -> bytes:
+    """Returns the bytes of a model's file; equal models give equal bytes."""
+    kind = next(kind for kind, each in _KINDS.items() if isinstance(model, each))
+    facts = {name: getattr(model, name) for name in _facts(kind)}
+    header = {"format": _FORMAT, "kind": kind} | facts
+    members = {_HEADER: json.dumps(header).encode()}
+    for name in model.arrays:
+        stream = io.BytesIO()
+        np.save(stream, getattr(model, name), allow_pickle=False)
+        members[f"{name}.npy"] = stream.getvalue()
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), data)
+    return result.getvalue()
+
+
+def load_arrays(data: bytes, where: object) -> ArrayModel:
+    """Returns the model in the bytes of such a file, with every index checked.
+
+    Args:
+        data: The file's bytes.
+        where: What to call it in messages.
+
+    Raises:
+        RefusedArtifactError: Naming what is not as expected.
+    """
+    try:
+        members = _unpack(data)
+        header = parse_json(members.pop(_HEADER, b""), where)
+        expect(isinstance(header, dict), "a header")
+        kind = str(header.pop("kind", None))
+        expect(kind in _KINDS, f"one of {', '.join(_KINDS)} in the header")
+        expect(header.pop("format", None) == _FORMAT, f"format {_FORMAT}")
+        expect(sorted(header) == sorted(_facts(kind)), f"the header of {kind}")
+        names = [f"{name}.npy" for name in _KINDS[kind].arrays]
+        expect(sorted(members) == sorted(names), f"the arrays of {kind}")
+        for name, content in members.items():
+            header[name.removesuffix(".npy")] = parse_npy(content, name)
+        return _KINDS[kind](**header)
+    except RefusedArtifactError:
+        raise
+    except Exception as error:  # anything can be wrong with hostile bytes
+        raise RefusedArtifactError(
+            f"{where}: expected a model of plain arrays. Received: {error!s:.300}"
+        ) from error
+
+
+def _facts(kind: str) -> list[str]:
+    """Returns what the header says beside format and kind."""
+    model = _KINDS[kind]
+    return [each.name for each in fields(model) if each.name not in model.arrays]
+
+
+def _unpack(data: bytes) -> dict[str, bytes]:
+    """Returns the members; together they are no larger than the file."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        items = archive.infolist()
+        is_packed = any(item.compress_type != zipfile.ZIP_STORED for item in items)
+        total = sum(item.file_size for item in items)
+        expect(not is_packed and total <= len(data), "members that are not packed")
+        members = {item.filename: archive.read(item) for item in items}
+    expect(len(members) == len(items), "each member once")
+    return members

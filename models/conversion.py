@@ -1,0 +1,295 @@
+"""Fitted models of scikit-learn and LightGBM -> plain arrays.
+
+In: which models the arrays express, and what such a model is in numbers. Out: the
+arrays and what they predict (`artifacts.array_models`), fitting
+(`sklearn_adapter`, `lightgbm_adapter`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from artifacts.array_models import LEAF, ArrayModel, Linear, Trees
+from utils import ConfigError
+
+_BOOSTED = ("BaseGradientBoosting", "BaseHistGradientBoosting")
+_TREES = ("BaseForest", "BaseDecisionTree", *_BOOSTED)
+_LOSSES = (
+    "log_loss",
+    "squared_error",
+    "absolute_error",
+    "friedman_mse",
+    "huber",
+    "quantile",
+)
+"""Losses of boosting whose link is the identity, or that of class probabilities."""
+_LIGHTGBM_LINKS = {
+    "regression": "identity",
+    "regression_l1": "identity",
+    "huber": "identity",
+    "fair": "identity",
+    "quantile": "identity",
+    "mape": "identity",
+    "multiclass": "softmax",
+}
+_OWN_FILES = (
+    "Give the adapter a suffix, dump_model and open_model of its own; "
+    "see models.TabularAdapter."
+)
+
+
+def require_sklearn(model: Any) -> None:
+    """Proves that an estimator can be written as arrays once it is fitted.
+
+    Raises:
+        ConfigError: If it is neither of trees nor linear, or of a setting that the
+            arrays do not express.
+    """
+    scaler, last = _steps(model)
+    names = _names(last)
+    is_linear = "LogisticRegression" in names or (
+        "LinearModel" in names and "ClassifierMixin" not in names
+    )
+    is_boosted = not names.isdisjoint(_BOOSTED)
+    problem = None
+    if not is_linear and (scaler is not None or names.isdisjoint(_TREES)):
+        problem = f"{type(model).__name__} of {_words(model)}"
+    elif is_boosted and getattr(last, "init", None) not in (None, "zero"):
+        problem = f"{type(last).__name__} with init={last.init!r:.99}"
+    elif is_boosted and last.loss not in _LOSSES:
+        problem = f"{type(last).__name__} with loss={last.loss!r:.99}"
+    if problem is not None:
+        raise ConfigError(
+            "expected an estimator of trees or a linear one, alone or after a "
+            f"StandardScaler. Received: {problem}. {_OWN_FILES}"
+        )
+
+
+def require_lightgbm(parameters: Mapping[str, Any]) -> None:
+    """Proves that a booster of these parameters can be written as arrays.
+
+    Raises:
+        ConfigError: If it has another link, or trees of another kind.
+    """
+    objective = parameters.get("objective")
+    if (
+        objective not in _LIGHTGBM_LINKS
+        or parameters.get("linear_tree")
+        or parameters.get("boosting", "gbdt") not in ("gbdt", "goss", "dart")
+    ):
+        raise ConfigError(
+            f"expected an objective of {', '.join(_LIGHTGBM_LINKS)}, and trees whose "
+            f"leaves are numbers that add up. Received: {dict(parameters)!r:.300}. "
+            f"{_OWN_FILES}"
+        )
+
+
+def _steps(model: Any) -> tuple[Any, Any]:
+    """Returns the scaler, if there is one, and the estimator of a pipeline."""
+    steps = [step for _, step in getattr(model, "steps", [("", model)])]
+    if len(steps) == 2 and "StandardScaler" in _names(steps[0]):
+        return steps[0], steps[1]
+    return None, steps[0] if len(steps) == 1 else model
+
+
+def _names(model: Any) -> set[str]:
+    """Returns the classes of a library that a model is of, none of which is loaded."""
+    return {each.__name__ for each in type(model).__mro__ if "." in each.__module__}
+
+
+def _words(model: Any) -> str:
+    module = type(model).__module__.split(".")[0]
+    steps = [type(step).__name__ for _, step in getattr(model, "steps", [])]
+    return ", ".join(steps) or module
+
+
+# scikit-learn
+
+
+def of_sklearn(model: Any, *, family: str) -> ArrayModel:
+    """Returns the numbers of a fitted estimator that `require_sklearn` took.
+
+    Raises:
+        ConfigError: If it holds what the arrays do not express.
+    """
+    scaler, last = _steps(model)
+    classes = getattr(last, "classes_", None)
+    facts: dict[str, Any] = {
+        "family": family,
+        "num_inputs": int(model.n_features_in_),
+        "num_classes": None if classes is None else len(classes),
+    }
+    if hasattr(last, "coef_"):
+        return _of_linear(scaler, last, facts)
+    names = _names(last)
+    if "BaseHistGradientBoosting" in names:
+        start = np.asarray(last._baseline_prediction, np.float64).reshape(-1)
+        return _joined(
+            [
+                _of_histogram(tree) + (column,)
+                for stage in last._predictors
+                for column, tree in enumerate(stage)
+            ],
+            start=start,
+            link=_boosting_link(classes, start),
+            is_single=False,
+            importance=np.zeros(0),
+            **facts,
+        )
+    if "BaseGradientBoosting" in names:
+        none = np.zeros((1, facts["num_inputs"]), np.float32)
+        start = last._raw_predict_init(none)[0].astype(np.float64)
+        trees = [
+            _of_tree(tree, rate=last.learning_rate) + (column,)
+            for stage in last.estimators_
+            for column, tree in enumerate(stage)
+        ]
+        link = _boosting_link(classes, start)
+    else:
+        owners = getattr(last, "estimators_", [last])
+        start = np.zeros(1 if classes is None else len(classes))
+        trees = [_of_tree(tree) + (0,) for tree in owners]
+        link = "mean"
+    return _joined(
+        trees,
+        start=start,
+        link=link,
+        is_single=True,
+        importance=np.asarray(last.feature_importances_, np.float64),
+        **facts,
+    )
+
+
+def _boosting_link(classes: Any, start: np.ndarray) -> str:
+    if classes is None:
+        return "identity"
+    return "softmax" if len(start) > 1 else "logistic"
+
+
+def _of_tree(owner: Any, rate: float | None = None) -> tuple[np.ndarray, ...]:
+    """Returns feature, left, right, threshold and value of each node."""
+    tree = owner.tree_
+    value = tree.value[:, 0, :]
+    if rate is not None:
+        value = rate * value[:, :1]
+    left, right = tree.children_left, tree.children_right
+    feature = np.where(left == LEAF, LEAF, tree.feature)
+    return feature, left, right, tree.threshold, value
+
+
+def _of_histogram(tree: Any) -> tuple[np.ndarray, ...]:
+    nodes = tree.nodes
+    is_leaf = nodes["is_leaf"] != 0
+    if nodes["is_categorical"].any():
+        raise ConfigError(
+            f"expected splits of numbers. Received: of categories. {_OWN_FILES}"
+        )
+    feature = np.where(is_leaf, LEAF, nodes["feature_idx"].astype(np.int64))
+    sides = (nodes[side].astype(np.int64) for side in ("left", "right"))
+    return feature, *sides, nodes["num_threshold"], nodes["value"][:, None]
+
+
+def _of_linear(scaler: Any, model: Any, facts: Mapping[str, Any]) -> Linear:
+    count, classes = facts["num_inputs"], facts["num_classes"]
+    weight = np.atleast_2d(np.asarray(model.coef_, np.float64)).T
+    has_mean = scaler is not None and scaler.with_mean
+    has_scale = scaler is not None and scaler.with_std
+    link = "identity" if classes is None else "softmax"
+    return Linear(
+        mean=scaler.mean_ if has_mean else np.zeros(count),
+        scale=scaler.scale_ if has_scale else np.ones(count),
+        # Its layout in memory decides in which order a product of matrices sums.
+        weight=weight,
+        intercept=np.broadcast_to(model.intercept_, weight.shape[1]).astype(np.float64),
+        importance=np.abs(weight).mean(axis=1),
+        link="logistic" if classes == 2 else link,
+        **facts,
+    )
+
+
+# LightGBM
+
+
+def of_lightgbm(booster: Any, *, family: str) -> Trees:
+    """Returns the numbers of a fitted booster.
+
+    Raises:
+        ConfigError: If it holds what the arrays do not express.
+    """
+    try:
+        model = booster.dump_model()
+    except RecursionError as error:
+        raise ConfigError("expected trees of fewer decisions in a row") from error
+    objective = model["objective"].split(" ")[0]
+    width = model["num_tree_per_iteration"]
+    is_class = _LIGHTGBM_LINKS.get(objective) == "softmax"
+    trees = [
+        _of_nested(info["tree_structure"]) + (number % width,)
+        for number, info in enumerate(model["tree_info"])
+    ]
+    return _joined(
+        trees,
+        family=family,
+        start=np.zeros(width),
+        link="softmax" if is_class else "identity",
+        is_single=False,
+        num_inputs=model["max_feature_idx"] + 1,
+        num_classes=width if is_class else None,
+        importance=booster.feature_importance("gain").astype(np.float64),
+    )
+
+
+def _of_nested(root: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    rows = list(_rows_of(root))
+    feature, left, right, threshold, value = zip(*rows, strict=True)
+    return (
+        np.array(feature),
+        np.array(left),
+        np.array(right),
+        np.array(threshold, np.float64),
+        np.array(value, np.float64)[:, None],
+    )
+
+
+def _rows_of(root: Mapping[str, Any]) -> Iterator[tuple[int, int, int, float, float]]:
+    """Yields the nodes level by level, so that children come after their parents."""
+    level, count = [root], 1
+    while level:
+        following: list[Mapping[str, Any]] = []
+        for node in level:
+            if "leaf_value" in node:
+                yield LEAF, LEAF, LEAF, 0.0, node["leaf_value"]
+                continue
+            if node["decision_type"] != "<=" or node["missing_type"] == "Zero":
+                raise ConfigError(
+                    "expected splits of numbers. Received: of categories, or where 0 "
+                    f"is a missing value. {_OWN_FILES}"
+                )
+            left = count + len(following)
+            following += [node["left_child"], node["right_child"]]
+            yield node["split_feature"], left, left + 1, node["threshold"], 0.0
+        level, count = following, count + len(following)
+
+
+def _joined(trees: list[Any], **facts: Any) -> Trees:
+    """Returns trees, each five columns and its score, one after another."""
+    *columns, column = zip(*trees, strict=True)
+    sizes = [len(feature) for feature in columns[0]]
+    root = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    feature, left, right, threshold, value = map(np.concatenate, columns)
+    is_leaf, shift = feature == LEAF, np.repeat(root, sizes)
+    left, right = (np.where(is_leaf, LEAF, side + shift) for side in (left, right))
+    return Trees(
+        feature=feature.astype(np.int32),
+        left=left.astype(np.int32),
+        right=right.astype(np.int32),
+        # What no decision reads says nothing, so equal models are equal bytes.
+        threshold=np.where(is_leaf, 0.0, threshold).astype(np.float64),
+        value=np.ascontiguousarray(np.where(is_leaf[:, None], value, 0.0)),
+        root=root.astype(np.int32),
+        column=np.array(column, np.int32),
+        **facts,
+    )

@@ -1,0 +1,132 @@
+"""Libraries' models as plain arrays: the same answers, or a refusal with the reason."""
+
+import numpy as np
+import pytest
+from sklearn import ensemble, linear_model, neighbors, svm, tree
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from world import models
+
+from models import conversion
+from utils import ConfigError
+
+
+@pytest.mark.parametrize("name", models.estimators())
+def test_estimators_answer_with_the_same_bits(name):
+    estimator = models.fitted(name)
+    conversion.require_sklearn(estimator)
+    found = conversion.of_sklearn(estimator, family=name)
+    draw = np.random.default_rng(1).standard_normal((500, 4)).astype(np.float32)
+    for inputs in (models.INPUTS, draw, draw[:1]):
+        assert np.array_equal(found.predict(inputs), models.outputs(estimator, inputs))
+    assert found.num_classes == (None if "numbers" in name else len(estimator.classes_))
+
+
+def test_importance_and_counts_are_the_library_s():
+    forest = models.fitted("forest")
+    found = models.plain("forest")
+    assert np.array_equal(found.importance, forest.feature_importances_)
+    leaves = sum(each.get_n_leaves() for each in forest.estimators_)
+    assert found.num_parameters == leaves
+    assert not len(models.plain("histograms").importance)
+    coefficients = models.fitted("logistic")[-1].coef_
+    found = models.plain("logistic")
+    expected = np.abs(coefficients.astype(np.float64)).mean(axis=0)
+    np.testing.assert_allclose(found.importance, expected)
+    assert found.num_parameters == 3 * 4 + 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_classes": 2},
+        {"num_classes": 0},
+        {"rounds": 30, "num_leaves": 31, "min_data_in_leaf": 1},
+        {"boosting": "dart"},
+        {"min_data_in_leaf": 200},  # no split at all
+    ],
+)
+def test_boosters_answer_within_1e_12(options):
+    pytest.importorskip("lightgbm")
+    booster = models.booster(**options)
+    found = conversion.of_lightgbm(booster, family="own")
+    draw = np.random.default_rng(1).standard_normal((500, 4)).astype(np.float32)
+    for inputs in (models.INPUTS, draw):
+        expected = booster.predict(inputs, num_threads=1)
+        np.testing.assert_allclose(found.predict(inputs), expected, rtol=0, atol=1e-12)
+    assert np.array_equal(found.importance, booster.feature_importance("gain"))
+    text = booster.model_to_string()
+    leaves = [line for line in text.splitlines() if line.startswith("num_leaves=")]
+    assert found.num_parameters == sum(int(line[11:]) for line in leaves)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (neighbors.KNeighborsClassifier(), "Received: KNeighborsClassifier of sklearn"),
+        (svm.SVC(probability=True), "Received: SVC of sklearn"),
+        (ensemble.AdaBoostClassifier(), "Received: AdaBoostClassifier"),
+        (linear_model.RidgeClassifier(), "Received: RidgeClassifier"),
+        (linear_model.SGDClassifier(), "Received: SGDClassifier"),
+        (object(), "Received: object of builtins"),
+        (
+            make_pipeline(StandardScaler(), tree.DecisionTreeClassifier()),
+            "Pipeline of StandardScaler, DecisionTreeClassifier",
+        ),
+        (
+            make_pipeline(MinMaxScaler(), linear_model.LogisticRegression()),
+            "Pipeline of MinMaxScaler, LogisticRegression",
+        ),
+        (
+            ensemble.GradientBoostingClassifier(init=tree.DecisionTreeClassifier()),
+            r"GradientBoostingClassifier with init=DecisionTreeClassifier\(\)",
+        ),
+        (
+            ensemble.GradientBoostingClassifier(loss="exponential"),
+            "GradientBoostingClassifier with loss='exponential'",
+        ),
+        (
+            ensemble.HistGradientBoostingRegressor(loss="poisson"),
+            "HistGradientBoostingRegressor with loss='poisson'",
+        ),
+    ],
+)
+def test_other_estimators_are_refused_before_training(estimator, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        conversion.require_sklearn(estimator)
+    assert "expected an estimator of trees or a linear one" in str(caught.value)
+    assert "dump_model and open_model of its own" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"objective": "poisson"},
+        {"objective": "multiclassova"},
+        {"objective": "regression", "linear_tree": True},
+        {"objective": "regression", "boosting": "rf"},
+    ],
+)
+def test_other_boosters_are_refused_before_training(parameters):
+    with pytest.raises(ConfigError, match="expected an objective of regression"):
+        conversion.require_lightgbm(parameters)
+
+
+def test_splits_of_categories_are_refused():
+    inputs = models.INPUTS.copy()
+    inputs[:, 1] = np.arange(300) % 7
+    targets = (inputs[:, 1] % 2).astype(int)
+    histograms = ensemble.HistGradientBoostingClassifier(categorical_features=[1])
+    with pytest.raises(ConfigError, match="of categories"):
+        conversion.of_sklearn(histograms.fit(inputs, targets), family="own")
+    lightgbm = pytest.importorskip("lightgbm")
+    rows = lightgbm.Dataset(inputs, targets, categorical_feature=[1])
+    options = {"objective": "regression", "verbosity": -1, "min_data_per_group": 1}
+    with pytest.raises(ConfigError, match="of categories"):
+        conversion.of_lightgbm(lightgbm.train(options, rows, 3), family="own")
+    rows = lightgbm.Dataset(models.INPUTS, models.NUMBERS)
+    zeros = {"objective": "regression", "verbosity": -1, "zero_as_missing": True}
+    with pytest.raises(ConfigError, match="where 0 is a missing value"):
+        conversion.of_lightgbm(lightgbm.train(zeros, rows, 3), family="own")
