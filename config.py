@@ -156,7 +156,7 @@ class Config(
 
     @property
     def expected_filename(self) -> str:
-        """Standard name of the training file (design.md, section 3)."""
+        """Standard name of the training file (docs/contracts.md, "Training file")."""
         parts = [f"{key}-{value:03d}" for key, value in self.file_numbers().items()]
         words = [self.pair + f"_TF-{self.timeframe}", *parts, *self._label_words()]
         return "__".join([*words, "training_ready.feather"])

@@ -136,7 +136,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def run_command_line(main: Callable[[], int | None]) -> int:
-    """Runs `main` and turns its outcome into an exit code (design.md, section 4).
+    """Runs `main` and turns its outcome into an exit code (docs/contracts.md).
 
     A `UserError` and an `OSError` become one line on stderr; anything else is a defect
     of this program and keeps its traceback.

@@ -271,7 +271,7 @@ def build_training_frame(
     """Turns a checked candle table into the rows of a training file, without a cache.
 
     Args:
-        candles: Candle table (design.md, section 3), of the configuration's timeframe
+        candles: Candle table (docs/contracts.md), of the configuration's timeframe
             or finer.
         config: Pair, timeframe, features and target.
 

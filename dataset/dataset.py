@@ -35,7 +35,7 @@ class Dataset:
     """Rows of one pair and timeframe: features, outcomes, and where they came from.
 
     Args:
-        frame: A training file's columns, `(num_rows,)` rows (design.md, section 3), or
+        frame: A training file's columns, `(num_rows,)` rows (docs/contracts.md), or
             a function that gives those of the given names, or all for None.
         metadata: What the sidecar says: parameters, counts, statistics, digests.
     """

@@ -288,7 +288,7 @@ def _month_warm_up(context: FeatureContext) -> int:
 
 @feature_set("core8", warm_up_bars=_month_warm_up)
 def _core8(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
-    """The eight features of the V3 contract, in the model's column order.
+    """The eight features of V3 files (docs/contracts.md), in the model's column order.
 
     Percent changes against the previous close (volume: the previous volume), and ratios
     to the means of the last day and 30 days. Where a bar is a day or longer there is no
@@ -336,13 +336,13 @@ def _window_stats(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFram
 
 @feature_set("ray12", warm_up_bars=indicators.EMA_WINDOW - 1)
 def _ray12(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
-    """System 004's features, see `indicators.ray12`."""
+    """Twelve features of the last bars, see `indicators.ray12`."""
     return indicators.ray12(candles, raw=context.raw_prices)
 
 
 @feature_set("indicators34", warm_up_bars=indicators.INDICATORS34_WARM_UP)
 def _indicators34(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
-    """System 003's indicators, see `indicators.indicators34`."""
+    """Technical indicators, see `indicators.indicators34`."""
     return indicators.indicators34(candles, raw=context.raw_prices)
 
 

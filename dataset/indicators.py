@@ -4,8 +4,8 @@ In: windows folded from halves, and the two indicator sets. Out: segments, warm-
 registration (`features`).
 
 Absolute prices and volumes have no stable scale, so they are given as ratios; `raw`
-gives the levels that systems 003 and 004 used. A level of volume becomes its ratio to
-the mean over the set's longest window.
+gives the levels. A level of volume becomes its ratio to the mean over the set's longest
+window.
 """
 
 from __future__ import annotations
@@ -141,9 +141,9 @@ def ratio(
 
 
 def ray12(candles: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
-    """The twelve features of system 004, `(num_bars, 12)`.
+    """Twelve features of the last bars, `(num_bars, 12)`.
 
-    Its conventions: changes as fractions, sample standard deviation of the close, RSI
+    Conventions: changes as fractions, sample standard deviation of the close, RSI
     from simple means, MACD line 12-26 from normalised exponential weights.
     """
     high, low, close, volume = columns(candles, "high", "low", "close", "volume")
@@ -176,15 +176,15 @@ def ray12(candles: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
 
 
 def indicators34(candles: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
-    """The 34 indicators of system 003, `(num_bars, 34)`.
+    """Thirty-four technical indicators, `(num_bars, 34)`.
 
     TA-Lib gives EMA, MACD 12/26/9, stochastic 14/3/3, CCI 20, ROC 12, TRIX 15, MFI 14,
-    ADX 14 and the bands (20, 2). RSI and ATR are simple means here, as in 003, where
-    TA-Lib has Wilder's. Keltner channel: EMA 20 and twice the simple ATR 20.
+    ADX 14 and the bands (20, 2). RSI and ATR are simple means here, where TA-Lib has
+    Wilder's. Keltner channel: EMA 20 and twice the simple ATR 20.
 
-    OBV, accumulation / distribution and VWAP sum from the start of a file in 003, which
-    a live program cannot repeat. Here they sum the last 20 bars, the first two as a
-    share of the volume (in [-1, 1]; the second is Chaikin's money flow).
+    OBV, accumulation / distribution and VWAP usually sum from the start of a file,
+    which a live program cannot repeat. Here they sum the last 20 bars, the first two
+    as a share of the volume (in [-1, 1]; the second is Chaikin's money flow).
 
     Raises:
         DependencyError: If TA-Lib is not installed.

@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "windows_per_epoch": 40_000,
         "lr_schedule": "cosine",
     },
-    # Direction of the next bar from one row of features (system 004's models).
+    # Direction of the next bar from one row of features.
     "analyst": _NEXT_BAR
     | {"model": "random_forest", "timeframe": "1h", "max_depth": 10},
     "tactician": _NEXT_BAR

@@ -93,9 +93,9 @@ def test_parameters_at_defaults(model):
     assert network.output.dtype == "float32"
 
 
-# System 003's networks for windows of 30 bars, 40 features, one output.
-SYSTEM_003 = {
-    # There 602,625: PyTorch's LSTM has two biases, so 2 x 2 x 4 x 128 = 2,048 more.
+# Parameters counted by hand for windows of 30 bars, 40 features, one output.
+COUNTED_BY_HAND = {
+    # 602,625 in PyTorch, whose LSTM has two biases: 2 x 2 x 4 x 128 = 2,048 more.
     # 2 x 4 x 128 (40 + 129) + 2 x 4 x 128 (256 + 129) = 173,056 + 394,240;
     # 128 x 257 = 32,896; 2 x 128; 129. Keras counts 2 x 128 statistics, too.
     "lstm": (
@@ -115,9 +115,9 @@ SYSTEM_003 = {
 }
 
 
-@pytest.mark.parametrize("model", SYSTEM_003)
-def test_parameters_of_system_003(model):
-    fields, expected, with_statistics = SYSTEM_003[model]
+@pytest.mark.parametrize("model", COUNTED_BY_HAND)
+def test_parameters_are_those_counted_by_hand(model):
+    fields, expected, with_statistics = COUNTED_BY_HAND[model]
     config = Config(
         model=model,
         target="return",
