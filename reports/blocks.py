@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from evaluation.evaluate import task_of_results
+
 NOTHING = "–"
 """Shown where a number does not exist."""
 
@@ -257,3 +259,38 @@ class Material:
     def parts(self, key: str) -> list[str]:
         """Returns the parts whose results have `key`, the test part first."""
         return [part for part in PARTS if key in self.results.get(part, {})]
+
+
+def forecast_tables(
+    material: Material, parts: Sequence[str], compared: Rows
+) -> list[Table]:
+    """Returns a table for each part: the model and each baseline, side by side."""
+    return [
+        Table(
+            caption=f"Forecasts of {part}",
+            head=["", *compared],
+            rows=material.numbers.by_row(forecast_places(material, part), compared),
+        )
+        for part in parts
+    ]
+
+
+def score_table(
+    material: Material, parts: Sequence[str], scores: Rows, *, caption: str
+) -> Table:
+    """Returns one table of the model's scores, a column for each part."""
+    return Table(
+        caption=caption,
+        head=["", *parts],
+        rows=material.numbers.by_column(parts, scores),
+        is_wide=True,
+    )
+
+
+def forecast_places(material: Material, part: str) -> dict[str, str]:
+    """Returns where the numbers of the model and of each baseline are."""
+    result = material.results[part]
+    named = task_of_results(material.results).baseline_names
+    return {"this model": part} | {
+        named[name]: f"{part}.baselines.{name}" for name in result["baselines"]
+    }

@@ -1,7 +1,7 @@
-"""Results -> the page's sections about forecasts: skill, confusion, reliability.
+"""How results of classes are shown: lines of text, figures, sections of the page.
 
-In: which numbers, in which order, in which words. Out: trades (`trades`), the
-run (`run_facts`), how it looks (`page`).
+In: which numbers, in which order, in which words. Out: numbers instead of classes
+(`number_forecasts`), trades (`trades`), the run (`run_facts`), how it looks (`page`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from config import CLASS_NAMES
-from evaluation.evaluate import task_of_results
+from evaluation.verdict import BASELINE_NAMES, MAX_P_VALUE, interval, number
 from reports import plots
 from reports.blocks import (
     NOTHING,
@@ -26,8 +26,10 @@ from reports.blocks import (
     Section,
     Table,
     TableRow,
+    forecast_tables,
+    score_table,
 )
-from reports.plots import SKILL_NAMES
+from reports.plots import SKILL_NAMES, Figure
 
 _COMPARED: Rows = {
     "skill vs train prior": ("intervals.skill_vs_train_prior", "{:+.3f}"),
@@ -54,6 +56,141 @@ _CALIBRATED: Rows = {
 }
 
 
+RULES = {
+    "Skill": "The share of the log-loss that the model takes away from forecasts "
+    "without a model. Claimed where the 95 % interval lies above 0 against the class "
+    "shares of training and against the label mix of the trailing seven days.",
+    "In what": "Activity: whether a take profit will be hit at all. Direction: which "
+    f"one. Direction also needs p < {MAX_P_VALUE:g} in a shuffle test.",
+}
+"""First words of a line of the verdict -> what decides it (`evaluation.verdict`)."""
+
+
+# Text
+
+
+def part_lines(result: Mapping[str, Any]) -> list[str]:
+    """Returns confusion, skill and baselines of one part as lines."""
+    return [*_matrices(result), *_skill_table(result), *_baseline_table(result)]
+
+
+def decided(results: Mapping[str, Any]) -> str:
+    """Returns the calibration and the thresholds that validation chose."""
+    fitted, search = results["calibration"], results["thresholds"]
+    limits = [
+        "never" if search.get(key) is None else f"{search[key]:.3f}"
+        for key in ("short_threshold", "long_threshold")
+    ]
+    chosen = "" if "skipped" in search else f"SHORT {limits[0]}, LONG {limits[1]}: "
+    reason = f" ({fitted['reason']})" if fitted["reason"] else ""
+    return f"calibration {fitted['method']}{reason}; thresholds {chosen}"
+
+
+def _matrices(result: Mapping[str, Any]) -> list[str]:
+    """Returns both confusion matrices side by side, and the scores of the first."""
+    head = "".join(f"{name:>9}" for name in CLASS_NAMES)
+    signals = result["thresholded"]
+    lines = [
+        f"  {'':<17}{'most probable class':^27}{'':14}{'signals at thresholds':>24}",
+        f"  {'true / predicted':<17}{head}{'recall':>8}      {head}{'recall':>8}",
+    ]
+    for k, name in enumerate(CLASS_NAMES):
+        cells = "      ".join(
+            "".join(f"{count:>9,}" for count in each["confusion_matrix"][k])
+            + f"{_score(each['classes'][name], 'recall'):>8}"
+            for each in (result, signals)
+        )
+        lines.append(f"  {name:<17}{cells}")
+    cells = "              ".join(
+        "".join(
+            f"{_score(each['classes'][name], 'precision'):>9}" for name in CLASS_NAMES
+        )
+        for each in (result, signals)
+    )
+    lines.append(f"  {'precision':<17}{cells}")
+    fitted = result["calibrated"]
+    lines += [
+        f"  accuracy {result['accuracy']:.3f}, balanced "
+        f"{result['balanced_accuracy']:.3f}, macro F1 {result['macro_f1']:.3f}",
+        f"  log-loss {result['log_loss']:.4f}, calibration error "
+        f"{result['expected_calibration_error']:.3f}; calibrated (fitted on "
+        f"{fitted['fitted_on']}) {fitted['log_loss']:.4f}, "
+        f"{fitted['expected_calibration_error']:.3f}",
+    ]
+    return lines
+
+
+def _score(scores: Mapping[str, Any], key: str) -> str:
+    return "-" if key in scores["undefined"] else f"{scores[key]:.3f}"
+
+
+def _skill_table(result: Mapping[str, Any]) -> list[str]:
+    names = {"train_prior": "the train prior", "trailing_7d": "the trailing 7-day mix"}
+    prefixes = ("", "activity_", "direction_")
+    lines = [_skill_row("log-loss skill against", list(SKILL_NAMES.values()))]
+    for key, name in names.items():
+        found = [result["intervals"][f"{prefix}skill_vs_{key}"] for prefix in prefixes]
+        lines.append(_skill_row(name, [interval(each) for each in found]))
+    own = [result[f"{prefix}skill_vs_own_mix"] for prefix in prefixes]
+    lines.append(
+        _skill_row("this part's own mix", [number(each, "{:+.3f}") for each in own])
+    )
+    boosted = result["comparisons"].get("gradient_boosting")
+    if boosted:
+        lines.append(_skill_row("gradient boosting", [interval(boosted["skill"])]))
+    p_value = result["direction_p_value"]
+    shown = "too few blocks" if p_value is None else f"p = {p_value:.3f}"
+    lines.append(f"  direction, shuffle test in blocks of labels: {shown}")
+    return lines
+
+
+def _skill_row(name: str, cells: Sequence[str]) -> str:
+    return (f"  {name:<23}" + "".join(f"{cell:<26}" for cell in cells)).rstrip()
+
+
+def _baseline_table(result: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"  {'':<24}{'skill':>8}{'activity':>10}{'direction':>11}{'accuracy':>10}"
+        f"{'trades':>8}{'net/trade':>11}{'net':>9}"
+    ]
+    rows = {"this model": result} | {
+        BASELINE_NAMES[name]: scores for name, scores in result["baselines"].items()
+    }
+    for name, scores in rows.items():
+        trades = scores.get("trading", {})
+        cells = [
+            number(scores.get(f"{prefix}skill_vs_train_prior"), "{:+.3f}")
+            for prefix in ("", "activity_", "direction_")
+        ]
+        accuracy = number(scores.get("accuracy"), "{:.3f}")
+        mean = number(trades.get("mean_net_return_bps"), "{:+.1f} bp")
+        total = number(trades.get("total_return_pct"), "{:+.1f}%")
+        count = number(trades.get("num_trades"), "{:,}")
+        lines.append(
+            f"  {name:<24}{cells[0]:>8}{cells[1]:>10}{cells[2]:>11}{accuracy:>10}"
+            f"{count:>8}{mean:>11}{total:>9}"
+        )
+    return lines
+
+
+# Figures
+
+
+def part_figures(result: Mapping[str, Any], part: str) -> dict[str, Figure]:
+    """Returns the figures of one part that only classes have, by file name."""
+    return {
+        f"confusion_matrix_{part}": plots.plot_confusion_matrix(result, title=part),
+        f"confusion_matrix_{part}_signals": plots.plot_confusion_matrix(
+            result["thresholded"], title=part, predicted_by="signals at thresholds"
+        ),
+        f"reliability_{part}": plots.plot_reliability(result, title=part),
+        f"baselines_{part}": plots.plot_baselines(result, title=part),
+    }
+
+
+# Sections
+
+
 def skill_section(material: Material) -> Section | None:
     """Skill with intervals, against baselines."""
     parts = [p for p in material.parts("baselines") if "log_loss" in _of(material, p)]
@@ -78,41 +215,6 @@ def skill_section(material: Material) -> Section | None:
 
 def _of(material: Material, part: str) -> Mapping[str, Any]:
     return material.results[part]
-
-
-def forecast_tables(
-    material: Material, parts: Sequence[str], compared: Rows
-) -> list[Table]:
-    """Returns a table for each part: the model and each baseline, side by side."""
-    return [
-        Table(
-            caption=f"Forecasts of {part}",
-            head=["", *compared],
-            rows=material.numbers.by_row(forecast_places(material, part), compared),
-        )
-        for part in parts
-    ]
-
-
-def score_table(
-    material: Material, parts: Sequence[str], scores: Rows, *, caption: str
-) -> Table:
-    """Returns one table of the model's scores, a column for each part."""
-    return Table(
-        caption=caption,
-        head=["", *parts],
-        rows=material.numbers.by_column(parts, scores),
-        is_wide=True,
-    )
-
-
-def forecast_places(material: Material, part: str) -> dict[str, str]:
-    """Returns where the numbers of the model and of each baseline are."""
-    result = material.results[part]
-    named = task_of_results(material.results).baseline_names
-    return {"this model": part} | {
-        named[name]: f"{part}.baselines.{name}" for name in result["baselines"]
-    }
 
 
 def _skill_picture(material: Material, part: str) -> Picture:

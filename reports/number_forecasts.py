@@ -1,17 +1,27 @@
-"""Results of a return or a price -> the page's section about its forecasts.
+"""How results of a return or a price are shown: lines of text, a section of the page.
 
 In: which numbers, in which order, in which words. Out: classes (`class_forecasts`),
-trades (`trades`), its pictures (`number_plots`), how it looks
-(`page`).
+trades (`trades`), its pictures (`number_plots`), how it looks (`page`).
 """
 
 from __future__ import annotations
 
-from evaluation.evaluate import task_of_results
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from evaluation.numbers import Numbers
+from evaluation.verdict import MAX_P_VALUE, interval, number
 from reports import number_plots
-from reports.blocks import Block, Material, Picture, Rows, Section
-from reports.class_forecasts import forecast_tables, score_table
+from reports.blocks import (
+    Block,
+    Material,
+    Picture,
+    Rows,
+    Section,
+    forecast_tables,
+    score_table,
+)
 
 _SCORES: Rows = {
     "from": ("first", "day"),
@@ -61,18 +71,143 @@ _PICTURES = {
 }
 
 
+_REFERENCES = {
+    "persistence": "persistence",
+    "train_mean": "the train mean",
+    "trailing_7d": "the trailing 7-day mean",
+}
+RULES = {
+    "Skill": "The share of the squared error that the model takes away from forecasts "
+    "without a model. Claimed where the 95 % interval lies above 0 against naming the "
+    "present value again, the mean of training and that of the trailing seven days.",
+    "In what": "Whether the sign of a move is known beyond what rising and falling as "
+    f"often would give. Also needs p < {MAX_P_VALUE:g} in a shuffle test.",
+}
+"""First words of a line of the verdict -> what decides it (`evaluation.verdict`)."""
+
+
+# Text
+
+
+def part_lines(result: Mapping[str, Any]) -> list[str]:
+    """Returns one part's errors, skill, signs and baselines as lines."""
+    return [
+        *_error_lines(result),
+        *_skill_lines(result),
+        *_sign_lines(result),
+        *_baseline_lines(result),
+    ]
+
+
+def _error_lines(result: Mapping[str, Any]) -> list[str]:
+    target = result["target"]
+    mae, rmse, naive_mae, naive_rmse = (
+        _error(result[key], target)
+        for key in ("mae", "rmse", "mae_persistence", "rmse_persistence")
+    )
+    unit = " bps" if target == "return" else ""
+    more = (
+        f"  R2 {number(result['r2'], '{:+.4f}')} (persistence "
+        f"{number(result['r2_persistence'], '{:+.4f}')})"
+    )
+    if result.get("mape_pct") is not None:
+        more += f", mean absolute error {result['mape_pct']:.3f}% of the price"
+    return [
+        f"  mean absolute error {mae}{unit} (persistence {naive_mae}), "
+        f"root mean square {rmse}{unit} ({naive_rmse})",
+        more,
+    ]
+
+
+def _skill_lines(result: Mapping[str, Any]) -> list[str]:
+    intervals = result["intervals"]
+    rows = {name: intervals[f"skill_mse_vs_{key}"] for key, name in _REFERENCES.items()}
+    if boosted := result["comparisons"].get("gradient_boosting"):
+        rows["gradient boosting"] = boosted["skill"]
+    return [
+        "  squared-error skill against",
+        *(f"    {name:<24}{interval(found)}" for name, found in rows.items()),
+        f"  correlation {interval(intervals['correlation'])}, slope of actual on "
+        f"predicted {interval(intervals['slope'], '{:+.2f}')}",
+        f"  deviation of predicted {result['predicted_std_bps']:.1f} bps, of actual "
+        f"{result['actual_std_bps']:.1f} bps",
+    ]
+
+
+def _sign_lines(result: Mapping[str, Any]) -> list[str]:
+    if result["sign_accuracy"] is None:
+        return ["  signs: the price did not move"]
+    p_value = result["sign_p_value"]
+    shown = "too few blocks" if p_value is None else f"p = {p_value:.3f}"
+    return [
+        f"  signs right {result['sign_accuracy']:.1%}, "
+        f"{result['sign_expected']:.1%} by chance: "
+        f"{interval(result['intervals']['sign_excess'])}; shuffle test in blocks: "
+        f"{shown}"
+    ]
+
+
+def _baseline_lines(result: Mapping[str, Any]) -> list[str]:
+    target = result["target"]
+    unit = " (bps)" if target == "return" else ""
+    lines = [
+        f"  {'':<24}{'skill':>8}{'error' + unit:>14}{'signs':>8}{'trades':>8}"
+        f"{'net/trade':>11}{'net':>9}"
+    ]
+    rows = {"this model": result} | {
+        Numbers.baseline_names[name]: scores
+        for name, scores in result["baselines"].items()
+    }
+    for name, scores in rows.items():
+        trades, mae = scores.get("trading", {}), scores.get("mae")
+        cells = (
+            (scores.get("skill_mse_vs_persistence"), "{:+.3f}", 8),
+            (None if mae is None else _error(mae, target), "{}", 14),
+            (scores.get("sign_accuracy"), "{:.1%}", 8),
+            (trades.get("num_trades"), "{:,}", 8),
+            (trades.get("mean_net_return_bps"), "{:+.1f} bp", 11),
+            (trades.get("total_return_pct"), "{:+.1f}%", 9),
+        )
+        shown = (f"{number(value, form):>{width}}" for value, form, width in cells)
+        lines.append(f"  {name:<24}{''.join(shown)}")
+    return lines
+
+
+def _error(value: float, target: str) -> str:
+    """Returns an error as basis points of a log return, or in units of the price."""
+    if target == "return":
+        return f"{1e4 * value:.2f}"
+    # Five digits, whatever a coin costs.
+    decimals = 4 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:,.{min(max(decimals, 0), 15)}f}"
+
+
+def decided(results: Mapping[str, Any]) -> str:
+    """Returns the thresholds that validation chose."""
+    search = results["thresholds"]
+    limits = [
+        "never" if search.get(key) is None else f"{sign}{1e4 * search[key]:.2f} bps"
+        for key, sign in (("short_threshold", "-"), ("long_threshold", "+"))
+    ]
+    chosen = "" if "skipped" in search else f"SHORT {limits[0]}, LONG {limits[1]}: "
+    return f"thresholds {chosen}"
+
+
+# Sections
+
+
 def regression_section(material: Material) -> Section | None:
     """Errors and skill of a return or a price, against forecasts without a model."""
     parts = material.parts("baselines")
-    if not parts or not isinstance(task_of_results(material.results), Numbers):
+    if not parts:
         return None
     blocks: list[Block] = []
     drawn = {
-        part: number_plots.plot_part(material.results[part], title="") for part in parts
+        part: number_plots.part_figures(material.results[part], part) for part in parts
     }
     for name, (height, caption) in _PICTURES.items():
         for part in parts:
-            figure = drawn[part][name]
+            figure = drawn[part][f"{name}_{part}"]
             figure.axes[0].set_title(part)
             words = caption.format(part=part)
             blocks.append(Picture(figure=figure, height=height, caption=words))

@@ -1,13 +1,11 @@
-"""Results of a return or a price -> lines of text and figures.
+"""Results of a return or a price -> figures: errors, bins, residuals, skill.
 
-In: showing what is a regression's own: errors, skill, signs, bins, residuals. Out:
-computing it (`evaluation.numbers`), the report around it and what it shares with
-classes (`report`, `plots`).
+In: pictures. Out: computing what is drawn (`evaluation.number_scores`), those that
+classes have, too (`plots`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,133 +16,17 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 from evaluation.numbers import Numbers
-from evaluation.verdict import interval, number
+from evaluation.verdict import number
 from reports.plots import BLUE, CLASS_COLORS, GREY, INK
 
-_REFERENCES = {
-    "persistence": "persistence",
-    "train_mean": "the train mean",
-    "trailing_7d": "the trailing 7-day mean",
-}
 
-
-# Text
-
-
-def format_part(result: Mapping[str, Any]) -> list[str]:
-    """Returns one part's errors, skill, signs and baselines as lines."""
-    return [
-        *_error_lines(result),
-        *_skill_lines(result),
-        *_sign_lines(result),
-        *_baseline_lines(result),
-    ]
-
-
-def _error_lines(result: Mapping[str, Any]) -> list[str]:
-    target = result["target"]
-    mae, rmse, naive_mae, naive_rmse = (
-        _error(result[key], target)
-        for key in ("mae", "rmse", "mae_persistence", "rmse_persistence")
-    )
-    unit = " bps" if target == "return" else ""
-    more = (
-        f"  R2 {number(result['r2'], '{:+.4f}')} (persistence "
-        f"{number(result['r2_persistence'], '{:+.4f}')})"
-    )
-    if result.get("mape_pct") is not None:
-        more += f", mean absolute error {result['mape_pct']:.3f}% of the price"
-    return [
-        f"  mean absolute error {mae}{unit} (persistence {naive_mae}), "
-        f"root mean square {rmse}{unit} ({naive_rmse})",
-        more,
-    ]
-
-
-def _skill_lines(result: Mapping[str, Any]) -> list[str]:
-    intervals = result["intervals"]
-    rows = {name: intervals[f"skill_mse_vs_{key}"] for key, name in _REFERENCES.items()}
-    if boosted := result["comparisons"].get("gradient_boosting"):
-        rows["gradient boosting"] = boosted["skill"]
-    return [
-        "  squared-error skill against",
-        *(f"    {name:<24}{interval(found)}" for name, found in rows.items()),
-        f"  correlation {interval(intervals['correlation'])}, slope of actual on "
-        f"predicted {interval(intervals['slope'], '{:+.2f}')}",
-        f"  deviation of predicted {result['predicted_std_bps']:.1f} bps, of actual "
-        f"{result['actual_std_bps']:.1f} bps",
-    ]
-
-
-def _sign_lines(result: Mapping[str, Any]) -> list[str]:
-    if result["sign_accuracy"] is None:
-        return ["  signs: the price did not move"]
-    p_value = result["sign_p_value"]
-    shown = "too few blocks" if p_value is None else f"p = {p_value:.3f}"
-    return [
-        f"  signs right {result['sign_accuracy']:.1%}, "
-        f"{result['sign_expected']:.1%} by chance: "
-        f"{interval(result['intervals']['sign_excess'])}; shuffle test in blocks: "
-        f"{shown}"
-    ]
-
-
-def _baseline_lines(result: Mapping[str, Any]) -> list[str]:
-    target = result["target"]
-    unit = " (bps)" if target == "return" else ""
-    lines = [
-        f"  {'':<24}{'skill':>8}{'error' + unit:>14}{'signs':>8}{'trades':>8}"
-        f"{'net/trade':>11}{'net':>9}"
-    ]
-    rows = {"this model": result} | {
-        Numbers.baseline_names[name]: scores
-        for name, scores in result["baselines"].items()
-    }
-    for name, scores in rows.items():
-        trades, mae = scores.get("trading", {}), scores.get("mae")
-        cells = (
-            (scores.get("skill_mse_vs_persistence"), "{:+.3f}", 8),
-            (None if mae is None else _error(mae, target), "{}", 14),
-            (scores.get("sign_accuracy"), "{:.1%}", 8),
-            (trades.get("num_trades"), "{:,}", 8),
-            (trades.get("mean_net_return_bps"), "{:+.1f} bp", 11),
-            (trades.get("total_return_pct"), "{:+.1f}%", 9),
-        )
-        shown = (f"{number(value, form):>{width}}" for value, form, width in cells)
-        lines.append(f"  {name:<24}{''.join(shown)}")
-    return lines
-
-
-def _error(value: float, target: str) -> str:
-    """Returns an error as basis points of a log return, or in units of the price."""
-    if target == "return":
-        return f"{1e4 * value:.2f}"
-    # Five digits, whatever a coin costs.
-    decimals = 4 - math.floor(math.log10(value)) if value > 0 else 0
-    return f"{value:,.{min(max(decimals, 0), 15)}f}"
-
-
-def format_thresholds(search: Mapping[str, Any]) -> str:
-    """Returns from which predicted return on each side trades, where it was chosen."""
-    if "skipped" in search:
-        return ""
-    limits = [
-        "never" if search.get(key) is None else f"{sign}{1e4 * search[key]:.2f} bps"
-        for key, sign in (("short_threshold", "-"), ("long_threshold", "+"))
-    ]
-    return f"SHORT {limits[0]}, LONG {limits[1]}: "
-
-
-# Figures
-
-
-def plot_part(result: Mapping[str, Any], *, title: str) -> dict[str, Figure]:
-    """Returns the figures of one part that only a regression has, by name."""
+def part_figures(result: Mapping[str, Any], part: str) -> dict[str, Figure]:
+    """Returns the figures of one part that only a number has, by file name."""
     return {
-        "predicted_actual": plot_predicted_actual(result, title=title),
-        "errors": plot_errors(result, title=title),
-        "residuals": plot_residuals(result, title=title),
-        "baselines": plot_regression_baselines(result, title=title),
+        f"predicted_actual_{part}": plot_predicted_actual(result, title=part),
+        f"errors_{part}": plot_errors(result, title=part),
+        f"residuals_{part}": plot_residuals(result, title=part),
+        f"baselines_{part}": plot_regression_baselines(result, title=part),
     }
 
 

@@ -1,8 +1,8 @@
 """Results of a run -> one HTML page that needs nothing else: no network, no script.
 
 In: the order of the page, its verdict, figures as SVG inside it. Out: the sections
-(`class_forecasts`, `trades`, `run_facts`), the looks
-(`templates/report.html`), writing it into the run's folder (`report`).
+(`views`, `trades`, `run_facts`), the looks (`templates/report.html`), writing it into
+the run's folder (`report`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,11 @@ import matplotlib as mpl
 import pandas as pd
 from markupsafe import Markup, escape
 
-from evaluation.evaluate import task_of_results
-from evaluation.numbers import Numbers
-from evaluation.verdict import MAX_P_VALUE, MIN_DEFLATED_SHARPE
+from evaluation.verdict import MIN_DEFLATED_SHARPE
 from files.strict import to_jsonable
 from reports import plots
 from reports.blocks import Cell, Material, Section
-from reports.class_forecasts import (
-    confusion_section,
-    reliability_section,
-    skill_section,
-)
 from reports.importance import importance_section
-from reports.number_forecasts import regression_section
 from reports.plots import CLASS_COLORS, Figure
 from reports.run_facts import (
     audit_section,
@@ -43,17 +35,13 @@ from reports.run_facts import (
     learning_section,
 )
 from reports.trades import folds_section, thresholds_section, trading_section
+from reports.views import view_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDTH_INCHES = 4.0
 """Of every figure, so that its words are as large on a phone as those around it."""
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
-    audit_section,
-    skill_section,
-    regression_section,
-    confusion_section,
-    reliability_section,
     trading_section,
     thresholds_section,
     folds_section,
@@ -64,32 +52,15 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     configuration_section,
     digests_section,
 )
-"""In the order of the page; each gives None where its data are missing."""
+"""In the order of the page, after the audit and the forecasts (`View.sections`); each
+gives None where its data are missing."""
 
-_COSTS_RULE = (
+COSTS_RULE = (
     "Claimed where the interval of the net return a trade lies above 0, and where the "
     "deflated Sharpe ratio, which pays for every pair of thresholds tried, gives more "
     f"than {MIN_DEFLATED_SHARPE:g}."
 )
-RULES = {
-    "Skill": "The share of the log-loss that the model takes away from forecasts "
-    "without a model. Claimed where the 95 % interval lies above 0 against the class "
-    "shares of training and against the label mix of the trailing seven days.",
-    "In what": "Activity: whether a take profit will be hit at all. Direction: which "
-    f"one. Direction also needs p < {MAX_P_VALUE:g} in a shuffle test.",
-    "After costs": _COSTS_RULE,
-}
-"""First words of a line of the verdict -> what decides it (`evaluation.verdict`)."""
-
-REGRESSION_RULES = {
-    "Skill": "The share of the squared error that the model takes away from forecasts "
-    "without a model. Claimed where the 95 % interval lies above 0 against naming the "
-    "present value again, the mean of training and that of the trailing seven days.",
-    "In what": "Whether the sign of a move is known beyond what rising and falling as "
-    f"often would give. Also needs p < {MAX_P_VALUE:g} in a shuffle test.",
-    "After costs": _COSTS_RULE,
-}
-"""The same where the target is a number."""
+"""What decides the last line of the verdict."""
 
 NO_WARNINGS = "The report's own checks found nothing that stands out."
 ALWAYS = (
@@ -161,7 +132,8 @@ def render_page(
         label_mix=label_mix,
     )
     with mpl.rc_context(_STYLE):
-        made = (make(material) for make in SECTIONS)
+        makers = (audit_section, *view_of(results).sections, *SECTIONS)
+        made = (make(material) for make in makers)
         sections = [section for section in made if section is not None]
         return _template().render(
             title=_title(material.metadata),
@@ -221,8 +193,7 @@ def _headline(material: Material) -> list[Cell]:
 def _verdict(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Returns each line of the verdict as its question, its answer and its rule."""
     lines = [line.partition(": ") for line in results.get("verdict", [])]
-    is_number = isinstance(task_of_results(results), Numbers)
-    rules = REGRESSION_RULES if is_number else RULES
+    rules = {**view_of(results).rules, "After costs": COSTS_RULE}
     return [
         {"question": question, "answer": answer, "rule": rules.get(question, "")}
         for question, _, answer in lines

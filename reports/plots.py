@@ -421,18 +421,16 @@ def plot_splits(
     return figure
 
 
-def plot_fold_skill(summary: Mapping[str, Any]) -> Figure:
-    """Draws each fold's skill against its training prior; dotted: the folds' mean.
+def plot_fold_skill(
+    summary: Mapping[str, Any], skills: tuple[str, Mapping[str, str]]
+) -> Figure:
+    """Draws each fold's skill against references; dotted: the folds' mean.
 
-    Of a return or a price: against persistence and against the training mean.
+    Args:
+        summary: `cross_validation` of the results.
+        skills: Kind of the skill; key of the summary -> name of the line.
     """
-    is_regression = "skill_mse_vs_persistence" in summary["metrics"]
-    names = {f"{key}skill_vs_train_prior": name for key, name in SKILL_NAMES.items()}
-    if is_regression:
-        names = {
-            "skill_mse_vs_persistence": "against persistence",
-            "skill_mse_vs_train_mean": "against the train mean",
-        }
+    kind, names = skills
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.axhline(0, color=INK, linewidth=1)
@@ -448,19 +446,24 @@ def plot_fold_skill(summary: Mapping[str, Any]) -> Figure:
     axes.set_xlim(0.5, summary["num_folds"] + 0.5)
     axes.xaxis.set_major_locator(FixedLocator(range(1, summary["num_folds"] + 1)))
     axes.set_xlabel("fold, oldest first")
-    axes.set_ylabel("squared-error skill" if is_regression else "log-loss skill")
+    axes.set_ylabel(kind)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
-def plot_cross_validation(summary: Mapping[str, Any]) -> dict[str, Figure]:
-    """Returns the folds' rows and their skill as figures, by file name."""
+def plot_cross_validation(
+    summary: Mapping[str, Any], *, skills: tuple[str, Mapping[str, str]]
+) -> dict[str, Figure]:
+    """Returns the folds' rows and their skill as figures, by file name.
+
+    See `plot_fold_skill`.
+    """
     rows = [fold["rows"] for fold in summary["folds"]]
     ranges = [([r["train"], r["validation"]], [r["test"]]) for r in rows]
     last = max(row["test"][1] for row in rows)
     name = summary["cv"].replace("_", " ")
     return {
         "folds": plot_splits(ranges, last, title=f"rows of {name} folds"),
-        "folds_skill": plot_fold_skill(summary),
+        "folds_skill": plot_fold_skill(summary, skills),
     }

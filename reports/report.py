@@ -16,10 +16,9 @@ import matplotlib as mpl
 import pandas as pd
 
 from artifacts.run_folder import RunFolder
-from config import CLASS_NAMES
 from data_loader import TrainingData
 from evaluation.folds import HEADLINES
-from evaluation.verdict import BASELINE_NAMES, interval, number
+from evaluation.verdict import interval, number
 from files.atomic import atomic_path, atomic_write
 from files.strict import write_json
 from reports import number_plots
@@ -39,6 +38,7 @@ from reports.plots import (
 )
 from reports.time_plots import label_mix_over_time, plot_label_mix
 from reports.trades import FOLD_ROWS
+from reports.views import View, view_of
 
 __all__ = [
     "format_results",
@@ -59,13 +59,12 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 PARTS = ("validation", "test")
-_PARTS_OF_LOSS = ("activity", "direction")
 _WIDTH = 100
 
 
 def format_results(results: Mapping[str, Any]) -> str:
     """Returns the verdict in three lines, the warnings, and each part's tables."""
-    blocks = []
+    blocks, view = [], view_of(results)
     if results.get("verdict"):
         blocks.append("\n".join(results["verdict"]))
     if results.get("warnings"):
@@ -73,8 +72,9 @@ def format_results(results: Mapping[str, Any]) -> str:
         blocks.append("\n".join(notes))
     for part in PARTS:
         if part in results:
-            blocks.append(_format_part(part, results[part]))
-    blocks.append(_format_choice(results))
+            blocks.append(_format_part(part, results[part], view))
+    words = view.decided(results) + results["thresholds"]["statement"]
+    blocks.append(_wrap(f"decided on validation: {words}"))
     if "importance" in results:
         blocks.append(format_importance(results["importance"]))
     if "cross_validation" in results:
@@ -99,104 +99,12 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _format_part(part: str, result: Mapping[str, Any]) -> str:
+def _format_part(part: str, result: Mapping[str, Any], view: View) -> str:
     span = f"{_day(result['first'])} to {_day(result['last'])}"
     lines = [f"{part}: {result['num_samples']:,} windows, {span}"]
-    if "sign_p_value" in result:
-        lines += number_plots.format_part(result)
-    else:
-        lines += _matrices(result)
-        lines += _skill_table(result)
-        lines += _baseline_table(result)
+    lines += view.part_lines(result)
     lines.append(_trading_line(result["trading"]))
     return "\n".join(lines)
-
-
-def _matrices(result: Mapping[str, Any]) -> list[str]:
-    """Returns both confusion matrices side by side, and the scores of the first."""
-    head = "".join(f"{name:>9}" for name in CLASS_NAMES)
-    signals = result["thresholded"]
-    lines = [
-        f"  {'':<17}{'most probable class':^27}{'':14}{'signals at thresholds':>24}",
-        f"  {'true / predicted':<17}{head}{'recall':>8}      {head}{'recall':>8}",
-    ]
-    for k, name in enumerate(CLASS_NAMES):
-        cells = "      ".join(
-            "".join(f"{count:>9,}" for count in each["confusion_matrix"][k])
-            + f"{_score(each['classes'][name], 'recall'):>8}"
-            for each in (result, signals)
-        )
-        lines.append(f"  {name:<17}{cells}")
-    cells = "              ".join(
-        "".join(
-            f"{_score(each['classes'][name], 'precision'):>9}" for name in CLASS_NAMES
-        )
-        for each in (result, signals)
-    )
-    lines.append(f"  {'precision':<17}{cells}")
-    fitted = result["calibrated"]
-    lines += [
-        f"  accuracy {result['accuracy']:.3f}, balanced "
-        f"{result['balanced_accuracy']:.3f}, macro F1 {result['macro_f1']:.3f}",
-        f"  log-loss {result['log_loss']:.4f}, calibration error "
-        f"{result['expected_calibration_error']:.3f}; calibrated (fitted on "
-        f"{fitted['fitted_on']}) {fitted['log_loss']:.4f}, "
-        f"{fitted['expected_calibration_error']:.3f}",
-    ]
-    return lines
-
-
-def _score(scores: Mapping[str, Any], key: str) -> str:
-    return "-" if key in scores["undefined"] else f"{scores[key]:.3f}"
-
-
-def _skill_table(result: Mapping[str, Any]) -> list[str]:
-    names = {"train_prior": "the train prior", "trailing_7d": "the trailing 7-day mix"}
-    prefixes = ("", "activity_", "direction_")
-    lines = [_skill_row("log-loss skill against", ["all of it", *_PARTS_OF_LOSS])]
-    for key, name in names.items():
-        found = [result["intervals"][f"{prefix}skill_vs_{key}"] for prefix in prefixes]
-        lines.append(_skill_row(name, [interval(each) for each in found]))
-    own = [result[f"{prefix}skill_vs_own_mix"] for prefix in prefixes]
-    lines.append(
-        _skill_row("this part's own mix", [number(each, "{:+.3f}") for each in own])
-    )
-    boosted = result["comparisons"].get("gradient_boosting")
-    if boosted:
-        lines.append(_skill_row("gradient boosting", [interval(boosted["skill"])]))
-    p_value = result["direction_p_value"]
-    shown = "too few blocks" if p_value is None else f"p = {p_value:.3f}"
-    lines.append(f"  direction, shuffle test in blocks of labels: {shown}")
-    return lines
-
-
-def _skill_row(name: str, cells: Sequence[str]) -> str:
-    return (f"  {name:<23}" + "".join(f"{cell:<26}" for cell in cells)).rstrip()
-
-
-def _baseline_table(result: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"  {'':<24}{'skill':>8}{'activity':>10}{'direction':>11}{'accuracy':>10}"
-        f"{'trades':>8}{'net/trade':>11}{'net':>9}"
-    ]
-    rows = {"this model": result} | {
-        BASELINE_NAMES[name]: scores for name, scores in result["baselines"].items()
-    }
-    for name, scores in rows.items():
-        trades = scores.get("trading", {})
-        cells = [
-            number(scores.get(f"{prefix}skill_vs_train_prior"), "{:+.3f}")
-            for prefix in ("", "activity_", "direction_")
-        ]
-        accuracy = number(scores.get("accuracy"), "{:.3f}")
-        mean = number(trades.get("mean_net_return_bps"), "{:+.1f} bp")
-        total = number(trades.get("total_return_pct"), "{:+.1f}%")
-        count = number(trades.get("num_trades"), "{:,}")
-        lines.append(
-            f"  {name:<24}{cells[0]:>8}{cells[1]:>10}{cells[2]:>11}{accuracy:>10}"
-            f"{count:>8}{mean:>11}{total:>9}"
-        )
-    return lines
 
 
 def _trading_line(trades: Mapping[str, Any]) -> str:
@@ -223,24 +131,6 @@ def _trading_line(trades: Mapping[str, Any]) -> str:
     )
 
 
-def _format_choice(results: Mapping[str, Any]) -> str:
-    search = results["thresholds"]
-    if "calibration" not in results:
-        chosen = number_plots.format_thresholds(search)
-        return _wrap(f"decided on validation: thresholds {chosen}{search['statement']}")
-    fitted = results["calibration"]
-    limits = [
-        "never" if search.get(key) is None else f"{search[key]:.3f}"
-        for key in ("short_threshold", "long_threshold")
-    ]
-    chosen = "" if "skipped" in search else f"SHORT {limits[0]}, LONG {limits[1]}: "
-    return _wrap(
-        f"decided on validation: calibration {fitted['method']}"
-        + (f" ({fitted['reason']})" if fitted["reason"] else "")
-        + f"; thresholds {chosen}{search['statement']}"
-    )
-
-
 def _wrap(text: str) -> str:
     return textwrap.fill(text, _WIDTH, subsequent_indent="  ")
 
@@ -251,6 +141,7 @@ def _day(moment: Any) -> str:
 
 def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     """Returns every figure that follows from the results alone, by file name."""
+    view = view_of(results)
     figures = {"thresholds": plot_thresholds(results["thresholds"])}
     if "importance" in results:
         figures["importance"] = plot_importance(results["importance"])
@@ -259,23 +150,9 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
         figures["target_over_time"] = number_plots.plot_target_over_time(table)
     for part in PARTS:
         if part in results:
-            result = results[part]
-            if "sign_p_value" in result:
-                own = number_plots.plot_part(result, title=part)
-                figures |= {f"{name}_{part}": figure for name, figure in own.items()}
-                figures[f"equity_{part}"] = plot_equity(result["trading"], title=part)
-                continue
-            figures |= {
-                f"confusion_matrix_{part}": plot_confusion_matrix(result, title=part),
-                f"confusion_matrix_{part}_signals": plot_confusion_matrix(
-                    result["thresholded"],
-                    title=part,
-                    predicted_by="signals at thresholds",
-                ),
-                f"reliability_{part}": plot_reliability(result, title=part),
-                f"equity_{part}": plot_equity(result["trading"], title=part),
-                f"baselines_{part}": plot_baselines(result, title=part),
-            }
+            figures |= view.part_figures(results[part], part)
+            equity = plot_equity(results[part]["trading"], title=part)
+            figures[f"equity_{part}"] = equity
     return figures
 
 
@@ -304,7 +181,9 @@ def write_report(
     with mpl.rc_context({"text.parse_math": False}):
         figures = plot_results(results)
         if "cross_validation" in results:
-            figures |= plot_cross_validation(results["cross_validation"])
+            figures |= plot_cross_validation(
+                results["cross_validation"], skills=view_of(results).fold_skills
+            )
         if curve_metrics(history):
             figures["learning_curves"] = plot_learning_curves(history)
         if label_mix is not None:
@@ -326,7 +205,7 @@ def write_run_report(
 ) -> None:
     """Writes the report and the metadata with its headlines; prints the report."""
     mix = None
-    if not data.is_regression:
+    if len(data.labels):
         mix = label_mix_over_time(data.timestamps, data.labels)
         mix.attrs["edges"] = {
             name: data.timeline.at(part.start) for name, part in data.parts.items()

@@ -6,8 +6,6 @@ the run (`run_facts`), how it looks (`page`).
 
 from __future__ import annotations
 
-from evaluation.evaluate import task_of_results
-from evaluation.numbers import Numbers
 from reports import plots
 from reports.blocks import (
     Block,
@@ -18,8 +16,9 @@ from reports.blocks import (
     Section,
     Table,
     TableRow,
+    forecast_places,
 )
-from reports.class_forecasts import forecast_places
+from reports.views import view_of
 
 _COMPARED: Rows = {
     "trades": ("trading.num_trades", "{:,}"),
@@ -93,7 +92,7 @@ def trading_section(material: Material) -> Section | None:
             key="trades", title="Trades after costs", lead=f"Not simulated: {reason}."
         )
     numbers = material.numbers
-    has_barriers = not isinstance(task_of_results(material.results), Numbers)
+    has_barriers = view_of(material.results).has_barriers
     rows = {
         name: row
         for name, row in _TRADES.items()
@@ -160,15 +159,13 @@ def thresholds_section(material: Material) -> Section | None:
         for panel, caption in captions.items()
         if search.get("tried")
     ]
-    is_probability = "calibration" in material.results
-    score = "a probability of" if is_probability else "a predicted log return of"
+    score, form = view_of(material.results).threshold
     rows: list[TableRow] = []
     for side in ("short", "long"):
         key = f"thresholds.{side}_threshold"
         never = "never" if numbers.find(key) is None else ""
-        form = "{:.3f}" if is_probability else "{:.5f}"
         rows.append(
-            (f"{side.upper()} from {score}", [numbers.show(key, form, text=never)])
+            (f"{side.upper()} from a {score} of", [numbers.show(key, form, text=never)])
         )
     rows += numbers.facts({k: (f"thresholds.{v}", f) for k, (v, f) in _SEARCH.items()})
     blocks.append(Table(caption="The search", head=[], rows=rows))
@@ -196,7 +193,9 @@ def folds_section(material: Material) -> Section | None:
             ]
             cells += [numbers.show(f"{place}.folds.{k}", pattern) for k in range(count)]
             rows.append((name, cells))
-    figures = plots.plot_cross_validation(summary)
+    figures = plots.plot_cross_validation(
+        summary, skills=view_of(material.results).fold_skills
+    )
     blocks: list[Block] = [
         Picture(
             figure=figures["folds_skill"],

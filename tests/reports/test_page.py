@@ -16,7 +16,7 @@ from audit.findings import AuditReport, Finding
 from evaluation import folds
 from files.atomic import atomic_write
 from files.strict import to_jsonable, write_json
-from reports import number_forecasts, report, trades
+from reports import class_forecasts, number_forecasts, report, trades
 from reports import page as report_page
 from reports.blocks import NOTHING, Material, Numbers, Picture
 
@@ -518,10 +518,13 @@ def test_leaks_come_first_and_are_called_so(full):
 def test_every_rule_of_the_verdict_is_explained(run, foreign, price, pages):
     for material in (run, foreign, price):
         lines = material["results"]["verdict"]
-        assert [line.partition(": ")[0] for line in lines] == list(report_page.RULES)
+        assert [line.partition(": ")[0] for line in lines] == [
+            *class_forecasts.RULES,
+            "After costs",
+        ]
     reader = PageReader((pages["price"] / "report.html").read_text())
-    assert report_page.REGRESSION_RULES["In what"] in reader.text
-    assert report_page.RULES["In what"] not in reader.text
+    assert number_forecasts.RULES["In what"] in reader.text
+    assert class_forecasts.RULES["In what"] not in reader.text
 
 
 def test_settings_that_differ_from_the_default_come_first(full):

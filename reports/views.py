@@ -1,0 +1,88 @@
+"""How results are shown, by what the model was asked for: `View`.
+
+In: the one place where showing classes and showing numbers part. Out: what each shows
+(`class_forecasts`, `number_forecasts`), what both do (`report`, `page`, `trades`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from evaluation.classes import Classes
+from evaluation.evaluate import task_of_results
+from evaluation.numbers import Numbers
+from evaluation.task import Task
+from reports import class_forecasts, number_forecasts, number_plots
+from reports.blocks import Material, Section
+from reports.plots import SKILL_NAMES
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is shown of one kind of target alone.
+
+    Args:
+        rules: First words of a line of the verdict -> what decides it.
+        part_lines: Text of one part's results.
+        decided: Text of what validation chose, before how the thresholds came about.
+        part_figures: Figures of one part's results, by file name.
+        sections: Sections of the page, in its order.
+        fold_skills: Kind of the skill of folds; headline number -> its name.
+        threshold: What reaches a threshold, in words, and its format.
+        has_barriers: Whether trades end at a take profit or a stop loss.
+    """
+
+    rules: Mapping[str, str]
+    part_lines: Callable[[Mapping[str, Any]], list[str]]
+    decided: Callable[[Mapping[str, Any]], str]
+    part_figures: Callable[[Mapping[str, Any], str], dict[str, Figure]]
+    sections: tuple[Callable[[Material], Section | None], ...]
+    fold_skills: tuple[str, Mapping[str, str]]
+    threshold: tuple[str, str]
+    has_barriers: bool
+
+
+_VIEWS: dict[type[Task], View] = {
+    Classes: View(
+        rules=class_forecasts.RULES,
+        part_lines=class_forecasts.part_lines,
+        decided=class_forecasts.decided,
+        part_figures=class_forecasts.part_figures,
+        sections=(
+            class_forecasts.skill_section,
+            class_forecasts.confusion_section,
+            class_forecasts.reliability_section,
+        ),
+        fold_skills=(
+            "log-loss skill",
+            {f"{key}skill_vs_train_prior": name for key, name in SKILL_NAMES.items()},
+        ),
+        threshold=("probability", "{:.3f}"),
+        has_barriers=True,
+    ),
+    Numbers: View(
+        rules=number_forecasts.RULES,
+        part_lines=number_forecasts.part_lines,
+        decided=number_forecasts.decided,
+        part_figures=number_plots.part_figures,
+        sections=(number_forecasts.regression_section,),
+        fold_skills=(
+            "squared-error skill",
+            {
+                "skill_mse_vs_persistence": "against persistence",
+                "skill_mse_vs_train_mean": "against the train mean",
+            },
+        ),
+        threshold=("predicted log return", "{:.5f}"),
+        has_barriers=False,
+    ),
+}
+
+
+def view_of(results: Mapping[str, Any]) -> View:
+    """Returns how the results of a run are shown."""
+    return _VIEWS[type(task_of_results(results))]
