@@ -28,6 +28,7 @@ from evaluation.verdict import (
     yes,
 )
 from metrics import scores
+from settings.evaluation_fields import EvaluationFields
 
 MOST_OF_PREDICTIONS, FEWEST_OF_PREDICTIONS = 0.9, 0.01
 _DRIFT = 0.1
@@ -78,7 +79,7 @@ class Classes(Task):
         return {"label": data.labels[rows]} | said
 
     def learn_policy(
-        self, validation: pd.DataFrame, data: TrainingData, config: Config
+        self, validation: pd.DataFrame, data: TrainingData, config: EvaluationFields
     ) -> tuple[SignalPolicy, dict[str, Any]]:
         """Fits the calibration, or says why there is none."""
         calibrator, reason = None, None

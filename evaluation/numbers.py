@@ -29,6 +29,7 @@ from evaluation.verdict import (
 )
 from files.strict import to_jsonable
 from metrics import scores
+from settings.evaluation_fields import EvaluationFields
 from utils import did_you_mean
 
 UNITS = {"return": "log return", "price": "price"}
@@ -100,7 +101,7 @@ class Numbers(Task):
         return columns
 
     def learn_policy(
-        self, validation: pd.DataFrame, data: TrainingData, config: Config
+        self, validation: pd.DataFrame, data: TrainingData, config: EvaluationFields
     ) -> tuple[ReturnPolicy, dict[str, Any]]:
         """Returns the units that training learned; validation adds nothing to them."""
         return self._policy(data), {}

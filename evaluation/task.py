@@ -17,6 +17,7 @@ from config import Config
 from data_loader import TrainingData
 from evaluation.part_scores import PartScores
 from evaluation.policies import Policy
+from settings.evaluation_fields import EvaluationFields
 
 
 class Task(abc.ABC):
@@ -61,7 +62,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def learn_policy(
-        self, validation: pd.DataFrame, data: TrainingData, config: Config
+        self, validation: pd.DataFrame, data: TrainingData, config: EvaluationFields
     ) -> tuple[Policy, dict[str, Any]]:
         """Returns a policy without thresholds, and how it came about."""
 
