@@ -203,6 +203,12 @@ class TrainingData:
         counts = np.bincount(self.labels[targets], minlength=len(CLASS_NAMES))
         return counts / max(1, len(targets))
 
+    def describe_targets(self, targets: np.ndarray) -> dict[str, Any]:
+        """Returns `label_shares` of target rows, or moments of their `log_return`."""
+        if self.is_regression:
+            return {"log_return": self.return_moments(targets)}
+        return {"label_shares": self.label_shares(targets)}
+
     def return_moments(self, targets: np.ndarray) -> dict[str, float]:
         """Returns mean and deviation of a regression's log returns, in basis points."""
         returns = 1e4 * self.log_returns(targets)

@@ -270,18 +270,19 @@ class MemoryEfficientDataLoader:
         return cut_windows(self.data.features, rows, window_bars=self.data.window_bars)
 
     def _batch(self, rows: np.ndarray, *, weighted: bool) -> tuple[np.ndarray, ...]:
-        if self._returns is not None:
-            batch = (self._windows(rows), self._returns[rows])
-        else:
-            batch = (self._windows(rows), self.data.supervision(rows))
+        batch = (self._windows(rows), self._supervision(rows))
         if weighted and self.data.class_weights is not None:
             return (*batch, self.data.class_weights[self.data.labels[rows]])
         return batch
 
+    def _supervision(self, rows: np.ndarray) -> np.ndarray:
+        if self._returns is not None:
+            return self._returns[rows]
+        return self.data.supervision(rows)
+
     def _dataset(self, batches: object, *, weighted: bool) -> tf.data.Dataset:
         shape = (None, self.data.window_bars, self.data.num_features)
-        is_number = self.data.is_regression or self._returns is not None
-        kind = tf.float32 if is_number else tf.int32
+        kind = tf.as_dtype(self._supervision(np.empty(0, np.int64)).dtype)
         signature = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec((None,), kind)]
         if weighted:
             signature.append(tf.TensorSpec((None,), tf.float32))

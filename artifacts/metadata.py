@@ -76,15 +76,16 @@ def format_data(data: TrainingData, config: Config) -> str:
     return "\n".join(lines)
 
 
-def _format_targets(data: TrainingData, targets: Any) -> str:
+def _format_targets(data: TrainingData, targets: np.ndarray) -> str:
     """Returns the class mix of target rows, or mean and deviation of their returns."""
-    if data.is_regression:
-        moments = data.return_moments(targets)
+    described = data.describe_targets(targets)
+    if "log_return" in described:
+        moments = described["log_return"]
         return (
             f"log return {moments['mean_bps']:+.2f} bps, deviation "
             f"{moments['std_bps']:.1f} bps"
         )
-    shares = zip(CLASS_NAMES, data.label_shares(targets), strict=True)
+    shares = zip(CLASS_NAMES, described["label_shares"], strict=True)
     return ", ".join(f"{name} {share:.1%}" for name, share in shares)
 
 
@@ -93,21 +94,24 @@ def describe_data(data: TrainingData) -> dict[str, Any]:
 
     Of a number instead of classes: its unit, and the scale that training learned.
     """
-    described = dict(data.source) | {"target": data.target}
-    if data.target_scaler is not None:
-        return described | {
-            "feature_names": data.feature_names,
-            "num_features": data.num_features,
+    learned: dict[str, Any]
+    if data.target_scaler is None:
+        learned = {
+            "train_prior": data.class_prior,
+            "class_odds": data.class_odds,
+            "class_weights": data.class_weights,
+        }
+    else:
+        learned = {
             "target_unit": "log return over the horizon",
             "target_scaler": data.target_scaler.to_dict(),
-            "num_trained_targets": len(data.train_targets),
         }
-    return described | {
+    return {
+        **data.source,
+        "target": data.target,
         "feature_names": data.feature_names,
         "num_features": data.num_features,
-        "train_prior": data.class_prior,
-        "class_odds": data.class_odds,
-        "class_weights": data.class_weights,
+        **learned,
         "num_trained_targets": len(data.train_targets),
     }
 
@@ -121,16 +125,10 @@ def describe_split(data: TrainingData) -> dict[str, Any]:
             "targets": len(part.targets),
             "first": f"{data.timeline.at(part.targets[0])}Z",
             "last": f"{data.timeline.at(part.targets[-1])}Z",
-            **_describe_targets(data, part.targets),
+            **data.describe_targets(part.targets),
         }
         for name, part in data.parts.items()
     }
-
-
-def _describe_targets(data: TrainingData, targets: np.ndarray) -> dict[str, Any]:
-    if data.is_regression:
-        return {"log_return": data.return_moments(targets)}
-    return {"label_shares": data.label_shares(targets)}
 
 
 def describe_versions() -> dict[str, str]:

@@ -208,7 +208,7 @@ def _as_classes(
     The returns of a regression are sorted into thirds: statistics of classes serve.
     """
     known = None if again is None else again.outcomes
-    if data.is_regression:
+    if data.target_scaler is not None:
         returns = data.log_returns(np.arange(data.num_rows))
         edges = np.nanquantile(returns, (1 / 3, 2 / 3))
         thirds = np.searchsorted(edges, returns).clip(max=2).astype(np.int8)

@@ -133,7 +133,7 @@ def check_fitted_on_train(
     how = f"of {rows}: they are centred"
     if raw is not None:
         how = f"fitted again on {rows}: equal to the bit"
-    learned = "target scaler" if data.is_regression else "class prior"
+    learned = "target scaler" if data.target_scaler else "class prior"
     passed = (
         f"scaler ({data.scaler.kind}) {how}; {learned} and "
         f"{len(data.train_targets):,} trained targets are of train"
