@@ -1,5 +1,6 @@
 """One live window to calibrated probabilities, and a batch: a loaded artifact against
-`model.predict`. Milliseconds, medians of many calls in one process."""
+`model.predict`, a forest of plain arrays against scikit-learn's. Milliseconds, medians
+of many calls in one process."""
 
 import json
 import statistics
@@ -28,6 +29,33 @@ def artifact(folder):
     )
     with utils.silent_stderr():
         return StandaloneTrainer(config, frame=frame).run_training()
+
+
+def forest():
+    """A fitted forest of 100 trees of depth 10, its plain arrays, and 20,000 inputs."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    from models import conversion
+
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((20_000, 48)).astype(np.float32)
+    targets = np.digitize(inputs[:, 0] + rng.standard_normal(20_000), [-0.5, 0.5])
+    estimator = RandomForestClassifier(100, max_depth=10, random_state=0)
+    estimator.fit(inputs, targets)
+    return estimator, conversion.of_sklearn(estimator, family="forest"), inputs
+
+
+def trees():
+    """Milliseconds of a forest's answers, to one window and to 20,000."""
+    estimator, arrays, inputs = forest()
+    return {
+        "our forest, one window": median_ms(lambda: arrays.predict(inputs[:1]), CALLS),
+        "scikit-learn's, one window": median_ms(
+            lambda: estimator.predict_proba(inputs[:1]), 30
+        ),
+        "our forest, 20,000": median_ms(lambda: arrays.predict(inputs), 5),
+        "scikit-learn's, 20,000": median_ms(lambda: estimator.predict_proba(inputs), 5),
+    }
 
 
 def median_ms(call, count):
@@ -66,7 +94,7 @@ def run():
             "model.predict of it, 1,000": median_ms(
                 lambda: network.predict(batch, verbose=0, batch_size=1000), 10
             ),
-        }
+        } | trees()
 
 
 def main():

@@ -12,7 +12,7 @@ from conftest import PROJECT
 def test_a_sample_of_every_fault_holds():
     result = subprocess.run(
         [sys.executable, "tests/faults/harness.py", "--sample", "--seed", "1"]
-        + ["--only", "publish", "corrupt", "kill", "disk", "signal"],
+        + ["--only", "publish", "corrupt", "kill", "disk", "signal", "fuzz"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -27,6 +27,7 @@ def test_a_sample_of_every_fault_holds():
         "kill -9",
         "disk full",
         "SIGTERM / SIGINT",
+        "changed model files",
     ]
     assert all(tried == held for _, tried, held in table)
     # Only a tmpfs may be missing.
