@@ -260,25 +260,33 @@ class TrainingDataLoader:
         return loader
 
     def load_training_data(
-        self, ranges: Mapping[str, tuple[int, int]] | None = None
+        self,
+        ranges: Mapping[str, tuple[int, int]] | None = None,
+        *,
+        rows: training_file.Rows | None = None,
     ) -> TrainingData:
         """Reads, checks, splits, scales and chooses.
 
         Args:
             ranges: First row and row after the last of `train`, `validation` and
                 `test`, as a fold has them; None splits by the configured shares.
+            rows: What `read_rows` returned, which stays as it is; None reads the file.
 
         Raises:
             MissingInputError: If there is no training file.
             DataError: If the file breaks its contract or is for another run.
         """
-        data = self._prepare(ranges)
+        data = self._prepare(ranges, rows)
         utils.return_freed_memory()
         return data
 
-    def _prepare(self, ranges: Mapping[str, tuple[int, int]] | None) -> TrainingData:
+    def _prepare(
+        self,
+        ranges: Mapping[str, tuple[int, int]] | None,
+        given: training_file.Rows | None,
+    ) -> TrainingData:
         config = self.config
-        rows = self._read_rows()
+        rows = given or self.read_rows()
         kept = _date_range(rows.timestamps, config)
         eligible = rows.is_target[kept]
         features = rows.features[kept]
@@ -303,7 +311,7 @@ class TrainingDataLoader:
         else:
             learned = _value_fields(rows.log_returns[kept], train)
         return TrainingData(
-            features=scaler.transform(features, out=features),
+            features=scaler.transform(features, out=None if given else features),
             timeline=timeline,
             outcomes={name: column[kept] for name, column in rows.outcomes.items()},
             parts=parts,
@@ -315,7 +323,13 @@ class TrainingDataLoader:
             **learned,
         )
 
-    def _read_rows(self) -> training_file.Rows:
+    def read_rows(self) -> training_file.Rows:
+        """Reads and checks the rows of the file, as they stand there.
+
+        Raises:
+            MissingInputError: If there is no training file.
+            DataError: If the file breaks its contract or is for another run.
+        """
         config = self.config
         if self._frame is not None:
             columns = tables.from_pandas(self._frame)

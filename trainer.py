@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from artifacts.run_folder import RunFolder
     from audit.findings import AuditReport
     from data_loader import TrainingData, TrainingDataLoader
+    from dataset.training_file import Rows
     from models.adapter import ModelAdapter
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class StandaloneTrainer:
         self._resume_anyway = resume_anyway
         self._made_outputs = False
         self._ranges: Mapping[str, Any] | None = None
+        self._rows: Rows | None = None
         self._fold_results: list[dict[str, Any]] = []
         self._metadata: dict[str, Any] = {}
 
@@ -174,8 +176,11 @@ class StandaloneTrainer:
             MissingInputError: If there is no training file.
             DataError: If it breaks its contract.
         """
+        loader = self.data_loader
         try:
-            self.data = data = self.data_loader.load_training_data(self._ranges)
+            if self.config.n_splits is not None:
+                self._rows = loader.read_rows()  # which every fold is cut from
+            self.data = data = loader.load_training_data(self._ranges, rows=self._rows)
         except utils.UserError:
             if self._made_outputs:  # leaves nothing behind, not even an empty folder
                 with contextlib.suppress(OSError):
@@ -234,11 +239,11 @@ class StandaloneTrainer:
         Returns:
             The results of each fold; its `test` is the fold's test block.
         """
-        from evaluation import folds
         from files.strict import read_json
+        from preprocessing.parts import fold_ranges
 
         self._fold_results = []
-        ranges = folds.fold_ranges(self.data.num_rows, self.config)
+        ranges = fold_ranges(self.data.num_rows, self.config)
         for number, parts in enumerate(ranges, 1):
             folder = self.run.fold(number)
             done = folder.path / "results.json"
@@ -250,7 +255,9 @@ class StandaloneTrainer:
                     raise utils.DataError(
                         f"fold {number} of {len(ranges)}: {error}"
                     ) from error
+                utils.return_freed_memory()  # a network and its data hold each other
             self._fold_results.append(read_json(done))
+        self._rows = None
         return self._fold_results
 
     def train_model(self) -> dict[str, list[float]]:
@@ -363,7 +370,7 @@ class StandaloneTrainer:
         from files.strict import write_json
 
         fold = StandaloneTrainer(self.config.replace(n_splits=None), frame=self._frame)
-        fold._ranges = ranges
+        fold._ranges, fold._rows = ranges, self._rows
         fold.initialize_components()
         fold.load_and_validate_data()
         fold.create_generators()

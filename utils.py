@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import difflib
+import gc
 import logging
 import math
 import os
@@ -261,7 +262,8 @@ def peak_resident_bytes() -> int:
 
 
 def return_freed_memory() -> None:
-    """Gives freed memory back to the system, where the C library can."""
+    """Frees what only holds itself, and gives it back where the C library can."""
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -7,7 +7,6 @@ give together. Out: a run (`trainer`, which hands it in), judging several
 
 from __future__ import annotations
 
-import gc
 import logging
 import secrets
 import time
@@ -84,8 +83,7 @@ def train_all(
         for number, (name, config) in enumerate(configs.items(), 1):
             logger.info("\n%s: run %d of %d", name, number, len(configs))
             outcomes[name] = _train_one(name, config, train, fatal)
-            gc.collect()  # a network and its data hold each other
-            utils.return_freed_memory()
+            utils.return_freed_memory()  # a network and its data hold each other
     except utils.Interrupted as stop:
         finished = sum(outcome.folder is not None for outcome in outcomes.values())
         raise utils.Interrupted(

@@ -6,6 +6,8 @@ import pytest
 from conftest import TINY, make_own_frame
 
 from config import Config
+from dataset import training_file
+from files import tables
 from trainer import StandaloneTrainer
 
 RUN = TINY | {
@@ -68,6 +70,28 @@ def test_final_model_is_the_one_without_folds(finished, frame, tmp_path):
     plain.run_training()
     key = "weights_sha256"
     assert plain._metadata["model"][key] == finished._metadata["model"][key]
+
+
+def test_rows_are_read_and_checked_once_for_all_folds(frame, tmp_path, monkeypatch):
+    path = tmp_path / "TESTUSDT.feather"
+    frame.to_feather(path)
+    opened, checked = [], []
+
+    def counted(function, calls):
+        def call(*arguments, **options):
+            calls.append(function.__name__)
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(tables, "open_table", counted(tables.open_table, opened))
+    read_rows = counted(training_file.read_rows, checked)
+    monkeypatch.setattr(training_file, "read_rows", read_rows)
+    config = Config(**RUN | {"outputs_dir": str(tmp_path), "model": "logistic"})
+    trainer = StandaloneTrainer(config.replace(training_file=str(path)))
+    trainer.run_training()
+    assert len(trainer._fold_results) == 3
+    assert (opened, checked) == (["open_table"], ["read_rows"])
 
 
 def test_finished_folds_are_not_repeated(frame, tmp_path, finished, monkeypatch):
