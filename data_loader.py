@@ -28,7 +28,7 @@ from files import tables
 from preprocessing.balance import class_fields
 from preprocessing.parts import PART_NAMES, chronological_ranges
 from preprocessing.scaling import FeatureScaler, TargetScaler
-from preprocessing.splits import count_shared_bars
+from preprocessing.shared_bars import count_shared_bars
 from settings import names as file_names
 from settings import sources
 from settings.data_fields import DataFields

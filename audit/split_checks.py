@@ -24,7 +24,7 @@ from config import Config
 from data_loader import TrainingData
 from preprocessing.parts import fold_ranges
 from preprocessing.scaling import FeatureScaler
-from preprocessing.splits import count_shared_bars
+from preprocessing.shared_bars import count_shared_bars
 
 Splits = Mapping[str, Mapping[str, np.ndarray]]
 """Name of a split -> name of a part -> its target rows (num_targets,)."""

@@ -56,9 +56,10 @@ def _check(options: argparse.Namespace) -> None:
 
 def _download(options: argparse.Namespace) -> None:
     from candles import archives, exchanges
+    from candles.periods import plan_periods
 
     today = datetime.now(UTC).date()
-    periods = archives.plan_periods(options.start, options.end, today=today)
+    periods = plan_periods(options.start, options.end, today=today)
     what = (options.pair, options.timeframe, periods)
     if options.exchange:
         files = exchanges.download_from_exchange(

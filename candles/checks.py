@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from candles.formats import COLUMNS, VALUES
+from candles.columns import COLUMNS, VALUES
 from candles.timestamps import (
     SECOND,
     find_timeframe,

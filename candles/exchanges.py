@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 
 from candles.archives import (
     DownloadError,
-    Period,
     innermost_reason,
     require_some,
     show_progress,
 )
+from candles.periods import Period
 from files.atomic import atomic_path, require_creatable
 from settings.names import plain_pair
 from utils import ConfigError, DependencyError, did_you_mean, duration_seconds

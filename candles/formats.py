@@ -1,8 +1,8 @@
 """One file of candles -> its timestamps and five columns, not yet judged.
 
-In: file formats, column names, truncated and hostile files.
-Out: ways to write a time (`timestamps`), whether the candles make sense
-(`checks`), and joining files (`table`).
+In: file formats, truncated and hostile files. Out: names of columns (`columns`), ways
+to write a time (`timestamps`), whether the candles make sense (`checks`), and joining
+files (`table`).
 """
 
 from __future__ import annotations
@@ -10,31 +10,38 @@ from __future__ import annotations
 import contextlib
 import csv
 import gzip
-import importlib
 import io
 import json
 import logging
 import os
-import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from candles.columns import (
+    COLUMNS,
+    FETCH_AGAIN,
+    MAX_ROWS,
+    VALUES,
+    floats_of,
+    make_table,
+    pick_columns,
+    refusal,
+)
+from candles.hdf5 import read_hdf5
 from candles.timestamps import is_number, parse_timestamps
 from files import tables
 from utils import (
     DataError,
-    DependencyError,
     MissingInputError,
     UserError,
     did_you_mean,
@@ -42,22 +49,8 @@ from utils import (
 
 logger = logging.getLogger(__name__)
 
-PRICES = ("open", "high", "low", "close")
-VALUES = (*PRICES, "volume")
-COLUMNS = ("timestamp", *VALUES)
-
 MAX_UNPACKED_BYTES = 2 * 2**30
 MAX_UNPACK_RATIO = 100
-MAX_ROWS = 200_000_000
-
-_ALIASES = {
-    "timestamp": "timestamp ts time date datetime open_time opentime unix".split(),
-    "open": "open open_price o".split(),
-    "high": "high high_price h".split(),
-    "low": "low low_price l".split(),
-    "close": "close close_price c".split(),
-    "volume": "volume vol base_volume v".split(),
-}
 _MAGIC = {
     b"ARROW1": "a feather (Arrow) file",
     b"FEA1": "a feather file of the old version 1",
@@ -66,7 +59,6 @@ _MAGIC = {
     b"\x1f\x8b": "a gzip file",
     b"\x89HDF": "an HDF5 file",
 }
-_FETCH = "Fetch it again."
 # What parsers raise on broken bytes; RuntimeError: an encrypted or unknown zip member.
 _BROKEN = (
     pa.ArrowException,
@@ -109,17 +101,19 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
     with open(path, "rb") as stream:  # a file that may not be read fails here
         before = os.fstat(stream.fileno())
     if before.st_size == 0:
-        raise _error(path, "candles", "an empty file (0 bytes)", _FETCH)
+        raise refusal(path, "candles", "an empty file (0 bytes)", FETCH_AGAIN)
     try:
         stamps, values, how = _decode(reader(path), path)
     except UserError:
         raise
     except _BROKEN as error:
         received = f"{error} ({type(error).__name__})"
-        raise _error(path, f"an intact {suffix} file", received, _FETCH) from error
+        raise refusal(
+            path, f"an intact {suffix} file", received, FETCH_AGAIN
+        ) from error
     after = os.stat(path)
     if _identity(before) != _identity(after):
-        raise _error(
+        raise refusal(
             path,
             "a file that rests while it is read",
             f"{before.st_size} bytes before and {after.st_size} bytes after reading, "
@@ -137,23 +131,13 @@ def _decode(
 ) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
     """Returns nanoseconds (num_rows,), the five columns, how the times were written."""
     if table.num_rows == 0:
-        raise _error(path, "candles", "a file without rows", _FETCH)
-    values = {name: _floats(table.column(name), name, path) for name in VALUES}
+        raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
+    values = {name: floats_of(table.column(name), name, path) for name in VALUES}
     try:
         stamps, how = parse_timestamps(table.column("timestamp"))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     return stamps, values, how
-
-
-def make_table(timestamps: np.ndarray, values: dict[str, Any]) -> pd.DataFrame:
-    """Returns a table from int64 nanoseconds (num_rows,) and columns, uncopied."""
-    index = pd.DatetimeIndex(timestamps.view("M8[ns]")).tz_localize("UTC")
-    return pd.DataFrame({"timestamp": index, **values}, copy=False)
-
-
-def _error(path: Path, expected: str, received: str, cure: str) -> DataError:
-    return DataError(f"{path}: expected {expected}. Received: {received}. {cure}")
 
 
 def _identity(stat: os.stat_result) -> tuple[int, int, int]:
@@ -165,37 +149,12 @@ def _reader_for(path: Path) -> tuple[str, Callable[[Path], pa.Table]]:
     for suffix in sorted(_READERS, key=len, reverse=True):
         if name.endswith(suffix):
             return suffix, _READERS[suffix]
-    raise _error(
+    raise refusal(
         path,
         "one of " + ", ".join(_READERS),
         f"a file named {path.suffix or 'without a suffix'!r}",
         f"Convert or rename it.{did_you_mean(path.suffix, _READERS)}",
     )
-
-
-def _pick_columns(names: Sequence[str], path: Path) -> dict[str, int]:
-    """Returns the position of each candle column among a file's own names."""
-    keys = [re.sub(r"[\s.-]+", "_", str(name).strip().lower()) for name in names]
-    found, problems = {}, []
-    for column, aliases in _ALIASES.items():
-        hits = [i for i, key in enumerate(keys) if key in aliases]
-        if not hits and column == "timestamp":
-            hits = [i for i, key in enumerate(keys) if key == "__index_level_0__"]
-        if len(hits) > 1:
-            several = " and ".join(repr(str(names[i])) for i in hits)
-            problems.append(f"several columns for {column!r}: {several}")
-        elif not hits:
-            problems.append(f"no column {column!r}")
-        else:
-            found[column] = hits[0]
-    if problems:
-        raise _error(
-            path,
-            "exactly one column (or common alias) each for " + ", ".join(COLUMNS),
-            f"{'; '.join(problems)}; the columns are {[str(name) for name in names]}",
-            "Rename or remove columns.",
-        )
-    return found
 
 
 # Text
@@ -218,16 +177,16 @@ def _parse_csv(stream: IO[bytes], last: bytes, path: Path) -> pa.Table:
     head = stream.read(2**16)
     stream.seek(0)
     if not head:
-        raise _error(path, "candles", "an empty CSV", _FETCH)
+        raise refusal(path, "candles", "an empty CSV", FETCH_AGAIN)
     first_line = head.split(b"\n", 1)[0].removeprefix(b"\xef\xbb\xbf")
     try:
         text = first_line.decode().strip("\r")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise _error(path, "CSV text", _looks_like(head), "Rename or convert it.")
+        raise refusal(path, "CSV text", _looks_like(head), "Rename or convert it.")
     if last not in b"\r\n":
-        raise _error(
+        raise refusal(
             path,
             "a CSV whose last line ends with a newline",
             "a last line that breaks off: the file is probably truncated",
@@ -237,13 +196,13 @@ def _parse_csv(stream: IO[bytes], last: bytes, path: Path) -> pa.Table:
     fields = next(csv.reader([text], delimiter=delimiter), [])
     headless = len(fields) > 1 and all(is_number(field) for field in fields[1:6])
     if headless and len(fields) not in (6, 12):
-        raise _error(
+        raise refusal(
             path,
             "6 or 12 columns where the CSV has no header",
             f"{len(fields)} columns: {text[:80]!r}",
             "Add a header line.",
         )
-    positions = _pick_columns(COLUMNS if headless else fields, path)
+    positions = pick_columns(COLUMNS if headless else fields, path)
     # Names of our own: a file's may repeat, which Arrow does not select well.
     chosen = {f"c{i}": column for column, i in positions.items()}
     types = {name: pa.float64() for name in chosen}
@@ -285,7 +244,7 @@ def _convert_csv(
         return convert(use_threads=False)  # fails again, and names the row
     except pa.ArrowInvalid as error:
         expected = "numbers in rows of equal length"
-        raise _error(path, expected, str(error), "Repair the row.") from error
+        raise refusal(path, expected, str(error), "Repair the row.") from error
 
 
 def _read_json(path: Path) -> pa.Table:
@@ -301,10 +260,10 @@ def _parse_json(data: bytes, path: Path) -> pa.Table:
     try:
         values = np.asarray(json.loads(data) or np.empty((0, 6)), dtype=np.float64)
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise _error(path, expected, str(error), _FETCH) from error
+        raise refusal(path, expected, str(error), FETCH_AGAIN) from error
     if values.ndim != 2 or values.shape[1] != 6:
         shape = f"values of shape {values.shape}"
-        raise _error(path, expected, shape, "Convert it to rows of six numbers.")
+        raise refusal(path, expected, shape, "Convert it to rows of six numbers.")
     return pa.table({name: values[:, i] for i, name in enumerate(COLUMNS)})
 
 
@@ -316,7 +275,7 @@ def _unpack(stream: Any, packed_bytes: int, path: Path) -> bytes:
     limit = min(MAX_UNPACKED_BYTES, MAX_UNPACK_RATIO * packed_bytes + 2**20)
     data = stream.read(limit + 1)
     if len(data) > limit:
-        raise _error(
+        raise refusal(
             path,
             f"at most {limit} bytes from {packed_bytes} packed bytes",
             "more: this looks like a decompression bomb",
@@ -339,10 +298,15 @@ def _read_zip(path: Path) -> pa.Table:
         if len(members) != 1 or not names[0].lower().endswith(".csv"):
             received = f"{len(names)} members: {names[:5]}"
             cure = "Pack each CSV by itself."
-            raise _error(path, "a zip with one CSV inside", received, cure)
+            raise refusal(path, "a zip with one CSV inside", received, cure)
         with archive.open(members[0]) as stream:
             data = _unpack(stream, path.stat().st_size, path)
     return _parse_csv(io.BytesIO(data), data[-1:], path)
+
+
+def _read_hdf5(path: Path) -> pa.Table:
+    _require_magic(path, b"\x89HDF")
+    return read_hdf5(path)
 
 
 # Arrow files
@@ -364,16 +328,18 @@ def _require_magic(path: Path, magic: bytes, *, at_end: bool = False) -> None:
         stream.seek(max(0, path.stat().st_size - len(magic)))
         tail = stream.read()
     if not head.startswith(magic):
-        raise _error(
+        raise refusal(
             path, _MAGIC[magic], _looks_like(head), "Rename it after what it is."
         )
     if at_end and tail != magic:
-        raise _error(path, f"{_MAGIC[magic]} with its end", "a truncated file", _FETCH)
+        raise refusal(
+            path, f"{_MAGIC[magic]} with its end", "a truncated file", FETCH_AGAIN
+        )
 
 
 def _refuse_extension_types(path: Path, magic: bytes) -> None:
     if tables.has_extension_types(path, tail_bytes=len(magic)):
-        raise _error(
+        raise refusal(
             path,
             "plain numbers and timestamps",
             "Arrow extension types in the schema, which may run code",
@@ -387,7 +353,7 @@ def _read_feather(path: Path) -> pa.Table:
 
     tables.refuse_bomb(path, len(COLUMNS))
     with pa.OSFile(str(path)) as source:
-        chosen = _pick_columns(pa.ipc.open_file(source).schema.names, path)
+        chosen = pick_columns(pa.ipc.open_file(source).schema.names, path)
         options = pa.ipc.IpcReadOptions(included_fields=sorted(chosen.values()))
         table = pa.ipc.open_file(source, options=options).read_all()
     table.validate(full=True)
@@ -401,57 +367,14 @@ def _read_parquet(path: Path) -> pa.Table:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         if file.metadata.num_rows > MAX_ROWS:
             received = f"{file.metadata.num_rows} rows"
-            raise _error(path, f"at most {MAX_ROWS} rows", received, "Split it.")
+            raise refusal(path, f"at most {MAX_ROWS} rows", received, "Split it.")
         tables.refuse_bomb(path, len(COLUMNS))
         names = file.schema_arrow.names
-        chosen = _pick_columns(names, path)
+        chosen = pick_columns(names, path)
         table = file.read(columns=[names[i] for i in chosen.values()])
     table.validate(full=True)
     table = table.select([names[i] for i in chosen.values()])
     return table.rename_columns(list(chosen))
-
-
-def _read_hdf5(path: Path) -> pa.Table:
-    """Reads freqtrade's HDF5 layout through h5py, which runs no pickles."""
-    _require_magic(path, b"\x89HDF")
-    needs = (
-        f"{path}: reading HDF5 needs h5py and hdf5plugin. "
-        "Install them with: pip install -r requirements-data.txt"
-    )
-    try:
-        h5py = importlib.import_module("h5py")
-    except ImportError as error:
-        raise DependencyError(needs) from error
-    with contextlib.suppress(ImportError):
-        importlib.import_module("hdf5plugin")  # the blosc filter that freqtrade uses
-    expected = "one freqtrade table with 'date' and five float columns"
-    nodes: list[Any] = []
-    with h5py.File(path, "r") as file:
-        file.visititems(lambda _, node: nodes.append(node))
-        tables = [n for n in nodes if isinstance(n, h5py.Dataset) and n.dtype.names]
-        tables = [n for n in tables if n.name.endswith("/table")]
-        odd = any(n.external or n.is_virtual or len(n) > MAX_ROWS for n in tables)
-        if len(tables) != 1 or odd:
-            received = f"{len(tables)} tables"
-            raise _error(path, expected, received, "Keep one pair per file.")
-        filters = tables[0].id.get_create_plist()
-        codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
-        if not all(h5py.h5z.filter_avail(code) for code in codes):
-            raise DependencyError(needs)
-        rows = tables[0][:]
-        kinds = bytes(tables[0].attrs.get("values_block_0_kind", b""))
-    names = list(rows.dtype.names)
-    if "values_block_0" in names and "date" in names:
-        # The column names are a pickle; their order can be seen without running it.
-        block = rows["values_block_0"]
-        once = all(kinds.count(name.encode()) == 1 for name in VALUES)
-        if not once or block.shape != (len(rows), len(VALUES)):
-            raise _error(path, expected, "other columns", "Convert it to feather.")
-        order = sorted(VALUES, key=lambda name: kinds.find(name.encode()))
-        columns = {name: block[:, i].copy() for i, name in enumerate(order)}
-        return pa.table({"timestamp": rows["date"], **columns})
-    chosen = _pick_columns(names, path)
-    return pa.table({column: rows[names[i]] for column, i in chosen.items()})
 
 
 _READERS: dict[str, Callable[[Path], pa.Table]] = {
@@ -466,18 +389,3 @@ _READERS: dict[str, Callable[[Path], pa.Table]] = {
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
 }
-
-
-# Cells
-
-
-def _floats(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
-    try:
-        return pc.cast(column, pa.float64()).to_numpy()
-    except pa.ArrowException as error:
-        raise _error(
-            path,
-            f"numbers in column {name!r}",
-            f"type {column.type}: {error}",
-            "Write the column as float64.",
-        ) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from candles.formats import make_table
+from candles.columns import make_table
 from candles.timestamps import SECOND, first_boundary, timeframe_nanoseconds
 from utils import ConfigError
 

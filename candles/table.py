@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from candles.checks import check_candles, increasing_stamps
-from candles.formats import VALUES, make_table, read_file
+from candles.columns import VALUES, make_table
+from candles.formats import read_file
 from candles.timestamps import (
     find_timeframe,
     first_boundary,

@@ -1,7 +1,8 @@
 """What is known about each bar once it closed. May only look back.
 
-In: named feature sets over one table of candles, and their join over timeframes. Out:
-anything about later bars (`labels`), scaling and the dropping of rows (`data_loader`).
+In: named feature sets over one table of candles. Out: their join over timeframes
+(`timeframes`), anything about later bars (`labels`), scaling and the dropping of rows
+(`data_loader`).
 
 Row `t` reads bars up to and including `t`, of its own segment only. The first
 `warm_up_bars` rows of a segment have no value: NaN in every column. Every other value
@@ -19,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from candles.timestamps import nanoseconds_of
 from dataset import indicators
 from dataset.indicators import columns, ratio, rolling_mean, rolling_mean_std, shifted
+from dataset.timeframes import open_nanoseconds
 from utils import ConfigError, DataError, did_you_mean, duration_seconds
 
 FEATURE_VERSION = "2"
@@ -225,60 +226,6 @@ def compute_features(
     return pd.DataFrame(values.T, index=candles.index, columns=list(names), copy=False)
 
 
-def join_higher_timeframe(
-    candles: pd.DataFrame,
-    higher_features: pd.DataFrame,
-    *,
-    timeframe: str,
-    higher_timeframe: str,
-) -> pd.DataFrame:
-    """Gives every bar the features of the last higher-timeframe bar that has closed.
-
-    | higher bar (1h) opens | closes | first 1m row that has it (its open) | closes |
-    |---|---|---|---|
-    | 10:00 | 11:00 | 10:59 | 11:00 |
-
-    A higher bar counts as current until the next one should have closed. Where that
-    one is missing (an incomplete bar at a segment's edge) the row has no value.
-
-    Args:
-        candles: Candle table with `timestamp`, `(num_bars,)` rows.
-        higher_features: A `timestamp` column (open of the higher bar, increasing) and
-            the feature columns, `(num_higher_bars, 1 + num_features)`.
-        timeframe: Length of a bar of `candles`.
-        higher_timeframe: Length of a bar of `higher_features`.
-
-    Returns:
-        A table with the index of `candles`; columns are named `{name}_{timeframe}`,
-        such as `close_change_1h`. Rows without a current higher bar are NaN.
-
-    Raises:
-        ValueError: If `higher_timeframe` is not longer than `timeframe`.
-        DataError: If a `timestamp` column is missing or not increasing.
-    """
-    step, higher_step = map(duration_seconds, (timeframe, higher_timeframe))
-    if higher_step <= step:
-        raise ValueError(
-            "`higher_timeframe`: expected one longer than `timeframe`. "
-            f"Received: timeframe={timeframe!r}, higher_timeframe={higher_timeframe!r}"
-        )
-    closes = _open_nanoseconds(candles, "candles") + step * 10**9
-    opens = _open_nanoseconds(higher_features, "higher_features")
-    higher_closes = opens + higher_step * 10**9
-    last = np.searchsorted(higher_closes, closes, side="right") - 1
-    known = last >= 0
-    if len(higher_closes):
-        known &= closes - higher_closes[last] < higher_step * 10**9
-    table = higher_features.drop(columns="timestamp")
-    joined = {}
-    for name in table.columns:
-        values = table[name].to_numpy()
-        column = np.full(len(candles), np.nan, values.dtype)
-        column[known] = values[last[known]]
-        joined[f"{name}_{higher_timeframe}"] = column
-    return pd.DataFrame(joined, index=candles.index)
-
-
 # Feature sets
 
 
@@ -388,24 +335,9 @@ def _segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int
         breaks = segment[1:] != segment[:-1]
     elif "timestamp" in candles.columns:
         step = duration_seconds(timeframe) * 10**9
-        breaks = np.diff(_open_nanoseconds(candles, "candles")) != step
+        breaks = np.diff(open_nanoseconds(candles, "candles")) != step
     edges = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(candles)]))
     yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-
-
-def _open_nanoseconds(table: pd.DataFrame, what: str) -> np.ndarray:
-    if "timestamp" not in table.columns:
-        raise DataError(
-            f"`{what}`: expected a 'timestamp' column (UTC, the open of the bar). "
-            f"Received: {', '.join(map(str, table.columns))}."
-        )
-    times = nanoseconds_of(table["timestamp"])
-    if len(times) > 1 and not np.all(np.diff(times) > 0):
-        raise DataError(
-            f"`{what}`: expected strictly increasing timestamps. "
-            "Sort the table and drop repeated bars, or use `candles.read_candles`."
-        )
-    return times
 
 
 def _require_columns(candles: pd.DataFrame) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from candles.formats import COLUMNS
+from candles.columns import COLUMNS
 from candles.timestamps import nanoseconds_of
 from dataset import features
 from files.atomic import sha256_file

@@ -19,7 +19,7 @@ import utils
 from candles import table as candle_tables
 from candles.checks import detect_timeframe, increasing_stamps
 from config import Config
-from dataset import features, labels
+from dataset import features, labels, timeframes
 from dataset.dataset import Dataset, describe_frame
 from dataset.training_file import NOT_FEATURES
 from files.strict import to_jsonable
@@ -139,7 +139,7 @@ def compute_features(filled: pd.DataFrame, config: Config) -> pd.DataFrame:
         table = compute(bars, timeframe=higher)
         table.insert(0, "timestamp", bars["timestamp"])
         blocks.append(
-            features.join_higher_timeframe(
+            timeframes.join_higher_timeframe(
                 filled, table, timeframe=config.timeframe, higher_timeframe=higher
             )
         )

@@ -15,6 +15,7 @@ import pandas as pd
 from config import LONG, SHORT, Config
 from data_loader import TrainingData
 from evaluation import thresholds, trading
+from evaluation.position_sizes import kelly_sizes, volatility_target_sizes
 from evaluation.trading import TradeOutcomes, TradeRules
 from metrics import significance
 from preprocessing.windows import window_statistics
@@ -90,7 +91,7 @@ def position_sizes(
         spread = window_statistics(changes[:, None], rows, window_bars=window)[:, -1]
         per_day = 100.0 * spread * math.sqrt(_DAY_SECONDS / config.bar_seconds)
         target = config.volatility_target_pct
-        sizes = trading.volatility_target_sizes(per_day, target_pct=target)
+        sizes = volatility_target_sizes(per_day, target_pct=target)
         return np.stack([sizes, sizes], axis=1)
     rules = trade_rules(config)
     barriers = {
@@ -98,7 +99,7 @@ def position_sizes(
         LONG: (rules.long_tp_pct, rules.long_sl_pct),
     }
     columns = [
-        trading.kelly_sizes(
+        kelly_sizes(
             np.clip(calibrated[:, side], 0.0, 1.0),
             tp_pct=tp_pct,
             sl_pct=sl_pct,

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from metrics.scores import check_probabilities
 from utils import ConfigError, DataError, did_you_mean
 
 # Scores are kept this far from 0 and 1, where their logarithms are still finite.
@@ -60,7 +61,7 @@ class Calibrator(ABC):
             DataError: If there are fewer than `min_samples` rows.
             ValueError: If shapes or values are not those of probabilities and labels.
         """
-        table = _check_probabilities(probabilities)
+        table = check_probabilities(probabilities)
         labels = np.asarray(labels)
         if (
             labels.shape != table.shape[:1]
@@ -87,7 +88,7 @@ class Calibrator(ABC):
             ValueError: If the rows are not probabilities of the fitted classes, or
                 nothing was fitted.
         """
-        table = _check_probabilities(probabilities)
+        table = check_probabilities(probabilities)
         if table.shape[1] != self.num_classes_:
             raise ValueError(
                 f"{self.name} calibration was fitted on {self.num_classes_} classes. "
@@ -370,21 +371,6 @@ def _logs(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
     # -700 to 700: exp stays finite, and the result above 0, so rows can be divided.
     return 1.0 / (1.0 + np.exp(-np.clip(logits, -700.0, 700.0)))
-
-
-def _check_probabilities(probabilities: Any) -> np.ndarray:
-    array = np.asarray(probabilities, dtype=np.float64)
-    if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] < 2:
-        raise ValueError(
-            "`probabilities` must have the shape (num_rows, num_classes). "
-            f"Received: shape={array.shape}."
-        )
-    if not (np.abs(array.sum(axis=1) - 1.0) <= 1e-3).all() or array.min() < 0:
-        raise ValueError(
-            "`probabilities` must be finite, not negative, and sum to 1 in every row. "
-            "Apply a softmax, or find where the model became NaN."
-        )
-    return array
 
 
 def _to_floats(value: Any) -> Any:

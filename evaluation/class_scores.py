@@ -19,6 +19,11 @@ from evaluation.part_scores import PartScores
 from evaluation.policies import CALIBRATED_COLUMNS, SignalPolicy, probabilities_of
 from metrics import scores as metrics
 from metrics import significance
+from metrics.classification import (
+    classification_metrics,
+    confusion_matrix,
+    matrix_metrics,
+)
 
 LOSSES = ("log_loss", "activity_log_loss", "direction_log_loss")
 SKILLS = ("skill", "activity_skill", "direction_skill")
@@ -161,7 +166,7 @@ class ClassScores(PartScores):
         return {"kind": "probabilities"} | kept | {"intervals": intervals}
 
     def _metrics(self, probabilities: np.ndarray) -> dict[str, Any]:
-        return metrics.classification_metrics(
+        return classification_metrics(
             self.labels,
             probabilities,
             class_names=CLASS_NAMES,
@@ -169,8 +174,8 @@ class ClassScores(PartScores):
         )
 
     def _matrix(self, predicted: np.ndarray) -> dict[str, Any]:
-        matrix = metrics.confusion_matrix(self.labels, predicted)
-        return metrics.matrix_metrics(matrix, class_names=CLASS_NAMES)
+        matrix = confusion_matrix(self.labels, predicted)
+        return matrix_metrics(matrix, class_names=CLASS_NAMES)
 
 
 def row_losses(labels: np.ndarray, probabilities: Any) -> np.ndarray:

@@ -23,6 +23,7 @@ import utils
 from artifacts import keras_files, manifest, run_folder
 from artifacts.artifact import load_artifact
 from candles import formats
+from candles.columns import COLUMNS
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.sidecar import sidecar_path
@@ -509,7 +510,7 @@ def test_parquet_bomb(tmp_path):
     for read in (tables.open_table, formats.read_file):
         with pytest.raises(DataError, match="decompression bomb|no column"):
             read(path)
-    columns = {name: table["timestamp"] for name in formats.COLUMNS}
+    columns = {name: table["timestamp"] for name in COLUMNS}
     pq.write_table(pa.table(columns), path, compression="zstd")
     tracemalloc.start()
     with pytest.raises(DataError, match="decompression bomb"):
@@ -520,7 +521,7 @@ def test_parquet_bomb(tmp_path):
 
 def test_feather_bomb(tmp_path):
     zeros = np.zeros(20_000_000, np.int64)
-    table = pa.table({name: zeros for name in formats.COLUMNS})
+    table = pa.table({name: zeros for name in COLUMNS})
     path = tmp_path / "a.feather"
     pa.feather.write_feather(table, str(path), compression="zstd")
     assert path.stat().st_size < 1_000_000

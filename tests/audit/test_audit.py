@@ -25,7 +25,7 @@ from candles.table import fill_gaps, read_candles
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import builder as dataset_builder
-from dataset import features
+from dataset import features, timeframes
 from dataset.builder import build_training_frame, demo_candles
 from preprocessing.scaling import FeatureScaler
 from utils import ConfigError, DataError, MissingInputError
@@ -203,14 +203,14 @@ def test_join_of_a_bar_that_is_not_closed_is_found(market, monkeypatch):
     config = CONFIG.replace(higher_timeframes=("15m",))
     bars = fill_gaps(market, "1m")
     assert lookahead.check_feature_sets(bars, config).outcome == "passed"
-    honest = features.join_higher_timeframe
+    honest = timeframes.join_higher_timeframe
 
     def early(candles, higher_features, **options):
         moved = higher_features.copy()
         moved["timestamp"] -= pd.Timedelta(minutes=1)
         return honest(candles, moved, **options)
 
-    monkeypatch.setattr(features, "join_higher_timeframe", early)
+    monkeypatch.setattr(timeframes, "join_higher_timeframe", early)
     finding = lookahead.check_feature_sets(bars, config)
     assert finding.outcome == "leak"
     assert all(name.endswith("_15m") for name in finding.evidence["bars_ahead"])

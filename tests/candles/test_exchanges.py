@@ -7,9 +7,10 @@ from datetime import date
 import pyarrow.parquet as pq
 import pytest
 
-from candles.archives import DownloadError, plan_periods
+from candles.archives import DownloadError
 from candles.checks import check_candles
 from candles.exchanges import download_from_exchange
+from candles.periods import plan_periods
 from candles.table import read_candles
 from utils import ConfigError, DependencyError
 

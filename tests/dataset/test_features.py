@@ -9,18 +9,14 @@ import pytest
 from conftest import SHARED_DATA
 
 from dataset import features
-from dataset.features import (
-    compute_features,
-    feature_names,
-    join_higher_timeframe,
-    warm_up_bars,
-)
+from dataset.features import compute_features, feature_names, warm_up_bars
 from dataset.indicators import (
     exponential_mean,
     fold_window,
     rolling_mean,
     rolling_mean_std,
 )
+from dataset.timeframes import join_higher_timeframe
 from utils import ConfigError, DataError, DependencyError, duration_seconds
 
 DATA = SHARED_DATA

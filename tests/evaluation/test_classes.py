@@ -14,6 +14,7 @@ from evaluation.evaluate import evaluate, fit_policy, predictions_table
 from evaluation.numbers import evaluate_regression
 from evaluation.policies import CALIBRATED_COLUMNS, PROBABILITY_COLUMNS, SignalPolicy
 from metrics import scores as metrics
+from metrics.classification import confusion_matrix
 from utils import ConfigError
 
 SHORT, HOLD, LONG = range(3)
@@ -233,7 +234,7 @@ def test_scores_are_those_of_metrics(skilled):
         assert found["block_rows"] >= 5
     signals = table["signal"].to_numpy()
     assert test["thresholded"]["confusion_matrix"] == (
-        metrics.confusion_matrix(labels, signals).tolist()
+        confusion_matrix(labels, signals).tolist()
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from config import HOLD, LONG, SHORT
 from evaluation import trading
+from evaluation.position_sizes import kelly_sizes, volatility_target_sizes
 from evaluation.trading import TradeOutcomes, TradeRules
 
 RULES = TradeRules(bar_seconds=60, fee_bps=10.0, slippage_bps=5.0)
@@ -321,7 +322,7 @@ def test_buy_and_hold_by_hand():
 
 def test_kelly_maximises_growth():
     probability, gain, loss = 0.45, 0.009, 0.006
-    size = trading.kelly_sizes(
+    size = kelly_sizes(
         [probability], tp_pct=1.0, sl_pct=0.5, cost_pct=0.1, fraction=1.0, cap=100.0
     )[0]
     sizes = np.linspace(0, 30, 30_001)
@@ -331,20 +332,20 @@ def test_kelly_maximises_growth():
 
 
 def test_kelly_has_a_floor_and_a_cap():
-    sizes = trading.kelly_sizes([0.1, 0.4, 0.41, 0.9], tp_pct=1.0, sl_pct=0.5,
+    sizes = kelly_sizes([0.1, 0.4, 0.41, 0.9], tp_pct=1.0, sl_pct=0.5,
                                 cost_pct=0.1)  # fmt: skip
     # The break-even precision is 0.4.
     assert sizes[0] == 0.0
     assert sizes[1] == pytest.approx(0.0, abs=1e-12)
     assert sizes[2] == pytest.approx(0.25 * (0.41 / 0.006 - 0.59 / 0.009))
     assert sizes[3] == 1.0
-    assert trading.kelly_sizes([0.9], tp_pct=0.3, sl_pct=0.5, cost_pct=0.3)[0] == 0.0
+    assert kelly_sizes([0.9], tp_pct=0.3, sl_pct=0.5, cost_pct=0.3)[0] == 0.0
     with pytest.raises(ValueError, match="in \\[0, 1\\]"):
-        trading.kelly_sizes([1.1], tp_pct=1.0, sl_pct=0.5)
+        kelly_sizes([1.1], tp_pct=1.0, sl_pct=0.5)
 
 
 def test_volatility_target():
-    sizes = trading.volatility_target_sizes([0.0, 10.0, 40.0, 80.0], target_pct=20.0)
+    sizes = volatility_target_sizes([0.0, 10.0, 40.0, 80.0], target_pct=20.0)
     np.testing.assert_allclose(sizes, [1.0, 1.0, 0.5, 0.25])
     with pytest.raises(ValueError, match="finite"):
-        trading.volatility_target_sizes([np.nan], target_pct=20.0)
+        volatility_target_sizes([np.nan], target_pct=20.0)

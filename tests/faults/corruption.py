@@ -35,6 +35,7 @@ import utils
 from artifacts import keras_files, manifest, run_folder
 from artifacts.artifact import load_artifact
 from candles import formats as candle_files
+from candles.columns import COLUMNS
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.sidecar import sidecar_path
@@ -304,7 +305,7 @@ def _write_hdf5(path: Path, csv: pd.DataFrame) -> None:
 
 def _read_candles(path: Path) -> str | None:
     table = candle_files.read_file(path)
-    if tuple(table.columns) != candle_files.COLUMNS or not len(table):
+    if tuple(table.columns) != COLUMNS or not len(table):
         return f"columns {list(table.columns)}, {len(table)} rows"
     kinds = {str(kind) for kind in table.dtypes}
     return None if kinds == {"datetime64[ns, UTC]", "float64"} else f"types {kinds}"

@@ -5,6 +5,11 @@ import pytest
 
 from config import CLASS_NAMES, HOLD, LONG
 from metrics import scores as metrics
+from metrics.classification import (
+    classification_metrics,
+    confusion_matrix,
+    matrix_metrics,
+)
 
 
 def make_forecasts(num_rows=2000, seed=0):
@@ -129,14 +134,12 @@ def test_trailing_mix_refuses(options, message):
 
 
 def test_confusion_matrix_has_true_rows():
-    matrix = metrics.confusion_matrix([0, 1, 1, 2], [0, 1, 2, 1])
+    matrix = confusion_matrix([0, 1, 1, 2], [0, 1, 2, 1])
     np.testing.assert_array_equal(matrix, [[1, 0, 0], [0, 1, 1], [0, 1, 0]])
 
 
 def test_matrix_metrics_by_hand():
-    scores = metrics.matrix_metrics(
-        [[1, 1, 0], [0, 6, 0], [0, 2, 0]], class_names=CLASS_NAMES
-    )
+    scores = matrix_metrics([[1, 1, 0], [0, 6, 0], [0, 2, 0]], class_names=CLASS_NAMES)
     assert scores["accuracy"] == 0.7
     assert scores["num_samples"] == 10
     short, hold, long = (scores["classes"][name] for name in CLASS_NAMES)
@@ -153,9 +156,7 @@ def test_matrix_metrics_by_hand():
 
 
 def test_balanced_accuracy_is_over_classes_present():
-    scores = metrics.matrix_metrics(
-        [[3, 1, 0], [0, 4, 0], [0, 0, 0]], class_names=CLASS_NAMES
-    )
+    scores = matrix_metrics([[3, 1, 0], [0, 4, 0], [0, 0, 0]], class_names=CLASS_NAMES)
     assert scores["balanced_accuracy"] == pytest.approx(0.875)
     assert scores["classes"]["LONG"]["undefined"] == ["precision", "recall", "f1"]
 
@@ -164,7 +165,7 @@ def test_classification_agrees_with_scikit_learn():
     reference = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
     labels, table = make_forecasts()
     predicted = table.argmax(axis=1)
-    scores = metrics.classification_metrics(labels, table, class_names=CLASS_NAMES)
+    scores = classification_metrics(labels, table, class_names=CLASS_NAMES)
     expected = {
         "accuracy": reference.accuracy_score(labels, predicted),
         "macro_f1": reference.f1_score(labels, predicted, average="macro"),
@@ -189,7 +190,7 @@ def test_references_have_names_and_skill():
     labels, table = make_forecasts()
     prior = metrics.class_prior(labels)
     mixes = np.tile(prior, (len(labels), 1))
-    scores = metrics.classification_metrics(
+    scores = classification_metrics(
         labels,
         table,
         reference={"train_prior": prior, "trailing": mixes},
@@ -200,7 +201,7 @@ def test_references_have_names_and_skill():
     )
     assert scores["skill_vs_trailing"] == pytest.approx(scores["skill_vs_own_mix"])
     assert scores["direction_skill_vs_train_prior"] > 0.1
-    bare = metrics.classification_metrics(
+    bare = classification_metrics(
         labels, table, reference=prior, class_names=CLASS_NAMES
     )
     assert bare["skill_vs_reference"] == scores["skill_vs_train_prior"]
@@ -210,7 +211,7 @@ def test_a_prior_has_no_skill_against_itself():
     labels, _ = make_forecasts()
     prior = metrics.class_prior(labels)
     table = np.tile(prior, (len(labels), 1))
-    scores = metrics.classification_metrics(
+    scores = classification_metrics(
         labels, table, reference=prior, class_names=CLASS_NAMES
     )
     for part in ("", "activity_", "direction_"):
@@ -218,7 +219,7 @@ def test_a_prior_has_no_skill_against_itself():
 
 
 def test_everything_is_strict_json_even_for_one_class():
-    scores = metrics.classification_metrics(
+    scores = classification_metrics(
         [1, 1], [[0.1, 0.8, 0.1]] * 2, class_names=CLASS_NAMES
     )
     json.dumps(scores, allow_nan=False)
@@ -227,7 +228,7 @@ def test_everything_is_strict_json_even_for_one_class():
 
 
 def test_two_classes_have_no_activity():
-    scores = metrics.classification_metrics(
+    scores = classification_metrics(
         [0, 1], [[0.7, 0.3], [0.4, 0.6]], class_names=("DOWN", "UP")
     )
     assert scores["accuracy"] == 1.0
@@ -251,7 +252,7 @@ def test_two_classes_have_no_activity():
 )
 def test_bad_arrays_are_refused(labels, table, message):
     with pytest.raises(ValueError, match=message):
-        metrics.classification_metrics(labels, table, class_names=CLASS_NAMES)
+        classification_metrics(labels, table, class_names=CLASS_NAMES)
 
 
 # Calibration error

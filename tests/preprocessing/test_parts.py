@@ -7,7 +7,7 @@ from conftest import make_own_frame
 from config import Config
 from data_loader import TrainingDataLoader
 from preprocessing.parts import fold_ranges
-from preprocessing.splits import count_shared_bars
+from preprocessing.shared_bars import count_shared_bars
 from utils import DataError
 
 SMALL = {"sequence_length": 20, "future_window": 15, "undersampling_min_samples": 20}

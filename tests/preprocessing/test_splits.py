@@ -3,13 +3,12 @@ import itertools
 import numpy as np
 import pytest
 
+from preprocessing.shared_bars import count_lookback_rows, count_shared_bars
 from preprocessing.splits import (
     BlockingTimeSeriesSplit,
     CombinatorialPurgedSplit,
     PurgedTimeSeriesSplit,
     WalkForwardSplit,
-    count_lookback_rows,
-    count_shared_bars,
 )
 from utils import ConfigError, DataError
 

@@ -1,0 +1,63 @@
+"""freqtrade's HDF5 layout, read through h5py, which runs no pickles.
+
+In: one table of candles in a tree of nodes. Out: every other format (`formats`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from candles.columns import MAX_ROWS, VALUES, pick_columns, refusal
+from utils import DependencyError
+
+
+def read_hdf5(path: Path) -> pa.Table:
+    """Returns the candle columns of a file.
+
+    Raises:
+        DataError: If it has not exactly one such table.
+        DependencyError: If h5py or the filter of the file is not installed.
+    """
+    needs = (
+        f"{path}: reading HDF5 needs h5py and hdf5plugin. "
+        "Install them with: pip install -r requirements-data.txt"
+    )
+    try:
+        h5py = importlib.import_module("h5py")
+    except ImportError as error:
+        raise DependencyError(needs) from error
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")  # the blosc filter that freqtrade uses
+    expected = "one freqtrade table with 'date' and five float columns"
+    nodes: list[Any] = []
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda _, node: nodes.append(node))
+        tables = [n for n in nodes if isinstance(n, h5py.Dataset) and n.dtype.names]
+        tables = [n for n in tables if n.name.endswith("/table")]
+        odd = any(n.external or n.is_virtual or len(n) > MAX_ROWS for n in tables)
+        if len(tables) != 1 or odd:
+            received = f"{len(tables)} tables"
+            raise refusal(path, expected, received, "Keep one pair per file.")
+        filters = tables[0].id.get_create_plist()
+        codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
+        if not all(h5py.h5z.filter_avail(code) for code in codes):
+            raise DependencyError(needs)
+        rows = tables[0][:]
+        kinds = bytes(tables[0].attrs.get("values_block_0_kind", b""))
+    names = list(rows.dtype.names)
+    if "values_block_0" in names and "date" in names:
+        # The column names are a pickle; their order can be seen without running it.
+        block = rows["values_block_0"]
+        once = all(kinds.count(name.encode()) == 1 for name in VALUES)
+        if not once or block.shape != (len(rows), len(VALUES)):
+            raise refusal(path, expected, "other columns", "Convert it to feather.")
+        order = sorted(VALUES, key=lambda name: kinds.find(name.encode()))
+        columns = {name: block[:, i].copy() for i, name in enumerate(order)}
+        return pa.table({"timestamp": rows["date"], **columns})
+    chosen = pick_columns(names, path)
+    return pa.table({column: rows[names[i]] for column, i in chosen.items()})
