@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from audit.findings import AuditReport
     from data_loader import TrainingData, TrainingDataLoader
     from dataset.training_file import Rows
+    from evaluation.results import Results
     from models.adapter import ModelAdapter
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class StandaloneTrainer:
     run: RunFolder
     history: dict[str, list[float]]
     predictions: pd.DataFrame
-    results: dict[str, Any]
+    results: Results[Any]
     artifact_dir: Path
 
     def __init__(
@@ -305,7 +306,7 @@ class StandaloneTrainer:
         (run.path / "best_model_checkpoint.keras").unlink(missing_ok=True)
         return run.path
 
-    def generate_confusion_matrix_report(self) -> dict[str, Any]:
+    def generate_confusion_matrix_report(self) -> Results[Any]:
         """Step 8: predicts validation and test whole, writes the report, publishes.
 
         If it fails, the run folder of step 7 stays.

@@ -17,6 +17,7 @@ from data_loader import TrainingData
 from evaluation import calibration
 from evaluation.class_scores import MIN_CALIBRATION_ROWS, ClassScores, row_losses
 from evaluation.policies import PROBABILITY_COLUMNS, SignalPolicy, probabilities_of
+from evaluation.results import PARTS, ClassPart, ClassResults, Settings
 from evaluation.task import Task
 from evaluation.verdict import (
     BASELINE_NAMES,
@@ -36,7 +37,7 @@ _LEAST_HARM = 0.001
 """Share of a log-loss that calibration may add before it is worth a word."""
 
 
-class Classes(Task):
+class Classes(Task[ClassResults, ClassPart]):
     """A model gives each class a probability; skill is that of its log-loss.
 
     References: the class shares of the training part, those of the part itself (unknown
@@ -103,7 +104,7 @@ class Classes(Task):
         self,
         data: TrainingData,
         config: Config,
-        settings: Mapping[str, Any],
+        settings: Settings,
         choice: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Returns the classes and their shares in training, before what was given."""
@@ -114,10 +115,10 @@ class Classes(Task):
             **choice,
         }
 
-    def warnings(self, results: Mapping[str, Any]) -> list[str]:
+    def warnings(self, results: ClassResults) -> list[str]:
         """Returns collapse, drift, few blocks, and a calibration that did not last."""
         found = []
-        for part in ("validation", "test"):
+        for part in PARTS:
             if part in results:
                 found += _collapse(part, results[part])
         if "test" in results:
@@ -137,7 +138,7 @@ class Classes(Task):
             found += _harm(results["validation"])
         return found
 
-    def source_line(self, test: Mapping[str, Any], claims: Mapping[str, bool]) -> str:
+    def source_line(self, test: ClassPart, claims: Mapping[str, bool]) -> str:
         """Returns whether activity and direction are known."""
         intervals = test["intervals"]
         activity, against = intervals["activity_skill_vs_train_prior"], ""
@@ -151,7 +152,7 @@ class Classes(Task):
             f"{p_value_text(test['direction_p_value'])}"
         )
 
-    def unanswerable(self, results: Mapping[str, Any]) -> str:
+    def unanswerable(self, results: ClassResults) -> str:
         """Returns which classes occur in test and never in training."""
         shares = results["test"]["true_share"].items()
         unseen = [
@@ -170,7 +171,7 @@ class Classes(Task):
         said = np.stack([column(name) for name in PROBABILITY_COLUMNS], axis=1)
         return labels, row_losses(labels, said.astype(np.float64))[:, 0]
 
-    def mean_loss(self, part: Mapping[str, Any]) -> float:
+    def mean_loss(self, part: ClassPart) -> float:
         """Returns the log-loss of a part."""
         return part["log_loss"]
 
@@ -189,7 +190,7 @@ class Classes(Task):
         return skills
 
 
-def _collapse(part: str, result: Mapping[str, Any]) -> list[str]:
+def _collapse(part: str, result: ClassPart) -> list[str]:
     """Returns a warning where the most probable class is nearly always the same."""
     most, fewest = MOST_OF_PREDICTIONS, FEWEST_OF_PREDICTIONS
     true, predicted = result["true_share"], result["predicted_share"]
@@ -207,7 +208,7 @@ def _collapse(part: str, result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _harm(validation: Mapping[str, Any]) -> list[str]:
+def _harm(validation: ClassPart) -> list[str]:
     """Returns a warning where cross-fitted calibration made the log-loss worse."""
     raw, crossed = validation["log_loss"], validation["calibrated"]
     is_worse = crossed["log_loss"] > raw * (1 + _LEAST_HARM)

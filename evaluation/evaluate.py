@@ -33,27 +33,26 @@ from evaluation.classes import Classes
 from evaluation.numbers import Numbers
 from evaluation.part_scores import Judged
 from evaluation.policies import Policy
+from evaluation.results import Results, Settings
 from evaluation.task import Task
 from files import tables
 from files.strict import to_jsonable, write_json
 from models.adapter import ModelAdapter
 
-_SETTINGS = ("fee_bps", "slippage_bps", "position_sizing", "bar_seconds", "seed")
 
-
-def task_of(target: str) -> Task:
+def task_of(target: str) -> Task[Any, Any]:
     """Returns how answers to a target are judged; see `config.TARGETS`."""
     return Classes() if target in CLASS_TARGETS else Numbers(target)
 
 
-def task_of_results(results: Mapping[str, Any]) -> Task:
+def task_of_results(results: Mapping[str, Any]) -> Task[Any, Any]:
     """Returns the same for the results of a run."""
     return task_of(results.get("target", CLASS_TARGETS[0]))
 
 
 def judge(
     run: RunFolder, data: TrainingData, adapter: ModelAdapter
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, Results[Any]]:
     """Predicts validation and test, chooses on validation, scores both.
 
     Writes `calibrator_{tag}.json` and `predictions_{tag}.parquet`.
@@ -153,7 +152,7 @@ def evaluate(
     *,
     policy: Policy,
     choice: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Results[Any]:
     """Returns the results of each part of a predictions table, ready for JSON.
 
     Args:
@@ -168,12 +167,17 @@ def evaluate(
         table=predictions, policy=policy, num_tried=choice["thresholds"]["num_tried"]
     )
     boosted = _boosted(predictions, data, config) if config.baseline_model else None
-    settings = {name: getattr(config, name) for name in _SETTINGS} | {
-        "window_bars": data.window_bars,
-        "horizon_bars": data.future_window,
-        "num_bootstrap_samples": NUM_SAMPLES,
-        "confidence_pct": 95.0,
-    }
+    settings = Settings(
+        fee_bps=config.fee_bps,
+        slippage_bps=config.slippage_bps,
+        position_sizing=config.position_sizing,
+        bar_seconds=config.bar_seconds,
+        seed=config.seed,
+        window_bars=data.window_bars,
+        horizon_bars=data.future_window,
+        num_bootstrap_samples=NUM_SAMPLES,
+        confidence_pct=95.0,
+    )
     results = task.describe(data, config, settings, choice)
     for part in predictions["part"].unique():
         scores = task.part_scores(

@@ -14,6 +14,7 @@ import numpy as np
 
 from data_loader import TrainingData
 from evaluation.evaluate import task_of
+from evaluation.results import Results
 from models.adapter import ModelAdapter
 from preprocessing.windows import cut_windows, evenly_spaced
 
@@ -26,7 +27,7 @@ MIN_WINDOWS = 100
 
 
 def add_importance(
-    results: dict[str, Any], adapter: ModelAdapter, data: TrainingData
+    results: Results[Any], adapter: ModelAdapter, data: TrainingData
 ) -> None:
     """Adds what the model loses without each feature, and what its library says."""
     config = adapter.config

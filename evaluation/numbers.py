@@ -19,6 +19,13 @@ from config import Config
 from data_loader import TrainingData
 from evaluation.number_scores import NumberScores, error_scores
 from evaluation.policies import ReturnPolicy
+from evaluation.results import (
+    PARTS,
+    NumberPart,
+    NumberResults,
+    NumberSettings,
+    Settings,
+)
 from evaluation.task import Task
 from evaluation.verdict import (
     BASELINE_NAMES,
@@ -42,7 +49,7 @@ _SPREAD_DRIFT = 1.5
 _LEAST_SPREAD = 0.01
 
 
-class Numbers(Task):
+class Numbers(Task[NumberResults, NumberPart]):
     """A model names a number; skill is that of its squared error.
 
     References: persistence (a return of 0, today's price), the mean of the training
@@ -115,7 +122,7 @@ class Numbers(Task):
         self,
         data: TrainingData,
         config: Config,
-        settings: Mapping[str, Any],
+        settings: Settings,
         choice: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Returns units, what a prediction means, the targets' spread over time."""
@@ -136,10 +143,10 @@ class Numbers(Task):
             "target_over_time": target_over_time(data),
         }
 
-    def warnings(self, results: Mapping[str, Any]) -> list[str]:
+    def warnings(self, results: NumberResults) -> list[str]:
         """Returns what the loss means, odd sizes, drift of the spread, few blocks."""
         found = _of_loss(results["settings"])
-        for part in ("validation", "test"):
+        for part in PARTS:
             if part in results:
                 has_sizes = results["settings"]["reads"] == "value"
                 found += _of_sizes(part, results[part], has_sizes=has_sizes)
@@ -154,7 +161,7 @@ class Numbers(Task):
             found += few_blocks(test["intervals"]["skill_mse_vs_persistence"])
         return found
 
-    def source_line(self, test: Mapping[str, Any], claims: Mapping[str, bool]) -> str:
+    def source_line(self, test: NumberPart, claims: Mapping[str, bool]) -> str:
         """Returns whether the sign is known."""
         if test["sign_accuracy"] is None:
             return "In what: direction no, the price did not move"
@@ -172,7 +179,7 @@ class Numbers(Task):
         actual = column("actual")
         return actual, np.square(actual - column("predicted").astype(np.float64))
 
-    def mean_loss(self, part: Mapping[str, Any]) -> float:
+    def mean_loss(self, part: NumberPart) -> float:
         """Returns the mean squared error of a part."""
         return part["rmse"] ** 2
 
@@ -186,7 +193,7 @@ class Numbers(Task):
         return {"all": scores.skill(float(error), float(reference))}
 
 
-def _of_loss(settings: Mapping[str, Any]) -> list[str]:
+def _of_loss(settings: NumberSettings) -> list[str]:
     """Returns a warning where a loss predicts no mean."""
     if settings["reads"] != "value":
         return [
@@ -201,7 +208,7 @@ def _of_loss(settings: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _of_sizes(part: str, result: Mapping[str, Any], *, has_sizes: bool) -> list[str]:
+def _of_sizes(part: str, result: NumberPart, *, has_sizes: bool) -> list[str]:
     """Returns warnings of predictions that hardly differ, or differ too much."""
     found, slope = [], result["intervals"]["slope"]
     predicted, actual = result["predicted_std_bps"], result["actual_std_bps"]

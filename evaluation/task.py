@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,17 @@ from config import Config
 from data_loader import TrainingData
 from evaluation.part_scores import PartScores
 from evaluation.policies import Policy
+from evaluation.results import Part, Settings
 from settings.evaluation_fields import EvaluationFields
 
+OfRun = TypeVar("OfRun")
 
-class Task(abc.ABC):
-    """What a model is asked for, and how its answers are judged."""
+
+class Task(abc.ABC, Generic[OfRun, Part]):
+    """What a model is asked for, and how its answers are judged.
+
+    Generic in the results of a run and of one part.
+    """
 
     part_scores: ClassVar[type[PartScores]]
     """What scores one part of the predictions."""
@@ -71,7 +77,7 @@ class Task(abc.ABC):
         self,
         data: TrainingData,
         config: Config,
-        settings: Mapping[str, Any],
+        settings: Settings,
         choice: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Returns what stands before the parts in the results.
@@ -84,14 +90,14 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def warnings(self, results: Mapping[str, Any]) -> list[str]:
+    def warnings(self, results: OfRun) -> list[str]:
         """Returns what a reader has to know before believing a number."""
 
     @abc.abstractmethod
-    def source_line(self, test: Mapping[str, Any], claims: Mapping[str, bool]) -> str:
+    def source_line(self, test: Part, claims: Mapping[str, bool]) -> str:
         """Returns the second line of the verdict: in what the skill lies."""
 
-    def unanswerable(self, results: Mapping[str, Any]) -> str:
+    def unanswerable(self, results: OfRun) -> str:
         """Returns why the skill on test cannot be said, or nothing."""
         return ""
 
@@ -106,7 +112,7 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def mean_loss(self, part: Mapping[str, Any]) -> float:
+    def mean_loss(self, part: Part) -> float:
         """Returns the mean of those losses, from the results of a part."""
 
     @abc.abstractmethod

@@ -34,6 +34,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from evaluation.results import Interval, PartResults, Results, Search, Trading
+
 if TYPE_CHECKING:
     from evaluation.task import Task
 
@@ -54,10 +56,10 @@ BASELINE_NAMES = {
 }
 
 
-def add_verdict(results: dict[str, Any], task: Task) -> dict[str, Any]:
+def add_verdict(results: Any, task: Task[Any, Any]) -> Results[Any]:
     """Returns the results with `verdict`, `claims` and `warnings` in front."""
     warnings = task.warnings(results) + _flat_thresholds(results["thresholds"])
-    found = {"verdict": [], "claims": {}, "warnings": warnings}
+    found: Any = {"verdict": [], "claims": {}, "warnings": warnings}
     if "test" in results:
         test, claims = results["test"], claims_of(results["test"], task)
         skill, unanswerable = "", task.unanswerable(results)
@@ -74,7 +76,7 @@ def add_verdict(results: dict[str, Any], task: Task) -> dict[str, Any]:
     return found | results
 
 
-def claims_of(part: Mapping[str, Any], task: Task) -> dict[str, bool]:
+def claims_of(part: Mapping[str, Any], task: Task[Any, Any]) -> dict[str, bool]:
     """Returns what one part's results show: each of `task.claimed`, and an edge."""
     claims = {
         claim: all(is_above(part["intervals"][key]) for key in keys)
@@ -85,7 +87,7 @@ def claims_of(part: Mapping[str, Any], task: Task) -> dict[str, bool]:
     return claims | {"edge": _has_edge(part["trading"])}
 
 
-def _has_edge(trades: Mapping[str, Any]) -> bool:
+def _has_edge(trades: Trading) -> bool:
     deflated = trades.get("deflated_sharpe")
     return (
         "skipped" not in trades
@@ -95,7 +97,9 @@ def _has_edge(trades: Mapping[str, Any]) -> bool:
     )
 
 
-def _skill_line(test: Mapping[str, Any], claims: Mapping[str, bool], task: Task) -> str:
+def _skill_line(
+    test: PartResults, claims: Mapping[str, bool], task: Task[Any, Any]
+) -> str:
     best = test["comparisons"]["best_baseline"]
     skills = {
         key.partition("_vs_")[2]: test["intervals"][key]
@@ -114,9 +118,7 @@ def _skill_line(test: Mapping[str, Any], claims: Mapping[str, bool], task: Task)
     return f"Skill: {answer}. {beside}, {short(best['skill'])} vs {name}"
 
 
-def _costs_line(
-    test: Mapping[str, Any], search: Mapping[str, Any], claims: Mapping[str, bool]
-) -> str:
+def _costs_line(test: PartResults, search: Search, claims: Mapping[str, bool]) -> str:
     trades = test["trading"]
     if "skipped" in trades:
         return f"After costs: not judged, {trades['skipped']}"
@@ -135,7 +137,7 @@ def _costs_line(
     )
 
 
-def few_blocks(found: Mapping[str, Any]) -> list[str]:
+def few_blocks(found: Interval) -> list[str]:
     """Returns a warning where test is too short for intervals."""
     if found["low"] is not None:
         return []
@@ -145,11 +147,11 @@ def few_blocks(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _flat_thresholds(search: Mapping[str, Any]) -> list[str]:
+def _flat_thresholds(search: Search) -> list[str]:
     return [f"thresholds: {search['statement']}"] if search.get("is_flat") else []
 
 
-def interval(found: Mapping[str, Any], pattern: str = "{:+.3f}") -> str:
+def interval(found: Interval, pattern: str = "{:+.3f}") -> str:
     """Returns an estimate with its interval: `+0.120 [+0.101, +0.139]`."""
     if found["estimate"] is None:
         return "n/a"
@@ -165,7 +167,7 @@ def number(value: Any, pattern: str) -> str:
     return "-" if value is None else pattern.format(value)
 
 
-def short(found: Mapping[str, Any]) -> str:
+def short(found: Interval) -> str:
     """Returns an estimate with its interval, two digits of each."""
     return interval(found, "{:+.2f}")
 
@@ -180,6 +182,6 @@ def yes(claimed: bool) -> str:
     return "yes" if claimed else "no"
 
 
-def is_above(found: Mapping[str, Any]) -> bool:
+def is_above(found: Interval) -> bool:
     """Whether an interval, if there is one, lies above 0."""
     return found["low"] is not None and found["low"] > 0

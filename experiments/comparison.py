@@ -55,7 +55,7 @@ class FinishedRun:
     model_bytes: int
 
     @property
-    def task(self) -> Task:
+    def task(self) -> Task[Any, Any]:
         """What its model was asked for."""
         return task_of_results(self.results)
 

@@ -18,6 +18,7 @@ import pandas as pd
 from artifacts.run_folder import RunFolder
 from data_loader import TrainingData
 from evaluation.folds import HEADLINES
+from evaluation.results import Results
 from evaluation.verdict import interval, number
 from files.atomic import atomic_path, atomic_write
 from files.strict import write_json
@@ -198,7 +199,7 @@ def write_report(
 def write_run_report(
     run: RunFolder,
     data: TrainingData,
-    results: dict[str, Any],
+    results: Results[Any],
     *,
     history: dict[str, list[float]],
     metadata: dict[str, Any],

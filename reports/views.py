@@ -46,7 +46,7 @@ class View:
     has_barriers: bool
 
 
-_VIEWS: dict[type[Task], View] = {
+_VIEWS: dict[type[Task[Any, Any]], View] = {
     Classes: View(
         rules=class_forecasts.RULES,
         part_lines=class_forecasts.part_lines,

@@ -1,0 +1,296 @@
+"""What a run's results are: the keys of `confusion_matrix_report.json`, as types.
+
+In: each key, its type, what it says. Out: making them (`evaluate`), showing them
+(`reports`). None stands where a number is undefined. A skill is the share of a
+reference's loss that is taken away: 1 is perfect, 0 no better.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
+
+Part = TypeVar("Part", bound="PartResults")
+PARTS: tuple[Literal["validation"], Literal["test"]] = ("validation", "test")
+
+
+class Interval(TypedDict):
+    """An estimate with its 95 % interval, from a bootstrap in blocks."""
+
+    estimate: float | None
+    low: float | None  # None where there are under 5 blocks
+    high: float | None
+    standard_error: float | None
+    num_blocks: int
+    block_rows: int  # rows, or days of a Sharpe ratio
+
+
+class PairedTest(Interval):
+    """The mean difference of two models' losses, below 0 where the first is better."""
+
+    p_value: float | None
+
+
+class ShuffleTest(TypedDict):
+    """Whether predictions know the truth: it is permuted in blocks."""
+
+    observed: float  # loss
+    shuffled_mean: float  # mean loss of the permutations
+    p_value: float | None  # None where there are under 5 blocks
+    num_blocks: int
+    block_rows: int
+    num_permutations: int
+
+
+class Settings(TypedDict):
+    """Costs, sizes and seeds that the results rest on."""
+
+    fee_bps: float  # a side
+    slippage_bps: float  # a side
+    position_sizing: str
+    bar_seconds: int
+    seed: int
+    window_bars: int
+    horizon_bars: int  # that a target looks ahead
+    num_bootstrap_samples: int
+    confidence_pct: float
+
+
+class NumberSettings(Settings):
+    """What a predicted number means."""
+
+    loss: str | None  # None: the family's own
+    reads: str  # "value", or "return" where the outputs are positions
+    quantile: float | None  # None: a mean is predicted
+
+
+class CalibrationChoice(TypedDict):
+    """How probabilities were calibrated."""
+
+    method: str
+    fitted_on: str
+    num_samples: int
+    reason: str | None  # why there is none
+
+
+class Pair(TypedDict):
+    """What one pair of thresholds came to on validation."""
+
+    short_share: float  # of the rows that reach it; 0: never
+    long_share: float
+    short_threshold: float | None  # None: never
+    long_threshold: float | None
+    num_trades: int
+    objective: float | None
+    objective_standard_error: float
+    total_return_pct: float
+    mean_net_return_bps: float | None
+
+
+class Search(TypedDict):
+    """The search for thresholds; the rest is missing where it was `skipped`."""
+
+    statement: str  # how it ended, in words
+    num_tried: int
+    skipped: NotRequired[str]  # why there was none
+    objective: NotRequired[str]
+    turnover_penalty_bps: NotRequired[float]  # charged a side, in the search only
+    min_trades: NotRequired[int]  # fewest of an eligible pair
+    num_eligible: NotRequired[int]
+    num_near_best: NotRequired[int]  # within a standard error of the best
+    is_flat: NotRequired[bool]  # at least half of the eligible ones are
+    short_threshold: NotRequired[float | None]  # None: never
+    long_threshold: NotRequired[float | None]
+    best_objective: NotRequired[float | None]
+    tried: NotRequired[list[Pair]]
+
+
+class Equity(TypedDict):
+    """Return, risk and their ratios; see `trading.equity_metrics`, `daily_metrics`."""
+
+    total_return_pct: float
+    annualised_return_pct: float | None  # None where it leaves the range of numbers
+    max_drawdown_pct: float  # 0 to 100
+    calmar: float | None
+    sharpe: float | None  # annualised, from daily sums
+    sortino: float | None
+    value_at_risk_95_pct: float  # loss of a day
+    cvar_95_pct: float  # mean loss of the worst 5 % of the days
+
+
+class Trading(Equity):
+    """What signals earned after costs; `skipped` alone where that is not known."""
+
+    skipped: NotRequired[str]  # why
+    in_sample: bool  # the thresholds were chosen on these rows
+    num_days: float
+    num_trades: int
+    num_long: int
+    num_short: int
+    exits: dict[str, int]  # by `timeout`, `tp`, `sl`
+    win_rate_pct: float | None  # net above 0
+    profit_factor: float | None  # net gains / net losses
+    mean_net_return_bps: float | None  # a trade
+    mean_gross_return_bps: float | None
+    mean_holding_bars: float | None
+    turnover_per_day: float  # amount traded / equity
+    exposure_pct: float  # time in a trade
+    trade_precision_pct: float | None  # exits at the take profit
+    break_even_precision_pct: float | None  # that pays for stops and costs
+    break_even_cost_bps: float | None  # costs a side at which the edge is 0
+    cost_bps: float  # a side, as charged
+    intervals: dict[str, Interval]  # of mean_net_return_bps, total_return_pct, sharpe
+    probabilistic_sharpe: float | None  # probability that the Sharpe ratio is above 0
+    deflated_sharpe: float | None  # the same, paid for every variant tried
+    num_variants_tried: int
+    buy_and_hold: Equity
+    curve: Curve
+
+
+class Curve(TypedDict):
+    """Equity at up to 300 moments, 1 at the start."""
+
+    time: list[str]
+    equity: list[float]
+    equity_before_costs: list[float]
+    drawdown_pct: list[float]
+    buy_and_hold: list[float]
+
+
+class Comparison(TypedDict):
+    """The model against a baseline, row by row."""
+
+    baseline: str
+    skill: Interval  # against it
+    log_loss_difference: NotRequired[PairedTest]  # of classes
+    squared_error_difference: NotRequired[PairedTest]  # of numbers
+
+
+class PartResults(TypedDict):
+    """What one part of the rows says, whatever the target is."""
+
+    first: str  # time of its first row
+    last: str
+    intervals: dict[str, Interval]  # of its scores, under the same keys
+    trading: Trading
+    baselines: dict[str, dict[str, Any]]  # name -> scores, `intervals`, `trading`
+    comparisons: dict[str, Comparison]  # `best_baseline`, `gradient_boosting`
+
+
+class Matrix(TypedDict):
+    """Hits of predicted classes."""
+
+    num_samples: int
+    confusion_matrix: list[list[int]]  # rows true, columns predicted
+    accuracy: float
+    macro_f1: float
+    balanced_accuracy: float
+    classes: dict[str, dict[str, Any]]  # precision, recall, f1, support, undefined
+    true_share: dict[str, float]
+    predicted_share: dict[str, float]
+
+
+class Calibrated(TypedDict):
+    """Scores of calibrated probabilities."""
+
+    fitted_on: str  # which rows taught the calibration
+    log_loss: float
+    brier: float
+    skill_vs_train_prior: float | None
+    skill_vs_trailing_7d: float | None
+    expected_calibration_error: float
+    maximum_calibration_error: float
+
+
+class ClassPart(PartResults, Matrix):
+    """The most probable class and the raw probabilities of one part."""
+
+    mean_probability: dict[str, float]
+    brier: float
+    expected_calibration_error: float  # of the most probable class
+    maximum_calibration_error: float
+    log_loss: float  # nats
+    activity_log_loss: float  # its part of HOLD or not
+    direction_log_loss: float | None  # its part of LONG or SHORT, a mean over trades
+    trade_share: float  # of SHORT and LONG
+    log_loss_own_mix: float  # of naming the part's own class shares
+    skill_vs_own_mix: float | None
+    activity_skill_vs_own_mix: float | None
+    direction_skill_vs_own_mix: float | None
+    log_loss_train_prior: float  # of naming the class shares of training
+    skill_vs_train_prior: float | None
+    activity_skill_vs_train_prior: float | None
+    direction_skill_vs_train_prior: float | None
+    log_loss_trailing_7d: float  # of naming the known mix of the last seven days
+    skill_vs_trailing_7d: float | None
+    activity_skill_vs_trailing_7d: float | None
+    direction_skill_vs_trailing_7d: float | None
+    direction_test: ShuffleTest
+    direction_p_value: float | None
+    calibrated: Calibrated
+    reliability: dict[str, dict[str, Any]]  # `raw`, `calibrated` -> class -> table
+    thresholded: Matrix  # of the signals
+
+
+class NumberPart(PartResults):
+    """The predicted numbers of one part; errors are in the unit of the target."""
+
+    target: str
+    num_samples: int
+    mae: float
+    rmse: float
+    r2: float | None
+    sign_accuracy: float | None  # of the rows that moved
+    mae_persistence: float
+    rmse_persistence: float
+    skill_mae_vs_persistence: float | None
+    skill_mse_vs_persistence: float | None
+    mape_pct: NotRequired[float | None]  # of a price
+    skill_mse_vs_train_mean: float | None
+    skill_mse_vs_trailing_7d: float | None
+    correlation: float | None  # of predicted and actual log returns
+    slope: float | None  # of actual on predicted: 1 where sizes are right on average
+    r2_persistence: float | None  # close to 1 for a price
+    predicted_std_bps: float
+    actual_std_bps: float
+    sign_expected: float | None  # right signs if both were independent
+    sign_excess: float | None  # right signs beyond these
+    sign_test: ShuffleTest
+    sign_p_value: float | None
+    bins: dict[str, list[Any]]  # what followed tenths of the predictions
+    errors: dict[str, list[Any]]  # in stretches of time
+    residuals: dict[str, Any]  # distribution of actual - predicted
+
+
+class Results(TypedDict, Generic[Part]):
+    """What stands in the results of every run."""
+
+    verdict: list[str]  # three lines; none without a test part
+    claims: dict[str, bool]  # skill, activity (of classes), direction, edge
+    warnings: list[str]
+    thresholds: Search
+    validation: NotRequired[Part]
+    test: NotRequired[Part]
+    importance: NotRequired[dict[str, Any]]  # `importance.permutation_importance`
+    library_importance: NotRequired[list[dict[str, Any]]]  # `name`, `share`, by share
+    cross_validation: NotRequired[dict[str, Any]]  # `folds.gather`
+    audit: NotRequired[dict[str, Any]]  # `audit.findings.AuditReport`
+
+
+class ClassResults(Results[ClassPart]):
+    """Of a target with classes."""
+
+    class_names: list[str]
+    train_prior: list[float]
+    settings: Settings
+    calibration: CalibrationChoice
+
+
+class NumberResults(Results[NumberPart]):
+    """Of a return or a price."""
+
+    target: str
+    unit: str
+    settings: NumberSettings
+    target_scaler: dict[str, Any]  # units of a model's outputs
+    train: dict[str, float]  # mean_bps, std_bps, num_targets of training
+    target_over_time: dict[str, Any]  # `numbers.target_over_time`
