@@ -1,0 +1,187 @@
+"""What a model learns from: `TrainingData`, and what it promises about its parts.
+
+In: arrays that belong together, checks of what they promise. Out: reading, splitting
+and scaling them (`data_loader`), windows of them (`preprocessing.windows`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from candles.timestamps import Timeline
+from config import CLASS_NAMES
+from preprocessing.scaling import FeatureScaler, TargetScaler
+from preprocessing.shared_bars import count_shared_bars
+from utils import DataError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """A range of rows and the targets whose window and label bars lie inside it.
+
+    Args:
+        start: First row.
+        stop: Row after the last one.
+        targets: (num_targets,) int32 rows, ascending.
+    """
+
+    start: int
+    stop: int
+    targets: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData:
+    """Everything one run reads: arrays by row, parts by row range, targets by row.
+
+    Row `t` is known once bar `t` closed. The window of target `t` is rows
+    `t - window_bars + 1 .. t`, its label looks at bars `t + 1 .. t + future_window`.
+
+    Args:
+        features: (num_rows, num_features) float32, scaled, finite.
+        labels: (num_rows,) int8 class ids; see `config.CLASS_NAMES`. (0,) where the
+            target is a number.
+        timeline: Open of each row's bar, UTC.
+        outcomes: Columns (num_rows,) that evaluation uses (`close`, `long_return`, ...)
+            as far as the file has them.
+        parts: `train`, `validation`, `test`.
+        train_targets: (num_chosen,) int32 rows of the training part that are trained
+            on, after undersampling.
+        class_weights: (3,) loss weight of each class, or None.
+        class_odds: (3,) kept / natural share of each class that balancing caused, or
+            None where training sees the natural mix.
+        class_prior: (3,) natural class shares of the training part; (0,) where the
+            target is a number.
+        scaler: What the features went through.
+        window_bars: Bars of a window.
+        future_window: Bars of a label.
+        source: Where the rows came from: path, sha256, counts, digests.
+        values: (num_rows,) float32, what a regression learns and predicts: the log
+            return over `future_window` bars in units of `target_scaler`, also where
+            the target is a price; NaN in rows without one. None for classes.
+        target_scaler: What the log returns went through; None for classes.
+        target: What is predicted; see `settings.label_fields`.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    timeline: Timeline
+    outcomes: Mapping[str, np.ndarray]
+    parts: Mapping[str, Part]
+    train_targets: np.ndarray
+    class_weights: np.ndarray | None
+    class_odds: np.ndarray | None
+    class_prior: np.ndarray
+    scaler: FeatureScaler
+    window_bars: int
+    future_window: int
+    source: Mapping[str, Any]
+    values: np.ndarray | None = None
+    target_scaler: TargetScaler | None = None
+    target: str = "signal"
+
+    def __post_init__(self) -> None:
+        """Checks the promises above on the arrays themselves.
+
+        Raises:
+            DataError: If one does not hold.
+        """
+        learned = self.labels if self.values is None else self.values
+        columns = {"labels or values": learned, **self.outcomes}
+        for name, column in columns.items():
+            if len(column) != self.num_rows:
+                raise DataError(
+                    f"{name}: expected {self.num_rows} rows. Received: {len(column)}"
+                )
+        for part_name, part in self.parts.items():
+            if self.values is not None and np.isnan(self.values[part.targets]).any():
+                raise DataError(f"{part_name}: expected targets with a value only.")
+        targets = self.parts["train"].targets
+        if not np.isin(self.train_targets, targets, assume_unique=True).all():
+            raise DataError("train_targets: expected rows of the training part only.")
+        for first, second in (("train", "validation"), ("validation", "test")):
+            shared = self.shared_bars(first, second)
+            if shared:
+                raise DataError(
+                    f"{first}, {second}: expected no shared bar. Received: {shared}"
+                )
+
+    @property
+    def timestamps(self) -> np.ndarray:
+        """Times of all rows (num_rows,) datetime64[ns], made anew at each call."""
+        return self.timeline.array()
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the file that are used."""
+        return len(self.features)
+
+    @property
+    def num_features(self) -> int:
+        """Columns that the model reads."""
+        return self.features.shape[1]
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of those columns, in the model's order."""
+        return self.scaler.feature_names
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the target is a number (`values`) and not a class (`labels`)."""
+        return self.values is not None
+
+    def supervision(self, rows: np.ndarray) -> np.ndarray:
+        """Returns what a model is to say at the given rows (num_targets,).
+
+        Class ids, int32, or a regression's values, float32.
+        """
+        if self.values is None:
+            return self.labels[rows].astype(np.int32)
+        return self.values[rows]
+
+    def log_returns(self, rows: np.ndarray) -> np.ndarray:
+        """Returns a regression's log returns at the given rows (num_targets,)."""
+        if self.values is None or self.target_scaler is None:
+            raise ValueError("expected a target that is a number. Received: classes.")
+        return self.target_scaler.inverse(self.values[rows])
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of everything that training reads."""
+        digest = hashlib.sha256()
+        learned = self.labels if self.values is None else self.values
+        arrays = (self.features, learned, self.timestamps, self.train_targets)
+        for array in (*arrays, *(part.targets for part in self.parts.values())):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def shared_bars(self, first: str, second: str) -> int:
+        """Counts the bars that targets of two parts have in common."""
+        return count_shared_bars(
+            self.parts[first].targets,
+            self.parts[second].targets,
+            window_bars=self.window_bars,
+            future_window=self.future_window,
+        )
+
+    def label_shares(self, targets: np.ndarray) -> np.ndarray:
+        """Returns the (3,) class shares of the given target rows."""
+        counts = np.bincount(self.labels[targets], minlength=len(CLASS_NAMES))
+        return counts / max(1, len(targets))
+
+    def describe_targets(self, targets: np.ndarray) -> dict[str, Any]:
+        """Returns `label_shares` of target rows, or moments of their `log_return`."""
+        if self.is_regression:
+            return {"log_return": self.return_moments(targets)}
+        return {"label_shares": self.label_shares(targets)}
+
+    def return_moments(self, targets: np.ndarray) -> dict[str, float]:
+        """Returns mean and deviation of a regression's log returns, in basis points."""
+        returns = 1e4 * self.log_returns(targets)
+        return {"mean_bps": float(returns.mean()), "std_bps": float(returns.std())}
