@@ -6,21 +6,20 @@ them (`part_scores`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-import utils
-from config import HOLD
+from config import HOLD, Config
 from data_loader import TrainingData
+from files.strict import sha256_json
 from metrics import scores
-from preprocessing.windows import (
-    evenly_spaced,
-    value_limits,
-    window_sizes,
-    window_statistics,
-)
+from models.sklearn_adapter import GradientBoostingAdapter
 
 MAX_TARGETS = 100_000
 """Neighbouring labels overlap: twice as many made no better trees, of 577,000."""
@@ -28,8 +27,8 @@ SECONDS_OF_TRAILING_MIX = 7 * 86_400
 BOOSTED = "gradient_boosting"
 """Name of the one baseline that is trained."""
 
-_MAX_CELLS = 40_000_000
-_CHUNK_ROWS = 50_000
+_MONITORED = 1000
+"""Windows of validation that its rounds are scored on; nothing is chosen by that."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,93 +139,98 @@ def trailing_mean(
     return np.where(known > 0, sums[end] - sums[start], 0.0) / np.maximum(known, 1)
 
 
+class Boosting(GradientBoostingAdapter):
+    """The family of boosting on histograms, at the natural class mix, all its rounds.
+
+    Few and wide leaves, because labels of neighbouring bars overlap: 1,000 rows may be
+    eight independent ones. On a market without any direction, 15 leaves of 1,000 rows
+    had a direction skill of -0.14, 6 of a twentieth each -0.02.
+    """
+
+    def create_model(self, num_targets: int) -> Any:
+        """Returns boosting whose leaves have a twentieth of the targets, and 20."""
+        least = max(20, num_targets // 20)
+        return super().create_model(num_targets).set_params(min_samples_leaf=least)
+
+    @property
+    def best_round(self) -> int:
+        """The last: validation judges a baseline, and chooses nothing of it."""
+        return self.config.num_trees
+
+    def answers(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns what the library says; a class that training lacks has 0."""
+        outputs = self.raw_outputs(inputs)
+        return outputs if self.mix is None else self.mix.training(outputs)
+
+
+_KEPT: ContextVar[dict[str, dict[str, np.ndarray]] | None] = ContextVar(
+    "kept", default=None
+)
+
+
+@contextlib.contextmanager
+def keeping_forecasts() -> Iterator[None]:
+    """Trains the boosting model once for all runs on the same data in its block.
+
+    Runs of a series differ in what this baseline does not read, such as the family.
+    What it said is kept in memory by the digest of all that it reads.
+    """
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
 def boosted_outputs(
     data: TrainingData, parts: Iterable[str], *, seed: int
 ) -> dict[str, np.ndarray]:
-    """Returns what `GradientBoosting` says of the targets of some parts, by part."""
-    model = GradientBoosting(seed=seed).fit(data)
-    predict = model.predict_values if data.is_regression else model.predict_proba
-    return {part: predict(data, data.parts[part].targets) for part in parts}
+    """Returns what `Boosting` says of the targets of some parts, by part.
 
-
-class GradientBoosting:
-    """scikit-learn's histogram gradient boosting on statistics of each window.
-
-    Trained on evenly spaced targets of the training part, so at the natural class mix.
-    A target that is a number is learned by squared error.
+    It learns from evenly spaced targets of the training part, so at the natural mix.
 
     Args:
+        data: Features, targets, parts.
+        parts: Names of the parts.
         seed: Seed of the columns that each split may use.
-        max_targets: Most training targets.
-
-    Attributes:
-        num_targets_: Targets trained on.
     """
+    names = tuple(parts)
+    config = Config(
+        model="gradient_boosting",
+        target=data.target,
+        sequence_length=data.window_bars,
+        num_trees=40,
+        boosting_rate=0.1,
+        max_leaf_nodes=6,
+        max_inputs_share=0.3,
+        max_tabular_targets=MAX_TARGETS,
+        validation_windows=_MONITORED,
+        seed=seed,
+    )
+    train = data.parts["train"]
+    data = dataclasses.replace(
+        data, train_targets=train.targets, class_weights=None, class_odds=None
+    )
+    kept = _KEPT.get()
+    if kept is None:
+        return _train(data, config, names)
+    what = [data.digest(), config.digest(), train.start, train.stop, names]
+    key = sha256_json(what)
+    if key not in kept:
+        kept[key] = _train(data, config, names)
+    return dict(kept[key])
 
-    def __init__(self, *, seed: int = 0, max_targets: int = MAX_TARGETS) -> None:
-        self.seed = seed
-        self.max_targets = max_targets
-        self.num_targets_ = 0
 
-    def fit(self, data: TrainingData) -> GradientBoosting:
-        """Learns from the training part.
-
-        Few and wide leaves, because labels of neighbouring bars overlap: 1,000 rows may
-        be eight independent ones. On a market without any direction, 15 leaves of
-        1,000 rows had a direction skill of -0.14, 6 of a twentieth each -0.02.
-        """
-        from sklearn.ensemble import (
-            HistGradientBoostingClassifier,
-            HistGradientBoostingRegressor,
-        )
-
-        targets = data.parts["train"].targets
-        columns = 2 * data.num_features * len(window_sizes(data.window_bars))
-        # Many features: fewer targets, so that memory stays below 200 MB.
-        count = min(self.max_targets, len(targets), max(1000, _MAX_CELLS // columns))
-        rows = evenly_spaced(targets, count)
-        self.num_targets_ = count
-        part = data.parts["train"]
-        self._limits = value_limits(data.features[part.start : part.stop])
-        kind = HistGradientBoostingClassifier
-        if data.is_regression:
-            kind = HistGradientBoostingRegressor
-        self._trees = kind(
-            max_iter=40,
-            learning_rate=0.1,
-            max_leaf_nodes=6,
-            min_samples_leaf=max(20, count // 20),
-            max_features=0.3,
-            early_stopping=False,  # its random split would share bars with training
-            random_state=self.seed,
-        )
-        inputs = self._inputs(data, rows)
-        with utils.one_thread():
-            self._trees.fit(inputs, data.supervision(rows))
-        return self
-
-    def predict_proba(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-        """Returns rows that sum to 1 (num_rows, 3); an unseen class has 0."""
-        result = np.zeros((len(rows), 3))
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            chunk = slice(start, start + _CHUNK_ROWS)
-            inputs = self._inputs(data, rows[chunk])
-            classes = self._trees.classes_.astype(np.int64)
-            with utils.one_thread():
-                result[chunk, classes] = self._trees.predict_proba(inputs)
-        return result
-
-    def predict_values(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-        """Returns values in the units of `data.values` (num_rows,)."""
-        result = np.zeros(len(rows))
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            chunk = slice(start, start + _CHUNK_ROWS)
-            inputs = self._inputs(data, rows[chunk])
-            with utils.one_thread():
-                result[chunk] = self._trees.predict(inputs)
-        return result
-
-    def _inputs(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-        return window_statistics(
-            data.features, rows, window_bars=data.window_bars, limits=self._limits
-        )
+def _train(
+    data: TrainingData, config: Config, parts: Iterable[str]
+) -> dict[str, np.ndarray]:
+    adapter = Boosting(config)
+    table = adapter.prepare(data)
+    adapter.model = adapter.create_model(len(table.targets))
+    adapter.learn()
+    outputs = {
+        part: adapter.predict_rows(data, data.parts[part].targets) for part in parts
+    }
+    for array in outputs.values():
+        array.setflags(write=False)  # others may be given the same
+    return outputs

@@ -18,6 +18,7 @@ from typing import Any
 
 import utils
 from config import Config
+from evaluation.baselines import keeping_forecasts
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +81,11 @@ def train_all(
     """
     outcomes: dict[str, Outcome] = {}
     try:
-        for number, (name, config) in enumerate(configs.items(), 1):
-            logger.info("\n%s: run %d of %d", name, number, len(configs))
-            outcomes[name] = _train_one(name, config, train, fatal)
-            utils.return_freed_memory()  # a network and its data hold each other
+        with keeping_forecasts():
+            for number, (name, config) in enumerate(configs.items(), 1):
+                logger.info("\n%s: run %d of %d", name, number, len(configs))
+                outcomes[name] = _train_one(name, config, train, fatal)
+                utils.return_freed_memory()  # a network and its data hold each other
     except utils.Interrupted as stop:
         finished = sum(outcome.folder is not None for outcome in outcomes.values())
         raise utils.Interrupted(

@@ -35,6 +35,9 @@ class ModelAdapter(abc.ABC):
     Args:
         config: The run.
 
+    Attributes:
+        has_classes: Whether the target is a class, not a number.
+
     Example:
         >>> adapter = create_adapter(Config(model="random_forest"))
         >>> adapter.fit(data)
@@ -49,6 +52,7 @@ class ModelAdapter(abc.ABC):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.has_classes = config.target in CLASS_TARGETS
         self.window_bars = config.sequence_length
         self.num_features = 0
         self._history: dict[str, list[float]] = {}
@@ -120,7 +124,7 @@ class ModelAdapter(abc.ABC):
         Raises:
             ValueError: If the target is a number.
         """
-        if self.is_regression:
+        if not self.has_classes:
             raise ValueError(
                 "expected a target with classes for probabilities. Received: "
                 f"{self.config.target!r}. Use predict()."
@@ -130,7 +134,7 @@ class ModelAdapter(abc.ABC):
     def predict(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns the most probable class ids (num_rows,), or the predicted numbers."""
         outputs = self.predict_rows(data, rows)
-        return outputs if self.is_regression else outputs.argmax(axis=1)
+        return outputs.argmax(axis=1) if self.has_classes else outputs
 
     # What is known about it
 
@@ -154,25 +158,22 @@ class ModelAdapter(abc.ABC):
     def environment(self) -> dict[str, Any]:
         """Returns everything beside configuration and data that decides its bits."""
 
-    @property
-    def is_regression(self) -> bool:
-        """Whether the target is a number."""
-        return self.config.target not in CLASS_TARGETS
-
     def choose(self, for_classes: Any, for_numbers: Any) -> Any:
         """Returns the first where the target is a class, the second elsewhere."""
-        return for_numbers if self.is_regression else for_classes
+        return for_classes if self.has_classes else for_numbers
 
     @property
     def outputs(self) -> str:
         """What the model's outputs are, in words."""
         if self.config.loss_traits.y_true == "return":
-            if self.is_regression:
-                return "scores: tanh of one is a position between short and long"
-            return "shares: LONG minus SHORT is a position between short and long"
-        if self.is_regression:
-            return "log return over the horizon in units of data.target_scaler"
-        return "probabilities at the natural class mix"
+            return self.choose(
+                "shares: LONG minus SHORT is a position between short and long",
+                "scores: tanh of one is a position between short and long",
+            )
+        return self.choose(
+            "probabilities at the natural class mix",
+            "log return over the horizon in units of data.target_scaler",
+        )
 
     @property
     def best_round(self) -> int:

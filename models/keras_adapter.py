@@ -107,7 +107,7 @@ class KerasAdapter(ModelAdapter):
 
         self._run = run
         self.callbacks = self.model_builder.create_callbacks(run.path)
-        if not self.is_regression:
+        if self.has_classes:
             rows, dataset = self.generators.watched_windows()
             monitor = CollapseMonitor(dataset, self._data.label_shares(rows))
             self.callbacks.insert(0, monitor)
@@ -238,7 +238,7 @@ class KerasAdapter(ModelAdapter):
         return self._shaped(np.concatenate(parts))
 
     def _shaped(self, outputs: np.ndarray) -> np.ndarray:
-        return outputs.reshape(-1) if self.is_regression else outputs
+        return outputs if self.has_classes else outputs.reshape(-1)
 
     def _compiled(self) -> tuple[Any, Any]:
         import tensorflow as tf

@@ -6,7 +6,7 @@ round is kept (`tabular_adapter`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from models.window_tables import ClassMix, Table
 def learning_curves(
     sampled: Table,
     monitored: Table,
-    outputs: Iterable[tuple[np.ndarray, np.ndarray]],
+    staged: Callable[[np.ndarray], Iterable[np.ndarray]],
     *,
     mix: ClassMix | None,
 ) -> dict[str, list[float]]:
@@ -26,11 +26,12 @@ def learning_curves(
     Args:
         sampled: Rows of training.
         monitored: Rows of validation.
-        outputs: For each round what the library says of both.
+        staged: Says what a fitted model says of inputs after each round.
         mix: Of classes; None where the target is a number.
     """
     curves: dict[str, list[float]] = {}
-    for before, after in outputs:
+    rounds = zip(staged(sampled.inputs), staged(monitored.inputs), strict=True)
+    for before, after in rounds:
         if mix is not None:
             before, after = mix.training(before), mix.natural(after)
         scores = _scores(sampled.targets, before, sampled.weights) | {

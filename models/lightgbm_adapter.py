@@ -49,7 +49,7 @@ class LightGBMAdapter(TabularAdapter):
     def fit_model(self, model: dict[str, Any], table: Table) -> Any:
         """Returns a booster of all rounds."""
         targets = table.targets
-        if self._mix is not None:
+        if self.mix is not None:
             classes, targets = np.unique(targets, return_inverse=True)
             model = model | {"num_class": len(classes)}
         library = import_lightgbm()
@@ -67,7 +67,7 @@ class LightGBMAdapter(TabularAdapter):
                 raw_score=True,
                 num_threads=1,
             )
-            yield total if self._mix is None else _softmax(total)
+            yield total if self.mix is None else _softmax(total)
 
     def keep_rounds(self, model: Any, num_rounds: int) -> Any:
         """Returns a booster of the first rounds."""

@@ -8,6 +8,7 @@ the natural class mix, resuming. Out: statistics (`preprocessing.windows`), each
 from __future__ import annotations
 
 import abc
+import functools
 import hashlib
 import logging
 import platform
@@ -53,6 +54,7 @@ class TabularAdapter(ModelAdapter):
 
     Attributes:
         model: The library's model until it is fitted, then what its file holds.
+        mix: From what it says to the natural class mix; None for numbers (`prepare`).
     """
 
     suffix = array_files.SUFFIX
@@ -65,7 +67,7 @@ class TabularAdapter(ModelAdapter):
         super().__init__(config)
         self.model: Any = None
         self._inputs: WindowInputs
-        self._mix: ClassMix | None = None
+        self.mix: ClassMix | None = None
         self._train: Table | None = None
         self._monitored: Table
         self._names: tuple[str, ...] = ()
@@ -147,8 +149,7 @@ class TabularAdapter(ModelAdapter):
             data.parts["validation"].targets, self.config.validation_windows
         )
         self._monitored = self._inputs.table(data, rows)
-        learn_mix = self.choose(ClassMix.of, lambda *_: None)
-        self._mix = learn_mix(data, self._train)
+        self.mix = self.choose(ClassMix.of, lambda *_: None)(data, self._train)
         return self._train
 
     def build(self, data: TrainingData) -> Any:
@@ -168,10 +169,8 @@ class TabularAdapter(ModelAdapter):
 
     def attach(self, run: RunFolder) -> list[Any]:
         """Takes a folder, with the model in it if one was fitted there to the end."""
-        self._run, self._fitted = run, None
-        note = run.checkpoints / FITTED
-        if note.is_file():
-            self._fitted = read_json(note)
+        self._run, note = run, run.checkpoints / FITTED
+        self._fitted = read_json(note) if note.is_file() else None
         return []
 
     def fit(self, data: TrainingData) -> dict[str, list[float]]:
@@ -184,7 +183,7 @@ class TabularAdapter(ModelAdapter):
             self.build(data)
         started = time.perf_counter()
         if not self._take_fitted():
-            self._fit()
+            self.learn()
         self._seconds = time.perf_counter() - started
         logger.info(
             "fitted in %.0f s, best of %s: %d",
@@ -194,18 +193,19 @@ class TabularAdapter(ModelAdapter):
         )
         return self._history
 
-    def _fit(self) -> None:
+    def learn(self) -> None:
+        """Fits the model on the tables, and takes what its file holds.
+
+        Raises:
+            RefusedArtifactError: If that answers other than what was fitted.
+        """
         train = self.table
         with utils.one_thread():
             fitted = self.fit_model(self.model, train)
             sampled = train.some(self.config.validation_windows)
-            outputs = zip(
-                self.staged_outputs(fitted, sampled.inputs),
-                self.staged_outputs(fitted, self._monitored.inputs),
-                strict=True,
-            )
+            staged = functools.partial(self.staged_outputs, fitted)
             self._history = learning_curves(
-                sampled, self._monitored, outputs, mix=self._mix
+                sampled, self._monitored, staged, mix=self.mix
             )
             fitted = self.keep_rounds(fitted, self.best_round)
             self._content = self.dump_model(fitted)
@@ -279,11 +279,11 @@ class TabularAdapter(ModelAdapter):
             if len(adapter._names) != num_features:
                 raise ValueError("other feature_names than num_features")
             read_mix = adapter.choose(ClassMix.from_dict, lambda _: None)
-            adapter._mix = read_mix(description["class_mix"])
+            adapter.mix = read_mix(description["class_mix"])
             if isinstance(model, bytes):
                 model = adapter.open_model(model, where)
-            mix, count = adapter._mix, adapter._inputs.count()
-            adapter.check_model(model, count, None if mix is None else len(mix.classes))
+            num_classes = len(adapter.mix.classes) if adapter.mix else None
+            adapter.check_model(model, adapter._inputs.count(), num_classes)
             adapter.model = model
             adapter.predict_windows(
                 np.zeros((2, window_bars, num_features), np.float32)
@@ -302,22 +302,23 @@ class TabularAdapter(ModelAdapter):
     def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns what the model says of target rows, in chunks."""
         parts = [
-            self._outputs(self._inputs.of_rows(data.features, rows[s]))
+            self.answers(self._inputs.of_rows(data.features, rows[s]))
             for s in chunks(len(rows), CHUNK_ROWS)
         ]
         return np.concatenate(parts)
 
     def predict_windows(self, windows: np.ndarray) -> np.ndarray:
         """Returns what the model says of windows: the same bits as of their rows."""
-        return self._outputs(self._inputs.of_windows(windows))
+        return self.answers(self._inputs.of_windows(windows))
 
     def raw_outputs(self, inputs: np.ndarray) -> np.ndarray:
         """Returns (num_rows, num_classes) probabilities, or (num_rows,) numbers."""
         return self.model.predict(inputs)
 
-    def _outputs(self, inputs: np.ndarray) -> np.ndarray:
+    def answers(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns the same at the natural class mix."""
         outputs = self.raw_outputs(inputs)
-        return outputs if self._mix is None else self._mix.natural(outputs)
+        return outputs if self.mix is None else self.mix.natural(outputs)
 
     # What is known about it
 
@@ -339,8 +340,8 @@ class TabularAdapter(ModelAdapter):
 
     def feature_importance(self) -> dict[str, float] | None:
         """Returns the library's importance of each feature, over all its inputs."""
-        found = getattr(self.model, "importance", np.zeros(0))
-        if not len(found):
+        found = getattr(self.model, "importance", None)
+        if found is None or not len(found):
             return None
         per_feature = found.reshape(len(self._names), -1).sum(axis=1)
         total = float(per_feature.sum()) or 1.0
@@ -350,7 +351,7 @@ class TabularAdapter(ModelAdapter):
     def describe(self) -> dict[str, dict[str, Any]]:
         """Returns the sections `model`, `training`, `runtime` of the metadata."""
         history, best = self._history, self.best_round
-        train, mix = self.table, self._mix
+        train, mix = self.table, self.mix
         return {
             "model": {
                 "name": self.config.model,

@@ -1,9 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import make_own_frame
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from data_loader import TrainingDataLoader
-from evaluation.baselines import GradientBoosting, simple_forecasts
+from evaluation import baselines
+from evaluation.baselines import boosted_outputs, keeping_forecasts, simple_forecasts
+from preprocessing.windows import value_limits, window_statistics
 
 SMALL = {
     "pair": "TESTUSDT",
@@ -77,36 +82,93 @@ def planted():
     return load(frame)
 
 
+def outputs(data, seed=0):
+    return boosted_outputs(data, ("test",), seed=seed)["test"]
+
+
 def test_gradient_boosting_finds_what_a_window_shows(planted):
-    model = GradientBoosting(seed=0).fit(planted)
-    assert model.num_targets_ == len(planted.parts["train"].targets)
     rows = planted.parts["test"].targets
-    found = model.predict_proba(planted, rows)
+    found = outputs(planted)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert (found.argmax(axis=1) == planted.labels[rows]).mean() > 0.8
-    again = GradientBoosting(seed=0).fit(planted).predict_proba(planted, rows)
-    np.testing.assert_array_equal(found, again)
+    np.testing.assert_array_equal(found, outputs(planted))
 
 
-def test_gradient_boosting_takes_evenly_spaced_targets_of_training(planted):
-    taken = []
-
-    class Spy(GradientBoosting):
-        def _inputs(self, data, rows):
-            taken.append(rows)
-            return super()._inputs(data, rows)
-
+def test_gradient_boosting_is_the_library_s_at_the_natural_mix(planted):
+    """What it says of classes is what a report compares with, to the bit."""
     targets = planted.parts["train"].targets
-    model = Spy(max_targets=500).fit(planted)
-    assert model.num_targets_ == len(taken[0]) == 500
-    assert np.isin(taken[0], targets).all()
-    assert np.diff(taken[0]).max() <= len(targets) // 500 + 1
+    assert len(planted.train_targets) < len(targets)
+    limits = value_limits(planted.features[: planted.parts["train"].stop])
+
+    def inputs(rows):
+        return window_statistics(planted.features, rows, window_bars=8, limits=limits)
+
+    model = HistGradientBoostingClassifier(
+        max_iter=40,
+        learning_rate=0.1,
+        max_leaf_nodes=6,
+        min_samples_leaf=len(targets) // 20,
+        max_features=0.3,
+        early_stopping=False,
+        random_state=5,
+    )
+    model.fit(inputs(targets), planted.labels[targets])
+    expected = model.predict_proba(inputs(planted.parts["test"].targets))
+    np.testing.assert_array_equal(outputs(planted, seed=5), expected)
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """The tables that boosting is fitted on, one for each time."""
+    found, fit = [], baselines.Boosting.fit_model
+
+    def note(self, model, table):
+        found.append(table)
+        return fit(self, model, table)
+
+    monkeypatch.setattr(baselines.Boosting, "fit_model", note)
+    return found
+
+
+def test_gradient_boosting_takes_evenly_spaced_targets_of_training(
+    planted, tables, monkeypatch
+):
+    monkeypatch.setattr(baselines, "MAX_TARGETS", 500)
+    outputs(planted)
+    targets = planted.parts["train"].targets
+    chosen = targets[(2 * np.arange(500) + 1) * len(targets) // 1000]
+    assert tables[0].targets.tolist() == planted.labels[chosen].tolist()
+    assert tables[0].weights is None
 
 
 def test_a_class_that_training_lacks_has_no_probability():
     rng = np.random.default_rng(0)
-    data = load(make_own_frame(1500, label=rng.integers(1, 3, 1500)))
-    rows = data.parts["test"].targets
-    found = GradientBoosting().fit(data).predict_proba(data, rows)
+    found = outputs(load(make_own_frame(1500, label=rng.integers(1, 3, 1500))))
     assert (found[:, 0] == 0).all()
     np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_forecasts_are_kept_for_the_same_data_and_no_longer(data, planted, tables):
+    alone = outputs(data)
+    with keeping_forecasts():
+        first, again = outputs(data), outputs(data)
+        assert len(tables) == 2
+        # Balancing is nothing that a baseline reads.
+        chosen = data.train_targets[::2]
+        outputs(dataclasses.replace(data, train_targets=chosen, class_odds=None))
+        assert len(tables) == 2
+        other = outputs(data, seed=1)
+        changed = data.labels.copy()
+        changed[data.parts["train"].targets[0]] += 1
+        changed %= 3
+        outputs(dataclasses.replace(data, labels=changed))
+        outputs(planted)
+        assert boosted_outputs(data, ("validation",), seed=0).keys() == {"validation"}
+        assert len(tables) == 6
+    outputs(data)
+    assert len(tables) == 7
+    np.testing.assert_array_equal(first, alone)
+    np.testing.assert_array_equal(again, alone)
+    assert not np.array_equal(other, alone)
+    with pytest.raises(ValueError, match="read-only"):
+        again[0] = 0

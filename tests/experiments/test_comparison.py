@@ -11,6 +11,7 @@ from world import commands
 
 import utils
 from config import Config
+from evaluation import baselines
 from experiments import comparison as compare
 from experiments import series
 from metrics import significance
@@ -52,6 +53,30 @@ def test_families_answer_for_the_same_rows(config, frame):
     assert 0 < second["against_best"]["p_value"] <= 1
     text = comparison_report.format_comparison(found)
     assert "logistic" in text and "gradient_boosting" in text
+
+
+def test_the_boosting_baseline_is_trained_once_for_the_same_data(
+    config, frame, monkeypatch
+):
+    fits, learn = [], baselines.Boosting.learn
+    monkeypatch.setattr(
+        baselines.Boosting, "learn", lambda self: (fits.append(self), learn(self))
+    )
+    config = config.replace(baseline_model=True, n_splits=2)
+    models = ["logistic", "random_forest", "gradient_boosting"]
+    found = compare.compare_models(config, models, train=trainer_of(frame))
+    assert [entry["status"] for entry in found["models"]] == ["completed"] * 3
+    assert len(fits) == 3  # the whole, and two folds
+    results = [
+        json.loads(path.read_text())
+        for path in Path(config.outputs_dir).glob("models/*/*/2*/confusion*.json")
+    ]
+    assert len(results) == 3
+    for part in ("validation", "test"):
+        said = [each[part]["baselines"]["gradient_boosting"] for each in results]
+        assert said[0] == said[1] == said[2]
+    trainer_of(frame)(config.replace(model="logistic"))
+    assert len(fits) == 6
 
 
 def test_a_model_that_fails_is_a_row_and_the_others_go_on(config, frame):
