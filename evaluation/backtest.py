@@ -123,14 +123,13 @@ def backtest_part(
 
     Args:
         table: The part, with its `signal` and, as far as they are known, its outcomes.
-        scores: What sizes follow from (num_rows, 3): probabilities, or
-            `thresholds.return_scores`.
+        scores: What sizes follow from (num_rows, 3), from `Policy.scores`.
         data: The same data.
         config: The same run.
         num_tried: Variants that the signals were chosen from.
 
     Returns:
-        The keys of `backtest` and `in_sample`, or `skipped`: the reason.
+        The keys of `results.Trading`.
     """
     problem = trading_problem(table)
     if problem:
@@ -168,9 +167,7 @@ def backtest(
             ratio.
 
     Returns:
-        The keys of `trading.trading_metrics`, `intervals` (`mean_net_return_bps`,
-        `total_return_pct`, `sharpe`), `probabilistic_sharpe` and `deflated_sharpe`
-        (probabilities), `num_variants_tried`, `buy_and_hold`, `curve`.
+        The keys of `results.Trading` but `in_sample`.
     """
     outcomes, rules = trade_outcomes(table), trade_rules(config)
     chosen = thresholds.side_sizes(signals, sizes)

@@ -14,20 +14,11 @@ import pandas as pd
 
 from config import CLASS_NAMES, Config
 from data_loader import TrainingData
-from evaluation import calibration
+from evaluation import calibration, verdict
 from evaluation.class_scores import MIN_CALIBRATION_ROWS, ClassScores, row_losses
 from evaluation.policies import PROBABILITY_COLUMNS, SignalPolicy, probabilities_of
 from evaluation.results import PARTS, ClassPart, ClassResults, Settings
 from evaluation.task import Task
-from evaluation.verdict import (
-    BASELINE_NAMES,
-    few_blocks,
-    interval,
-    is_above,
-    p_value_text,
-    short,
-    yes,
-)
 from metrics import scores
 from settings.evaluation_fields import EvaluationFields
 
@@ -52,7 +43,7 @@ class Classes(Task[ClassResults, ClassPart]):
         "direction": ("direction_skill_vs_train_prior",),
     }
     p_value = "direction_p_value"
-    baseline_names = BASELINE_NAMES
+    baseline_names = verdict.BASELINE_NAMES
     loss_name = "log-loss"
     measures = {
         "skill": "skill_vs_train_prior",
@@ -130,7 +121,7 @@ class Classes(Task[ClassResults, ClassPart]):
                         f"the class mix drifted: {name} {share:.0%} in training, "
                         f"{true:.0%} in test"
                     )
-            found += few_blocks(test["intervals"]["skill_vs_train_prior"])
+            found += verdict.few_blocks(test["intervals"]["skill_vs_train_prior"])
         fitted = results["calibration"]
         if fitted["reason"] not in (None, "switched off"):
             found.append(f"not calibrated: {fitted['reason']}")
@@ -140,16 +131,16 @@ class Classes(Task[ClassResults, ClassPart]):
 
     def source_line(self, test: ClassPart, claims: Mapping[str, bool]) -> str:
         """Returns whether activity and direction are known."""
-        intervals = test["intervals"]
+        intervals, yes = test["intervals"], verdict.YES
         activity, against = intervals["activity_skill_vs_train_prior"], ""
-        if not claims["activity"] and is_above(activity):
+        if not claims["activity"] and verdict.is_above(activity):
             activity = intervals["activity_skill_vs_trailing_7d"]
             against = " vs 7d mix"
-        direction = interval(intervals["direction_skill_vs_train_prior"])
+        direction = verdict.interval(intervals["direction_skill_vs_train_prior"])
         return (
-            f"In what: activity {yes(claims['activity'])} {short(activity)}{against}; "
-            f"direction {yes(claims['direction'])} {direction} "
-            f"{p_value_text(test['direction_p_value'])}"
+            f"In what: activity {yes[claims['activity']]} {verdict.short(activity)}"
+            f"{against}; direction {yes[claims['direction']]} {direction} "
+            f"{verdict.p_value_text(test['direction_p_value'])}"
         )
 
     def unanswerable(self, results: ClassResults) -> str:

@@ -10,6 +10,7 @@ sizes, is in log returns, in basis points, for a price too.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,16 +85,11 @@ class NumberScores(PartScores):
         }
 
     def skill(self) -> dict[str, Any]:
-        """Returns the skill of the size of the predictions, with intervals.
+        """Returns skill, correlation and slope of the predictions, with intervals.
 
-        Returns:
-            `skill_mse_vs_train_mean` and `skill_mse_vs_trailing_7d`: share of the
-            squared error that the model takes away; `correlation` of predicted and
-            actual log returns; `slope` of actual on predicted: 1 where the predicted
-            size is right on average, near 0 where it is noise. Sources: Campbell and
-            Thompson (2008), "Predicting excess stock returns out of sample", eq. 1;
-            Mincer and Zarnowitz (1969), "The evaluation of economic forecasts".
-            `r2_persistence`: R2 of persistence, close to 1 for a price. Deviations.
+        Sources: Campbell and Thompson (2008), "Predicting excess stock returns out of
+        sample", eq. 1; Mincer and Zarnowitz (1969), "The evaluation of economic
+        forecasts", for the slope: near 0 where predicted sizes are noise.
         """
         intervals = {
             f"skill_mse_vs_{name}": self.skill_interval(
@@ -136,13 +132,10 @@ class NumberScores(PartScores):
     def signs(self) -> dict[str, Any]:
         """Returns the one pre-declared test: does the model know the sign?
 
-        Returns:
-            `sign_expected`: share of right signs if predicted and actual signs were
-            independent, as often up and down as they are (always naming the rising side
-            of a rising market is no skill); `sign_excess`: the share beyond it, with
-            its interval; `sign_test`, `sign_p_value`: shuffle test of the signs in
-            blocks. Source of the expected share: Pesaran and Timmermann (1992), "A
-            simple nonparametric test of predictive performance".
+        Signs are expected to be right as often as if predicted and actual ones were
+        independent: always naming the rising side of a rising market is no skill.
+        Source: Pesaran and Timmermann (1992), "A simple nonparametric test of
+        predictive performance".
         """
         moved = self.actual_returns != 0
         up, rises, falls = (
@@ -189,8 +182,7 @@ class NumberScores(PartScores):
         levels = np.linspace(0, 1, _NUM_BINS + 1)[1:-1]
         edges = np.unique(np.quantile(self.returns, levels))
         places = np.searchsorted(edges, self.returns, side="right")
-        names = ("count", "predicted_bps", "actual_bps", "low_bps", "high_bps")
-        result: dict[str, list[Any]] = {name: [] for name in names}
+        rows = []
         for place in np.unique(places):
             inside = places == place
             columns = np.stack([1e4 * self.actual_returns * inside, inside], axis=1)
@@ -198,10 +190,10 @@ class NumberScores(PartScores):
                 columns, lambda m: m[..., 0] / m[..., 1], **self.options()
             )
             mean = 1e4 * float(self.returns[inside].mean())
-            row = (inside.sum(), mean, found["estimate"], found["low"], found["high"])
-            for name, value in zip(names, row, strict=True):
-                result[name].append(value)
-        return result
+            ends = (found["estimate"], found["low"], found["high"])
+            rows.append((inside.sum(), mean, *ends))
+        names = ("count", "predicted_bps", "actual_bps", "low_bps", "high_bps")
+        return _columns(names, rows)
 
     def errors(self) -> dict[str, list[Any]]:
         """Returns the errors of the log returns over time, in basis points.
@@ -212,19 +204,18 @@ class NumberScores(PartScores):
         error = 1e4 * (self.actual_returns - self.returns)
         count = min(_NUM_STRETCHES, len(error))
         times = self.table["timestamp"].to_numpy("datetime64[s]")
-        names = ("start", "stop", "mae_bps", "mae_persistence_bps", "bias_bps")
-        result: dict[str, list[Any]] = {name: [] for name in names}
-        for rows in np.array_split(np.arange(len(error)), count):
-            row = (
-                f"{times[rows[0]]}Z",
-                f"{times[rows[-1]]}Z",
-                float(np.abs(error[rows]).mean()),
-                1e4 * float(np.abs(self.actual_returns[rows]).mean()),
-                float(error[rows].mean()),
+        rows = [
+            (
+                f"{times[k[0]]}Z",
+                f"{times[k[-1]]}Z",
+                float(np.abs(error[k]).mean()),
+                1e4 * float(np.abs(self.actual_returns[k]).mean()),
+                float(error[k].mean()),
             )
-            for name, value in zip(names, row, strict=True):
-                result[name].append(value)
-        return result
+            for k in np.array_split(np.arange(len(error)), count)
+        ]
+        names = ("start", "stop", "mae_bps", "mae_persistence_bps", "bias_bps")
+        return _columns(names, rows)
 
     def residuals(self) -> dict[str, Any]:
         """Returns the distribution of actual - predicted log return, in basis points.
@@ -295,6 +286,10 @@ class NumberScores(PartScores):
         return np.square(self.actual - self._in_unit(name))
 
 
+def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
 def error_scores(
     actual: np.ndarray,
     predicted: np.ndarray,
@@ -317,6 +312,22 @@ def error_scores(
     scores = metrics.regression_metrics(
         actual, predicted, persistence=known, is_price=is_price
     )
+    table, statistics = _error_statistics(actual, predicted, known)
+    block = significance.suggest_block_rows(len(actual), horizon_bars=horizon_bars)
+    scores["intervals"] = {
+        name: bootstrap_interval(
+            table, statistic, block_rows=block, num_samples=NUM_SAMPLES, seed=seed
+        )
+        for name, statistic in statistics.items()
+        if scores.get(name) is not None or name != "mape_pct"
+    }
+    return scores
+
+
+def _error_statistics(
+    actual: np.ndarray, predicted: np.ndarray, known: np.ndarray
+) -> tuple[np.ndarray, dict[str, Callable[[np.ndarray], np.ndarray]]]:
+    """Returns columns (num_rows, num_columns), and each score from their means."""
     error, naive = actual - predicted, actual - known
     moved = naive != 0
     hits = moved & (np.sign(predicted - known) == np.sign(naive))
@@ -334,9 +345,8 @@ def error_scores(
         "percent": 100.0 * np.abs(error / np.where(actual == 0, 1.0, actual)),
     }
     place = {name: k for k, name in enumerate(columns)}
-    block = significance.suggest_block_rows(len(actual), horizon_bars=horizon_bars)
 
-    def ratio(over: str, under: str) -> Any:
+    def ratio(over: str, under: str) -> Callable[[np.ndarray], np.ndarray]:
         return lambda m: m[..., place[over]] / m[..., place[under]]
 
     def variance(m: np.ndarray) -> np.ndarray:
@@ -351,12 +361,4 @@ def error_scores(
         "skill_mse_vs_persistence": lambda m: 1.0 - ratio("square", "naive_square")(m),
         "mape_pct": lambda m: m[..., place["percent"]],
     }
-    table = np.stack(list(columns.values()), axis=1)
-    scores["intervals"] = {
-        name: bootstrap_interval(
-            table, statistic, block_rows=block, num_samples=NUM_SAMPLES, seed=seed
-        )
-        for name, statistic in statistics.items()
-        if scores.get(name) is not None or name != "mape_pct"
-    }
-    return scores
+    return np.stack(list(columns.values()), axis=1), statistics

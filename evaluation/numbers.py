@@ -17,6 +17,7 @@ import pandas as pd
 
 from config import Config
 from data_loader import TrainingData
+from evaluation import verdict
 from evaluation.number_scores import NumberScores, error_scores
 from evaluation.policies import ReturnPolicy
 from evaluation.results import (
@@ -27,13 +28,6 @@ from evaluation.results import (
     Settings,
 )
 from evaluation.task import Task
-from evaluation.verdict import (
-    BASELINE_NAMES,
-    few_blocks,
-    interval,
-    p_value_text,
-    yes,
-)
 from files.strict import to_jsonable
 from metrics import scores
 from settings.evaluation_fields import EvaluationFields
@@ -69,7 +63,7 @@ class Numbers(Task[NumberResults, NumberPart]):
         "direction": ("sign_excess",),
     }
     p_value = "sign_p_value"
-    baseline_names = BASELINE_NAMES | {"trailing_7d": "trailing 7-day mean"}
+    baseline_names = verdict.BASELINE_NAMES | {"trailing_7d": "trailing 7-day mean"}
     loss_name = "squared error"
     measures = {
         "skill": "skill_mse_vs_persistence",
@@ -158,7 +152,7 @@ class Numbers(Task[NumberResults, NumberPart]):
                     f"the spread of the returns drifted: deviation {before:.1f} bps in "
                     f"training, {test['actual_std_bps']:.1f} in test"
                 )
-            found += few_blocks(test["intervals"]["skill_mse_vs_persistence"])
+            found += verdict.few_blocks(test["intervals"]["skill_mse_vs_persistence"])
         return found
 
     def source_line(self, test: NumberPart, claims: Mapping[str, bool]) -> str:
@@ -166,10 +160,10 @@ class Numbers(Task[NumberResults, NumberPart]):
         if test["sign_accuracy"] is None:
             return "In what: direction no, the price did not move"
         return (
-            f"In what: direction {yes(claims['direction'])}, "
+            f"In what: direction {verdict.YES[claims['direction']]}, "
             f"{test['sign_accuracy']:.1%} of signs right, "
-            f"{interval(test['intervals']['sign_excess'])} beyond chance, "
-            f"{p_value_text(test['sign_p_value'])}"
+            f"{verdict.interval(test['intervals']['sign_excess'])} beyond chance, "
+            f"{verdict.p_value_text(test['sign_p_value'])}"
         )
 
     def truth_and_losses(
@@ -222,7 +216,7 @@ def _of_sizes(part: str, result: NumberPart, *, has_sizes: bool) -> list[str]:
     if has_sizes and too_large and skill is not None and skill < 0:
         found.append(
             f"{part}: the predictions are too large, what followed was "
-            f"{interval(slope, '{:+.2f}')} of them"
+            f"{verdict.interval(slope, '{:+.2f}')} of them"
         )
     return found
 

@@ -59,7 +59,7 @@ def search_thresholds(
     Sharpe ratios", for independent returns.
 
     Args:
-        probabilities: Calibrated rows, or gains, in time order (num_rows, 3).
+        probabilities: From `Policy.scores`, in time order (num_rows, 3).
         outcomes: What came of each row.
         rules: Bar length and costs.
         sizes: Fraction of equity for a SHORT and a LONG at each row (num_rows, 2).
@@ -69,9 +69,7 @@ def search_thresholds(
         min_trades: Fewest trades of an eligible pair.
 
     Returns:
-        The settings; `num_tried`, `num_eligible`, `num_near_best`, `is_flat`;
-        `short_threshold` and `long_threshold` (None: never); `best_objective`,
-        `statement` in words; and `tried`, one mapping for each pair.
+        The keys of `results.Search`.
     """
     if objective not in OBJECTIVES:
         raise ValueError(

@@ -130,9 +130,8 @@ def simulate_trades(
         raise ValueError("`sizes` must be finite and not negative.")
     rows = np.flatnonzero(np.isin(signals, (SHORT, LONG)) & (sizes > 0))
     is_long = signals[rows] == LONG
-    exit_bars = _by_side(
-        is_long, outcomes.long_exit_bars, outcomes.short_exit_bars, rows
-    )
+    bars = outcomes.long_exit_bars, outcomes.short_exit_bars
+    exit_bars = _by_side(is_long, *bars, rows)
     gross = _by_side(is_long, outcomes.long_return, outcomes.short_return, rows)
     if (exit_bars < 1).any() or not np.isfinite(gross).all():
         row = int(rows[np.argmax((exit_bars < 1) | ~np.isfinite(gross))])
@@ -186,18 +185,10 @@ def daily_returns(
 def trading_metrics(
     trades: np.ndarray, outcomes: TradeOutcomes, *, rules: TradeRules
 ) -> dict[str, Any]:
-    """Returns what the trades came to over the period of the outcomes.
+    """Returns what the trades came to, as the first keys of `results.Trading`.
 
-    Returns:
-        Of the equity curve: the keys of `equity_metrics`. Of the daily sums: those of
-        `daily_metrics`. Of the trades: `num_trades`, `num_long`, `num_short`,
-        `exits` by kind, `win_rate_pct` (net above 0), `profit_factor` (net gains /
-        net losses), `mean_net_return_bps` and `mean_gross_return_bps` a trade,
-        `mean_holding_bars`, `turnover_per_day` (amount traded / equity),
-        `exposure_pct` (time in a trade), `trade_precision_pct` (take-profit exits),
-        `break_even_precision_pct` ((SL + c) / (TP + SL), c the cost of a round trip,
-        averaged over the sides traded), `break_even_cost_bps` (a side; the costs at
-        which the edge is zero), `cost_bps` (a side, as charged).
+    The period is that of the outcomes. The precision that breaks even is
+    (SL + c) / (TP + SL), c the cost of a round trip, averaged over the sides traded.
     """
     start, end = _period(trades, outcomes, rules)
     num_days = (end - start) / _DAY_SECONDS
@@ -243,7 +234,7 @@ def trading_metrics(
 
 
 def equity_metrics(equity: Any, *, num_days: float) -> dict[str, Any]:
-    """Returns total and annualised return, maximum drawdown and Calmar ratio.
+    """Returns the keys of `results.Equity` that follow from an equity curve.
 
     Calmar: annualised return over maximum drawdown. Source: Young (1991), "Calmar
     ratio: a smoother tool"; annualised by 365 days.
@@ -251,11 +242,6 @@ def equity_metrics(equity: Any, *, num_days: float) -> dict[str, Any]:
     Args:
         equity: Equity from the start of 1 on, never negative (num_points,).
         num_days: Length of the period in days.
-
-    Returns:
-        `total_return_pct`, `annualised_return_pct` (None where it leaves the range of
-        numbers), `max_drawdown_pct` (0 to 100, the start included), `calmar` (None
-        without a drawdown).
     """
     equity = np.asarray(equity, dtype=np.float64)
     peaks = np.maximum.accumulate(np.maximum(equity, 1.0))
@@ -272,7 +258,9 @@ def equity_metrics(equity: Any, *, num_days: float) -> dict[str, Any]:
 
 
 def daily_metrics(returns: Any, *, tail_share: float = 0.05) -> dict[str, Any]:
-    """Returns ratios and tail risk of daily returns (num_days,); no risk-free rate.
+    """Returns the keys of `results.Equity` that follow from daily returns (num_days,).
+
+    There is no risk-free rate; under 2 days or without spread there is no ratio.
 
     Sharpe: mean / standard deviation (n - 1), times sqrt(365). Source: Sharpe (1994).
     Sortino: mean / sqrt(mean of min(r, 0)^2 over *all* days), times sqrt(365).
@@ -280,10 +268,6 @@ def daily_metrics(returns: Any, *, tail_share: float = 0.05) -> dict[str, Any]:
     Value at risk: the loss exceeded on at most 5 % of the days; CVaR: the mean loss of
     the worst 5 % of the days, the last one in part; a loss is positive.
     Source: Rockafellar and Uryasev (2002).
-
-    Returns:
-        `sharpe`, `sortino` (None with under 2 days or without spread),
-        `value_at_risk_95_pct`, `cvar_95_pct` for the default tail.
     """
     returns = np.sort(np.asarray(returns, dtype=np.float64))
     num_days, root = len(returns), math.sqrt(DAYS_PER_YEAR)
@@ -308,13 +292,10 @@ def daily_metrics(returns: Any, *, tail_share: float = 0.05) -> dict[str, Any]:
 def buy_and_hold_metrics(
     outcomes: TradeOutcomes, *, rules: TradeRules
 ) -> dict[str, Any]:
-    """Returns the metrics of buying at the first close and selling at the last.
+    """Returns `results.Equity` of buying at the first close and selling at the last.
 
     Unlike a simulated trade it is valued at every row. Each side costs its share of
     the amount at that side.
-
-    Returns:
-        The keys of `equity_metrics` and `daily_metrics`.
     """
     close = np.asarray(outcomes.close, dtype=np.float64)
     opens = _seconds(outcomes.timestamps)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 MAX_P_VALUE = 0.05
 MIN_DEFLATED_SHARPE = 0.95
+YES = {True: "yes", False: "no"}
 
 BASELINE_NAMES = {
     "persistence": "persistence",
@@ -175,11 +176,6 @@ def short(found: Interval) -> str:
 def p_value_text(p_value: float | None) -> str:
     """Returns a p-value as text, or that there is none."""
     return "not tested" if p_value is None else f"p = {p_value:.3f}"
-
-
-def yes(claimed: bool) -> str:
-    """Returns a claim as a word."""
-    return "yes" if claimed else "no"
 
 
 def is_above(found: Interval) -> bool:
