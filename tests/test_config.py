@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT
+from world.frames import PROJECT
 
 from config import Config, ConfigError, build_config
 

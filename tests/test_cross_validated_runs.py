@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, make_own_frame
+from world.frames import TINY, make_own_frame
 
 from config import Config
 from dataset import training_file

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CORE8, make_frame, make_own_frame
+from world.frames import CORE8, make_frame, make_own_frame
 
 from config import Config
 from data_loader import TrainingDataLoader

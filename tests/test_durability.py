@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT, TINY
+from world.frames import PROJECT, TINY
 
 import utils
 from artifacts import run_folder

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT
+from world.frames import PROJECT
 
 
 @pytest.mark.timeout(900)

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import CORE8, TINY, make_own_frame
+from world.frames import CORE8, TINY, make_own_frame
 
 from config import CLASS_NAMES, MODELS, Config
 from reports import report

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT
+from world.frames import PROJECT
 
 STOREYS = [  # the ground first; in a storey a name may import what stands right of it
     ["config settings utils files", "metrics"],
@@ -146,6 +146,12 @@ def test_inits_are_docstrings():
         if path.parent.name not in HAVE_NAMES:
             body = ast.parse(path.read_text()).body
             assert len(body) == 1 and ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_tests_share_a_world_and_not_each_other():
+    for path in (PROJECT / "tests").rglob("*.py"):
+        found = re.findall(r"(?:from|import) (test_\w+|conftest)\b", path.read_text())
+        assert not found, path
 
 
 def test_argparse_is_in_the_entry_points():

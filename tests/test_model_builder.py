@@ -5,24 +5,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import PROJECT, TINY
+from world.frames import PROJECT, TINY
+from world.networks import batch, build
 
 from config import Config
 from model_builder import DualWindowLSTMBuilder
 from networks.branched import BranchedTraining, weights_digest
 from networks.callbacks import CollapseMonitor, NonFiniteLossError, StopOnNonFinite
-
-
-def build(seed=1, odds=None, **fields):
-    keras.utils.set_random_seed(seed)
-    config = Config(**TINY | {"dropout_rate": 0.0} | fields)
-    return DualWindowLSTMBuilder(config, num_features=3).build_model(odds)
-
-
-def batch(rows=64, seed=0):
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((rows, 8, 3)).astype(np.float32)
-    return x, rng.integers(0, 3, rows).astype(np.int32)
 
 
 def test_default_network_has_133603_parameters():
@@ -369,7 +358,7 @@ two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
 import numpy as np
 import model_builder
-from test_model_builder import batch, build
+from world.networks import batch, build
 x, y = batch(64)
 trained = []
 for scope in (model_builder.training_scope, None):

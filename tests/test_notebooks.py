@@ -3,7 +3,7 @@ import json
 import jupytext
 import nbclient
 import pytest
-from conftest import PROJECT
+from world.frames import PROJECT
 
 SOURCES = sorted((PROJECT / "notebooks").glob("*.py"))
 

@@ -6,7 +6,7 @@ import sys
 import textwrap
 
 import pytest
-from conftest import PROJECT
+from world.frames import PROJECT
 
 SOURCES = sorted(
     path
@@ -122,7 +122,7 @@ PROGRAM = textwrap.dedent(
     from candles import formats
     from networks import checkpoints
     from config import Config
-    from conftest import TINY, make_own_frame
+    from world.frames import TINY, make_own_frame
     from data_loader import TrainingDataLoader
     from model_builder import DualWindowLSTMBuilder
     from preprocessing.scaling import FeatureScaler

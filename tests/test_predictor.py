@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CORE8, TINY, make_own_frame
+from world.frames import CORE8, TINY, make_own_frame
 
 from config import Config
 from predictor import Predictor

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from conftest import PROJECT
+from world.frames import PROJECT
 
 README = (PROJECT / "README.md").read_text()
 
@@ -45,7 +45,7 @@ def test_own_family_example_works(tmp_path):
         "import sys\n"
         f"sys.path[:0] = [{str(PROJECT / 'tests')!r}]\n"
         "from config import Config\n"
-        "from conftest import TINY, make_own_frame\n"
+        "from world.frames import TINY, make_own_frame\n"
         "from predictor import Predictor\n"
         "from trainer import StandaloneTrainer\n"
         f"own = {{'outputs_dir': {str(tmp_path)!r}, 'model': 'extra_trees'}}\n"

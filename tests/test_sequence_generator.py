@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import make_own_frame
+from world.frames import make_own_frame
 
 from data_loader import TrainingDataLoader
 from sequence_generator import (

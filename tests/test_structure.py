@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY, make_own_frame
+from world.frames import TINY, make_own_frame
 
 from config import Config
 from data_loader import TrainingDataLoader

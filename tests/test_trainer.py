@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROJECT, TINY, make_own_frame
-from test_page import PageReader, exact
+from world.frames import PROJECT, TINY, make_own_frame
+from world.pages import PageReader, exact
 
 import trainer as trainer_module
 import utils

@@ -9,10 +9,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import PROJECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from world import models
+from world.frames import PROJECT
 
 from artifacts import array_models
 from artifacts.array_files import dump_arrays, load_arrays

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, make_own_frame
 from hypothesis import HealthCheck, given, settings
+from world.frames import TINY, make_own_frame
 
 import utils
 from artifacts import keras_files, manifest, run_folder

@@ -2,7 +2,7 @@ import json
 import os
 
 import pytest
-from conftest import TINY
+from world.frames import TINY
 
 import utils
 from artifacts import run_folder

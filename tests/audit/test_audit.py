@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_frame
 from sklearn.model_selection import KFold, TimeSeriesSplit
+from world.frames import make_frame
 
 import trainer
 from audit import (

@@ -5,9 +5,9 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED_DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from world.frames import SHARED_DATA
 
 from candles.__main__ import main
 from candles.checks import check_candles

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PROJECT
 from world import commands
+from world.frames import PROJECT
 
 from candles import checks
 from candles.synthetic import synthetic_candles
@@ -1063,7 +1063,7 @@ def test_warm_up_is_not_missing(tmp_path, market, quick):
 
 
 def test_findings_name_the_rows_of_the_loader_once(tmp_path):
-    from conftest import make_own_frame
+    from world.frames import make_own_frame
 
     frame = make_own_frame(1500)
     frame.loc[30, "timestamp"] = frame.loc[29, "timestamp"]
@@ -1076,7 +1076,7 @@ def test_findings_name_the_rows_of_the_loader_once(tmp_path):
 
 
 def test_an_unordered_file_is_described_with_its_finding(tmp_path, capsys):
-    from conftest import make_own_frame
+    from world.frames import make_own_frame
 
     path = tmp_path / "mine.feather"
     frame = make_own_frame(1500).sample(frac=1, random_state=1)
@@ -1091,7 +1091,7 @@ def test_an_unordered_file_is_described_with_its_finding(tmp_path, capsys):
 
 
 def test_summary_and_figure_of_a_foreign_file(tmp_path):
-    from conftest import make_frame
+    from world.frames import make_frame
 
     path = tmp_path / "anything.csv"
     frame = make_frame(1500).drop(index=range(400, 700))

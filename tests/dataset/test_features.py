@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED_DATA
+from world.frames import SHARED_DATA
 
 from dataset import features
 from dataset.features import compute_features, feature_names, warm_up_bars

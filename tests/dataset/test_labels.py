@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED_DATA
+from world.frames import SHARED_DATA
 
 import config
 from dataset.labels import (

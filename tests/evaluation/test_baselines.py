@@ -2,8 +2,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import make_own_frame
 from sklearn.ensemble import HistGradientBoostingClassifier
+from world.frames import make_own_frame
 
 from data_loader import TrainingDataLoader
 from evaluation import baselines

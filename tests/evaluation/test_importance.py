@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import CORE8, TINY, make_own_frame
+from world.frames import CORE8, TINY, make_own_frame
 
 from config import Config
 from data_loader import TrainingDataLoader

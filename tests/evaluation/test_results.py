@@ -5,7 +5,7 @@ from typing import NotRequired, get_args, get_origin, get_type_hints, is_typeddi
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_own_frame
+from world.frames import make_own_frame
 
 from config import Config
 from data_loader import TrainingDataLoader

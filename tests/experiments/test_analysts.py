@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, make_own_frame
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from world import commands
+from world.frames import TINY, make_own_frame
 
 import trainer
 from candles.synthetic import synthetic_candles

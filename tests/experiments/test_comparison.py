@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, make_own_frame
 from world import commands
+from world.frames import TINY, make_own_frame
 
 import utils
 from config import Config

@@ -27,9 +27,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
-from conftest import TINY, make_own_frame
 from publication import SCALER
 from scene import PROJECT, Child, Row, World, say
+from world.frames import TINY, make_own_frame
 
 import utils
 from artifacts import keras_files, manifest, run_folder

@@ -26,7 +26,7 @@ sys.path[:0] = [str(PROJECT), str(TESTS)]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np  # noqa: E402
-from conftest import TINY, make_own_frame  # noqa: E402
+from world.frames import TINY, make_own_frame  # noqa: E402
 
 import utils  # noqa: E402
 from artifacts.artifact import load_artifact  # noqa: E402

@@ -8,7 +8,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CORE8, PROJECT, TINY, make_frame, make_own_frame
+from world.frames import CORE8, PROJECT, TINY, make_frame, make_own_frame
 
 import trainer as trainer_module
 from artifacts import array_files
@@ -177,7 +177,7 @@ def test_tabular_runs_import_no_tensorflow(tmp_path):
         import sys
         sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}]
         from config import Config
-        from conftest import make_own_frame
+        from world.frames import make_own_frame
         from predictor import Predictor
         from trainer import StandaloneTrainer
         fields = {SMALL!r}

@@ -8,7 +8,8 @@ import textwrap
 import keras
 import numpy as np
 import pytest
-from conftest import PROJECT, TINY, make_own_frame
+from world.frames import PROJECT, make_own_frame
+from world.networks import RUN
 
 import utils
 from artifacts import run_folder
@@ -21,14 +22,6 @@ from trainer import StandaloneTrainer
 from utils import ConfigError, RefusedArtifactError
 
 # Dropout, plateau and early stopping all have something to remember.
-RUN = TINY | {
-    "dropout_rate": 0.3,
-    "epochs": 12,
-    "windows_per_epoch": 200,
-    "reduce_lr_patience": 1,
-    "early_stopping_patience": 3,
-    "learning_rate": 0.02,
-}
 
 
 @pytest.fixture(scope="module")
@@ -295,10 +288,10 @@ def test_sweep_removes_leftovers_of_dead_runs(frame, tmp_path):
 PROGRAM = textwrap.dedent(
     """
     import os, signal, sys
-    sys.path[:0] = [{project!r}, {tests!r}, {tests!r} + "/networks"]
+    sys.path[:0] = [{project!r}, {tests!r}, {tests!r}]
     import keras, utils
-    from conftest import make_own_frame
-    from test_checkpoints import RUN
+    from world.frames import make_own_frame
+    from world.networks import RUN
     from config import Config
     from trainer import StandaloneTrainer
 

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from conftest import CORE8, TINY, make_own_frame
+from world.frames import CORE8, TINY, make_own_frame
 
 from artifacts import keras_files
 from config import MODELS, Config

@@ -3,8 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from conftest import TINY
 from keras import ops
+from world.frames import TINY
 
 from benchmarks.sharpe_loss import run_market
 from config import Config, ConfigError

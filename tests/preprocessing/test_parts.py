@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import make_own_frame
+from world.frames import make_own_frame
 
 from config import Config
 from data_loader import TrainingDataLoader

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_frame
 from matplotlib.figure import Figure
-from test_classes import NUM_ROWS, SMALL, forecasts, hours, judge, load, market
+from world.classes import NUM_ROWS, SMALL, forecasts, hours, judge, load, market
+from world.frames import make_frame
 
 from preprocessing.splits import CombinatorialPurgedSplit, WalkForwardSplit
 from reports import plots, report

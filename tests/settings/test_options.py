@@ -5,7 +5,7 @@ import subprocess
 import sys
 import zipfile
 
-from conftest import PROJECT
+from world.frames import PROJECT
 
 from config import Config
 from settings import options
