@@ -22,7 +22,7 @@ from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame
 from evaluation.baselines import boosted_outputs
-from evaluation.evaluate import evaluate, fit_policy, predictions_table
+from evaluation.evaluate import decide, evaluate
 
 NUM_SEEDS = 20
 MOST_BELOW = 3
@@ -38,10 +38,7 @@ def run_seed(seed, *, strength=0.0, num_bars=NUM_BARS, **fields):
     frame, _ = build_training_frame(market, config)
     data = TrainingDataLoader.from_frame(frame, config=config).load_training_data()
     outputs = boosted_outputs(data, ("validation", "test"), seed=seed)
-    table = predictions_table(data, outputs)
-    policy, choice = fit_policy(table, data, config)
-    table = policy.add_signals(table)
-    return evaluate(table, data, config, policy=policy, choice=choice)
+    return evaluate(decide(data, outputs, config), data, config)
 
 
 def main():

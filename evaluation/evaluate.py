@@ -64,13 +64,19 @@ def judge(
         part: adapter.predict_rows(data, data.parts[part].targets)
         for part in ("validation", "test")
     }
+    model = decide(data, outputs, adapter.config)
+    write_json(run.file("calibrator", ".json"), model.policy.to_dict())
+    tables.write_parquet(run.file("predictions", ".parquet"), model.table)
+    return model.table, evaluate(model, data, adapter.config)
+
+
+def decide(
+    data: TrainingData, outputs: Mapping[str, np.ndarray], config: Config
+) -> Judged:
+    """Returns what the outputs of a model mean, by what validation decides."""
     table = predictions_table(data, outputs)
-    policy, choice = fit_policy(table, data, adapter.config)
-    write_json(run.file("calibrator", ".json"), policy.to_dict())
-    predictions = policy.add_signals(table)
-    tables.write_parquet(run.file("predictions", ".parquet"), predictions)
-    results = evaluate(predictions, data, adapter.config, policy=policy, choice=choice)
-    return predictions, results
+    policy, choice = fit_policy(table, data, config)
+    return Judged(table=policy.add_signals(table), policy=policy, choice=choice)
 
 
 def predictions_table(
@@ -145,28 +151,19 @@ def fit_policy(
     return policy, choice | {"thresholds": search}
 
 
-def evaluate(
-    predictions: pd.DataFrame,
-    data: TrainingData,
-    config: Config,
-    *,
-    policy: Policy,
-    choice: Mapping[str, Any],
-) -> Results[Any]:
-    """Returns the results of each part of a predictions table, ready for JSON.
+def evaluate(model: Judged, data: TrainingData, config: Config) -> Results[Any]:
+    """Returns the results of each part of what a model said, ready for JSON.
 
     Args:
-        predictions: From `policy.add_signals`.
+        model: From `decide`.
         data: The same data.
         config: The same run.
-        policy: From `fit_policy`.
-        choice: From `fit_policy`.
     """
-    task = task_of(data.target)
-    model = Judged(
-        table=predictions, policy=policy, num_tried=choice["thresholds"]["num_tried"]
-    )
-    boosted = _boosted(predictions, data, config) if config.baseline_model else None
+    task, parts = task_of(data.target), model.table["part"].unique()
+    boosted = None
+    if config.baseline_model:
+        outputs = boosted_outputs(data, parts, seed=config.seed)
+        boosted = decide(data, outputs, config)
     settings = Settings(
         fee_bps=config.fee_bps,
         slippage_bps=config.slippage_bps,
@@ -178,22 +175,9 @@ def evaluate(
         num_bootstrap_samples=NUM_SAMPLES,
         confidence_pct=95.0,
     )
-    results = task.describe(data, config, settings, choice)
-    for part in predictions["part"].unique():
-        scores = task.part_scores(
-            model.of_part(part),
-            data,
-            config,
-            boosted=None if boosted is None else boosted.of_part(part),
-        )
+    results = task.describe(data, config, settings, model.choice)
+    for part in parts:
+        beside = None if boosted is None else boosted.of_part(part)
+        scores = task.part_scores(model.of_part(part), data, config, boosted=beside)
         results[part] = scores.results()
     return verdict.add_verdict(to_jsonable(results), task)
-
-
-def _boosted(predictions: pd.DataFrame, data: TrainingData, config: Config) -> Judged:
-    """Returns the same rows as a gradient-boosting model would have answered them."""
-    outputs = boosted_outputs(data, predictions["part"].unique(), seed=config.seed)
-    table = predictions_table(data, outputs)
-    policy, choice = fit_policy(table, data, config)
-    num_tried = choice["thresholds"]["num_tried"]
-    return Judged(table=policy.add_signals(table), policy=policy, num_tried=num_tried)

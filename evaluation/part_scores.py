@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -42,17 +43,17 @@ EARNED = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judged:
-    """What a model said, and what it would have traded.
+    """What a model said, and what validation made of it.
 
     Args:
         table: From `policy.add_signals`.
         policy: What made its signals.
-        num_tried: Pairs of thresholds that the policy's were chosen from.
+        choice: How the policy came about.
     """
 
     table: pd.DataFrame
     policy: Policy
-    num_tried: int
+    choice: Mapping[str, Any]
 
     def of_part(self, part: str) -> Judged:
         """Returns the same of the rows of one part."""
@@ -194,5 +195,5 @@ class PartScores(abc.ABC):
             policy.scores(policy.answers_of(judged.table)),
             self.data,
             self.config,
-            num_tried=judged.num_tried,
+            num_tried=judged.choice["thresholds"]["num_tried"],
         )

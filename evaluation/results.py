@@ -118,7 +118,11 @@ class Equity(TypedDict):
 
 
 class Trading(Equity):
-    """What signals earned after costs; `skipped` alone where that is not known."""
+    """What signals earned after costs; `skipped` alone where that is not known.
+
+    The curve has up to 300 moments: `time`, `equity` (1 at the start), the same as
+    `equity_before_costs`, `drawdown_pct`, and `buy_and_hold`.
+    """
 
     skipped: NotRequired[str]  # why
     in_sample: bool  # the thresholds were chosen on these rows
@@ -143,17 +147,7 @@ class Trading(Equity):
     deflated_sharpe: float | None  # the same, paid for every variant tried
     num_variants_tried: int
     buy_and_hold: Equity
-    curve: Curve
-
-
-class Curve(TypedDict):
-    """Equity at up to 300 moments, 1 at the start."""
-
-    time: list[str]
-    equity: list[float]
-    equity_before_costs: list[float]
-    drawdown_pct: list[float]
-    buy_and_hold: list[float]
+    curve: dict[str, list[Any]]
 
 
 class Comparison(TypedDict):

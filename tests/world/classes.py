@@ -5,7 +5,7 @@ import pandas as pd
 
 from config import Config
 from data_loader import TrainingDataLoader
-from evaluation.evaluate import evaluate, fit_policy, predictions_table
+from evaluation.evaluate import decide, evaluate
 from world.frames import make_own_frame
 
 NUM_ROWS = 6000
@@ -52,8 +52,5 @@ def forecasts(data, *, knows=0.0, seed=1):
 
 
 def judge(data, probabilities, config=SMALL):
-    table = predictions_table(data, probabilities)
-    policy, choice = fit_policy(table, data, config)
-    table = policy.add_signals(table)
-    results = evaluate(table, data, config, policy=policy, choice=choice)
-    return table, policy, results
+    model = decide(data, probabilities, config)
+    return model.table, model.policy, evaluate(model, data, config)

@@ -6,7 +6,7 @@ import pandas as pd
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import labels
-from evaluation.evaluate import evaluate, fit_policy, predictions_table
+from evaluation.evaluate import decide, evaluate
 from world.frames import CORE8
 
 NUM_ROWS, HORIZON = 4000, 5
@@ -62,8 +62,5 @@ def outputs(data, *, knows=0.0, size=0.3, seed=1):
 
 def judge(data, values, **fields):
     config = SMALL.replace(**fields)
-    table = predictions_table(data, values)
-    policy, choice = fit_policy(table, data, config)
-    table = policy.add_signals(table)
-    results = evaluate(table, data, config, policy=policy, choice=choice)
-    return table, policy, results
+    model = decide(data, values, config)
+    return model.table, model.policy, evaluate(model, data, config)
