@@ -64,3 +64,11 @@ TINY = {
     "undersampling_min_samples": 100,
     "tensorboard": False,
 }
+
+
+def make_forecasts(num_rows=2000, seed=0):
+    """Labels (num_rows,), drawn with the probabilities (num_rows, 3) beside them."""
+    rng = np.random.default_rng(seed)
+    table = rng.dirichlet([1.0, 2.0, 1.0], num_rows)
+    labels = (rng.random(num_rows)[:, None] > table.cumsum(axis=1)).sum(axis=1)
+    return labels, table
