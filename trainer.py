@@ -256,7 +256,7 @@ class StandaloneTrainer:
                     raise utils.DataError(
                         f"fold {number} of {len(ranges)}: {error}"
                     ) from error
-                utils.return_freed_memory()  # a network and its data hold each other
+                utils.return_freed_memory(collect=True)
             self._fold_results.append(read_json(done))
         self._rows = None
         return self._fold_results

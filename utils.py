@@ -261,9 +261,15 @@ def peak_resident_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def return_freed_memory() -> None:
-    """Frees what only holds itself, and gives it back where the C library can."""
-    gc.collect()
+def return_freed_memory(*, collect: bool = False) -> None:
+    """Gives freed memory back to the system, where the C library can.
+
+    Args:
+        collect: Free before what only holds itself, as a network and its data do; it
+            takes 0.2 s beside TensorFlow.
+    """
+    if collect:
+        gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -85,7 +85,7 @@ def train_all(
             for number, (name, config) in enumerate(configs.items(), 1):
                 logger.info("\n%s: run %d of %d", name, number, len(configs))
                 outcomes[name] = _train_one(name, config, train, fatal)
-                utils.return_freed_memory()  # a network and its data hold each other
+                utils.return_freed_memory(collect=True)
     except utils.Interrupted as stop:
         finished = sum(outcome.folder is not None for outcome in outcomes.values())
         raise utils.Interrupted(
