@@ -8,7 +8,7 @@ arrays and what they predict (`artifacts.array_models`), fitting
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ _LIGHTGBM_LINKS = {
     "mape": "identity",
     "multiclass": "softmax",
 }
+_Arrays = TypeVar("_Arrays", bound=ArrayModel)
 _OWN_FILES = (
     "Give the adapter a suffix, dump_model and open_model of its own; "
     "see models.TabularAdapter."
@@ -56,7 +57,8 @@ def require_sklearn(model: Any) -> None:
     is_boosted = not names.isdisjoint(_BOOSTED)
     problem = None
     if not is_linear and (scaler is not None or names.isdisjoint(_TREES)):
-        problem = f"{type(model).__name__} of {_words(model)}"
+        steps = [type(step).__name__ for _, step in getattr(model, "steps", [])]
+        problem = type(model).__name__ + (f" of {', '.join(steps)}" if steps else "")
     elif is_boosted and getattr(last, "init", None) not in (None, "zero"):
         problem = f"{type(last).__name__} with init={last.init!r:.99}"
     elif is_boosted and last.loss not in _LOSSES:
@@ -96,14 +98,19 @@ def _steps(model: Any) -> tuple[Any, Any]:
 
 
 def _names(model: Any) -> set[str]:
-    """Returns the classes of a library that a model is of, none of which is loaded."""
-    return {each.__name__ for each in type(model).__mro__ if "." in each.__module__}
+    """Returns the classes of scikit-learn that a model is of; none is imported."""
+    classes = type(model).__mro__
+    return {k.__name__ for k in classes if k.__module__.startswith("sklearn.")}
 
 
-def _words(model: Any) -> str:
-    module = type(model).__module__.split(".")[0]
-    steps = [type(step).__name__ for _, step in getattr(model, "steps", [])]
-    return ", ".join(steps) or module
+def _plain(kind: type[_Arrays], **facts: Any) -> _Arrays:
+    """Returns the arrays, if they keep the bounds of their file."""
+    try:
+        return kind(**facts)
+    except ValueError as error:
+        raise ConfigError(
+            f"expected a model that plain arrays express: {error}. {_OWN_FILES}"
+        ) from error
 
 
 # scikit-learn
@@ -198,7 +205,8 @@ def _of_linear(scaler: Any, model: Any, facts: Mapping[str, Any]) -> Linear:
     has_mean = scaler is not None and scaler.with_mean
     has_scale = scaler is not None and scaler.with_std
     link = "identity" if classes is None else "softmax"
-    return Linear(
+    return _plain(
+        Linear,
         mean=scaler.mean_ if has_mean else np.zeros(count),
         scale=scaler.scale_ if has_scale else np.ones(count),
         # Its layout in memory decides in which order a product of matrices sums.
@@ -282,7 +290,8 @@ def _joined(trees: list[Any], **facts: Any) -> Trees:
     feature, left, right, threshold, value = map(np.concatenate, columns)
     is_leaf, shift = feature == LEAF, np.repeat(root, sizes)
     left, right = (np.where(is_leaf, LEAF, side + shift) for side in (left, right))
-    return Trees(
+    return _plain(
+        Trees,
         feature=feature.astype(np.int32),
         left=left.astype(np.int32),
         right=right.astype(np.int32),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import platform
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,8 @@ class SklearnAdapter(TabularAdapter):
     """
 
     package = "scikit-learn"
+    # Compilers for other processors join a product and a sum, which rounds once less.
+    tolerance = 0.0 if platform.machine() in ("x86_64", "AMD64") else 1e-12
 
     @abc.abstractmethod
     def create_model(self, num_targets: int) -> Any:

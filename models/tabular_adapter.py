@@ -228,7 +228,7 @@ class TabularAdapter(ModelAdapter):
         inputs = np.concatenate([table.some(500).inputs for table in tables])
         with utils.one_thread():
             expected = self.library_outputs(fitted, inputs)
-        found = self.raw_outputs(inputs)
+            found = self.raw_outputs(inputs)
         is_alike = found.shape == expected.shape
         apart = float(np.abs(found - expected).max()) if is_alike else np.inf
         if not apart <= self.tolerance:

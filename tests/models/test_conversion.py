@@ -64,12 +64,12 @@ def test_boosters_answer_within_1e_12(options):
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
-        (neighbors.KNeighborsClassifier(), "Received: KNeighborsClassifier of sklearn"),
-        (svm.SVC(probability=True), "Received: SVC of sklearn"),
+        (neighbors.KNeighborsClassifier(), "Received: KNeighborsClassifier. Give"),
+        (svm.SVC(probability=True), "Received: SVC. Give"),
         (ensemble.AdaBoostClassifier(), "Received: AdaBoostClassifier"),
         (linear_model.RidgeClassifier(), "Received: RidgeClassifier"),
         (linear_model.SGDClassifier(), "Received: SGDClassifier"),
-        (object(), "Received: object of builtins"),
+        (object(), "Received: object. Give"),
         (
             make_pipeline(StandardScaler(), tree.DecisionTreeClassifier()),
             "Pipeline of StandardScaler, DecisionTreeClassifier",
@@ -130,3 +130,10 @@ def test_splits_of_categories_are_refused():
     zeros = {"objective": "regression", "verbosity": -1, "zero_as_missing": True}
     with pytest.raises(ConfigError, match="where 0 is a missing value"):
         conversion.of_lightgbm(lightgbm.train(zeros, rows, 3), family="own")
+
+
+def test_what_a_file_does_not_take_is_refused():
+    estimator = tree.DecisionTreeRegressor().fit(models.INPUTS, 1e150 * models.NUMBERS)
+    message = r"that plain arrays express: expected values of at most 1e\+100. Give"
+    with pytest.raises(ConfigError, match=message):
+        conversion.of_sklearn(estimator, family="own")
