@@ -19,7 +19,7 @@ from evaluation.class_scores import MIN_CALIBRATION_ROWS, ClassScores, row_losse
 from evaluation.policies import PROBABILITY_COLUMNS, SignalPolicy, probabilities_of
 from evaluation.results import PARTS, ClassPart, ClassResults, Settings
 from evaluation.task import Task
-from metrics import scores
+from metrics import scores, wording
 from settings.evaluation_fields import EvaluationFields
 
 MOST_OF_PREDICTIONS, FEWEST_OF_PREDICTIONS = 0.9, 0.01
@@ -43,7 +43,15 @@ class Classes(Task[ClassResults, ClassPart]):
         "direction": ("direction_skill_vs_train_prior",),
     }
     p_value = "direction_p_value"
-    baseline_names = verdict.BASELINE_NAMES
+    baseline_names = {
+        "train_prior": "train prior",
+        "trailing_7d": "trailing 7-day mix",
+        "last_known_label": "last known label",
+        "always_hold": "always HOLD",
+        "stratified_random": "stratified random",
+        "gradient_boosting": "gradient boosting",
+        "buy_and_hold": "buy and hold",
+    }
     loss_name = "log-loss"
     measures = {
         "skill": "skill_vs_train_prior",
@@ -136,11 +144,11 @@ class Classes(Task[ClassResults, ClassPart]):
         if not claims["activity"] and verdict.is_above(activity):
             activity = intervals["activity_skill_vs_trailing_7d"]
             against = " vs 7d mix"
-        direction = verdict.interval(intervals["direction_skill_vs_train_prior"])
+        direction = wording.interval(intervals["direction_skill_vs_train_prior"])
         return (
             f"In what: activity {yes[claims['activity']]} {verdict.short(activity)}"
             f"{against}; direction {yes[claims['direction']]} {direction} "
-            f"{verdict.p_value_text(test['direction_p_value'])}"
+            f"{wording.p_value(test['direction_p_value'])}"
         )
 
     def unanswerable(self, results: ClassResults) -> str:

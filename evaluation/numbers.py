@@ -29,7 +29,7 @@ from evaluation.results import (
 )
 from evaluation.task import Task
 from files.strict import to_jsonable
-from metrics import scores
+from metrics import scores, wording
 from settings.evaluation_fields import EvaluationFields
 from utils import did_you_mean
 
@@ -63,7 +63,14 @@ class Numbers(Task[NumberResults, NumberPart]):
         "direction": ("sign_excess",),
     }
     p_value = "sign_p_value"
-    baseline_names = verdict.BASELINE_NAMES | {"trailing_7d": "trailing 7-day mean"}
+    baseline_names = {
+        "persistence": "persistence",
+        "train_mean": "train mean",
+        "trailing_7d": "trailing 7-day mean",
+        "last_known_return": "last known return",
+        "gradient_boosting": "gradient boosting",
+        "buy_and_hold": "buy and hold",
+    }
     loss_name = "squared error"
     measures = {
         "skill": "skill_mse_vs_persistence",
@@ -162,8 +169,8 @@ class Numbers(Task[NumberResults, NumberPart]):
         return (
             f"In what: direction {verdict.YES[claims['direction']]}, "
             f"{test['sign_accuracy']:.1%} of signs right, "
-            f"{verdict.interval(test['intervals']['sign_excess'])} beyond chance, "
-            f"{verdict.p_value_text(test['sign_p_value'])}"
+            f"{wording.interval(test['intervals']['sign_excess'])} beyond chance, "
+            f"{wording.p_value(test['sign_p_value'])}"
         )
 
     def truth_and_losses(
@@ -216,7 +223,7 @@ def _of_sizes(part: str, result: NumberPart, *, has_sizes: bool) -> list[str]:
     if has_sizes and too_large and skill is not None and skill < 0:
         found.append(
             f"{part}: the predictions are too large, what followed was "
-            f"{verdict.interval(slope, '{:+.2f}')} of them"
+            f"{wording.interval(slope, '{:+.2f}')} of them"
         )
     return found
 

@@ -35,6 +35,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from evaluation.results import Interval, PartResults, Results, Search, Trading
+from metrics.wording import interval
 
 if TYPE_CHECKING:
     from evaluation.task import Task
@@ -42,19 +43,6 @@ if TYPE_CHECKING:
 MAX_P_VALUE = 0.05
 MIN_DEFLATED_SHARPE = 0.95
 YES = {True: "yes", False: "no"}
-
-BASELINE_NAMES = {
-    "persistence": "persistence",
-    "train_mean": "train mean",
-    "last_known_return": "last known return",
-    "train_prior": "train prior",
-    "trailing_7d": "trailing 7-day mix",
-    "last_known_label": "last known label",
-    "always_hold": "always HOLD",
-    "stratified_random": "stratified random",
-    "gradient_boosting": "gradient boosting",
-    "buy_and_hold": "buy and hold",
-}
 
 
 def add_verdict(results: Any, task: Task[Any, Any]) -> Results[Any]:
@@ -152,30 +140,9 @@ def _flat_thresholds(search: Search) -> list[str]:
     return [f"thresholds: {search['statement']}"] if search.get("is_flat") else []
 
 
-def interval(found: Interval, pattern: str = "{:+.3f}") -> str:
-    """Returns an estimate with its interval: `+0.120 [+0.101, +0.139]`."""
-    if found["estimate"] is None:
-        return "n/a"
-    estimate = pattern.format(found["estimate"])
-    if found["low"] is None:
-        return f"{estimate} [no interval]"
-    low, high = pattern.format(found["low"]), pattern.format(found["high"])
-    return f"{estimate} [{low}, {high}]"
-
-
-def number(value: Any, pattern: str) -> str:
-    """Returns a number as text, a dash where there is none."""
-    return "-" if value is None else pattern.format(value)
-
-
 def short(found: Interval) -> str:
     """Returns an estimate with its interval, two digits of each."""
     return interval(found, "{:+.2f}")
-
-
-def p_value_text(p_value: float | None) -> str:
-    """Returns a p-value as text, or that there is none."""
-    return "not tested" if p_value is None else f"p = {p_value:.3f}"
 
 
 def is_above(found: Interval) -> bool:

@@ -19,15 +19,15 @@ import utils
 from candles.sources import CandleSource
 from config import Config, build_config
 from dataset.builder import DatasetBuilder
-from evaluation.verdict import interval, number
 from experiments import comparison as compare
 from experiments import series
 from experiments.comparison import FinishedRun
 from experiments.series import Outcome
 from files.atomic import atomic_write
 from files.strict import to_jsonable, write_json
+from metrics.wording import interval, number
 from reports import comparison as comparison_report
-from reports.comparison import format_table, spread
+from reports.text import format_table, spread
 from settings.presets import GROUPS, PRESETS
 from trainer import StandaloneTrainer
 
@@ -190,14 +190,13 @@ def format_group(entries: Sequence[Mapping[str, Any]]) -> str:
         first = ", ".join(f"{k} {v:.0%}" for k, v in ranked[:_MOST_FEATURES])
         notes.append([entry["model"], f"{entry['family']}: {first}"])
         notes.append(["", entry["folder"]])
-    lines = format_table(head, rows) if rows else []
+    lines = format_table([head, *rows]) if rows else []
     if rows:
         lines.append(
             "  of prior: accuracy of the commonest class of training; "
             "precision, recall, F1: of LONG"
         )
-    width = max((len(name) for name, _ in notes), default=0)
-    lines += [f"  {name:<{width}}  {text}" for name, text in notes]
+    lines += format_table(notes, left=2)
     lines += [
         f"  {entry['model']} failed: {entry['error']}"
         for entry in entries

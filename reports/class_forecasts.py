@@ -6,13 +6,16 @@ In: which numbers, in which order, in which words. Out: numbers instead of class
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from config import CLASS_NAMES
-from evaluation.verdict import BASELINE_NAMES, MAX_P_VALUE, interval, number
+from evaluation.classes import Classes
+from evaluation.verdict import MAX_P_VALUE
+from metrics.wording import interval, number, p_value
 from reports import plots
 from reports.blocks import (
     NOTHING,
@@ -30,11 +33,19 @@ from reports.blocks import (
     score_table,
 )
 from reports.plots import SKILL_NAMES, Figure
+from reports.text import TRADES, format_table, number_table
 
 _COMPARED: Rows = {
     "skill vs train prior": ("intervals.skill_vs_train_prior", "{:+.3f}"),
     "log-loss, nats": ("log_loss", "{:.4f}"),
     "accuracy": ("accuracy", "{:.3f}"),
+}
+_BASELINES: Rows = {
+    "skill": ("skill_vs_train_prior", "{:+.3f}"),
+    "activity": ("activity_skill_vs_train_prior", "{:+.3f}"),
+    "direction": ("direction_skill_vs_train_prior", "{:+.3f}"),
+    "accuracy": ("accuracy", "{:.3f}"),
+    **TRADES,
 }
 _SCORES: Rows = {
     "from": ("first", "day"),
@@ -88,28 +99,25 @@ def decided(results: Mapping[str, Any]) -> str:
 
 def _matrices(result: Mapping[str, Any]) -> list[str]:
     """Returns both confusion matrices side by side, and the scores of the first."""
-    head = "".join(f"{name:>9}" for name in CLASS_NAMES)
-    signals = result["thresholded"]
-    lines = [
-        f"  {'':<17}{'most probable class':^27}{'':14}{'signals at thresholds':>24}",
-        f"  {'true / predicted':<17}{head}{'recall':>8}      {head}{'recall':>8}",
-    ]
+    both, fitted = (result, result["thresholded"]), result["calibrated"]
+    rows = [["true / predicted", *([*CLASS_NAMES, "recall", ""] * 2)[:-1]]]
     for k, name in enumerate(CLASS_NAMES):
-        cells = "      ".join(
-            "".join(f"{count:>9,}" for count in each["confusion_matrix"][k])
-            + f"{_score(each['classes'][name], 'recall'):>8}"
-            for each in (result, signals)
-        )
-        lines.append(f"  {name:<17}{cells}")
-    cells = "              ".join(
-        "".join(
-            f"{_score(each['classes'][name], 'precision'):>9}" for name in CLASS_NAMES
-        )
-        for each in (result, signals)
-    )
-    lines.append(f"  {'precision':<17}{cells}")
-    fitted = result["calibrated"]
-    lines += [
+        cells = [
+            [*map("{:,}".format, each["confusion_matrix"][k]), _score(each, name), ""]
+            for each in both
+        ]
+        rows.append([name, *sum(cells, [])[:-1]])
+    cells = [
+        [*(_score(each, name, "precision") for name in CLASS_NAMES), "", ""]
+        for each in both
+    ]
+    rows.append(["precision", *sum(cells, [])[:-2]])
+    lines = format_table(rows, width=7)
+    first, second = (found.end() for found in re.finditer(CLASS_NAMES[-1], lines[0]))
+    over = "most probable class".rjust(first)
+    return [
+        over + "signals at thresholds".rjust(second - first),
+        *lines,
         f"  accuracy {result['accuracy']:.3f}, balanced "
         f"{result['balanced_accuracy']:.3f}, macro F1 {result['macro_f1']:.3f}",
         f"  log-loss {result['log_loss']:.4f}, calibration error "
@@ -117,60 +125,37 @@ def _matrices(result: Mapping[str, Any]) -> list[str]:
         f"{fitted['fitted_on']}) {fitted['log_loss']:.4f}, "
         f"{fitted['expected_calibration_error']:.3f}",
     ]
-    return lines
 
 
-def _score(scores: Mapping[str, Any], key: str) -> str:
-    return "-" if key in scores["undefined"] else f"{scores[key]:.3f}"
+def _score(result: Mapping[str, Any], name: str, key: str = "recall") -> str:
+    scores = result["classes"][name]
+    return number(None if key in scores["undefined"] else scores[key], "{:.3f}")
 
 
 def _skill_table(result: Mapping[str, Any]) -> list[str]:
     names = {"train_prior": "the train prior", "trailing_7d": "the trailing 7-day mix"}
-    prefixes = ("", "activity_", "direction_")
-    lines = [_skill_row("log-loss skill against", list(SKILL_NAMES.values()))]
+    rows = [["log-loss skill against", *SKILL_NAMES.values()]]
     for key, name in names.items():
-        found = [result["intervals"][f"{prefix}skill_vs_{key}"] for prefix in prefixes]
-        lines.append(_skill_row(name, [interval(each) for each in found]))
-    own = [result[f"{prefix}skill_vs_own_mix"] for prefix in prefixes]
-    lines.append(
-        _skill_row("this part's own mix", [number(each, "{:+.3f}") for each in own])
-    )
+        found = (result["intervals"][f"{kind}skill_vs_{key}"] for kind in SKILL_NAMES)
+        rows.append([name, *map(interval, found)])
+    own = (result[f"{kind}skill_vs_own_mix"] for kind in SKILL_NAMES)
+    rows.append(["this part's own mix", *(number(each, "{:+.3f}") for each in own)])
     boosted = result["comparisons"].get("gradient_boosting")
     if boosted:
-        lines.append(_skill_row("gradient boosting", [interval(boosted["skill"])]))
-    p_value = result["direction_p_value"]
-    shown = "too few blocks" if p_value is None else f"p = {p_value:.3f}"
-    lines.append(f"  direction, shuffle test in blocks of labels: {shown}")
-    return lines
-
-
-def _skill_row(name: str, cells: Sequence[str]) -> str:
-    return (f"  {name:<23}" + "".join(f"{cell:<26}" for cell in cells)).rstrip()
+        rows.append(["gradient boosting", interval(boosted["skill"])])
+    shown = p_value(result["direction_p_value"], "too few blocks")
+    return [
+        *format_table(rows, left=4),
+        f"  direction, shuffle test in blocks of labels: {shown}",
+    ]
 
 
 def _baseline_table(result: Mapping[str, Any]) -> list[str]:
-    lines = [
-        f"  {'':<24}{'skill':>8}{'activity':>10}{'direction':>11}{'accuracy':>10}"
-        f"{'trades':>8}{'net/trade':>11}{'net':>9}"
-    ]
+    named = Classes.baseline_names
     rows = {"this model": result} | {
-        BASELINE_NAMES[name]: scores for name, scores in result["baselines"].items()
+        named[name]: scores for name, scores in result["baselines"].items()
     }
-    for name, scores in rows.items():
-        trades = scores.get("trading", {})
-        cells = [
-            number(scores.get(f"{prefix}skill_vs_train_prior"), "{:+.3f}")
-            for prefix in ("", "activity_", "direction_")
-        ]
-        accuracy = number(scores.get("accuracy"), "{:.3f}")
-        mean = number(trades.get("mean_net_return_bps"), "{:+.1f} bp")
-        total = number(trades.get("total_return_pct"), "{:+.1f}%")
-        count = number(trades.get("num_trades"), "{:,}")
-        lines.append(
-            f"  {name:<24}{cells[0]:>8}{cells[1]:>10}{cells[2]:>11}{accuracy:>10}"
-            f"{count:>8}{mean:>11}{total:>9}"
-        )
-    return lines
+    return number_table(rows.items(), _BASELINES)
 
 
 # Figures

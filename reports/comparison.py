@@ -5,7 +5,6 @@ In: showing numbers. Out: computing them (`experiments.comparison`).
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import utils
-from evaluation.verdict import interval, number
 from files.atomic import atomic_path, atomic_write
 from files.strict import write_json
+from metrics.wording import interval, number
 from reports.plots import BLUE, GREY, INK, draw_interval
+from reports.text import day, format_table, spread, wrap
 
 _WIDTH = 118
 _SIGNIFICANT = 0.05
 
 Cell = Callable[[Mapping[str, Any]], str]
-
-
-def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns lines of aligned columns, the first to the left, the others right."""
-    table = [list(head), *(list(row) for row in rows)]
-    widths = [max(len(row[k]) for row in table) for k in range(len(head))]
-    lines = []
-    for row in table:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  " + "  ".join(cells).rstrip())
-    return lines
 
 
 def format_comparison(comparison: Mapping[str, Any]) -> str:
@@ -48,13 +36,16 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
         columns = _columns(comparison)
         lines.append(
             f"comparison on {test['num_samples']:,} test windows, "
-            f"{_day(test['first'])} to {_day(test['last'])}, the same for every model"
+            f"{day(test['first'])} to {day(test['last'])}, the same for every model"
         )
         lines += format_table(
-            list(columns), [[c(x) for c in columns.values()] for x in finished]
+            [list(columns), *([c(x) for c in columns.values()] for x in finished)]
         )
         lines += _reading(comparison, finished)
-    lines += [_wrap(f"{x['model']} failed: {x['error']}") for x in failed]
+    lines += [
+        wrap(f"{x['model']} failed: {x['error']}", width=_WIDTH, indent=2)
+        for x in failed
+    ]
     return "\n".join(lines)
 
 
@@ -86,15 +77,6 @@ def _columns(comparison: Mapping[str, Any]) -> dict[str, Cell]:
     if any(x.get("cross_validation") for x in comparison["models"]):
         columns["skill of folds"] = lambda x: spread(x["cross_validation"].get(folds))
     return columns
-
-
-def spread(found: Mapping[str, Any] | None, pattern: str = "{:+.3f}") -> str:
-    """Returns mean and standard deviation over folds: `+0.031 ± 0.012`."""
-    if not found or found["mean"] is None:
-        return "-"
-    text = pattern.format(found["mean"])
-    std = found["std"]
-    return text if std is None else f"{text} ± {pattern.format(std).lstrip('+')}"
 
 
 def _net(entry: Mapping[str, Any]) -> str:
@@ -136,21 +118,13 @@ def _reading(
         )
     if any(x["is_resumed"] for x in finished):
         notes.append("trained: > marks the last process of a resumed run")
-    return [_wrap(note) for note in notes]
+    return [wrap(note, width=_WIDTH, indent=2) for note in notes]
 
 
 def _is_equal(entry: Mapping[str, Any]) -> bool:
     against = entry["against_best"]
     p_value = against and against["adjusted_p_value"]
     return p_value is None or p_value >= _SIGNIFICANT
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
-
-
-def _day(moment: Any) -> str:
-    return f"{pd.Timestamp(moment):%Y-%m-%d %H:%M}"
 
 
 def plot_comparison(comparison: Mapping[str, Any]) -> Figure:
@@ -199,8 +173,8 @@ def plot_comparison(comparison: Mapping[str, Any]) -> Figure:
     places[0].set_ylim(len(models) - 0.4, -0.6)
     test = comparison["test"]
     figure.suptitle(
-        f"{test['num_samples']:,} test windows, {_day(test['first'])} to "
-        f"{_day(test['last'])}; lines: 95 % intervals; blue: the best, and what is "
+        f"{test['num_samples']:,} test windows, {day(test['first'])} to "
+        f"{day(test['last'])}; lines: 95 % intervals; blue: the best, and what is "
         "not told apart from it",
         fontsize=9,
     )

@@ -28,6 +28,7 @@ from dataset.dataset import Dataset, find_problems, label_ids, read_dataset
 from files.atomic import atomic_path
 from preprocessing.scaling import FeatureScaler
 from reports.plots import BLUE, CLASS_COLORS, INK
+from reports.text import format_table
 from reports.time_plots import (
     draw_label_mix,
     draw_steps,
@@ -161,13 +162,14 @@ def _label_lines(dataset: Dataset) -> list[str]:
 def _feature_lines(dataset: Dataset) -> list[str]:
     names = dataset.feature_names
     lines = [_line("features", f"{len(names)}; lowest, mean, highest, deviation:")]
+    rows = []
     for name in names[:8]:
         values = dataset.frame[name].to_numpy(np.float64)
         known = values[np.isfinite(values)]
         if len(known):
             numbers = (known.min(), known.mean(), known.max(), known.std())
-            shown = "".join(f"{number:>12.4g}" for number in numbers)
-            lines.append(f"{'':16}{name:<24.24}{shown}")
+            rows.append([name[:24], *(f"{number:.4g}" for number in numbers)])
+    lines += format_table(rows, width=10, indent=16)
     if len(names) > 8:
         lines.append(_line("", "and " + ", ".join(names[8:20])))
     if len(names) > 20:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from reports.blocks import Block, Material, Picture, Rows, Section, Table
 from reports.plots import BLUE, GREY, INK
+from reports.text import number_table
 
 MOST_FEATURES = 20
 """Features that a figure and the terminal have room for."""
@@ -28,18 +29,17 @@ def format_importance(importance: Mapping[str, Any]) -> str:
     """Returns the most important features, a line each."""
     features = importance["features"]
     has_direction = any(each.get("direction_mean") is not None for each in features)
-    head = f"{'skill lost':>12}{'spread':>9}" + f"{'direction':>12}" * has_direction
+    shown = {"skill lost": "skill lost", "spread": "spread"}
+    if has_direction:
+        shown["direction skill lost"] = "direction"
     lines = [
         f"without a feature, {importance['part']}: skill lost when it is shuffled, "
         f"{importance['num_windows']:,} windows, {importance['num_repeats']} times",
-        f"  {'':<28}{head}",
+        *number_table(
+            [(each["name"][:28], each) for each in features[:MOST_FEATURES]],
+            {heading: _COLUMNS[name] for name, heading in shown.items()},
+        ),
     ]
-    for each in features[:MOST_FEATURES]:
-        cells = f"{each['mean']:>+12.4f}{each['std'] or 0.0:>9.4f}"
-        if has_direction:
-            lost = each["direction_mean"]
-            cells += f"{'-' if lost is None else format(lost, '+.4f'):>12}"
-        lines.append(f"  {each['name'][:28]:<28}{cells}")
     if len(features) > MOST_FEATURES:
         lines.append(f"  ... and {len(features) - MOST_FEATURES} more")
     return "\n".join(lines)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluation.numbers import Numbers
-from evaluation.verdict import MAX_P_VALUE, interval, number
+from evaluation.verdict import MAX_P_VALUE
+from metrics.wording import interval, number, p_value
 from reports import number_plots
 from reports.blocks import (
     Block,
@@ -22,6 +23,7 @@ from reports.blocks import (
     forecast_tables,
     score_table,
 )
+from reports.text import TRADES, format_table, number_table
 
 _SCORES: Rows = {
     "from": ("first", "day"),
@@ -126,7 +128,7 @@ def _skill_lines(result: Mapping[str, Any]) -> list[str]:
         rows["gradient boosting"] = boosted["skill"]
     return [
         "  squared-error skill against",
-        *(f"    {name:<24}{interval(found)}" for name, found in rows.items()),
+        *format_table([(k, interval(v)) for k, v in rows.items()], left=2, indent=4),
         f"  correlation {interval(intervals['correlation'])}, slope of actual on "
         f"predicted {interval(intervals['slope'], '{:+.2f}')}",
         f"  deviation of predicted {result['predicted_std_bps']:.1f} bps, of actual "
@@ -137,8 +139,7 @@ def _skill_lines(result: Mapping[str, Any]) -> list[str]:
 def _sign_lines(result: Mapping[str, Any]) -> list[str]:
     if result["sign_accuracy"] is None:
         return ["  signs: the price did not move"]
-    p_value = result["sign_p_value"]
-    shown = "too few blocks" if p_value is None else f"p = {p_value:.3f}"
+    shown = p_value(result["sign_p_value"], "too few blocks")
     return [
         f"  signs right {result['sign_accuracy']:.1%}, "
         f"{result['sign_expected']:.1%} by chance: "
@@ -149,28 +150,20 @@ def _sign_lines(result: Mapping[str, Any]) -> list[str]:
 
 def _baseline_lines(result: Mapping[str, Any]) -> list[str]:
     target = result["target"]
-    unit = " (bps)" if target == "return" else ""
-    lines = [
-        f"  {'':<24}{'skill':>8}{'error' + unit:>14}{'signs':>8}{'trades':>8}"
-        f"{'net/trade':>11}{'net':>9}"
-    ]
-    rows = {"this model": result} | {
+    rows: dict[str, Mapping[str, Any]] = {"this model": result} | {
         Numbers.baseline_names[name]: scores
         for name, scores in result["baselines"].items()
     }
     for name, scores in rows.items():
-        trades, mae = scores.get("trading", {}), scores.get("mae")
-        cells = (
-            (scores.get("skill_mse_vs_persistence"), "{:+.3f}", 8),
-            (None if mae is None else _error(mae, target), "{}", 14),
-            (scores.get("sign_accuracy"), "{:.1%}", 8),
-            (trades.get("num_trades"), "{:,}", 8),
-            (trades.get("mean_net_return_bps"), "{:+.1f} bp", 11),
-            (trades.get("total_return_pct"), "{:+.1f}%", 9),
-        )
-        shown = (f"{number(value, form):>{width}}" for value, form, width in cells)
-        lines.append(f"  {name:<24}{''.join(shown)}")
-    return lines
+        if "mae" in scores:
+            rows[name] = {**scores, "error": _error(scores["mae"], target)}
+    columns: Rows = {
+        "skill": ("skill_mse_vs_persistence", "{:+.3f}"),
+        "error (bps)" if target == "return" else "error": ("error", "{}"),
+        "signs": ("sign_accuracy", "{:.1%}"),
+        **TRADES,
+    }
+    return number_table(rows.items(), columns)
 
 
 def _error(value: float, target: str) -> str:

@@ -16,7 +16,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 from evaluation.numbers import Numbers
-from evaluation.verdict import number
+from metrics.wording import number
 from reports.plots import BLUE, CLASS_COLORS, GREY, INK
 
 

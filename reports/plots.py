@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
 from config import CLASS_NAMES
-from evaluation.verdict import BASELINE_NAMES
+from evaluation.classes import Classes
 
 SKILL_NAMES = {"": "all of it", "activity_": "activity", "direction_": "direction"}
 """Prefix of a key of the results -> the part of the log-loss that it measures."""
@@ -291,7 +291,7 @@ def plot_equity(trades: Mapping[str, Any], *, title: str = "") -> Figure:
 def plot_baselines(result: Mapping[str, Any], *, title: str = "") -> Figure:
     """Draws the skill of the model and of each probability baseline, with intervals."""
     rows = {"this model": result["intervals"]} | {
-        BASELINE_NAMES[name]: scores["intervals"]
+        Classes.baseline_names[name]: scores["intervals"]
         for name, scores in result["baselines"].items()
         if "intervals" in scores and name != "train_prior"
     }

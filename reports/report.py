@@ -7,7 +7,6 @@ page's content (`page`).
 from __future__ import annotations
 
 import logging
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from artifacts.run_folder import RunFolder
 from data_loader import TrainingData
 from evaluation.folds import HEADLINES
 from evaluation.results import Results
-from evaluation.verdict import interval, number
 from files.atomic import atomic_path, atomic_write
 from files.strict import write_json
+from metrics.wording import interval, number
 from reports import number_plots
 from reports.importance import format_importance, plot_importance
 from reports.page import render_page
@@ -37,6 +36,7 @@ from reports.plots import (
     plot_splits,
     plot_thresholds,
 )
+from reports.text import day, format_table, wrap
 from reports.time_plots import label_mix_over_time, plot_label_mix
 from reports.trades import FOLD_ROWS
 from reports.views import View, view_of
@@ -60,7 +60,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 PARTS = ("validation", "test")
-_WIDTH = 100
 
 
 def format_results(results: Mapping[str, Any]) -> str:
@@ -69,13 +68,13 @@ def format_results(results: Mapping[str, Any]) -> str:
     if results.get("verdict"):
         blocks.append("\n".join(results["verdict"]))
     if results.get("warnings"):
-        notes = [_wrap(f"note: {text}") for text in results["warnings"]]
+        notes = [wrap(f"note: {text}") for text in results["warnings"]]
         blocks.append("\n".join(notes))
     for part in PARTS:
         if part in results:
             blocks.append(_format_part(part, results[part], view))
     words = view.decided(results) + results["thresholds"]["statement"]
-    blocks.append(_wrap(f"decided on validation: {words}"))
+    blocks.append(wrap(f"decided on validation: {words}"))
     if "importance" in results:
         blocks.append(format_importance(results["importance"]))
     if "cross_validation" in results:
@@ -85,23 +84,26 @@ def format_results(results: Mapping[str, Any]) -> str:
 
 def format_cross_validation(summary: Mapping[str, Any]) -> str:
     """Returns mean, spread and each fold of the headline numbers as text."""
-    lines = [
-        f"cross-validation: {summary['num_folds']} folds, "
-        f"{summary['cv'].replace('_', ' ')}, before the test part",
-        f"  {'':<24}{'mean':>9}{'spread':>9}   folds, oldest first",
-    ]
+    rows = []
     for key, (name, pattern) in FOLD_ROWS.items():
         row = summary["metrics"].get(key)
-        if row is None:
-            continue
-        folds = "".join(f"{number(v, pattern):>9}" for v in row["folds"])
-        mean, std = number(row["mean"], pattern), number(row["std"], pattern)
-        lines.append(f"  {name:<24}{mean:>9}{std.lstrip('+'):>9}{folds}")
-    return "\n".join(lines)
+        if row is not None:
+            mean, std = number(row["mean"], pattern), number(row["std"], pattern)
+            folds = (number(value, pattern) for value in row["folds"])
+            rows.append([name, mean, std.lstrip("+"), *folds])
+    head, *lines = format_table([["", "mean", "spread"], *rows])
+    return "\n".join(
+        [
+            f"cross-validation: {summary['num_folds']} folds, "
+            f"{summary['cv'].replace('_', ' ')}, before the test part",
+            f"{head}   folds, oldest first",
+            *lines,
+        ]
+    )
 
 
 def _format_part(part: str, result: Mapping[str, Any], view: View) -> str:
-    span = f"{_day(result['first'])} to {_day(result['last'])}"
+    span = f"{day(result['first'])} to {day(result['last'])}"
     lines = [f"{part}: {result['num_samples']:,} windows, {span}"]
     lines += view.part_lines(result)
     lines.append(_trading_line(result["trading"]))
@@ -130,14 +132,6 @@ def _trading_line(trades: Mapping[str, Any]) -> str:
         f"drawdown {trades['max_drawdown_pct']:.1f}%, in a trade "
         f"{trades['exposure_pct']:.0f}% of the time"
     )
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, subsequent_indent="  ")
-
-
-def _day(moment: Any) -> str:
-    return f"{pd.Timestamp(moment):%Y-%m-%d %H:%M}"
 
 
 def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:

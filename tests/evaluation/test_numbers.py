@@ -21,6 +21,7 @@ from evaluation.policies import (
     log_returns,
     policy_from_dict,
 )
+from metrics import wording
 from preprocessing.scaling import TargetScaler
 from preprocessing.windows import cut_windows
 from reports import report
@@ -471,7 +472,7 @@ def test_the_text_says_the_numbers(known):
     assert max(map(len, lines)) <= 100
     test = results["test"]
     assert f"signs right {test['sign_accuracy']:.1%}" in text
-    assert verdict.interval(test["intervals"]["skill_mse_vs_train_mean"]) in text
+    assert wording.interval(test["intervals"]["skill_mse_vs_train_mean"]) in text
     assert f"{test['trading']['win_rate_pct']:.1f}% of them won" in text
     assert "take profit" not in text
     unit = f"{test['mape_pct']:.3f}% of the price" if target == "price" else " bps "

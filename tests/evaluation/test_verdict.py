@@ -203,15 +203,3 @@ def test_without_a_test_part_nothing_is_claimed():
     del results["test"]
     results = verdict.add_verdict(results, Classes())
     assert results["verdict"] == [] and results["claims"] == {}
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (found(0.12, 0.1, 0.14), "+0.120 [+0.100, +0.140]"),
-        (found(0.12), "+0.120 [no interval]"),
-        (found(None), "n/a"),
-    ],
-)
-def test_intervals_as_text(value, text):
-    assert verdict.interval(value) == text
