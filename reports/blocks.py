@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from evaluation.evaluate import task_of_results
+from settings.tree_fields import TABULAR_MODELS
 
 NOTHING = "–"
 """Shown where a number does not exist."""
@@ -103,12 +104,13 @@ class Picture:
     """A figure and the words below it.
 
     Args:
-        figure: From `plots` or `time_plots`.
-        height: Inches, where `page.WIDTH_INCHES` is the width.
+        figure: One of `Material.figures`, or a panel of it.
+        height: Inches of the whole figure, a panel of which is
+            `figures.WIDTH_INCHES` wide.
         caption: What it shows and how to read it.
     """
 
-    figure: Figure
+    figure: Figure | SubFigure
     height: float
     caption: str
     kind: str = "picture"
@@ -243,12 +245,20 @@ class Material:
         metadata: Sections of the run's metadata; empty where there are none.
         label_mix: From `time_plots.label_mix_over_time`; None where there are no
             classes.
+        figures: From `figures.draw_figures`, by the name of their file.
     """
 
     results: Mapping[str, Any]
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     label_mix: pd.DataFrame | None = None
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+    @property
+    def step(self) -> str:
+        """What a value of the history stands for."""
+        model = self.metadata.get("config", {}).get("model")
+        return "round" if model in TABULAR_MODELS else "epoch"
 
     @property
     def numbers(self) -> Numbers:

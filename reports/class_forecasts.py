@@ -203,7 +203,7 @@ def _of(material: Material, part: str) -> Mapping[str, Any]:
 
 
 def _skill_picture(material: Material, part: str) -> Picture:
-    figure = plots.plot_baselines(_of(material, part), title=part)
+    figure = material.figures[f"baselines_{part}"]
     return Picture(
         figure=figure,
         height=0.8 + 0.22 * len(figure.axes[0].get_yticks()),
@@ -292,17 +292,18 @@ def reliability_section(material: Material) -> Section | None:
     parts = material.parts("reliability")
     if not parts:
         return None
-    kinds = {"raw": "before calibration", "calibrated": "after calibration"}
     blocks: list[Block] = [
         Picture(
-            figure=plots.plot_reliability(
-                _of(material, part), title=part, kinds=[kind]
-            ),
+            figure=panel,
             height=3.7,
-            caption=f"In {part}, {name}.",
+            caption=f"In {part}, {when} calibration.",
         )
         for part in parts
-        for kind, name in kinds.items()
+        for when, panel in zip(
+            ("before", "after"),
+            material.figures[f"reliability_{part}"].subfigs,
+            strict=True,
+        )
     ]
     places = {
         f"{part}, {when}": place

@@ -82,8 +82,7 @@ def importance_section(material: Material) -> Section | None:
     if not found:
         return None
     names = [each["name"] for each in found["features"]]
-    figure = plot_importance(found)
-    figure.axes[0].set_title("all of it")
+    figure = material.figures["importance"]
     has_direction = len(figure.axes) > 1
     columns = {
         name: place

@@ -13,7 +13,6 @@ from typing import Any
 from evaluation.numbers import Numbers
 from evaluation.verdict import MAX_P_VALUE
 from metrics.wording import interval, number, p_value
-from reports import number_plots
 from reports.blocks import (
     Block,
     Material,
@@ -195,13 +194,9 @@ def regression_section(material: Material) -> Section | None:
     if not parts:
         return None
     blocks: list[Block] = []
-    drawn = {
-        part: number_plots.part_figures(material.results[part], part) for part in parts
-    }
     for name, (height, caption) in _PICTURES.items():
         for part in parts:
-            figure = drawn[part][f"{name}_{part}"]
-            figure.axes[0].set_title(part)
+            figure = material.figures[f"{name}_{part}"]
             words = caption.format(part=part)
             blocks.append(Picture(figure=figure, height=height, caption=words))
     blocks += forecast_tables(material, parts, _COMPARED)

@@ -53,7 +53,7 @@ def plot_predicted_actual(result: Mapping[str, Any], *, title: str = "") -> Figu
     axes.plot(stated, actual, "o-", color=BLUE, label="mean that followed, 95 %")
     axes.set_xlabel("predicted log return (bps), tenths of the rows")
     axes.set_ylabel("actual log return (bps)")
-    axes.set_title(f"{title}: {result['num_samples']:,} windows".lstrip(": "))
+    axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return figure
@@ -73,7 +73,7 @@ def plot_errors(result: Mapping[str, Any], *, title: str = "") -> Figure:
             errors[key], edges, color=color, linewidth=1.5, baseline=None, label=label
         )
     upper.set_ylabel("mean error (bps)")
-    upper.set_title(f"{title}: errors of the log return".lstrip(": "))
+    upper.set_title(title)
     upper.legend(frameon=False)
     lower.stairs(errors["bias_bps"], edges, color=CLASS_COLORS["SHORT"], baseline=None)
     lower.axhline(0, color=INK, linewidth=0.8)
@@ -100,17 +100,17 @@ def plot_residuals(result: Mapping[str, Any], *, title: str = "") -> Figure:
     )
     axes.stairs(found["count"], edges, color=BLUE, linewidth=1.5, label="this model")
     axes.axvline(0, color=INK, linewidth=0.8)
-    shown = number(found["excess_kurtosis"], "{:.1f}")
-    axes.set_title(
-        f"{title}: mean {found['mean_bps']:+.2f}, deviation {found['std_bps']:.1f} bps,"
-        f" excess kurtosis {shown}".lstrip(": ")
-    )
+    axes.set_title(title)
     axes.set_xlabel(
         f"actual - predicted log return (bps); {found['outside']:,} rows lie outside"
     )
     axes.set_ylabel("rows")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(
+        title=f"mean {found['mean_bps']:+.2f}\ndeviation {found['std_bps']:.1f}\n"
+        f"excess kurtosis {number(found['excess_kurtosis'], '{:.1f}')}",
+        frameon=False,
+    )
     return figure
 
 
@@ -144,7 +144,7 @@ def plot_regression_baselines(result: Mapping[str, Any], *, title: str = "") -> 
         if value is not None and value < left:
             axes.text(left, height, f" \u2190 {value:+.2f}", color=GREY, va="center")
     axes.set_xlabel("skill against persistence, 95 % interval")
-    axes.set_title(f"{title}: this model and its baselines".lstrip(": "))
+    axes.set_title(title)
     axes.grid(alpha=0.3, axis="x")
     return figure
 

@@ -1,31 +1,27 @@
 """Results of a run -> one HTML page that needs nothing else: no network, no script.
 
-In: the order of the page, its verdict, figures as SVG inside it. Out: the sections
-(`views`, `trades`, `run_facts`), the looks (`templates/report.html`), writing it into
-the run's folder (`report`).
+In: the order of the page, its verdict. Out: the sections (`views`, `trades`,
+`run_facts`), its pictures (`figures`), the looks (`templates/report.html`), writing it
+into the run's folder (`report`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import io
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib as mpl
 import pandas as pd
-from markupsafe import Markup, escape
 
 from evaluation.verdict import MIN_DEFLATED_SHARPE
 from files.strict import to_jsonable
-from reports import plots
 from reports.blocks import Cell, Material, Section
+from reports.figures import draw_figures, to_svg
 from reports.importance import importance_section
-from reports.plots import CLASS_COLORS, Figure
 from reports.run_facts import (
     audit_section,
     configuration_section,
@@ -38,8 +34,6 @@ from reports.trades import folds_section, thresholds_section, trading_section
 from reports.views import view_of
 
 TEMPLATES = Path(__file__).parent / "templates"
-WIDTH_INCHES = 4.0
-"""Of every figure, so that its words are as large on a phone as those around it."""
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     trading_section,
@@ -68,54 +62,15 @@ ALWAYS = (
     "thresholds. A test part that is looked at run after run is searched, too."
 )
 
-_COLORS = {
-    plots.INK: "ink",
-    plots.BLUE: "blue",
-    plots.GREY: "grey",
-    plots.FAINT: "faint",
-    plots.VIOLET: "violet",
-    "#ffffff": "paper",
-    **{color: name.lower() for name, color in CLASS_COLORS.items()},
-}
-"""Colour of a figure -> the name of the page's colour, which knows light and dark."""
 
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "text.color": plots.INK,
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9,
-    "axes.labelcolor": plots.INK,
-    "axes.edgecolor": plots.GREY,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": "none",
-    "grid.color": plots.GREY,
-    "legend.fontsize": 9,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "xtick.color": plots.GREY,
-    "ytick.color": plots.GREY,
-    "xtick.labelcolor": plots.INK,
-    "ytick.labelcolor": plots.INK,
-}
-
-
-def render_page(
+def gather(
     results: Mapping[str, Any],
     *,
     history: Mapping[str, Sequence[float]] | None = None,
     label_mix: pd.DataFrame | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> str:
-    """Returns the page of a run as HTML.
-
-    The same arguments give the same bytes. What comes from outside (pair, paths, names
-    of features) is escaped.
+) -> Material:
+    """Returns all that a page is made from, its figures drawn.
 
     Args:
         results: From `evaluation.evaluate`, ready for JSON.
@@ -131,20 +86,27 @@ def render_page(
         metadata=to_jsonable(metadata or {}),
         label_mix=label_mix,
     )
-    with mpl.rc_context(_STYLE):
-        makers = (audit_section, *view_of(results).sections, *SECTIONS)
-        made = (make(material) for make in makers)
-        sections = [section for section in made if section is not None]
-        return _template().render(
-            title=_title(material.metadata),
-            headline=_headline(material),
-            verdict=_verdict(results),
-            claims=results.get("claims", {}),
-            warnings=results.get("warnings", []),
-            no_warnings=NO_WARNINGS,
-            always=ALWAYS,
-            sections=sections,
-        )
+    return dataclasses.replace(material, figures=draw_figures(material))
+
+
+def render_page(material: Material) -> str:
+    """Returns the page of a run as HTML.
+
+    What comes from outside (pair, paths, names of features) is escaped.
+    """
+    results = material.results
+    makers = (audit_section, *view_of(results).sections, *SECTIONS)
+    made = (make(material) for make in makers)
+    return _template().render(
+        title=_title(material.metadata),
+        headline=_headline(material),
+        verdict=_verdict(results),
+        claims=results.get("claims", {}),
+        warnings=results.get("warnings", []),
+        no_warnings=NO_WARNINGS,
+        always=ALWAYS,
+        sections=[section for section in made if section is not None],
+    )
 
 
 @functools.cache
@@ -198,33 +160,3 @@ def _verdict(results: Mapping[str, Any]) -> list[dict[str, str]]:
         {"question": question, "answer": answer, "rule": rules.get(question, "")}
         for question, _, answer in lines
     ]
-
-
-def to_svg(figure: Figure, *, height: float, name: str, label: str) -> Markup:
-    """Returns a figure as SVG to stand in a page, in the page's fonts and colours.
-
-    Args:
-        figure: The figure.
-        height: Inches.
-        name: Of the figure, unlike any other in the page.
-        label: What a screen reader says.
-    """
-    figure.set_size_inches(WIDTH_INCHES, height)
-    content = io.StringIO()
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):
-        figure.savefig(
-            content,
-            format="svg",
-            metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
-        )
-    text = content.getvalue()
-    text = text[text.index("<svg") :]
-    box = re.search(r'viewBox="[^"]+"', text)
-    opening = f'<svg {box[0] if box else ""} role="img" aria-label="{escape(label)}">'
-    text = re.sub(r"<svg[^>]*>", lambda _: opening, text, count=1)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    text = re.sub(r"(font: [^;\"]*?px) '[^\";]*", r"\1 var(--font)", text)
-    text = text.replace("xlink:href", "href")
-    for color, variable in _COLORS.items():
-        text = text.replace(color, f"var(--{variable})")
-    return Markup(text)  # noqa: S704 - made by matplotlib, which escapes its texts

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter
 
 from config import CLASS_NAMES
@@ -68,12 +68,13 @@ def plot_confusion_matrix(
     return figure
 
 
-def plot_reliability(
-    result: Mapping[str, Any],
-    *,
-    title: str = "",
-    kinds: Sequence[str] = ("raw", "calibrated"),
-) -> Figure:
+def panels_of(figure: Figure, count: int) -> list[tuple[SubFigure, Axes]]:
+    """Returns panels side by side, of which a page can show each alone."""
+    parts = figure.subfigures(1, count, squeeze=False, wspace=0)[0]
+    return [(part, part.subplots()) for part in parts]
+
+
+def plot_reliability(result: Mapping[str, Any], *, title: str = "") -> Figure:
     """Draws how often each class happened against its forecast, before and after.
 
     The area of a dot is the share of the rows in its bin.
@@ -81,41 +82,30 @@ def plot_reliability(
     Args:
         result: One part's results.
         title: Name of the part.
-        kinds: Probabilities to draw, a panel each: raw, calibrated.
     """
-    figure = Figure(figsize=(4.5 * len(kinds), 4.6), layout="constrained")
-    panels = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
     before = result["expected_calibration_error"]
     after = result["calibrated"]["expected_calibration_error"]
     names = {
         "raw": f"before calibration, ECE {before:.3f}",
         "calibrated": f"after, ECE {after:.3f}",
     }
-    if title and len(kinds) > 1:
-        figure.suptitle(f"{title}, dots sized by rows")
-    for axes, kind in zip(panels, kinds, strict=True):
+    bins = [_filled_bins(result, k, c) for k in names for c in CLASS_COLORS]
+    top = max(max(a.max(), b[s > 0.001].max(initial=0.0)) for a, b, s in bins)
+    limit = min(1.02, 1.05 * top)
+    for (panel, axes), kind in zip(panels_of(figure, 2), names, strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         for class_name, color in CLASS_COLORS.items():
             stated, happened, share = _filled_bins(result, kind, class_name)
             axes.plot(stated, happened, color=color, linewidth=1.5, label=class_name)
             axes.scatter(stated, happened, s=8 + 500 * share, color=color)
-        alone = title if len(kinds) == 1 else ""
-        axes.set_title(f"{alone} {names[kind]}".lstrip())
+        axes.set_title(f"{title} {names[kind]}".lstrip())
         axes.set_xlabel("forecast probability")
+        axes.set_ylabel("share that happened")
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("share that happened")
-    # Of both kinds, so that panels drawn one by one can be compared.
-    bins = [_filled_bins(result, k, c) for k in names for c in CLASS_COLORS]
-    top = max(max(a.max(), b[s > 0.001].max(initial=0.0)) for a, b, s in bins)
-    limit = min(1.02, 1.05 * top)
-    panels[0].set_xlim(0, limit)
-    panels[0].set_ylim(0, limit)
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-    )
+        axes.set_xlim(0, limit)
+        axes.set_ylim(0, limit)
+        panel.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -131,29 +121,22 @@ def _filled_bins(
     return stated, happened, count[filled] / count.sum()
 
 
-def plot_thresholds(
-    search: Mapping[str, Any], *, panels: Sequence[str] = ("pairs", "sides")
-) -> Figure:
+def plot_thresholds(search: Mapping[str, Any]) -> Figure:
     """Draws the threshold search: both sides together, and each side alone.
 
-    `pairs`: total net return of each pair on validation; grey: too few trades. `sides`:
-    net return a trade where only one side trades, by the share of rows signalled.
+    First the total net return of each pair on validation; grey: too few trades. Then
+    the net return a trade where only one side trades, by the share of rows signalled.
 
     Args:
         search: Its results.
-        panels: What to draw, in this order.
     """
-    figure = Figure(figsize=(5.25 * len(panels), 4.6), layout="constrained")
-    places = figure.subplots(1, len(panels), squeeze=False)[0]
-    if len(panels) > 1 or not search.get("tried"):
-        figure.suptitle(search["statement"])
-    for axes, panel in zip(places, panels, strict=True):
-        if not search.get("tried"):
-            axes.set_axis_off()
-        elif panel == "pairs":
-            _draw_pairs(axes, pd.DataFrame(search["tried"]), search, figure)
-        else:
-            _draw_sides(axes, pd.DataFrame(search["tried"]))
+    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
+    figure.suptitle(search["statement"])
+    if search.get("tried"):
+        table = pd.DataFrame(search["tried"])
+        (panel, pairs), (_, sides) = panels_of(figure, 2)
+        _draw_pairs(pairs, table, search, panel)
+        _draw_sides(sides, table)
     return figure
 
 
@@ -196,7 +179,7 @@ def _draw_sides(curve: Axes, table: pd.DataFrame) -> None:
 
 
 def _draw_pairs(
-    axes: Axes, table: pd.DataFrame, search: Mapping[str, Any], figure: Figure
+    axes: Axes, table: pd.DataFrame, search: Mapping[str, Any], panel: SubFigure
 ) -> None:
     """Draws the total net return of every pair of thresholds."""
     enough = table[table["num_trades"] >= search["min_trades"]]
@@ -240,7 +223,7 @@ def _draw_pairs(
             edgecolors="black",
             linewidths=2,
         )
-    figure.colorbar(image, ax=axes, format="{x:+.0f} %")
+    panel.colorbar(image, ax=axes, format="{x:+.0f} %")
 
 
 def _same(column: pd.Series, value: float | None) -> pd.Series:
@@ -338,10 +321,7 @@ def curve_metrics(history: Mapping[str, Sequence[float]]) -> list[str]:
 
 
 def plot_learning_curves(
-    history: Mapping[str, Sequence[float]],
-    *,
-    metrics: Sequence[str] | None = None,
-    step: str = "epoch",
+    history: Mapping[str, Sequence[float]], *, step: str = "epoch"
 ) -> Figure:
     """Draws loss and accuracy by epoch, or by round of trees.
 
@@ -350,13 +330,12 @@ def plot_learning_curves(
 
     Args:
         history: Metric name -> one value an epoch.
-        metrics: What to draw, a panel each; None: `curve_metrics`.
         step: What a value stands for.
     """
-    metrics = curve_metrics(history) if metrics is None else metrics
+    metrics = curve_metrics(history)
     figure = Figure(figsize=(4.5 * len(metrics), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for axes, name in zip(panels, metrics, strict=True):
+    panels = panels_of(figure, len(metrics))
+    for (_, axes), name in zip(panels, metrics, strict=True):
         for key, label in (
             (name, "training"),
             (f"val_{name}", "validation"),
@@ -371,7 +350,7 @@ def plot_learning_curves(
         axes.set_xlabel(step)
         is_log_loss = name == "loss" and "accuracy" in history
         axes.set_ylabel("log-loss (nats)" if is_log_loss else name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
         if name == "loss":

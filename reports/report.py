@@ -11,25 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 
 from artifacts.run_folder import RunFolder
 from data_loader import TrainingData
 from evaluation.folds import HEADLINES
 from evaluation.results import Results
-from files.atomic import atomic_path, atomic_write
+from files.atomic import atomic_write
 from files.strict import write_json
 from metrics.wording import interval, number
-from reports import number_plots
+from reports.figures import plot_results, save_figures
 from reports.importance import format_importance, plot_importance
-from reports.page import render_page
+from reports.page import gather, render_page
 from reports.plots import (
-    Figure,
-    curve_metrics,
     plot_baselines,
     plot_confusion_matrix,
-    plot_cross_validation,
     plot_equity,
     plot_learning_curves,
     plot_reliability,
@@ -134,23 +130,6 @@ def _trading_line(trades: Mapping[str, Any]) -> str:
     )
 
 
-def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
-    """Returns every figure that follows from the results alone, by file name."""
-    view = view_of(results)
-    figures = {"thresholds": plot_thresholds(results["thresholds"])}
-    if "importance" in results:
-        figures["importance"] = plot_importance(results["importance"])
-    if "target_over_time" in results:
-        table = results["target_over_time"]
-        figures["target_over_time"] = number_plots.plot_target_over_time(table)
-    for part in PARTS:
-        if part in results:
-            figures |= view.part_figures(results[part], part)
-            equity = plot_equity(results[part]["trading"], title=part)
-            figures[f"equity_{part}"] = equity
-    return figures
-
-
 def write_report(
     folder: Path,
     results: Mapping[str, Any],
@@ -172,21 +151,9 @@ def write_report(
         metadata: Sections of the run's metadata, for the page.
     """
     write_json(folder / "confusion_matrix_report.json", results)
-    # A feature may be named $x^$: texts are no formulas.
-    with mpl.rc_context({"text.parse_math": False}):
-        figures = plot_results(results)
-        if "cross_validation" in results:
-            figures |= plot_cross_validation(
-                results["cross_validation"], skills=view_of(results).fold_skills
-            )
-        if curve_metrics(history):
-            figures["learning_curves"] = plot_learning_curves(history)
-        if label_mix is not None:
-            figures["label_mix"] = plot_label_mix(label_mix)
-    for name, figure in figures.items():
-        with atomic_path(folder / "plots" / f"{name}.png") as temporary:
-            figure.savefig(temporary, dpi=120)
-    page = render_page(results, history=history, label_mix=label_mix, metadata=metadata)
+    material = gather(results, history=history, label_mix=label_mix, metadata=metadata)
+    page = render_page(material)
+    save_figures(material.figures, folder / "plots")
     atomic_write(folder / "report.html", page)
 
 

@@ -10,7 +10,6 @@ import dataclasses
 from typing import Any
 
 from config import CLASS_NAMES, Config
-from reports import number_plots, plots, time_plots
 from reports.blocks import (
     Block,
     Material,
@@ -21,7 +20,7 @@ from reports.blocks import (
     Table,
     TableRow,
 )
-from settings.tree_fields import TABULAR_MODELS
+from reports.plots import curve_metrics
 
 _PARTS = {
     "from": ("first", "day"),
@@ -95,15 +94,14 @@ def labels_section(material: Material) -> Section | None:
     blocks: list[Block] = []
     if material.label_mix is not None:
         picture = Picture(
-            figure=time_plots.plot_label_mix(material.label_mix),
+            figure=material.figures["label_mix"],
             height=2.7,
             caption="Share of each class among the labels, over time.",
         )
         blocks.append(picture)
     elif "target_over_time" in material.results:
-        table = material.results["target_over_time"]
         picture = Picture(
-            figure=number_plots.plot_target_over_time(table),
+            figure=material.figures["target_over_time"],
             height=2.9,
             caption="Log return over the horizon: shares of the rows, over time.",
         )
@@ -138,17 +136,16 @@ def labels_section(material: Material) -> Section | None:
 
 def learning_section(material: Material) -> Section | None:
     """Learning curves, and what training took."""
-    history = material.history
-    is_network = material.metadata.get("config", {}).get("model") not in TABULAR_MODELS
-    step = "epoch" if is_network else "round"
-    blocks: list[Block] = [
-        Picture(
-            figure=plots.plot_learning_curves(history, metrics=[metric], step=step),
-            height=3.0,
-            caption=f"{metric.capitalize()} by {step}.",
-        )
-        for metric in plots.curve_metrics(history)
-    ]
+    step = material.step
+    blocks: list[Block] = []
+    if metrics := curve_metrics(material.history):
+        panels = material.figures["learning_curves"].subfigs
+        blocks += [
+            Picture(
+                figure=panel, height=3.0, caption=f"{metric.capitalize()} by {step}."
+            )
+            for metric, panel in zip(metrics, panels, strict=True)
+        ]
     rows = material.numbers.facts(_TRAINING)
     if rows:
         blocks.append(Table(caption="Training", head=[], rows=rows))
@@ -158,8 +155,8 @@ def learning_section(material: Material) -> Section | None:
         key="learning",
         title="Learning curves",
         lead=f"The model is that of its best {step}. Training values are at the class "
-        f"mix that training sees{', with dropout' if is_network else ''}: they need "
-        "not be the better ones.",
+        f"mix that training sees{', with dropout' if step == 'epoch' else ''}: they "
+        "need not be the better ones.",
         blocks=blocks,
     )
 

@@ -6,7 +6,6 @@ the run (`run_facts`), how it looks (`page`).
 
 from __future__ import annotations
 
-from reports import plots
 from reports.blocks import (
     Block,
     Cell,
@@ -100,7 +99,7 @@ def trading_section(material: Material) -> Section | None:
     }
     blocks: list[Block] = [
         Picture(
-            figure=plots.plot_equity(trades[part], title=part),
+            figure=material.figures[f"equity_{part}"],
             height=3.5,
             caption=f"Equity in {part}, its drawdown below. {_warning(part)}".rstrip(),
         )
@@ -144,20 +143,15 @@ def thresholds_section(material: Material) -> Section | None:
     search, numbers = material.results.get("thresholds"), material.numbers
     if not search or "skipped" in search:
         return None
-    captions = {
-        "pairs": "Net return of each pair of thresholds, named by the shares of rows "
-        "that they signal. Grey: too few trades. Ring: the chosen pair.",
-        "sides": "Net return a trade where one side trades alone; small figures: "
-        "trades.",
-    }
+    captions = (
+        "Net return of each pair of thresholds, named by the shares of rows that they "
+        "signal. Grey: too few trades. Ring: the chosen pair.",
+        "Net return a trade where one side trades alone; small figures: trades.",
+    )
+    panels = material.figures["thresholds"].subfigs
     blocks: list[Block] = [
-        Picture(
-            figure=plots.plot_thresholds(search, panels=[panel]),
-            height=3.5,
-            caption=caption,
-        )
-        for panel, caption in captions.items()
-        if search.get("tried")
+        Picture(figure=panel, height=3.75, caption=caption)
+        for panel, caption in zip(panels, captions, strict=False)
     ]
     score, form = view_of(material.results).threshold
     rows: list[TableRow] = []
@@ -193,17 +187,14 @@ def folds_section(material: Material) -> Section | None:
             ]
             cells += [numbers.show(f"{place}.folds.{k}", pattern) for k in range(count)]
             rows.append((name, cells))
-    figures = plots.plot_cross_validation(
-        summary, skills=view_of(material.results).fold_skills
-    )
     blocks: list[Block] = [
         Picture(
-            figure=figures["folds_skill"],
+            figure=material.figures["folds_skill"],
             height=3.0,
             caption="Skill of each fold's model on its test rows. Dotted: the mean.",
         ),
         Picture(
-            figure=figures["folds"],
+            figure=material.figures["folds"],
             height=1.5 + 0.25 * count,
             caption="Rows of each fold. Grey: left out.",
         ),

@@ -138,6 +138,29 @@ def test_label_mix_leaves_holes_empty_and_counts_the_last_row():
     assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
 
 
+def test_every_figure_is_drawn_once(results, tmp_path, monkeypatch):
+    made, saved = [], {"png": 0, "svg": 0}
+    initialise, save = Figure.__init__, Figure.savefig
+
+    def make(self, *args, **kwargs):
+        made.append(self)
+        initialise(self, *args, **kwargs)
+
+    def count(self, *args, **kwargs):
+        saved[kwargs.get("format", "png")] += 1
+        save(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "__init__", make)
+    monkeypatch.setattr(Figure, "savefig", count)
+    history = {"loss": [1.0, 0.9], "accuracy": [0.3, 0.4]}
+    report.write_report(tmp_path, results, history=history, label_mix=None)
+    files = list((tmp_path / "plots").glob("*.png"))
+    # Both confusion matrices of a part are tables in the page; in it the panels of
+    # reliability, thresholds and learning curves are pictures of their own.
+    assert len(made) == len(files) == saved["png"] == 12
+    assert saved["svg"] == 12 - 2 * 2 + 4
+
+
 def test_write_report(results, tmp_path):
     mix = report.label_mix_over_time(
         pd.date_range("2024-01-01", periods=500, freq="h").to_numpy("datetime64[ns]"),
