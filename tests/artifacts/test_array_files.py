@@ -220,6 +220,7 @@ TREE_CHANGES = [
     (put("right", 0, LEAF), "each node below one before it"),
     (put("right", 0, 1), "each node below one before it"),  # as the left one
     (put("left", -1, 3), "leaves without children"),
+    (put("right", -1, 3), "leaves without children"),
     (put("feature", 0, 4), "features below 4"),
     (put("feature", 0, -2), "features below 4"),
     (put("feature", 0, LEAF), "leaves without children"),
@@ -315,6 +316,19 @@ def test_children_of_another_tree_are_refused():
             threshold=np.zeros(6),
             value=np.zeros((6, 1)),
             root=np.array([0, 2], np.int32),
+        )
+
+
+def test_a_circle_beside_the_root_is_refused():
+    with pytest.raises(ValueError, match="each node below one before it"):
+        stump(
+            feature=np.array([LEAF, 0, 0, LEAF, LEAF], np.int32),
+            left=np.array([LEAF, 2, 1, LEAF, LEAF], np.int32),
+            right=np.array([LEAF, 3, 4, LEAF, LEAF], np.int32),
+            threshold=np.zeros(5),
+            value=np.zeros((5, 1)),
+            root=np.zeros(1, np.int32),
+            column=np.zeros(1, np.int32),
         )
 
 

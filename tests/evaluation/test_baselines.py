@@ -115,6 +115,8 @@ def test_gradient_boosting_is_the_library_s_at_the_natural_mix(planted):
     model.fit(inputs(targets), planted.labels[targets])
     expected = model.predict_proba(inputs(planted.parts["test"].targets))
     np.testing.assert_array_equal(outputs(planted, seed=5), expected)
+    weighted = dataclasses.replace(planted, class_weights=np.array([3.0, 1.0, 2.0]))
+    np.testing.assert_array_equal(outputs(weighted, seed=5), expected)
 
 
 @pytest.fixture
