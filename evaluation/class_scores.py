@@ -47,13 +47,12 @@ class ClassScores(PartScores):
     loss_difference = "log_loss_difference"
     forecasts: dict[str, Forecast]
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def prepare(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """Returns the log-loss of each row (num_rows,), and a `Forecast` by name."""
         self.labels = self.table["label"].to_numpy()
         self.raw = probabilities_of(self.table)
         self.all_losses = row_losses(self.labels, self.raw)
-        self.losses = self.all_losses[:, 0]
-        self.forecasts = simple_forecasts(
+        forecasts = simple_forecasts(
             self.data,
             self.rows,
             bar_seconds=self.config.bar_seconds,
@@ -61,10 +60,11 @@ class ClassScores(PartScores):
         )
         if self.boosted is not None:
             said = probabilities_of(self.boosted.table)
-            self.forecasts[BOOSTED] = Forecast.of(said)
+            forecasts[BOOSTED] = Forecast.of(said)
         self.references = {
-            name: np.asarray(self.forecasts[name].probabilities) for name in REFERENCES
+            name: np.asarray(forecasts[name].probabilities) for name in REFERENCES
         }
+        return self.all_losses[:, 0], forecasts
 
     def results(self) -> dict[str, Any]:
         """Returns the keys of `results.ClassPart`."""

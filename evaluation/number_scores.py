@@ -39,8 +39,8 @@ class NumberScores(PartScores):
     loss_difference = "squared_error_difference"
     forecasts: dict[str, np.ndarray]
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def prepare(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """Returns squared errors (num_rows,), and log returns (num_rows,) by name."""
         table, target = self.table, self.data.target
         self.actual = table["actual"].to_numpy(np.float64)
         self.predicted = table["predicted"].to_numpy(np.float64)
@@ -50,12 +50,12 @@ class NumberScores(PartScores):
             self.known = table["known"].to_numpy(np.float64)
         self.returns = log_returns(table, target)
         self.actual_returns = log_returns(table, target, "actual")
-        self.losses = np.square(self.actual - self.predicted)
-        self.forecasts = simple_return_forecasts(
+        forecasts = simple_return_forecasts(
             self.data, self.rows, bar_seconds=self.config.bar_seconds
         )
         if self.boosted is not None:
-            self.forecasts[BOOSTED] = log_returns(self.boosted.table, target)
+            forecasts[BOOSTED] = log_returns(self.boosted.table, target)
+        return np.square(self.actual - self.predicted), forecasts
 
     def results(self) -> dict[str, Any]:
         """Returns the keys of `results.NumberPart`."""

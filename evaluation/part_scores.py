@@ -77,9 +77,6 @@ class PartScores(abc.ABC):
     loss_difference: ClassVar[str]
     """Key of the paired test of losses."""
 
-    forecasts: dict[str, Any]
-    losses: np.ndarray
-
     def __init__(
         self,
         model: Judged,
@@ -92,6 +89,11 @@ class PartScores(abc.ABC):
         self.table = model.table
         self.part = str(self.table["part"].iloc[0])
         self.rows = self.table["row"].to_numpy()
+        self.losses, self.forecasts = self.prepare()
+
+    @abc.abstractmethod
+    def prepare(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """Reads the table's columns; returns `losses` and `forecasts`."""
 
     @abc.abstractmethod
     def results(self) -> dict[str, Any]:

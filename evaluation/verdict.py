@@ -53,7 +53,7 @@ def add_verdict(results: Any, task: Task[Any, Any]) -> Results[Any]:
         test, claims = results["test"], claims_of(results["test"], task)
         skill, unanswerable = "", task.unanswerable(results)
         if unanswerable:
-            # What training lacks its mix gives nothing: to beat that is no skill.
+            # The prior gives such a class nothing: to beat that is no skill.
             claims |= dict.fromkeys(task.claimed, False)
             skill = f"Skill: cannot be said, {unanswerable}"
         lines = [

@@ -1,23 +1,28 @@
 """The types of the results say every key that there is, and no other."""
 
+import itertools
 from typing import NotRequired, get_args, get_origin, get_type_hints, is_typeddict
 
 import pytest
 from world import classes, numbers
 
+from evaluation.evaluate import task_of_results
 from evaluation.results import ClassPart, ClassResults, NumberPart, NumberResults
 
 
-def of_classes():
-    config = classes.SMALL.replace(baseline_model=True)
-    data = classes.load(classes.market())
-    return classes.judge(data, classes.forecasts(data, knows=0.3), config)[2]
-
-
-def of_prices():
+@pytest.fixture(scope="module", params=["classes", "price"])
+def judged(request):
+    """Table, results, and the types of these and of a part."""
+    if request.param == "classes":
+        config = classes.SMALL.replace(baseline_model=True)
+        data = classes.load(classes.market())
+        said = classes.forecasts(data, knows=0.3)
+        table, _, results = classes.judge(data, said, config)
+        return table, results, ClassResults, ClassPart
     data = numbers.load(numbers.market("price"), target="price")
-    values = numbers.outputs(data, knows=0.3)
-    return numbers.judge(data, values, target="price", baseline_model=True)[2]
+    fields = {"target": "price", "baseline_model": True}
+    table, _, results = numbers.judge(data, numbers.outputs(data, knows=0.3), **fields)
+    return table, results, NumberResults, NumberPart
 
 
 def differences(value, kind, place):
@@ -44,22 +49,27 @@ def differences_inside(value, hint, place):
             yield from differences_inside(item, get_args(hint)[1], f"{place}.{key}")
 
 
-@pytest.mark.parametrize(
-    ("judged", "kind", "part_kind"),
-    [
-        (of_classes, ClassResults, ClassPart),
-        (of_prices, NumberResults, NumberPart),
-    ],
-)
-def test_every_key_is_in_the_types(judged, kind, part_kind):
-    results = judged()
+def test_every_key_is_in_the_types(judged):
+    _, results, kind, part_kind = judged
     assert results["test"]["trading"]["num_trades"] > 0
     assert not list(differences(results, kind, "results"))
     for part in ("validation", "test"):
         assert not list(differences(results[part], part_kind, part))
-    del results["test"]["intervals"]
-    results["test"]["trading"]["surplus"] = 0
-    assert sorted(differences(results["test"], part_kind, "test")) == [
+    test = dict(results["test"], trading=results["test"]["trading"] | {"surplus": 0})
+    del test["intervals"]
+    assert sorted(differences(test, part_kind, "test")) == [
         "test.intervals is missing",
         "test.trading.surplus is not in Trading",
     ]
+
+
+def test_what_a_task_names_is_in_the_results(judged):
+    table, results, *_ = judged
+    task, test = task_of_results(results), results["test"]
+    named = {*task.measures.values(), *itertools.chain(*task.claimed.values())}
+    assert named <= set(test["intervals"])
+    assert test[task.p_value] == 1 / 1001
+    assert set(test["baselines"]) <= set(task.baseline_names)
+    rows = table[table["part"] == "test"]
+    _, losses = task.truth_and_losses(lambda name: rows[name].to_numpy())
+    assert losses.mean() == pytest.approx(task.mean_loss(test))
