@@ -34,6 +34,7 @@ import pandas as pd
 from dataset import features
 from dataset.builder import DEMO_PAIR, DatasetBuilder, demo_candles
 from reports import dataset as dataset_report
+from reports import dataset_plots
 
 candles = demo_candles(num_bars=120_000)
 candles.tail(3)
@@ -71,10 +72,10 @@ builder.validate_dataset(dataset)
 # neither is.
 
 # %%
-dataset_report.plot_price(dataset)
+dataset_plots.plot_price(dataset)
 
 # %%
-dataset_report.plot_label_mix(dataset)
+dataset_plots.plot_label_mix(dataset)
 
 # %%
 pd.DataFrame(dataset.metadata["label_mix_by_month"]).T
@@ -86,7 +87,7 @@ pd.DataFrame(dataset.metadata["label_mix_by_month"]).T
 # afterwards has heavy tails.
 
 # %%
-dataset_report.plot_features(dataset)
+dataset_plots.plot_features(dataset)
 
 # %%
 pd.DataFrame(dataset.metadata["feature_statistics"]).T
@@ -100,7 +101,7 @@ pd.DataFrame(dataset.metadata["feature_statistics"]).T
 
 # %%
 gappy = candles.drop(index=[*range(60_000, 60_300), *range(110_000, 112_000, 40)])
-dataset_report.plot_gaps(builder.build_dataset(candles=gappy))
+dataset_plots.plot_gaps(builder.build_dataset(candles=gappy))
 
 # %% [markdown]
 # ## A feature set of your own
@@ -127,7 +128,7 @@ combined = DatasetBuilder(
 combined.feature_names
 
 # %%
-dataset_report.plot_features(combined)
+dataset_plots.plot_features(combined)
 
 # %% [markdown]
 # ## Training file

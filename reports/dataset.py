@@ -1,59 +1,26 @@
-"""A dataset for the eye: a summary of one screen, and figures.
+"""A dataset for the eye: a summary of one screen, printed, and its picture, written.
 
-In: showing numbers of a dataset. Out: computing and judging them (`dataset.dataset`).
-Every plot is a function that returns a figure, so that a notebook draws it inline.
+In: a dataset in words. Out: computing and judging it (`dataset.dataset`), drawing it
+(`dataset_plots`).
 """
 
 from __future__ import annotations
 
 import logging
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    LogLocator,
-    NullLocator,
-    StrMethodFormatter,
-)
 
 import utils
-from config import CLASS_NAMES, Config
+from config import CLASS_NAMES
 from dataset.dataset import Dataset, find_problems, label_ids, read_dataset
 from files.atomic import atomic_path
-from preprocessing.scaling import FeatureScaler
-from reports.plots import BLUE, CLASS_COLORS, INK
+from reports.dataset_plots import bar_words, in_time_order, mix_over_time, plot_dataset
 from reports.text import format_table
-from reports.time_plots import (
-    draw_label_mix,
-    draw_steps,
-    label_mix_over_time,
-    period_edges,
-    style_time_axis,
-)
 
 logger = logging.getLogger(__name__)
-
-# Warm-up bars and bars whose outcome is not known are there, and are no rows.
-_BARS = {
-    "traded": "#cbd5e1",
-    "filled": "#eab308",
-    "unused (warm-up, no outcome)": "#93c5fd",
-    "missing": "#b91c1c",
-}
-_MARKED_BARS = 240
-_PERIODS = 150
-_SAMPLED_ROWS = 200_000
-_SHOWN_FEATURES = 24
-_QUANTILES = (0.001, 0.01, 0.25, 0.5, 0.75, 0.99, 0.999)
-
-
-# Summary
 
 
 def describe_file(file: str, output: str | None = None) -> None:
@@ -79,7 +46,7 @@ def describe_file(file: str, output: str | None = None) -> None:
 def format_summary(dataset: Dataset) -> str:
     """Returns what is in a dataset, on one screen: rows, gaps, labels, features."""
     problems = find_problems(dataset) or ["none"]
-    dataset = _in_time_order(dataset)
+    dataset = in_time_order(dataset)
     facts, frame = dataset.metadata, dataset.frame
     stated = facts.get("parameters", {})
     times = frame["timestamp"]
@@ -89,7 +56,7 @@ def format_summary(dataset: Dataset) -> str:
         _line(
             "rows", f"{len(frame):,}, {times.iloc[0]:%F %R} to {times.iloc[-1]:%F %R}"
         ),
-        _line("bars", ", ".join(_bar_words(dataset))),
+        _line("bars", ", ".join(bar_words(dataset))),
     ]
     if "candles" in facts:
         candles = facts["candles"]
@@ -147,7 +114,7 @@ def _label_lines(dataset: Dataset) -> list[str]:
     shares = np.bincount(labels.clip(0, 2), minlength=3) / len(labels)
     text = ", ".join(f"{n} {s:.1%}" for n, s in zip(CLASS_NAMES, shares, strict=True))
     lines = [_line("labels", text)]
-    mix = _label_mix(dataset)
+    mix = mix_over_time(dataset)
     mix = mix[mix.sum(axis=1) > 0]
     lines.append(
         _line(
@@ -175,306 +142,3 @@ def _feature_lines(dataset: Dataset) -> list[str]:
     if len(names) > 20:
         lines.append(_line("", f"and {len(names) - 20} more"))
     return lines
-
-
-# Figures
-
-
-def plot_dataset(dataset: Dataset) -> Figure:
-    """Draws everything on one page: price, labels, mix over time, gaps, features."""
-    dataset = _in_time_order(dataset)
-    num_features = min(len(dataset.feature_names), _SHOWN_FEATURES)
-    tall = max(3.0, 0.26 * num_features + 1.2)
-    figure = Figure(figsize=(13, 9.2 + tall), layout="constrained")
-    grid = figure.add_gridspec(4, 2, height_ratios=(3.2, 2.8, 1.3, tall))
-    whole = figure.add_subplot(grid[0, 0])
-    _draw_price(whole, dataset)
-    _draw_marks(figure.add_subplot(grid[0, 1]), dataset)
-    _draw_mix(figure.add_subplot(grid[1, :], sharex=whole), dataset)
-    _draw_gaps(figure.add_subplot(grid[2, :], sharex=whole), dataset)
-    before = figure.add_subplot(grid[3, 0])
-    _draw_features(before, figure.add_subplot(grid[3, 1], sharey=before), dataset)
-    pair = dataset.metadata.get("parameters", {}).get("pair", "")
-    figure.suptitle(
-        f"{pair} {dataset.timeframe}  |  {len(dataset.frame):,} rows, "
-        f"{len(dataset.feature_names)} features".strip(),
-        fontsize=14,
-        color=INK,
-    )
-    return figure
-
-
-def plot_price(dataset: Dataset) -> Figure:
-    """Draws the close over the whole range, and its last bars with their labels."""
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    dataset = _in_time_order(dataset)
-    _draw_price(left, dataset)
-    _draw_marks(right, dataset)
-    return figure
-
-
-def plot_label_mix(dataset: Dataset) -> Figure:
-    """Draws the share of each label, or the spread of a number, over time."""
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
-    _draw_mix(figure.subplots(), _in_time_order(dataset))
-    return figure
-
-
-def plot_gaps(dataset: Dataset) -> Figure:
-    """Draws which bars were traded, filled, unused or missing over time."""
-    figure = Figure(figsize=(13, 2.2), layout="constrained")
-    _draw_gaps(figure.subplots(), _in_time_order(dataset))
-    return figure
-
-
-def plot_features(dataset: Dataset, *, scaler: FeatureScaler | None = None) -> Figure:
-    """Draws the distribution of each feature before and after scaling.
-
-    Args:
-        dataset: The dataset.
-        scaler: What scales them; None fits the default one as a training would.
-    """
-    shown = min(len(dataset.feature_names), _SHOWN_FEATURES)
-    figure = Figure(figsize=(13, max(3.0, 0.26 * shown + 1.2)), layout="constrained")
-    before, after = figure.subplots(1, 2, sharey=True)
-    _draw_features(before, after, dataset, scaler=scaler)
-    return figure
-
-
-def _in_time_order(dataset: Dataset) -> Dataset:
-    """Returns the rows as pictures need them; that they were not so is a finding."""
-    if dataset.timestamps.is_monotonic_increasing:
-        return dataset
-    frame = dataset.frame.sort_values("timestamp", kind="stable", ignore_index=True)
-    return Dataset(frame=frame, metadata=dataset.metadata)
-
-
-def _times(dataset: Dataset) -> np.ndarray:
-    """Returns (num_rows,) datetime64[ns] in UTC, without a zone for matplotlib."""
-    return dataset.timestamps.dt.tz_localize(None).to_numpy()
-
-
-def _label_mix(dataset: Dataset) -> pd.DataFrame:
-    return label_mix_over_time(_times(dataset), dataset.target, num_periods=_PERIODS)
-
-
-def _bar_counts(dataset: Dataset, edges: np.ndarray) -> np.ndarray:
-    """Returns (4, num_periods) shares of the bars of a stretch, as `_BARS` names them.
-
-    After the last row of a segment come bars without an outcome, before the first one
-    its warm-up: those bars are there, the rest of a hole is missing.
-    """
-    times = _times(dataset).astype(np.int64)
-    bar = utils.duration_seconds(dataset.timeframe or "1m") * 10**9
-    frame, filled = dataset.frame, np.zeros(len(times), bool)
-    if "is_target" in frame:
-        filled = ~frame["is_target"].to_numpy(bool)
-    limits = edges.astype(np.int64)
-    counts = np.array(
-        [np.histogram(times[rows], limits)[0] for rows in (~filled, filled)]
-        + [_unused_bars(dataset, times, limits, bar)]
-    )
-    # Bars open on whole multiples from the first row on.
-    places = np.maximum(np.diff(-((times[0] - limits) // bar)), 1)
-    shares = counts / places
-    return np.vstack([shares, np.clip(1 - shares.sum(axis=0), 0, 1)])
-
-
-def _unused_bars(
-    dataset: Dataset, times: np.ndarray, limits: np.ndarray, bar: int
-) -> np.ndarray:
-    """Returns (num_periods,) bars that were there but are no row."""
-    facts = dataset.metadata
-    future = facts.get("parameters", {}).get("future_window", 0)
-    warm_up = facts.get("warm_up_bars", 0)
-    opens = [np.empty(0, np.int64)]
-    for row in np.flatnonzero(np.diff(times) > bar):
-        hole = np.arange(times[row] + bar, times[row + 1], bar)
-        if "warm_up_bars" in facts:
-            place = np.arange(len(hole))
-            opens.append(hole[(place < future) | (place >= len(hole) - warm_up)])
-    return np.histogram(np.concatenate(opens), limits)[0]
-
-
-def _bar_shares(dataset: Dataset) -> Sequence[float]:
-    edges = period_edges(_times(dataset), 1)
-    return [float(share) for share in _bar_counts(dataset, edges)[:, 0]]
-
-
-def _bar_words(dataset: Dataset) -> list[str]:
-    shares = zip(_BARS, _bar_shares(dataset), strict=True)
-    return [f"{share:.2%} {name}" for name, share in shares]
-
-
-def _draw_price(axes: Axes, dataset: Dataset) -> None:
-    axes.set_title("price, whole range", loc="left")
-    if "close" not in dataset.frame:
-        _draw_nothing(axes, "the file has no close")
-        return
-    times, close = _times(dataset), dataset.frame["close"].to_numpy()
-    step = max(1, len(close) // 4000)
-    bar = utils.duration_seconds(dataset.timeframe or "1m") * 10**9
-    holes = np.flatnonzero(np.diff(times.astype(np.int64)) > 3 * step * bar) + 1
-    starts = np.union1d(np.arange(0, len(close), step), holes)
-    # Highest and lowest of each stretch: thinning must not hide an extreme.
-    low = np.minimum.reduceat(close, starts)
-    high = np.maximum.reduceat(close, starts)
-    at = np.searchsorted(starts, holes)
-    moments = np.insert(times[starts], at, times[starts][at])
-    low, high = (np.insert(values, at, np.nan) for values in (low, high))
-    axes.fill_between(moments, low, high, color=BLUE, alpha=0.35, linewidth=0)
-    axes.plot(moments, (low + high) / 2, color=BLUE, linewidth=0.9)
-    if close.max() / close.min() > 5:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.set_ylabel("close")
-    style_time_axis(axes)
-
-
-def _draw_marks(axes: Axes, dataset: Dataset) -> None:
-    frame = dataset.frame.tail(_MARKED_BARS)
-    labels = label_ids(frame)
-    what = "" if labels is None else " and their labels"
-    axes.set_title(f"the last {len(frame)} bars{what}", loc="left")
-    if "close" not in frame:
-        _draw_nothing(axes, "the file has no close")
-        return
-    times = frame["timestamp"].dt.tz_localize(None).to_numpy()
-    close = frame["close"].to_numpy()
-    axes.plot(times, close, color=INK, linewidth=1)
-    for k, marker in ((2, "^"), (0, "v")):
-        chosen = labels == k if labels is not None else np.zeros(len(frame), bool)
-        if chosen.any():
-            name = CLASS_NAMES[k]
-            axes.scatter(
-                times[chosen],
-                close[chosen],
-                marker=marker,
-                s=26,
-                color=CLASS_COLORS[name],
-                linewidth=0,
-                label=name,
-                zorder=3,
-            )
-            axes.legend(frameon=False, ncols=2, loc="best")
-    axes.set_ylabel("close")
-    style_time_axis(axes)
-
-
-def _draw_mix(axes: Axes, dataset: Dataset) -> None:
-    if label_ids(dataset.frame) is None:
-        _draw_target(axes, dataset)
-        return
-    axes.set_title("share of labels over time", loc="left")
-    draw_label_mix(axes, _label_mix(dataset))
-    _legend_above(axes)
-
-
-def _draw_target(axes: Axes, dataset: Dataset) -> None:
-    stated = dataset.metadata.get("parameters", {}).get("target", "target")
-    axes.set_title(f"{stated} over time: median, middle 50 % and 98 %", loc="left")
-    times, values = _times(dataset), dataset.target
-    edges = period_edges(times, _PERIODS)
-    cuts = np.searchsorted(times, edges)
-    middle = edges[:-1] + np.diff(edges) // 2
-    spread = np.array(
-        [
-            np.nanquantile(values[a:b], (0.01, 0.25, 0.5, 0.75, 0.99))
-            if b > a
-            else np.full(5, np.nan)
-            for a, b in zip(cuts, cuts[1:], strict=False)
-        ]
-    ).T
-    axes.fill_between(middle, spread[0], spread[4], color=BLUE, alpha=0.2, linewidth=0)
-    axes.fill_between(middle, spread[1], spread[3], color=BLUE, alpha=0.4, linewidth=0)
-    axes.plot(middle, spread[2], color=BLUE, linewidth=1.2)
-    style_time_axis(axes)
-
-
-def _draw_gaps(axes: Axes, dataset: Dataset) -> None:
-    edges = period_edges(_times(dataset), 2 * _PERIODS)
-    axes.set_title("bars over time", loc="left")
-    colors = zip(_bar_words(dataset), _BARS.values(), strict=True)
-    draw_steps(axes, edges, _bar_counts(dataset, edges), dict(colors))
-    axes.set_ylim(0, 1)
-    axes.set_yticks([])
-    style_time_axis(axes)
-    _legend_above(axes)
-
-
-def _legend_above(axes: Axes) -> None:
-    """Puts the legend beside the title, where it covers nothing."""
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-        borderaxespad=0.2,
-    )
-
-
-def _draw_features(
-    before: Axes, after: Axes, dataset: Dataset, *, scaler: FeatureScaler | None = None
-) -> None:
-    """Draws medians, quartiles and tails, a row for each feature."""
-    names = dataset.feature_names[:_SHOWN_FEATURES]
-    defaults = Config()
-    rows = dataset.frame.iloc[:: max(1, len(dataset.frame) // _SAMPLED_ROWS)]
-    values = rows[list(names)].to_numpy(np.float32)
-    values = values[np.isfinite(values).all(axis=1)]
-    if not len(values):
-        _draw_nothing(before, "no row has every feature")
-        _draw_nothing(after, "no row has every feature")
-        return
-    if scaler is None:
-        share = 1 - defaults.validation_split - defaults.test_split
-        scaler = FeatureScaler.fit(
-            values[: max(1, int(len(values) * share))],
-            names,
-            kind=defaults.scaler_type,
-            clip_limit=defaults.clip_limit,
-        )
-    hidden = len(dataset.feature_names) - len(names)
-    more = f"; first {len(names)} of {len(dataset.feature_names)}" if hidden else ""
-    _draw_spread(before, values, names)
-    before.set_xscale("symlog", linthresh=1, linscale=1.5)
-    before.text(
-        1,
-        1.01,
-        "bars: middle 50 %, 98 %, 99.8 %; mark: median",
-        transform=before.transAxes,
-        ha="right",
-        va="bottom",
-        fontsize=8,
-        color="#475569",
-    )
-    before.set_title("features as they are", loc="left")
-    before.set_xlabel("value (linear within 1, logarithmic beyond)")
-    _draw_spread(after, scaler.transform(values), names)
-    after.set_title(f"scaled: {scaler.kind}, fitted on training rows{more}", loc="left")
-    after.set_xlabel(f"scale units (clipped at {scaler.clip_limit:g})")
-    after.set_xlim(-1.05 * scaler.clip_limit, 1.05 * scaler.clip_limit)
-    after.tick_params(labelleft=False)
-
-
-def _draw_spread(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
-    spread = np.quantile(values, _QUANTILES, axis=0)
-    place = np.arange(len(names))
-    axes.hlines(place, spread[0], spread[-1], color=BLUE, alpha=0.35, linewidth=1.5)
-    axes.hlines(place, spread[1], spread[-2], color=BLUE, alpha=0.6, linewidth=4)
-    axes.hlines(place, spread[2], spread[4], color=BLUE, linewidth=9)
-    axes.plot(spread[3], place, "|", color=INK, markersize=9, markeredgewidth=2)
-    axes.axvline(0, color="#94a3b8", linewidth=0.8, zorder=0)
-    axes.set_yticks(place, names, fontsize=8)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _draw_nothing(axes: Axes, reason: str) -> None:
-    axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes)
-    axes.set_axis_off()

@@ -24,6 +24,7 @@ from reports.blocks import PARTS, Material
 from reports.importance import plot_importance
 from reports.plots import CLASS_COLORS
 from reports.time_plots import plot_label_mix
+from reports.trade_plots import plot_equity, plot_thresholds
 from reports.views import view_of
 
 WIDTH_INCHES = 4.0
@@ -89,7 +90,7 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     """Returns every figure that follows from the results alone, by file name."""
     view, figures = view_of(results), {}
     if "thresholds" in results:
-        figures["thresholds"] = plots.plot_thresholds(results["thresholds"])
+        figures["thresholds"] = plot_thresholds(results["thresholds"])
     if "importance" in results:
         figures["importance"] = plot_importance(results["importance"])
     if "target_over_time" in results:
@@ -98,7 +99,7 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     for part in PARTS:
         if part in results:
             figures |= view.part_figures(results[part], part)
-            equity = plots.plot_equity(results[part]["trading"], title=part)
+            equity = plot_equity(results[part]["trading"], title=part)
             figures[f"equity_{part}"] = equity
     return figures
 

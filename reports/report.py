@@ -26,14 +26,13 @@ from reports.page import gather, render_page
 from reports.plots import (
     plot_baselines,
     plot_confusion_matrix,
-    plot_equity,
     plot_learning_curves,
     plot_reliability,
     plot_splits,
-    plot_thresholds,
 )
 from reports.text import day, format_table, wrap
 from reports.time_plots import label_mix_over_time, plot_label_mix
+from reports.trade_plots import plot_equity, plot_thresholds
 from reports.trades import FOLD_ROWS
 from reports.views import View, view_of
 

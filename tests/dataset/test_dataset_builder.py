@@ -30,6 +30,7 @@ from dataset.dataset import Dataset
 from files.atomic import sha256_file
 from files.strict import sha256_json
 from reports import dataset as dataset_report
+from reports import dataset_plots
 from settings.names import filename_mismatches
 from utils import DataError, MissingInputError
 
@@ -1032,13 +1033,13 @@ def test_help_of_each_command(capsys):
 @pytest.mark.parametrize("fields", [{}, {"target": "return"}])
 def test_figures(tmp_path, market, fields):
     built = builder(tmp_path, **fields).build_dataset(candles=market)
-    page = dataset_report.plot_dataset(built)
+    page = dataset_plots.plot_dataset(built)
     assert len(page.axes) == 6
     for plot in (
-        dataset_report.plot_price,
-        dataset_report.plot_label_mix,
-        dataset_report.plot_gaps,
-        dataset_report.plot_features,
+        dataset_plots.plot_price,
+        dataset_plots.plot_label_mix,
+        dataset_plots.plot_gaps,
+        dataset_plots.plot_features,
     ):
         plot(built).savefig(tmp_path / "x.png")
 
@@ -1049,14 +1050,14 @@ def test_warm_up_is_not_missing(tmp_path, market, quick):
     built = made.build_dataset(candles=gappy)
     # Of 11,000 bars 3 + 12 are before and after the rows; 3 + 12 around the hole.
     total = 11_000 - 15
-    traded, filled, unused, missing = dataset_report._bar_shares(built)
+    traded, filled, unused, missing = dataset_plots._bar_shares(built)
     assert (traded, filled) == ((total - 215) / total, 0)
     assert (unused, missing) == pytest.approx((15 / total, 200 / total))
     text = dataset_report.format_summary(built)
     assert "0.14% unused (warm-up, no outcome), 1.82% missing" in text
-    legend = dataset_report.plot_gaps(built).axes[0].get_legend()
+    legend = dataset_plots.plot_gaps(built).axes[0].get_legend()
     assert legend.get_texts()[3].get_text() == "1.82% missing"
-    figure = dataset_report.plot_gaps(built)
+    figure = dataset_plots.plot_gaps(built)
     figure.canvas.draw()
     axes = figure.axes[0]
     assert axes.get_legend().get_window_extent().y0 >= axes.bbox.y1 - 1
@@ -1086,7 +1087,7 @@ def test_an_unordered_file_is_described_with_its_finding(tmp_path, capsys):
     assert "findings      timestamp: expected strictly increasing times" in text
     assert "segment: expected no gap" not in text
     built = datasets.read_dataset(path)
-    for plot in (dataset_report.plot_gaps, dataset_report.plot_label_mix):
+    for plot in (dataset_plots.plot_gaps, dataset_plots.plot_label_mix):
         plot(built).savefig(tmp_path / "x.png")
 
 
@@ -1103,4 +1104,4 @@ def test_summary_and_figure_of_a_foreign_file(tmp_path):
     assert "80.00% traded, 0.00% filled" in text
     assert "20.00% missing" in text
     assert "low_change: expected finite numbers. Received: 1 row (3)" in text
-    dataset_report.plot_dataset(built).savefig(tmp_path / "x.png")
+    dataset_plots.plot_dataset(built).savefig(tmp_path / "x.png")

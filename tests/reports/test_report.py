@@ -8,7 +8,7 @@ from world.classes import NUM_ROWS, SMALL, forecasts, hours, judge, load, market
 from world.frames import make_frame
 
 from preprocessing.splits import CombinatorialPurgedSplit, WalkForwardSplit
-from reports import plots, report
+from reports import plots, report, trade_plots
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,11 @@ def test_plots_show_the_results(results):
     matrix = np.array(test["confusion_matrix"])
     share = matrix[2, 2] / matrix[2].sum()
     assert f"{matrix[2, 2]:,}\n{share:.1%}" in texts
-    figure = plots.plot_equity(test["trading"], title="test")
+    figure = trade_plots.plot_equity(test["trading"], title="test")
     net = figure.axes[0].lines[0]
     np.testing.assert_allclose(net.get_ydata(), test["trading"]["curve"]["equity"])
     assert f"test: {test['trading']['num_trades']:,} trades" in drawn_texts(figure)
-    texts = drawn_texts(plots.plot_thresholds(results["thresholds"]))
+    texts = drawn_texts(trade_plots.plot_thresholds(results["thresholds"]))
     assert results["thresholds"]["statement"] in texts
     texts = drawn_texts(plots.plot_baselines(test))
     assert "this model" in texts and "trailing 7-day mix" in texts
