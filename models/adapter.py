@@ -8,14 +8,15 @@ of library (`keras_adapter`, `tabular_adapter`), the list of families
 from __future__ import annotations
 
 import abc
+import functools
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
 from config import CLASS_TARGETS, Config
-from utils import RefusedArtifactError
+from utils import DataError, RefusedArtifactError
 
 if TYPE_CHECKING:
     from artifacts.run_folder import RunFolder
@@ -26,7 +27,7 @@ class ModelAdapter(abc.ABC):
     """One model family, with one face for every kind of library.
 
     A run calls `prepare`, `build`, `attach`, `fit`, `save` and `predict_*`, in this
-    order. Opened by `load`, an adapter predicts, and nothing else.
+    order. Opened from an artifact, an adapter predicts, and nothing else.
 
     Every family answers for the same target rows, from the same scaled windows, with
     probabilities at the natural class mix, or with a number in units of
@@ -104,6 +105,24 @@ class ModelAdapter(abc.ABC):
             RefusedArtifactError: If the model is not what the description says.
         """
 
+    def predict_only(self, description: Mapping[str, Any], where: object) -> None:
+        """Lets what an opened model was not saved with say so.
+
+        Args:
+            description: What `describe` said of it under `model`.
+            where: What to call it in messages.
+        """
+
+        def refuse(name: str, *_: object, **__: object) -> NoReturn:
+            raise ValueError(
+                f"{name}: expected an adapter of create_adapter(config). Received: one "
+                f"opened from {where}, which predicts; its metadata say the rest."
+            )
+
+        for name in _OF_A_RUN:
+            setattr(self, name, functools.partial(refuse, name))
+        self.outputs = str(description.get("outputs"))
+
     # What it says
 
     @abc.abstractmethod
@@ -116,7 +135,11 @@ class ModelAdapter(abc.ABC):
 
     @abc.abstractmethod
     def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-        """Returns the same for target rows (num_rows,) of `data`."""
+        """Returns the same for target rows (num_rows,) of `data`.
+
+        Raises:
+            DataError: If its windows are of other sizes.
+        """
 
     def predict_proba(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns class probabilities (num_rows, 3) at the natural class mix.
@@ -162,7 +185,16 @@ class ModelAdapter(abc.ABC):
         """Returns the first where the target is a class, the second elsewhere."""
         return for_classes if self.has_classes else for_numbers
 
-    @property
+    def require_sizes(self, data: TrainingData) -> None:
+        """Raises DataError if windows of `data` are not such as the model reads."""
+        wanted = (self.window_bars, self.num_features)
+        if wanted != (data.window_bars, data.num_features):
+            raise DataError(
+                f"expected windows of {wanted[0]} rows and {wanted[1]} features. "
+                f"Received: {data.window_bars} and {data.num_features}"
+            )
+
+    @functools.cached_property
     def outputs(self) -> str:
         """What the model's outputs are, in words."""
         if self.config.loss_traits.y_true == "return":
@@ -178,7 +210,7 @@ class ModelAdapter(abc.ABC):
     @property
     def best_round(self) -> int:
         """The round, from 1, whose model was kept."""
-        values = self._history[self.config.monitor]
+        values = self.training_history()[self.config.monitor]
         best = max if self.config.monitor_mode == "max" else min
         return values.index(best(values)) + 1
 
@@ -195,6 +227,13 @@ class ModelAdapter(abc.ABC):
             "window_bars": self.window_bars,
             "num_features": self.num_features,
         }
+
+
+_OF_A_RUN = (
+    *("prepare", "build", "attach", "fit", "save"),
+    *("training_history", "describe", "environment", "identity"),
+)
+"""What needs the run that trained it."""
 
 
 def read_sizes(description: Mapping[str, Any], where: object) -> tuple[int, int]:

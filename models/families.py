@@ -95,4 +95,7 @@ def load_adapter(artifact: Artifact) -> ModelAdapter:
             f"Received: {name!r:.99}"
         )
     family = FAMILIES[name]
-    return family.load(artifact.load_model(family.suffix), description, artifact.path)
+    model = artifact.load_model(family.suffix)
+    adapter = family.load(model, description, artifact.path)
+    adapter.predict_only(description, artifact.path)
+    return adapter

@@ -7,11 +7,12 @@ TensorFlow is imported by the steps that need it, without its start-up chatter.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 import utils
 from config import Config
 from models.adapter import ModelAdapter, read_sizes
+from preprocessing.windows import chunks, cut_windows
 
 if TYPE_CHECKING:
     from artifacts.run_folder import RunFolder
@@ -50,7 +52,6 @@ class KerasAdapter(ModelAdapter):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._functions: tuple[Any, Any] | None = None
         self._loaded: Any = None
         self._seconds = 0.0
 
@@ -199,8 +200,9 @@ class KerasAdapter(ModelAdapter):
     def load(cls, model: Any, description: Mapping[str, Any], where: object) -> Self:
         """Takes a network of the sizes that its description says."""
         sizes = read_sizes(description, where)
+        names = {key: description.get(key) for key in ("family", "target")}
         try:
-            adapter = cls(Config(target=description.get("target")))  # type: ignore[arg-type]
+            config = Config(model=names["family"], target=names["target"])  # type: ignore[arg-type]
         except utils.ConfigError as error:
             raise utils.RefusedArtifactError(f"{where}: {error}") from error
         if model.input_shape != (None, *sizes):
@@ -208,6 +210,7 @@ class KerasAdapter(ModelAdapter):
                 f"{where}: expected a network of windows {sizes}. "
                 f"Received: one of {model.input_shape}"
             )
+        adapter = cls(config)
         adapter._loaded = model
         adapter.window_bars, adapter.num_features = sizes
         return adapter
@@ -220,27 +223,36 @@ class KerasAdapter(ModelAdapter):
         return self.model.network if self._loaded is None else self._loaded
 
     def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-        """Returns what the network says of target rows, fed as in training."""
-        dataset = self.generators.evaluation_dataset(rows)
-        return self._shaped(self.model.predict(dataset, verbose=0))
+        """Returns what the network says of target rows, in training fed by `prepare`.
+
+        An opened one reads `data.features` as they are: scaled by the artifact's own
+        scaler, as those it was trained on are.
+        """
+        self.require_sizes(data)
+        if self._loaded is None:
+            dataset = self.generators.evaluation_dataset(rows)
+            return self._shaped(self.model.predict(dataset, verbose=0))
+        return self._say(
+            cut_windows(data.features, rows[s], window_bars=self.window_bars)
+            for s in chunks(len(rows), BATCH_WINDOWS)
+        )
 
     def predict_windows(self, windows: np.ndarray) -> np.ndarray:
         """Returns what the network says of windows; one alone goes through XLA."""
-        if self._functions is None:
-            self._functions = self._compiled()
-        one, many = self._functions
         if len(windows) == 1:
-            return self._shaped(one(windows).numpy())
-        parts = [
-            many(windows[i : i + BATCH_WINDOWS]).numpy()
-            for i in range(0, len(windows), BATCH_WINDOWS)
-        ]
-        return self._shaped(np.concatenate(parts))
+            return self._shaped(self._compiled[0](windows).numpy())
+        return self._say(windows[s] for s in chunks(len(windows), BATCH_WINDOWS))
+
+    def _say(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        many = self._compiled[1]
+        return self._shaped(np.concatenate([many(each).numpy() for each in batches]))
 
     def _shaped(self, outputs: np.ndarray) -> np.ndarray:
         return outputs if self.has_classes else outputs.reshape(-1)
 
+    @functools.cached_property
     def _compiled(self) -> tuple[Any, Any]:
+        """What says one window, and what says many."""
         import tensorflow as tf
 
         from networks.fused_lstm import FusedLSTM

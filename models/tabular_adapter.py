@@ -301,6 +301,7 @@ class TabularAdapter(ModelAdapter):
 
     def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns what the model says of target rows, in chunks."""
+        self.require_sizes(data)
         parts = [
             self.answers(self._inputs.of_rows(data.features, rows[s]))
             for s in chunks(len(rows), CHUNK_ROWS)

@@ -1,3 +1,4 @@
+import functools
 import io
 import json
 import logging
@@ -39,6 +40,17 @@ def signal(num_rows, *, seed=0, share=0.2):
     draw = np.random.default_rng(seed).random(num_rows)
     side = np.where(frame["high_change"].rolling(5, min_periods=1).mean() > 0, 2, 0)
     return frame.assign(label=np.where(draw < share, side, 1).astype(np.int8))
+
+
+def returns_of(frame):
+    """The frame with a return that the first feature tells, instead of labels."""
+    steps = np.zeros(len(frame) + 5)
+    steps[5:] = 0.01 * frame["high_change"].to_numpy(np.float64)
+    close = 1000 * np.exp(np.cumsum(steps)[: len(frame)])
+    frame = frame.drop(columns="label").assign(close=close, target=np.nan)
+    frame["target"] = np.log(frame["close"].shift(-5) / frame["close"])
+    frame["is_target"] = frame["target"].notna()
+    return frame
 
 
 @pytest.fixture(scope="module")
@@ -352,15 +364,7 @@ def test_the_best_round_is_kept(frame, model):
 
 @pytest.mark.parametrize("model", [m for m in TABULAR if m != "logistic"])
 def test_numbers_are_predicted_too(model, tmp_path, no_report):
-    num_rows = 1500
-    frame = make_own_frame(num_rows)
-    returns = 0.01 * frame["high_change"].to_numpy(np.float64)
-    steps = np.zeros(num_rows + 5)
-    steps[5:] = returns
-    close = 1000 * np.exp(np.cumsum(steps)[:num_rows])
-    frame = frame.drop(columns="label").assign(close=close, target=np.nan)
-    frame["target"] = np.log(frame["close"].shift(-5) / frame["close"])
-    frame["is_target"] = frame["target"].notna()
+    frame = returns_of(make_own_frame(1500))
     config = Config(
         **SMALL | {"model": model, "target": "return", "outputs_dir": str(tmp_path)}
     )
@@ -376,6 +380,88 @@ def test_numbers_are_predicted_too(model, tmp_path, no_report):
     windows = cut_windows(data.features, rows, window_bars=8)
     np.testing.assert_array_equal(adapter.predict_windows(windows), answers)
     assert run.results["importance"]["score"].startswith("squared-error skill")
+
+
+# Opened again
+
+NETWORKS = {
+    "lstm": {"lstm_units": (3,)},
+    "cnn": {"cnn_filters": (4,), "cnn_kernels": (3,)},
+    "attention": {"attention_blocks": 1, "attention_dim": 4, "attention_heads": 2},
+    "ensemble": {
+        **{"lstm_units": (2,), "gru_units": (2,), "cnn_filters": (2,)},
+        **{"cnn_kernels": (3,), "cnn_lstm_filters": (2,), "cnn_lstm_kernels": (3,)},
+        **{"cnn_lstm_units": (2,), "gate_units": 2, "attention_blocks": 1},
+        **{"attention_dim": 4, "attention_heads": 2},
+    },
+}
+TARGETS = {
+    model: ("signal",) if model in (*CLASS_MODELS, "ensemble") else ("signal", "return")
+    for model in (*NETWORKS, *TABULAR)
+}
+
+
+def publish(frame, folder, **fields):
+    """Returns a run whose model is published, without a report."""
+    config = Config(**SMALL | {"epochs": 1, "outputs_dir": str(folder)} | fields)
+    run = StandaloneTrainer(config, frame=frame)
+    steps(run)
+    run.train_model()
+    run.save_model_and_metadata()
+    return run, run.run.publish()
+
+
+@pytest.mark.parametrize(
+    ("model", "target"), [(m, target) for m in TARGETS for target in TARGETS[m]]
+)
+def test_an_opened_adapter_answers_as_the_trained_one(frame, tmp_path, model, target):
+    fields = {"model": model, "target": target} | NETWORKS.get(model, {})
+    frame = returns_of(frame) if target == "return" else frame
+    run, folder = publish(frame, tmp_path, **fields)
+    adapter, data = load_adapter(load_artifact(folder)), run.data
+    rows = data.parts["test"].targets
+    expected = run.adapter.predict_rows(data, rows)
+    shape = (len(rows), 3) if target == "signal" else (len(rows),)
+    assert expected.shape == shape and expected.std() > 1e-4
+    is_close = functools.partial(
+        np.testing.assert_allclose, rtol=0, atol=1e-6 if model in NETWORKS else 1e-12
+    )
+    is_close(adapter.predict_rows(data, rows), expected)
+    is_close(adapter.predict_rows(data, rows[7:8]), expected[7:8])
+    if target == "signal":
+        is_close(adapter.predict_proba(data, rows), expected)
+        chosen = adapter.predict(data, rows)
+        assert np.array_equal(chosen, expected.argmax(axis=1))
+    else:
+        is_close(adapter.predict(data, rows), expected)
+        with pytest.raises(ValueError, match="expected a target with classes"):
+            adapter.predict_proba(data, rows)
+    assert adapter.config.model == model
+    assert adapter.outputs == run.adapter.describe()["model"]["outputs"]
+    assert adapter.feature_importance() == run.adapter.feature_importance()
+
+
+@pytest.mark.parametrize("model", ["lstm", "gradient_boosting"])
+def test_an_opened_adapter_says_what_it_cannot_do(frame, tmp_path, model):
+    run, folder = publish(frame, tmp_path, model=model)
+    adapter, data = load_adapter(load_artifact(folder)), run.data
+    for name, arguments in (
+        *((name, (data,)) for name in ("prepare", "build", "fit")),
+        ("attach", (run.run,)),
+        ("save", (tmp_path / "model",)),
+        *((name, ()) for name in ("training_history", "describe", "environment")),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: .* one opened from .* predicts"):
+            getattr(adapter, name)(*arguments)
+    with pytest.raises(ValueError, match="training_history: expected an adapter"):
+        adapter.best_round  # noqa: B018
+    for other, received in (
+        (load(frame, sequence_length=9), "9 and 8"),
+        (load(frame.drop(columns=CORE8[0])), "8 and 7"),
+    ):
+        message = f"windows of 8 rows and 8 features. Received: {received}"
+        with pytest.raises(DataError, match=message):
+            adapter.predict(other, other.parts["test"].targets)
 
 
 # Refusals
