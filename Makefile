@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: train test lint bench noise faults format notebook notebooks clean
+.PHONY: train test lint bench noise faults format notebook notebooks pictures clean
 
 train: .venv/run.stamp
 	$(BIN)/python dataset_builder.py --demo
@@ -42,6 +42,10 @@ format: .venv/dev.stamp
 # Generates the .ipynb files from their percent-format sources, without outputs.
 notebooks: .venv/dev.stamp
 	$(BIN)/jupytext --to ipynb notebooks/*.py
+
+# Needs an installed Chromium.
+pictures: .venv/run.stamp
+	$(BIN)/python docs/make_pictures.py
 
 notebook: .venv/notebook.stamp
 	$(BIN)/jupyter lab notebooks

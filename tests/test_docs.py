@@ -1,0 +1,162 @@
+"""README and docs: code runs, commands run or are understood, links lead somewhere.
+
+A block without a language has commands, `python` has code, `text` shows output and is
+not run. What needs the network or minutes is held against the command's own `--help`.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from world.frames import PROJECT
+
+from candles import synthetic_candles
+from settings import options
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+IDS = [page.name for page in PAGES]
+SMALL = (
+    "--epochs 1 --sequence-length 8 --lstm-units 4 --dense-units 4 --batch-size 64 "
+    "--windows-per-epoch 256 --no-baseline-model --importance-windows none "
+    "--undersampling-min-samples 100 --no-tensorboard"
+)
+"""What makes a run of the page's small: appended, so that it wins."""
+
+
+def blocks(page, language):
+    """The content of each fenced block of a language, in order."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.M | re.S)
+    return [content for name, content in found if name == language]
+
+
+def commands(page):
+    lines = "".join(blocks(page, "")).splitlines()
+    return [line.partition("  #")[0].strip() for line in lines if line.strip()]
+
+
+def shape(text):
+    """The lines without their numbers: which words stand where."""
+    lines = [re.sub(r"[-+]?[\d.,:%]+|n/a|-", "#", line) for line in text.splitlines()]
+    return [re.sub(r"[#\s\[\]]+", " ", line).strip() for line in lines]
+
+
+def run(command, folder):
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    printed = result.stdout + result.stderr
+    assert result.returncode == 0, printed[-3000:]
+    return printed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_code_runs_and_prints_what_is_shown(page, tmp_path):
+    code = "\n".join(blocks(page, "python"))
+    if not code:
+        pytest.skip("a page without code")
+    printed = set(shape(run([sys.executable, "-c", code], tmp_path)))
+    if page.name == "README.md":
+        # Numbers, and which warnings come, differ from machine to machine.
+        [shown] = [b for b in blocks(page, "text") if "Skill" in b]
+        fixed = [x for x in shown.splitlines() if not x.startswith(("Skill", "After"))]
+        assert len(fixed) >= 8 and set(shape("\n".join(fixed))) <= printed
+
+
+def test_an_own_family_trains(tmp_path):
+    [code] = [b for b in blocks(PROJECT / "docs/families.md", "python") if "Extra" in b]
+    code += (
+        f"import sys; sys.path[:0] = [{str(PROJECT / 'tests')!r}]\n"
+        "from config import Config\n"
+        "from world.frames import TINY, make_own_frame\n"
+        "from predictor import Predictor\n"
+        "from trainer import StandaloneTrainer\n"
+        "own = {'model': 'extra_trees', 'num_trees': 3, 'baseline_model': False}\n"
+        "run = StandaloneTrainer(Config(**TINY | own), frame=make_own_frame(900))\n"
+        "model = Predictor(run.run_training()).adapter.model\n"
+        "assert type(model).__name__ == 'Trees', model\n"
+        "assert run.results['importance']['features']\n"
+    )
+    run([sys.executable, "-c", code], tmp_path)
+
+
+def test_the_way_from_candles_to_a_report_works(tmp_path):
+    """README's own commands, on made-up minutes where the download would put them."""
+    table = synthetic_candles(50_000, seed=5)
+    open_ms = table["timestamp"].astype("int64") // 10**6
+    rows = table.drop(columns="timestamp").assign(close_time=open_ms + 59_999)
+    rows.insert(0, "open_time", open_ms)
+    for name in ("quote", "count", "taker_base", "taker_quote", "ignore"):
+        rows[name] = 0
+    folder = tmp_path / "data" / "spot"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "ETHUSDT-1m-2024-01.zip", "w") as archive:
+        content = rows.to_csv(index=False, header=False)
+        archive.writestr("ETHUSDT-1m-2024-01.csv", content)
+    done = []
+    for command in commands(PROJECT / "README.md"):
+        if not command.startswith("python ") or "download" in command:
+            continue
+        shell = command.replace("python ", f"{sys.executable} {PROJECT}/", 1)
+        if "trainer.py" in command:
+            shell += f" {SMALL}"
+        done.append(run(["bash", "-c", shell], tmp_path))
+    assert len(done) == 4 and "no leak found" in done[2]
+    assert list(tmp_path.glob("outputs/models/ETHUSDT/lstm/latest-1m/report.html"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_commands_are_understood(page, monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    targets = re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.M)
+    for command in commands(page):
+        program, *words = shlex.split(command)
+        if program == "make":
+            assert set(words) <= set(targets), command
+        elif program == "python" and words[0] == "trainer.py":
+            options.parse(words[1:])
+        elif program == "python":
+            size = 1 if words[0].endswith(".py") else 2
+            inner = [w for w in words[size : size + 1] if w.isalpha()]
+            program = [sys.executable, *words[:size], *inner, "--help"]
+            known = run(program, PROJECT)
+            flags = [word for word in words[size:] if word.startswith("--")]
+            assert all(flag in known for flag in flags), command
+        else:
+            assert command == "source .venv/bin/activate"
+
+
+def anchors(page):
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        assert "://" not in link, link
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_places_named_by_the_architecture_are_there():
+    text = (PROJECT / "docs/architecture.md").read_text()
+    names = set(re.findall(r"`([a-z_]+/[a-z_]+)(?:\.py)?`", text))
+    names -= {"outputs/runs", "outputs/models"}
+    assert len(names) > 30
+    for name in names:
+        assert (PROJECT / name).with_suffix(".py").is_file(), name
+
+
+def test_readme_is_one_screen():
+    assert len((PROJECT / "README.md").read_bytes()) <= 9000
