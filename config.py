@@ -29,7 +29,7 @@ from settings.label_fields import CLASS_TARGETS, LabelFields
 from settings.label_fields import HOLD as HOLD
 from settings.label_fields import LONG as LONG
 from settings.label_fields import SHORT as SHORT
-from settings.loss_fields import LossFields, LossTraits
+from settings.loss_fields import LossFields, LossTraits, require_loss
 from settings.machine_fields import MachineFields
 from settings.network_fields import NETWORKS, NetworkFields
 from settings.part import Part
@@ -210,9 +210,23 @@ class Config(
 
     @property
     def class_balancing(self) -> str:
-        """The class balancing in force: none with a loss that reads no classes."""
-        is_read = self.loss_traits.y_true == "class"
-        return self.class_balancing_method if is_read else "none"
+        """The class balancing in force: none that the loss cannot be trained with."""
+        traits, method = self.loss_traits, self.class_balancing_method
+        is_thinned = method == "systematic_undersampling"
+        is_read = traits.y_true == "class" and not (is_thinned and traits.is_sequential)
+        return method if is_read else "none"
+
+    def require_losses(self) -> None:
+        """Refuses losses that nobody registered, and what contradicts their traits.
+
+        One's own may be registered after the configuration was made.
+
+        Raises:
+            ConfigError: If a loss is unknown or does not suit the run.
+        """
+        for name in self.used_losses:
+            require_loss(name)
+        self.replace()
 
     # To and from other forms
 

@@ -152,7 +152,7 @@ class StandaloneTrainer:
         """Step 1: takes the model family, proves the outputs folder writable.
 
         Raises:
-            ConfigError: If there is no such family, or it cannot learn the target.
+            ConfigError: If there is no such family or loss, or none for the target.
             DependencyError: If its library is not installed.
             StorageError: If nothing can be written to `outputs_dir`.
         """
@@ -439,10 +439,11 @@ def _run(arguments: Sequence[str] | None, compare: Several | None) -> None:
 
     parsed, config = options.parse(arguments)
     utils.configure_logging(verbose=config.verbose_logging)
+    config.require_losses()  # no command line registers one, nor a family
     if config.model not in MODELS:
         from models.families import create_adapter
 
-        create_adapter(config)  # refuses it: no command line registers a family
+        create_adapter(config)
 
     def train(each: Config) -> Path:
         return StandaloneTrainer(

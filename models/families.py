@@ -60,9 +60,10 @@ def create_adapter(config: Config) -> ModelAdapter:
     """Returns the adapter of the run's family.
 
     Raises:
-        ConfigError: If there is no such family.
+        ConfigError: If there is no such family or loss.
         DependencyError: If its library is not installed.
     """
+    config.require_losses()
     adapter = _family(config.model)(config)
     adapter.require_library()
     return adapter

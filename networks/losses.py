@@ -1,8 +1,9 @@
-"""Keras losses of classes and of numbers, their sums, and all by name: `create_loss`.
+"""Losses by name: `create_loss`, `register_loss`, the configuration's, sums of several.
 
-In: formulas, their options, what is reported of a sum. Out: losses of what positions
-earn (`position_losses`), which loss suits which target and what it reads
-(`settings.loss_fields`), batches in the order that a loss needs (`sequence_generator`).
+In: names and options of losses, one's own among them, what is reported of a sum.
+Out: formulas (`class_losses`, `value_losses`, `position_losses`), which loss suits
+which target and what it reads (`settings.loss_fields`), batches in the order that a
+loss needs (`sequence_generator`).
 
 What `y_true` is depends on the loss (`settings.loss_fields.LOSSES[name].y_true`):
 
@@ -16,251 +17,43 @@ What `y_true` is depends on the loss (`settings.loss_fields.LOSSES[name].y_true`
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from config import Config
+from networks.class_losses import CostSensitiveCrossentropy, FocalLoss
+from networks.loss_base import SavableLoss, argument_names, flat, require
 from networks.position_losses import (
-    NUM_CLASSES,
     PositionLoss,
     ReturnVolatilityLoss,
     SharpeLoss,
-    flat,
     refuse_weights,
-    require,
 )
-from settings.loss_fields import LOSS_NAMES, LOSS_PRESETS, LOSSES
+from networks.value_losses import DirectionalLoss, HuberLoss, QuantileLoss
+from settings.loss_fields import (
+    LOSS_NAMES,
+    LOSSES,
+    TARGETS_OF,
+    LossTraits,
+    require_loss,
+    split_preset,
+)
+from settings.values import own_name_problems
 from utils import ConfigError, did_you_mean
 
 SECONDS_PER_YEAR = 365 * 86_400
 
-ORDINAL_COSTS = ((0.0, 1.0, 2.0), (1.0, 0.0, 1.0), (2.0, 1.0, 0.0))
-"""Costs (true, predicted): the wrong side is twice as bad as HOLD."""
-
 _register = keras.saving.register_keras_serializable(package="trainer")
 
 
-# Of a predicted number
+# Sums
 
 
 @_register
-class HuberLoss(keras.losses.Huber):
-    """Squared, then absolute error: `e^2 / 2`, from `|e| = d` on `d * (|e| - d / 2)`.
-
-    With `e = y_true - y_pred`, in units of `y_true` squared. Keras's own forgets its
-    delta when it is saved.
-    Source: Huber (1964), "Robust estimation of a location parameter".
-
-    Args:
-        delta: d, above 0, in units of `y_true`.
-        name: Name of the loss.
-        **base: `reduction` and `dtype` of `keras.losses.Loss`.
-    """
-
-    def __init__(self, delta: float = 1.0, *, name: str = "huber", **base: Any) -> None:
-        require("delta", delta, delta > 0, "above 0")
-        super().__init__(delta=delta, name=name, **base)
-        self.delta = delta
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {"delta": self.delta}
-
-
-@_register
-class QuantileLoss(keras.losses.Loss):
-    """Pinball loss, whose minimum is a quantile: `max(q * e, (q - 1) * e)`.
-
-    With `e = y_true - y_pred`, in units of `y_true`. At 0.9 a value above the
-    prediction costs nine times one below.
-    Source: Koenker and Bassett (1978), "Regression quantiles".
-
-    Args:
-        quantile: q, between 0 and 1.
-        name: Name of the loss.
-        **base: `reduction` and `dtype` of `keras.losses.Loss`.
-    """
-
-    def __init__(
-        self, quantile: float = 0.5, *, name: str = "quantile", **base: Any
-    ) -> None:
-        super().__init__(name=name, **base)
-        require("quantile", quantile, 0 < quantile < 1, "between 0 and 1")
-        self.quantile = quantile
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Returns each sample's loss (batch,)."""
-        error = flat(y_true) - flat(y_pred)
-        return ops.maximum(self.quantile * error, (self.quantile - 1.0) * error)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {"quantile": self.quantile}
-
-
-@_register
-class DirectionalLoss(keras.losses.Loss):
-    """Squared error and wrong signs: `w * e^2 + (1 - w) * softplus(-k * m) / ln 2`.
-
-    `e = (y_pred - y_true) / scale`, margin `m = y_pred * y_true / scale^2`, both
-    without a unit: a prediction of 0 costs 1 in the part of the sign, and about 1 in
-    that of the error if `scale` is the deviation of `y_true`. The sign part is the
-    logistic loss of the margin: unlike the share of wrong signs it has a gradient
-    wherever something moved, and a large move counts for more. A sign is meant against
-    0 of `y_true`: the training mean, if that was subtracted.
-    Source: Friedman, Hastie and Tibshirani (2000), "Additive logistic regression", for
-    the logistic loss of a margin.
-
-    Args:
-        mse_weight: w, in [0, 1].
-        sharpness: k, above 0.
-        scale: Size of a usual move in units of `y_true`, above 0.
-        name: Name of the loss.
-        **base: `reduction` and `dtype` of `keras.losses.Loss`.
-    """
-
-    def __init__(
-        self,
-        mse_weight: float = 0.6,
-        *,
-        sharpness: float = 1.0,
-        scale: float = 1.0,
-        name: str = "directional",
-        **base: Any,
-    ) -> None:
-        super().__init__(name=name, **base)
-        require("mse_weight", mse_weight, 0 <= mse_weight <= 1, "in [0, 1]")
-        require("sharpness", sharpness, sharpness > 0, "above 0")
-        require("scale", scale, scale > 0, "above 0")
-        self.mse_weight = mse_weight
-        self.sharpness = sharpness
-        self.scale = scale
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Returns each sample's loss (batch,)."""
-        true, predicted = flat(y_true) / self.scale, flat(y_pred) / self.scale
-        squared = ops.square(predicted - true)
-        sign = ops.softplus(-self.sharpness * predicted * true) / math.log(2.0)
-        return self.mse_weight * squared + (1.0 - self.mse_weight) * sign
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {
-            "mse_weight": self.mse_weight,
-            "sharpness": self.sharpness,
-            "scale": self.scale,
-        }
-
-
-# Of classes
-
-
-@_register
-class FocalLoss(keras.losses.Loss):
-    """Cross-entropy that cares less for what is right: `a_y * (1 - p_y)^g * -ln(p_y)`.
-
-    `p_y` is the probability of the true class; in nats. With g = 0 and no weights it is
-    the cross-entropy. Its minimum is not the true probability: outputs are less sure
-    than they should be, and want calibration. Keras's own takes one-hot labels, this
-    one class ids.
-    Source: Lin, Goyal, Girshick, He and Dollar (2017), "Focal loss for dense object
-    detection", eq. 5.
-
-    Args:
-        gamma: g, at least 0.
-        alpha: (3,) weight of each true class; None weighs them equally.
-        name: Name of the loss.
-        **base: `reduction` and `dtype` of `keras.losses.Loss`.
-    """
-
-    def __init__(
-        self,
-        gamma: float = 2.0,
-        *,
-        alpha: Sequence[float] | None = None,
-        name: str = "focal",
-        **base: Any,
-    ) -> None:
-        super().__init__(name=name, **base)
-        require("gamma", gamma, gamma >= 0, "at least 0")
-        is_known = alpha is None or (len(alpha) == NUM_CLASSES and min(alpha) > 0)
-        require("alpha", alpha, is_known, "three numbers above 0, or None")
-        self.gamma = gamma
-        self.alpha = None if alpha is None else tuple(float(value) for value in alpha)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Returns each sample's loss (batch,)."""
-        is_true = _one_hot(y_true, y_pred)
-        p = _clipped(ops.sum(is_true * y_pred, axis=-1))
-        loss = -ops.power(1.0 - p, self.gamma) * ops.log(p)
-        if self.alpha is not None:
-            weights = ops.convert_to_tensor(self.alpha, dtype=y_pred.dtype)
-            loss = loss * ops.sum(is_true * weights, axis=-1)
-        return loss
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {"gamma": self.gamma, "alpha": self.alpha}
-
-
-@_register
-class CostSensitiveCrossentropy(keras.losses.Loss):
-    """Cross-entropy plus expected cost: `-ln(p_y) + w * sum_j costs[y][j] * p_j`.
-
-    In nats and units of cost. Its minimum is not the true probability: outputs shy away
-    from costly errors, and want calibration.
-    Source: Galdran, Dolz, Chakor, Lombaert and Ben Ayed (2020), "Cost-sensitive
-    regularization for diabetic retinopathy grading from eye fundus images", eq. 2.
-
-    Args:
-        costs: (3, 3) cost of predicting j where y is true, at least 0; 0 where j is y.
-        cost_weight: w, at least 0.
-        name: Name of the loss.
-        **base: `reduction` and `dtype` of `keras.losses.Loss`.
-    """
-
-    def __init__(
-        self,
-        costs: Sequence[Sequence[float]] = ORDINAL_COSTS,
-        *,
-        cost_weight: float = 1.0,
-        name: str = "cost_sensitive",
-        **base: Any,
-    ) -> None:
-        super().__init__(name=name, **base)
-        table = np.asarray(costs, dtype=np.float64)
-        is_table = table.shape == (NUM_CLASSES, NUM_CLASSES) and table.min() >= 0
-        is_table = bool(is_table and not table.diagonal().any())
-        require("costs", costs, is_table, "3 rows of 3 numbers >= 0, diagonal 0")
-        require("cost_weight", cost_weight, cost_weight >= 0, "at least 0")
-        self.costs = tuple(map(tuple, table.tolist()))
-        self.cost_weight = cost_weight
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Returns each sample's loss (batch,)."""
-        is_true = _one_hot(y_true, y_pred)
-        p = _clipped(ops.sum(is_true * y_pred, axis=-1))
-        costs = ops.matmul(is_true, ops.convert_to_tensor(self.costs, y_pred.dtype))
-        return self.cost_weight * ops.sum(costs * y_pred, axis=-1) - ops.log(p)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {
-            "costs": self.costs,
-            "cost_weight": self.cost_weight,
-        }
-
-
-# Combined
-
-
-@_register
-class CombinedLoss(keras.losses.Loss):
+class CombinedLoss(SavableLoss):
     """Weighted sum of losses: `sum_k w_k * loss_k` with weights that sum to 1.
 
     All parts are compared with the same `y_true`. Each keeps its unit: the weights are
@@ -319,17 +112,13 @@ class CombinedLoss(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        serialize = keras.saving.serialize_keras_object
-        return super().get_config() | {
-            "losses": [serialize(loss) for loss in self.losses],
-            "weights": self.weights,
-        }
+        parts = keras.saving.serialize_keras_object(list(self.losses))
+        return super().get_config() | {"losses": parts}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> CombinedLoss:
         """Rebuilds from `get_config`."""
-        rebuild = keras.saving.deserialize_keras_object
-        parts = [rebuild(loss) for loss in config["losses"]]
+        parts = keras.saving.deserialize_keras_object(config["losses"])
         return cls(**dict(config) | {"losses": parts})
 
 
@@ -370,7 +159,7 @@ class LossPart(keras.metrics.Mean):
 
 # By name
 
-_CLASSES: dict[str, Callable[..., keras.losses.Loss]] = {
+_BUILDERS: dict[str, Callable[..., keras.losses.Loss]] = {
     "cross_entropy": keras.losses.SparseCategoricalCrossentropy,
     "focal": FocalLoss,
     "cost_sensitive": CostSensitiveCrossentropy,
@@ -391,11 +180,52 @@ _KERAS_DOCUMENTED = {
 }
 
 
+def register_loss(
+    name: str,
+    builder: Callable[..., keras.losses.Loss],
+    *,
+    y_true: str,
+    targets: Sequence[str] | None = None,
+    is_sequential: bool = False,
+) -> None:
+    """Makes `Config(loss=name)` train with a loss; one of your own is replaced.
+
+    Args:
+        name: Small letters and digits, joined by single _, unlike built-in names.
+        builder: Class of a loss, or a function that returns one. It is called with
+            `name`, and where it names them with `cost_bps` (the run's fees and
+            slippage) and `bars_per_year`.
+        y_true: What it is compared with: "class", "value" or "return", see above.
+        targets: The targets it can be used for; None takes all that have such numbers.
+        is_sequential: Whether a batch must be consecutive bars, in order; it always is
+            with "return".
+
+    Raises:
+        ValueError: If an argument cannot be used.
+
+    Example:
+        >>> register_loss("log_cosh", keras.losses.LogCosh, y_true="value")
+        >>> config = Config(loss="log_cosh", target="return")
+    """
+    for problem in own_name_problems("`name`", name, LOSS_NAMES):
+        raise ValueError(problem)
+    require("name", name, name not in LOSS_NAMES, "one that is not built in")
+    takes_name = callable(builder) and "name" in argument_names(builder)
+    require("builder", builder, takes_name, "a class or function with argument `name`")
+    require("y_true", y_true, y_true in TARGETS_OF, f"one of {', '.join(TARGETS_OF)}")
+    known = TARGETS_OF[y_true]
+    chosen = known if targets is None else tuple(targets)
+    is_fit = 0 < len(chosen) and {*chosen} <= {*known}
+    require("targets", targets, is_fit, f"some of {', '.join(known)}, or None")
+    _BUILDERS[name] = builder
+    LOSSES[name] = LossTraits(chosen, y_true, is_sequential or y_true == "return")
+
+
 def create_loss(name: str, **options: Any) -> keras.losses.Loss:
     """Returns a loss, or a preset, by its name.
 
     Args:
-        name: One of `loss_names()`.
+        name: One of `settings.loss_fields.loss_names()`.
         **options: Arguments of its class, over those of the preset.
 
     Raises:
@@ -405,12 +235,7 @@ def create_loss(name: str, **options: Any) -> keras.losses.Loss:
         >>> create_loss("sharpe", cost_bps=15).cost_bps
         15
     """
-    if name not in LOSS_NAMES:
-        raise ConfigError(
-            f"loss: expected one of {', '.join(LOSS_NAMES)}. Received: {name!r}."
-            + did_you_mean(str(name), LOSS_NAMES)
-        )
-    kind, preset = LOSS_PRESETS.get(name, (name, {}))
+    kind, preset = split_preset(name)
     known = _option_names(kind)
     for option in options:
         if option not in known:
@@ -418,18 +243,13 @@ def create_loss(name: str, **options: Any) -> keras.losses.Loss:
                 f"loss {name!r}: expected options among {', '.join(known)}. "
                 f"Received: {option!r}." + did_you_mean(option, known)
             )
-    return _CLASSES[kind](**{"name": name} | preset | options)
-
-
-def loss_names() -> tuple[str, ...]:
-    """Returns the names that `create_loss` takes, presets last."""
-    return LOSS_NAMES
+    return _BUILDERS[kind](**{"name": name} | preset | options)
 
 
 def describe(name: str) -> str:
     """Returns a loss's formula, targets, `y_true` and order of batches, as text."""
-    kind, preset = LOSS_PRESETS.get(name, (name, {}))
-    text = _KERAS_DOCUMENTED.get(kind) or (inspect.getdoc(_CLASSES[kind]) or "")
+    kind, preset = split_preset(name)
+    text = _KERAS_DOCUMENTED.get(kind) or (inspect.getdoc(_BUILDERS[kind]) or "")
     lines = [text.split("\n\nArgs:")[0]]
     if preset:
         shown = ", ".join(f"{key}={value}" for key, value in preset.items())
@@ -443,7 +263,11 @@ def describe(name: str) -> str:
 
 
 def loss_from_config(config: Config) -> keras.losses.Loss:
-    """Returns the loss that a configuration asks for."""
+    """Returns the loss that a configuration asks for.
+
+    Raises:
+        ConfigError: If it is not registered.
+    """
     if config.loss != "combined":
         return _configured(config.resolved_loss, config)
     return CombinedLoss(
@@ -462,9 +286,12 @@ def metrics_from_config(config: Config, loss: keras.losses.Loss) -> list[Any]:
 
 def _configured(name: str, config: Config) -> keras.losses.Loss:
     """Returns one loss with its options of the configuration."""
-    kind = LOSS_PRESETS.get(name, (name, {}))[0]
-    cost = config.loss_cost_bps
-    costs = config.misclassification_costs
+    kind, _ = split_preset(name)
+    cost, costs = config.loss_cost_bps, config.misclassification_costs
+    market = {
+        "cost_bps": config.fee_bps + config.slippage_bps if cost is None else cost,
+        "bars_per_year": SECONDS_PER_YEAR / config.bar_seconds,
+    }
     fields: dict[str, dict[str, Any]] = {
         "focal": {"gamma": config.focal_gamma, "alpha": config.focal_alpha},
         "cost_sensitive": {
@@ -473,50 +300,21 @@ def _configured(name: str, config: Config) -> keras.losses.Loss:
         "huber": {"delta": config.huber_delta},
         "quantile": {"quantile": config.quantile},
         "directional": {"mse_weight": config.directional_mse_weight},
-        "sharpe": {},
-        "return_volatility": {
-            "volatility_lambda": config.volatility_lambda,
-            "bars_per_year": SECONDS_PER_YEAR / config.bar_seconds,
-        },
+        "return_volatility": {"volatility_lambda": config.volatility_lambda},
     }
-    options = fields.get(kind, {})
-    if LOSSES[kind].y_true == "return":
-        total = config.fee_bps + config.slippage_bps
-        options["cost_bps"] = total if cost is None else cost
+    known = _option_names(kind)
+    options = {key: value for key, value in market.items() if key in known}
+    options |= fields.get(kind, {})
     given = {key: value for key, value in options.items() if value is not None}
     return create_loss(name, **given)
 
 
 def _option_names(kind: str) -> list[str]:
-    """Returns the arguments of a loss's constructor, those of Keras's base included."""
-    own = inspect.signature(_CLASSES[kind]).parameters.values()
-    names = [item.name for item in own if item.kind is not item.VAR_KEYWORD]
-    return list(dict.fromkeys([*names, "name", "reduction", "dtype"]))
-
-
-# Shared
-
-
-def _one_hot(y_true: Any, y_pred: Any) -> Any:
-    """Returns class ids as (batch, 3) of 0 and 1, of the type of `y_pred`.
+    """Returns the arguments of a loss's constructor, those of Keras's base included.
 
     Raises:
-        ValueError: If the labels are not ids, or the outputs no three probabilities.
+        ConfigError: If there is no such loss.
     """
-    if len(y_pred.shape) != 2 or y_pred.shape[-1] != NUM_CLASSES:
-        raise ValueError(
-            "`y_pred`: expected probabilities (batch, 3). "
-            f"Received: y_pred.shape={tuple(y_pred.shape)}"
-        )
-    if len(y_true.shape) == 2 and y_true.shape[-1] == NUM_CLASSES:
-        raise ValueError(
-            "`y_true`: expected class ids (batch,). Received: y_true.shape="
-            f"{tuple(y_true.shape)}; turn one-hot labels into ids by argmax."
-        )
-    ids = ops.cast(flat(y_true), "int32")
-    return ops.one_hot(ids, NUM_CLASSES, dtype=y_pred.dtype)
-
-
-def _clipped(p: Any) -> Any:
-    """Returns probabilities that have a logarithm, clipped as Keras clips them."""
-    return ops.clip(p, keras.config.epsilon(), 1.0 - keras.config.epsilon())
+    require_loss(kind)
+    own = argument_names(_BUILDERS[kind])
+    return list(dict.fromkeys([*own, "name", "reduction", "dtype"]))

@@ -20,9 +20,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from config import CLASS_NAMES, LONG, SHORT
-
-NUM_CLASSES = len(CLASS_NAMES)
+from config import LONG, SHORT
+from networks.loss_base import NUM_CLASSES, SavableLoss, flat, require
 
 
 def positions(y_pred: Any, *, scale: float = 1.0) -> Any:
@@ -65,7 +64,7 @@ def net_returns(
     return held * flat(y_true) - cost_bps / 1e4 * ops.abs(change)
 
 
-class PositionLoss(keras.losses.Loss):
+class PositionLoss(SavableLoss):
     """Interface of a loss of a whole batch's net returns: one scalar.
 
     No sample has a loss of its own: every reduction leaves the scalar as it is, and
@@ -113,14 +112,6 @@ class PositionLoss(keras.losses.Loss):
         mean = ops.mean(net)
         variance = ops.mean(ops.square(net - mean))
         return mean, ops.sqrt(variance + self.epsilon**2)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {
-            "cost_bps": self.cost_bps,
-            "position_scale": self.position_scale,
-            "epsilon": self.epsilon,
-        }
 
 
 @keras.saving.register_keras_serializable(package="trainer")
@@ -218,42 +209,6 @@ class ReturnVolatilityLoss(PositionLoss):
         mean, deviation = self.moments(y_true, y_pred)
         risk = self.volatility_lambda * math.sqrt(self.bars_per_year) * deviation
         return risk - self.bars_per_year * mean
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        return super().get_config() | {
-            "volatility_lambda": self.volatility_lambda,
-            "bars_per_year": self.bars_per_year,
-        }
-
-
-# Shared with the other losses
-
-
-def flat(values: Any) -> Any:
-    """Returns numbers of samples as (batch,), of (batch,) or (batch, 1).
-
-    Raises:
-        ValueError: If there are several numbers for a sample.
-    """
-    if len(values.shape) == 1:
-        return values
-    if len(values.shape) == 2 and values.shape[-1] == 1:
-        return ops.squeeze(values, axis=-1)
-    raise ValueError(
-        "expected one number for each sample, (batch,) or (batch, 1). "
-        f"Received: shape={tuple(values.shape)}"
-    )
-
-
-def require(name: str, value: Any, is_good: bool, expected: str) -> None:
-    """Refuses an option that is not as expected.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if not is_good:
-        raise ValueError(f"`{name}`: expected {expected}. Received: {name}={value}")
 
 
 def refuse_weights(loss: keras.losses.Loss, sample_weight: Any) -> None:

@@ -32,7 +32,8 @@ class DataFields(Part):
         scaler_type: Feature scaling, fitted on the training rows.
         clip_limit: Scaled features are clipped to plus and minus this many scale units.
         class_balancing_method: How training answers unequal classes; outputs stay at
-            the natural mix. A loss that reads no classes balances none.
+            the natural mix. A loss that reads no classes balances none; one
+            that needs consecutive bars is never thinned.
         undersampling_min_samples: No class is thinned below this many training targets.
         manual_class_weights: Weights of SHORT, HOLD, LONG for `class_weights`; None
             balances them.

@@ -5,11 +5,10 @@ In: names of feature sets, how they are computed. Out: computing (`dataset.featu
 
 from __future__ import annotations
 
-import difflib
-import re
 from dataclasses import dataclass
 
 from settings.part import Part, field
+from settings.values import own_name_problems
 
 FEATURE_SETS = ("core8", "window_stats", "ray12", "indicators34")
 """Built-in feature sets; `features` may know more by the time they are computed."""
@@ -42,17 +41,7 @@ class FeatureFields(Part):
             if len(set(values)) < len(values):
                 problems.append(f"{name}: expected each once. Received: {values}")
         for name in self.feature_sets:
-            # A set of one's own has any name, but none that reads like a typing error.
-            near = difflib.get_close_matches(name, FEATURE_SETS, n=1, cutoff=0.8)
-            if not re.fullmatch(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", name):
-                problems.append(
-                    "feature_sets: expected names of letters and digits, joined by "
-                    f"single _. Received: {name!r}"
-                )
-            elif near and near != [name]:
-                problems.append(
-                    f"feature_sets: expected {', '.join(FEATURE_SETS)}, or a name of "
-                    f"your own that is less alike. Received: {name!r}. "
-                    f"Did you mean {near[0]!r}?"
-                )
+            problems += own_name_problems(
+                "feature_sets", name, FEATURE_SETS, is_small=False
+            )
         return problems

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from settings.label_fields import CLASS_TARGETS
 from settings.part import Part, field
+from settings.values import own_name_problems
+from utils import ConfigError, did_you_mean
 
 
 class LossTraits(NamedTuple):
@@ -27,9 +29,16 @@ class LossTraits(NamedTuple):
     is_sequential: bool
 
 
-_CLASSES = LossTraits(CLASS_TARGETS, "class", False)
-_VALUES = LossTraits(("return", "price"), "value", False)
-_POSITIONS = LossTraits(("signal", "direction", "return"), "return", True)
+TARGETS_OF = {
+    "class": CLASS_TARGETS,
+    "value": ("return", "price"),
+    "return": ("signal", "direction", "return"),
+}
+"""Targets by the `y_true` that they can be learned from."""
+
+_CLASSES = LossTraits(TARGETS_OF["class"], "class", False)
+_VALUES = LossTraits(TARGETS_OF["value"], "value", False)
+_POSITIONS = LossTraits(TARGETS_OF["return"], "return", True)
 
 LOSSES = {
     "cross_entropy": _CLASSES,
@@ -43,7 +52,9 @@ LOSSES = {
     "sharpe": _POSITIONS,
     "return_volatility": _POSITIONS,
 }
-"""Losses by name; `combined` takes the traits of its parts."""
+"""Losses by name, one's own once they are registered (`networks.losses`); `combined`
+takes the traits of its parts.
+"""
 
 LOSS_PRESETS: dict[str, tuple[str, dict[str, float]]] = {
     "regression": ("mse", {}),
@@ -54,7 +65,33 @@ LOSS_PRESETS: dict[str, tuple[str, dict[str, float]]] = {
 }
 """Losses with options, under names of their own."""
 
-LOSS_NAMES = tuple(dict.fromkeys((*LOSSES, "combined", *LOSS_PRESETS)))
+
+def loss_names() -> tuple[str, ...]:
+    """Returns the names of all losses there are now, presets last."""
+    return tuple(dict.fromkeys((*LOSSES, "combined", *LOSS_PRESETS)))
+
+
+LOSS_NAMES = loss_names()
+"""Built-in losses; `LOSSES` may know more by the time they train."""
+
+
+def require_loss(name: str) -> None:
+    """Refuses a name that no loss has.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    known = loss_names()
+    if name not in known:
+        raise ConfigError(
+            f"loss: expected one of {', '.join(known)}. Received: {name!r}."
+            + did_you_mean(name, known)
+        )
+
+
+def split_preset(name: str) -> tuple[str, dict[str, float]]:
+    """Returns a preset's loss and options; any other name as it is, without any."""
+    return LOSS_PRESETS.get(name, (name, {}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +103,8 @@ class LossFields(Part):
             Of a return or price: mse, mae, huber, quantile, directional. Of what
             positions earn after costs: sharpe, return_volatility. Of several: combined.
             Presets: regression (mse), robust (huber), financial (sharpe),
-            volatility_aware. None takes cross_entropy for classes, huber for a return
-            or price.
+            volatility_aware. Your own by the name it is registered with. None takes
+            cross_entropy for classes, huber for a return or price.
         loss_parts: Losses that `combined` adds up.
         loss_weights: Weight of each of `loss_parts`; made to sum to 1. None weighs them
             equally.
@@ -88,8 +125,8 @@ class LossFields(Part):
             numbers. None: 0 1 2 1 0 1 2 1 0.
     """
 
-    loss: str | None = field(None, choices=LOSS_NAMES)
-    loss_parts: tuple[str, ...] = field((), choices=LOSS_NAMES)
+    loss: str | None = None
+    loss_parts: tuple[str, ...] = ()
     loss_weights: tuple[float, ...] | None = field(None, ge=0)
     loss_cost_bps: float | None = field(
         None, ge=0, le=1000, losses=("sharpe", "return_volatility")
@@ -120,8 +157,16 @@ class LossFields(Part):
         return known[0] if known else _CLASSES
 
     def problems(self) -> list[str]:
-        """Returns what is wrong with a combination and with tables of numbers."""
-        problems = self._combination_problems() if self.loss == "combined" else []
+        """Returns what is wrong with names, a combination, tables of numbers."""
+        named = [("loss", self.loss or "combined")]
+        named += [("loss_parts", name) for name in self.loss_parts]
+        problems = [
+            problem
+            for field_name, name in named
+            for problem in own_name_problems(field_name, name, LOSS_NAMES)
+        ]
+        if self.loss == "combined":
+            problems += self._combination_problems()
         for field_name, count in (("focal_alpha", 3), ("misclassification_costs", 9)):
             given = getattr(self, field_name)
             if given is not None and len(given) != count:
@@ -186,4 +231,4 @@ class LossFields(Part):
 
 
 def _computed(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(LOSS_PRESETS.get(name, (name, {}))[0] for name in names)
+    return tuple(split_preset(name)[0] for name in names)

@@ -5,7 +5,6 @@ In: market, family, files of a run. Out: the names that follow from them (`confi
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import utils
 from settings.network_fields import NETWORKS
 from settings.part import Part, field
 from settings.tree_fields import TABULAR_MODELS
+from settings.values import own_name_problems
 
 MODELS = NETWORKS + TABULAR_MODELS
 """Built-in model families; `models.families` may know more by the time they train."""
@@ -80,18 +80,4 @@ class RunFields(Part):
                 )
         except ValueError as error:
             problems.append(f"timeframe: {error}")
-        # A family of one's own has any name, but none that reads like a typing error.
-        near = difflib.get_close_matches(self.model, MODELS, n=1, cutoff=0.8)
-        if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", self.model):
-            problems.append(
-                f"model: expected one of {', '.join(MODELS)}, or a name of your own of "
-                "small letters and digits, joined by single _. "
-                f"Received: {self.model!r}"
-            )
-        elif near and near != [self.model]:
-            problems.append(
-                f"model: expected one of {', '.join(MODELS)}, or a name of your "
-                f"own that is less alike. Received: {self.model!r}."
-                f" Did you mean {near[0]!r}?"
-            )
-        return problems
+        return problems + own_name_problems("model", self.model, MODELS)

@@ -6,7 +6,9 @@ Out: which fields there are, and what contradicts what (`config`).
 
 from __future__ import annotations
 
+import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -76,6 +78,34 @@ def parse_text(text: str, annotation: Any) -> Any:
         except ValueError:
             break
     return text
+
+
+def own_name_problems(
+    field: str, name: str, known: Sequence[str], *, is_small: bool = True
+) -> list[str]:
+    """Returns what is wrong with a name, built in or of one's own: nothing or one line.
+
+    One's own is any word, but none that reads like a typing error.
+
+    Args:
+        field: What is named.
+        name: The name.
+        known: The built-in names.
+        is_small: Whether its letters must be small ones.
+    """
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    word = "[a-z0-9]+" if is_small else "[A-Za-z0-9]+"
+    if not re.fullmatch(f"{word}(_{word})*", name):
+        letters = "small letters" if is_small else "letters"
+        wanted = f"of {letters} and digits, joined by single _"
+    elif near and name not in known:
+        wanted = "that is less alike"
+    else:
+        return []
+    return [
+        f"{field}: expected one of {', '.join(known)}, or a name of your own {wanted}. "
+        f"Received: {name!r}." + utils.did_you_mean(name, known)
+    ]
 
 
 def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:

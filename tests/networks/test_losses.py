@@ -1,27 +1,27 @@
+from unittest import mock
+
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 from keras import ops
-from world.frames import TINY
+from world.commands import train
+from world.frames import TINY, make_own_frame
 
 from benchmarks.sharpe_loss import run_market
 from config import Config, ConfigError
 from dataset import features
+from files.strict import read_json
 from networks import losses, position_losses
+from networks.class_losses import CostSensitiveCrossentropy, FocalLoss
 from networks.losses import (
     CombinedLoss,
-    CostSensitiveCrossentropy,
-    DirectionalLoss,
-    FocalLoss,
-    HuberLoss,
-    QuantileLoss,
     create_loss,
     describe,
     loss_from_config,
-    loss_names,
     metrics_from_config,
+    register_loss,
 )
 from networks.position_losses import (
     ReturnVolatilityLoss,
@@ -29,7 +29,11 @@ from networks.position_losses import (
     net_returns,
     positions,
 )
+from networks.value_losses import DirectionalLoss, HuberLoss, QuantileLoss
+from reports import report
 from settings import loss_fields
+from settings.loss_fields import loss_names
+from trainer import StandaloneTrainer
 
 NUM_ROWS = 12
 PARTS = {"losses": ["sharpe", "return_volatility"], "weights": [3, 1]}
@@ -419,7 +423,7 @@ def test_every_loss_is_described(name):
     kind = loss_fields.LOSS_PRESETS.get(name, (name, {}))[0]
     if kind in loss_fields.LOSSES:
         assert f"y_true: {loss_fields.LOSSES[kind].y_true}." in text
-    assert set(losses.loss_names()) == {*loss_fields.LOSS_NAMES}
+    assert set(loss_names()) == {*loss_fields.LOSS_NAMES}
 
 
 # From a configuration
@@ -547,6 +551,168 @@ def test_positions_have_the_ids_of_the_classes():
     probabilities = ops.convert_to_tensor([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]])
     found = ops.convert_to_numpy(position_losses.positions(probabilities))
     np.testing.assert_allclose(found, [-0.6, 0.0], atol=1e-6)
+
+
+# Of one's own
+
+
+@pytest.fixture
+def own_losses():
+    """What a test registers is forgotten after it."""
+    with mock.patch.dict(loss_fields.LOSSES), mock.patch.dict(losses._BUILDERS):
+        yield
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Plots and page take most of a small run's time."""
+    monkeypatch.setattr(report, "write_report", lambda *_, **__: None)
+
+
+def steep_loss(name):
+    """Cross-entropy to the fourth: unlike any that is built in."""
+    entropy = keras.losses.sparse_categorical_crossentropy
+
+    class Steep(keras.losses.Loss):
+        def call(self, y_true, y_pred):
+            return entropy(y_true, y_pred) ** 4
+
+    return Steep(name=name)
+
+
+def own_run(outputs, **fields):
+    values = TINY | {"windows_per_epoch": 200, "outputs_dir": str(outputs)} | fields
+    return Config(**values)
+
+
+def test_a_loss_of_ones_own_trains(tmp_path, own_losses, no_report):
+    config = own_run(tmp_path, loss="steep", epochs=1)
+    register_loss("steep", steep_loss, y_true="class")
+    run = StandaloneTrainer(config, frame=make_own_frame())
+    folder = run.run_training()
+    assert run.model.loss.name == "steep"
+    y, p = samples("focal")
+    entropy = -np.log(p[np.arange(NUM_ROWS), y])
+    got = value(loss_from_config(config), y, p)
+    assert got == pytest.approx(np.mean(entropy**4), rel=1e-5)
+    described = read_json(next(folder.glob("metadata_*.json")))["model"]
+    assert described["loss"] == "steep"
+    [saved] = folder.glob("model_*.keras")
+    assert (
+        keras.saving.load_model(saved).count_params() == described["total_parameters"]
+    )
+
+
+def test_a_stopped_run_goes_on_with_a_loss_of_ones_own(tmp_path, own_losses, no_report):
+    register_loss("steep", steep_loss, y_true="class")
+    whole, halves = (
+        own_run(tmp_path / name, loss="steep") for name in ("whole", "halves")
+    )
+    frame = make_own_frame()
+    expected = StandaloneTrainer(whole, frame=frame)
+    expected.run_training()
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    first = StandaloneTrainer(halves, frame=frame)
+    for step in (
+        first.initialize_components,
+        first.load_and_validate_data,
+        first.create_generators,
+        first.build_model,
+        first.setup_callbacks,
+    ):
+        step()
+    first.callbacks.append(Stop())
+    with pytest.raises(KeyboardInterrupt):
+        first.train_model()
+    first.run.unlock()  # a dead process holds no lock
+    with mock.patch.dict(loss_fields.LOSSES):
+        del loss_fields.LOSSES["steep"]
+        with pytest.raises(ConfigError, match="Received: 'steep'"):
+            StandaloneTrainer(halves, frame=frame, resume="newest").run_training()
+    again = StandaloneTrainer(halves, frame=frame, resume="newest")
+    again.run_training()
+    assert again.adapter.rounds_done == 1
+    assert again.history["loss"] == expected.history["loss"]
+
+
+def test_it_is_refused_for_a_target_that_it_does_not_support(own_losses):
+    early = Config(loss="steep", target="return")
+    register_loss("steep", steep_loss, y_true="class", targets=("signal",))
+    expected = (
+        "loss: expected one for target 'return': mse, mae, huber, quantile, "
+        "directional, sharpe, return_volatility. Received: 'steep'"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        StandaloneTrainer(early).initialize_components()
+    with pytest.raises(ConfigError, match=expected):
+        Config(loss="steep", target="return")
+    with pytest.raises(ConfigError, match="one for target 'direction'"):
+        Config(loss="steep", target="direction")
+    assert Config(loss="steep").class_balancing == "systematic_undersampling"
+
+
+def test_it_is_refused_until_it_is_registered(tmp_path, own_losses, capsys):
+    config = Config(loss="sleep")
+    register_loss("steep", steep_loss, y_true="class")
+    for refused in (
+        StandaloneTrainer(config).initialize_components,
+        lambda: loss_from_config(config),
+        lambda: create_loss("sleep"),
+    ):
+        with pytest.raises(ConfigError, match=r"'sleep'\. Did you mean 'steep'\?"):
+            refused()
+    for words in ((), ("--config-test",)):
+        assert train(["--loss", "sharpest_one", *words]) == 2
+        assert "'sharpest_one'. Did you mean 'sharpe'?" in capsys.readouterr().err
+    parts = ["--loss", "combined", "--loss-parts", "focal", "focal_two"]
+    assert train(parts) == 2
+    assert "Received: 'focal_two'. Did you mean 'focal'?" in capsys.readouterr().err
+
+
+class Drawdown(SharpeLoss):
+    """Stands for any loss of positions."""
+
+
+def test_the_run_tells_a_loss_of_ones_own_what_a_market_costs(own_losses):
+    register_loss("drawdown", Drawdown, y_true="return")
+    register_loss("logcosh", keras.losses.LogCosh, y_true="value")
+    config = Config(loss="drawdown", fee_bps=7, slippage_bps=1)
+    assert loss_from_config(config).cost_bps == 8
+    assert config.loss_traits.is_sequential and config.class_balancing == "none"
+    with pytest.raises(ConfigError, match="compared with the same numbers"):
+        Config(loss="combined", loss_parts=("drawdown", "logcosh"), target="return")
+    both = Config(loss="combined", loss_parts=("mse", "logcosh"), target="return")
+    loss = loss_from_config(both)
+    assert [part.name for part in loss.losses] == ["mse", "logcosh"]
+    assert "Targets: return, price. y_true: value." in describe("logcosh")
+    ordered = {"y_true": "class", "is_sequential": True}
+    register_loss("ordered", steep_loss, **ordered)
+    assert Config(loss="ordered").class_balancing == "none"
+    weighed = Config(loss="ordered", class_balancing_method="class_weights")
+    assert weighed.class_balancing == "class_weights"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "Mine"}, "`name`: .*joined by single _. Received: 'Mine'"),
+        ({"name": "shrpe"}, "less alike. Received: 'shrpe'. Did you mean 'sharpe'"),
+        ({"name": "sharpe"}, "`name`: expected one that is not built in"),
+        ({"builder": np.square}, "`builder`: expected a class or function"),
+        ({"builder": lambda y_true, y_pred: 0}, "with argument `name`"),
+        ({"y_true": "labels"}, "`y_true`: expected one of class, value, return"),
+        ({"targets": ("return",)}, "`targets`: expected some of signal, direction"),
+        ({"targets": ()}, "`targets`: expected some of signal, direction, or None"),
+    ],
+)
+def test_registration_refuses_unusable_arguments(values, message, own_losses):
+    good = {"name": "mine", "builder": steep_loss, "y_true": "class"}
+    with pytest.raises(ValueError, match=message):
+        register_loss(**good | values)
 
 
 # What training with it earns

@@ -25,8 +25,8 @@ from settings.training_fields import TrainingFields
         (LabelFields(dead_zone_pct=1.0, target="direction"), ""),
         (
             FeatureFields(feature_sets=("core9",)),
-            "feature_sets: expected core8, window_stats, ray12, indicators34, or a "
-            "name of your own that is less alike. Received: 'core9'. "
+            "feature_sets: expected one of core8, window_stats, ray12, indicators34, "
+            "or a name of your own that is less alike. Received: 'core9'. "
             "Did you mean 'core8'?",
         ),
         (
@@ -37,6 +37,21 @@ from settings.training_fields import TrainingFields
             "'random_forst'. Did you mean 'random_forest'?",
         ),
         (RunFields(model="mine"), ""),
+        (
+            RunFields(model="Mine"),
+            "model: expected one of lstm, gru, cnn, cnn_lstm, attention, ensemble, "
+            "random_forest, gradient_boosting, classic_gradient_boosting, lightgbm, "
+            "logistic, or a name of your own of small letters and digits, joined by "
+            "single _. Received: 'Mine'.",
+        ),
+        (FeatureFields(feature_sets=("Mine_2",)), ""),
+        (
+            LossFields(loss="focl"),
+            "loss: expected one of cross_entropy, focal, cost_sensitive, mse, mae, "
+            "huber, quantile, directional, sharpe, return_volatility, combined, "
+            "regression, robust, financial, volatility_aware, or a name of your own "
+            "that is less alike. Received: 'focl'. Did you mean 'focal'?",
+        ),
         (
             DataFields(start_date="2024-02-01", end_date="2024-01-01"),
             "start_date: expected not after end_date. "
