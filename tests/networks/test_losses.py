@@ -13,6 +13,7 @@ from benchmarks.sharpe_loss import run_market
 from config import Config, ConfigError
 from dataset import features
 from files.strict import read_json
+from models import create_adapter
 from networks import losses, position_losses
 from networks.class_losses import CostSensitiveCrossentropy, FocalLoss
 from networks.losses import (
@@ -647,7 +648,7 @@ def test_it_is_refused_for_a_target_that_it_does_not_support(own_losses):
         "directional, sharpe, return_volatility. Received: 'steep'"
     )
     with pytest.raises(ConfigError, match=expected):
-        StandaloneTrainer(early).initialize_components()
+        create_adapter(early)
     with pytest.raises(ConfigError, match=expected):
         Config(loss="steep", target="return")
     with pytest.raises(ConfigError, match="one for target 'direction'"):
