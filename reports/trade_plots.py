@@ -40,13 +40,14 @@ def plot_thresholds(search: Mapping[str, Any]) -> Figure:
 
 def _draw_sides(curve: Axes, table: pd.DataFrame) -> None:
     """Draws the net return a trade where only one side trades."""
+    sides = []
     for share, other, side in (
         ("short_share", "long_share", "SHORT"),
         ("long_share", "short_share", "LONG"),
     ):
         alone = table[(table[other] == 0) & (table["num_trades"] > 0)]
         alone = alone.sort_values(share)
-        curve.plot(
+        sides += curve.plot(
             alone[share],
             alone["mean_net_return_bps"].astype(float),
             marker="o",
@@ -65,7 +66,10 @@ def _draw_sides(curve: Axes, table: pd.DataFrame) -> None:
                 color=CLASS_COLORS[side],
             )
     curve.axhline(0, color=INK, linewidth=1)
-    curve.set_xscale("log")
+    if any(
+        np.size(line.get_xdata()) for line in sides
+    ):  # an empty axis has no logarithm
+        curve.set_xscale("log")
     curve.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     curve.xaxis.set_minor_formatter(NullFormatter())
     curve.set_xlabel("share of rows that reach the threshold")

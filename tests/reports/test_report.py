@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -76,6 +77,16 @@ def test_every_plot_is_a_figure_that_draws(which, request, tmp_path):
     for name, figure in figures.items():
         assert isinstance(figure, Figure)
         figure.savefig(tmp_path / f"{name}.png", dpi=40)
+
+
+def test_thresholds_are_drawn_where_no_side_alone_trades(results):
+    search = json.loads(json.dumps(results["thresholds"]))
+    for pair in search["tried"]:
+        if 0 in (pair["short_share"], pair["long_share"]):
+            pair["num_trades"], pair["mean_net_return_bps"] = 0, None
+    figure = trade_plots.plot_thresholds(search)
+    figure.savefig(io.BytesIO())
+    assert search["statement"] in drawn_texts(figure)
 
 
 def test_plots_show_the_results(results):
