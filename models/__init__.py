@@ -1,7 +1,12 @@
 """Every model family behind one face: `fit`, `predict_proba`, `save`, `load`."""
 
 from models.adapter import ModelAdapter
-from models.families import create_adapter, load_adapter, register_family
+from models.families import (
+    create_adapter,
+    load_adapter,
+    register_family,
+    register_network,
+)
 from models.keras_adapter import KerasAdapter
 from models.sklearn_adapter import SklearnAdapter
 from models.tabular_adapter import TabularAdapter
@@ -14,4 +19,5 @@ __all__ = [
     "create_adapter",
     "load_adapter",
     "register_family",
+    "register_network",
 ]

@@ -6,12 +6,14 @@ Out: the classes themselves (`keras_adapter`, `sklearn_adapter`, `lightgbm_adapt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import utils
 from config import Config
 from models.adapter import ModelAdapter
-from models.keras_adapter import KerasAdapter
+from models.keras_adapter import KerasAdapter, import_tensorflow
 from models.lightgbm_adapter import LightGBMAdapter
 from models.sklearn_adapter import (
     ClassicGradientBoostingAdapter,
@@ -21,6 +23,7 @@ from models.sklearn_adapter import (
     SklearnAdapter,
 )
 from models.tabular_adapter import TabularAdapter
+from settings.network_fields import NETWORKS
 
 if TYPE_CHECKING:
     from artifacts.artifact import Artifact
@@ -33,6 +36,7 @@ __all__ = [
     "create_adapter",
     "load_adapter",
     "register_family",
+    "register_network",
 ]
 
 FAMILIES: dict[str, type[ModelAdapter]] = {
@@ -54,6 +58,37 @@ FAMILIES: dict[str, type[ModelAdapter]] = {
 def register_family(name: str, adapter: type[ModelAdapter]) -> None:
     """Makes `Config(model=name)` train with an adapter; a known name is replaced."""
     FAMILIES[name] = adapter
+
+
+def register_network(name: str, builder: Callable[..., Any]) -> None:
+    """Makes `Config(model=name)` train a Keras network of one's own.
+
+    Its adapter is `KerasAdapter`, unless `register_family` names one for it.
+
+    Args:
+        name: Of no built-in network.
+        builder: `builder(config, num_features, *, dtype)` returns a network that is not
+            compiled, of Keras's own layers: (batch, sequence_length, num_features) ->
+            (batch, 3) probabilities, or (batch, 1) where the target is a number.
+
+    Raises:
+        ConfigError: If the name is a built-in one, or the builder takes other
+            arguments.
+    """
+    if name in NETWORKS:
+        raise utils.ConfigError(f"name: expected a new one. Received: {name!r}")
+    try:
+        inspect.signature(builder).bind(None, 1, dtype="float32")
+    except TypeError as error:
+        raise utils.ConfigError(
+            f"{name}: expected builder(config, num_features, *, dtype). "
+            f"Received: one with {error}"
+        ) from error
+    import_tensorflow(verbose=False)
+    from networks import families
+
+    families.NETWORKS[name] = builder
+    FAMILIES.setdefault(name, KerasAdapter)
 
 
 def create_adapter(config: Config) -> ModelAdapter:

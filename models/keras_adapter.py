@@ -81,22 +81,24 @@ class KerasAdapter(ModelAdapter):
         self.num_features = data.num_features
         self._runtime = configure_runtime(self.config)
         self.model_builder = NetworkBuilder(self.config, data.num_features)
-        memory = self.model_builder.estimate_model_memory(data.num_rows)
+        memory = self.model_builder.estimate_model_memory(data.num_rows).get("total")
         self.model = self.model_builder.build_model(data.class_odds)
         branches = self.model.num_branches
         logger.info(
-            "model: %s, %s parameters, %s on %s, about %s of memory",
+            "model: %s, %s parameters, %s on %s, %s",
             self.model.network.name,
             f"{self.model.network.count_params():,}",
             "1 branch" if branches == 1 else f"{branches} branches",
             self._runtime["device"],
-            utils.format_bytes(memory["total"]),
+            "memory not estimated: a network of your own"
+            if memory is None
+            else f"about {utils.format_bytes(memory)} of memory",
         )
         free = utils.available_memory_bytes()
-        if free is not None and memory["total"] > free:
+        if memory is not None and free is not None and memory > free:
             logger.warning(
                 "this run needs about %s, %s are free: lower batch_size",
-                utils.format_bytes(memory["total"]),
+                utils.format_bytes(memory),
                 utils.format_bytes(free),
             )
         return self.model

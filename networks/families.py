@@ -1,8 +1,8 @@
 """Networks: a configuration -> a plain Keras network of each family.
 
-In: layers, sizes, names. Out: how they are trained (`model_builder`, `optimizers`).
-Every layer is Keras's own, and one that `artifacts.keras_files` lets in: what is saved
-loads without this project.
+In: layers, sizes, names; networks of one's own (`own`). Out: how they are trained
+(`model_builder`, `optimizers`). Every layer is Keras's own, and one that
+`artifacts.keras_files` lets in: what is saved loads without this project.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import numpy as np
 from keras import layers
 
 from config import CLASS_TARGETS, Config
+from networks.own import require_usable
 from settings.label_fields import LabelFields
 from settings.network_fields import ENSEMBLE_MEMBERS, NetworkFields
+from settings.network_fields import NETWORKS as BUILT_IN
+from utils import ConfigError
 
 CLASS_HEAD = "trading_decisions"
 VALUE_HEAD = "forecast"
@@ -35,8 +38,20 @@ def build_network(
     Returns:
         Functional model: (batch, sequence_length, num_features) -> (batch, 3)
         probabilities of SHORT, HOLD, LONG, or (batch, 1) for a target that is a number.
+
+    Raises:
+        ConfigError: If there is no such network, or one of one's own cannot be used.
     """
-    return NETWORKS[config.model](config, num_features, dtype=dtype)
+    name = config.model
+    if name not in NETWORKS:
+        raise ConfigError(
+            f"model: expected a network of {', '.join(NETWORKS)}. Received: {name!r}. "
+            "Give its builder: register_network(name, builder)."
+        )
+    network = NETWORKS[name](config, num_features, dtype=dtype)
+    if name not in BUILT_IN:
+        require_usable(network, config, num_features)
+    return network
 
 
 def build_lstm(

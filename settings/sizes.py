@@ -41,8 +41,9 @@ def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[st
     backward pass keeps of a batch, or what a prediction step takes, where that is more.
 
     Returns:
-        `parameters`, `activations`, `runtime`, `feature_array` and their `total`; for a
-        family without a network `feature_array` alone, the rest is not known.
+        `parameters`, `activations`, `runtime`, `feature_array` and their `total`; for
+        another family than a built-in network `feature_array` alone, as the rest is not
+        known.
     """
     array = {"feature_array": num_rows * num_features * 4}
     if config.model not in _PARAMETERS:
