@@ -71,18 +71,23 @@ def test_code_runs_and_prints_what_is_shown(page, tmp_path):
         assert len(fixed) >= 8 and set(shape("\n".join(fixed))) <= printed
 
 
-def test_an_own_family_trains(tmp_path):
-    [code] = [b for b in blocks(PROJECT / "docs/families.md", "python") if "Extra" in b]
+@pytest.mark.parametrize(
+    ("name", "kind"), [("extra_trees", "Trees"), ("dilated", "Functional")]
+)
+def test_an_own_family_trains(tmp_path, name, kind):
+    page = PROJECT / "docs/families.md"
+    [code] = [b for b in blocks(page, "python") if f'("{name}", ' in b]
     code += (
         f"import sys; sys.path[:0] = [{str(PROJECT / 'tests')!r}]\n"
         "from config import Config\n"
         "from world.frames import TINY, make_own_frame\n"
         "from predictor import Predictor\n"
         "from trainer import StandaloneTrainer\n"
-        "own = {'model': 'extra_trees', 'num_trees': 3, 'baseline_model': False}\n"
+        f"own = {{'model': {name!r}, 'num_trees': 3, 'baseline_model': False}}\n"
         "run = StandaloneTrainer(Config(**TINY | own), frame=make_own_frame(900))\n"
-        "model = Predictor(run.run_training()).adapter.model\n"
-        "assert type(model).__name__ == 'Trees', model\n"
+        "adapter = Predictor(run.run_training()).adapter\n"
+        "model = getattr(adapter, 'network', None) or adapter.model\n"
+        f"assert type(model).__name__ == {kind!r}, model\n"
         "assert run.results['importance']['features']\n"
     )
     run([sys.executable, "-c", code], tmp_path)
