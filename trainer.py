@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import utils
 from config import MODELS, Config
+from utils import Made
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from data_loader import TrainingData, TrainingDataLoader
     from dataset.training_file import Rows
     from evaluation.results import Results
+    from model_builder import NetworkBuilder
     from models.adapter import ModelAdapter
 
 logger = logging.getLogger(__name__)
+
+_REPORT = "generate_confusion_matrix_report"
 
 
 class StandaloneTrainer:
@@ -66,18 +70,18 @@ class StandaloneTrainer:
         >>> artifact_dir = trainer.run_training()
     """
 
-    adapter: ModelAdapter
-    data_loader: TrainingDataLoader
-    data: TrainingData
-    generators: Any
-    model_builder: Any
-    model: Any
-    callbacks: list[Any]
-    run: RunFolder
-    history: dict[str, list[float]]
-    predictions: pd.DataFrame
-    results: Results[Any]
-    artifact_dir: Path
+    adapter: Made[ModelAdapter] = Made("initialize_components")
+    data_loader: Made[TrainingDataLoader] = Made("initialize_components")
+    data: Made[TrainingData] = Made("load_and_validate_data")
+    generators: Made[Any] = Made("create_generators")
+    model: Made[Any] = Made("build_model")
+    model_builder: Made[NetworkBuilder | None] = Made("build_model")
+    run: Made[RunFolder] = Made("setup_callbacks")
+    callbacks: Made[list[Any]] = Made("setup_callbacks")
+    history: Made[dict[str, list[float]]] = Made("train_model")
+    predictions: Made[pd.DataFrame] = Made(_REPORT)
+    results: Made[Results[Any]] = Made(_REPORT)
+    artifact_dir: Made[Path] = Made(_REPORT)
 
     def __init__(
         self,
@@ -96,13 +100,6 @@ class StandaloneTrainer:
         self._rows: Rows | None = None
         self._fold_results: list[dict[str, Any]] = []
         self._metadata: dict[str, Any] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        """Names the step to call where its result is missing."""
-        for step, attributes in _RESULTS.items():
-            if name in attributes:
-                raise AttributeError(f"{name} is made by {step}(): call that first")
-        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def run_training(self) -> Path:
         """Runs all eight steps; returns the published artifact folder.
@@ -212,7 +209,7 @@ class StandaloneTrainer:
             ConfigError: If the run to resume is of another configuration, other data or
                 another environment.
         """
-        self.model  # noqa: B018 - names the missing step
+        _ = self.model  # names the missing step
         from artifacts import run_folder
         from files.strict import write_json
 
@@ -269,7 +266,7 @@ class StandaloneTrainer:
             OutOfMemoryError: If a step does not fit into memory.
             Interrupted: On SIGINT or SIGTERM; notebooks included.
         """
-        self.callbacks  # noqa: B018 - names the missing step
+        _ = self.callbacks  # names the missing step
         try:
             self.history = self.adapter.fit(self.data)
             self.model = self.adapter.model
@@ -332,7 +329,7 @@ class StandaloneTrainer:
         """Returns how to go on with this run."""
         from artifacts import run_folder
 
-        return run_folder.advice(self.__dict__.get("run"))
+        return run_folder.advice(getattr(self, "run", None))
 
     def _identity(self) -> dict[str, Any]:
         """Returns what must be equal for an exact resume."""
@@ -386,17 +383,6 @@ class StandaloneTrainer:
         """Takes a folder, with what was done in it before."""
         self.run = run
         self.callbacks = self.adapter.attach(run)
-
-
-_RESULTS = {
-    "initialize_components": ("data_loader", "adapter"),
-    "load_and_validate_data": ("data",),
-    "create_generators": ("generators",),
-    "build_model": ("model", "model_builder"),
-    "setup_callbacks": ("run", "callbacks"),
-    "train_model": ("history",),
-    "generate_confusion_matrix_report": ("results", "predictions", "artifact_dir"),
-}
 
 
 def _refuse_other_file(folder: Path, config: Config) -> None:

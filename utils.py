@@ -20,9 +20,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 logger = logging.getLogger(__name__)
+Kind = TypeVar("Kind")
 
 EXIT_USAGE = 2
 EXIT_BAD_DATA = 65
@@ -86,6 +87,21 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signal_number: int, advice: str = "") -> None:
         super().__init__(f"interrupted. {advice}".strip())
         self.signal_number = signal_number
+
+
+class Made(Generic[Kind]):
+    """An attribute that a method makes, `step`; read before, it names the method."""
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Takes the attribute's name."""
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Kind:
+        """Is not reached once the instance has the attribute."""
+        raise AttributeError(f"{self.name} is made by {self.step}(): call that first")
 
 
 class StopSignals:

@@ -21,11 +21,14 @@ import utils
 from config import Config
 from models.adapter import ModelAdapter, read_sizes
 from preprocessing.windows import chunks, cut_windows
+from utils import Made
 
 if TYPE_CHECKING:
     from artifacts.run_folder import RunFolder
     from data_loader import TrainingData
+    from model_builder import NetworkBuilder
     from networks.branched import BranchedTraining
+    from networks.checkpoints import CompleteState
     from sequence_generator import MemoryEfficientDataLoader
 
 logger = logging.getLogger(__name__)
@@ -45,10 +48,14 @@ class KerasAdapter(ModelAdapter):
 
     suffix = ".keras"
 
-    generators: MemoryEfficientDataLoader
-    model_builder: Any
-    model: BranchedTraining
-    callbacks: list[Any]
+    generators: Made[MemoryEfficientDataLoader] = Made("prepare")
+    model_builder: Made[NetworkBuilder] = Made("build")
+    model: Made[BranchedTraining] = Made("build")
+    callbacks: Made[list[Any]] = Made("attach")
+    _data: Made[TrainingData] = Made("prepare")
+    _runtime: Made[dict[str, Any]] = Made("build")
+    _run: Made[RunFolder] = Made("attach")
+    _checkpointer: Made[CompleteState] = Made("attach")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

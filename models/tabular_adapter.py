@@ -30,7 +30,7 @@ from models.adapter import ModelAdapter, read_sizes
 from models.learning_curves import learning_curves
 from models.window_tables import CHUNK_ROWS, ClassMix, Table, WindowInputs
 from preprocessing.windows import chunks, evenly_spaced, value_limits
-from utils import RefusedArtifactError
+from utils import Made, RefusedArtifactError
 
 if TYPE_CHECKING:
     import os
@@ -54,6 +54,7 @@ class TabularAdapter(ModelAdapter):
 
     Attributes:
         model: The library's model until it is fitted, then what its file holds.
+        table: What it is fitted on (`prepare`).
         mix: From what it says to the natural class mix; None for numbers (`prepare`).
     """
 
@@ -62,14 +63,14 @@ class TabularAdapter(ModelAdapter):
     """Name of the library's distribution."""
     tolerance: ClassVar[float] = 0.0
     """Most that what is saved may answer apart from what was fitted."""
+    table: Made[Table] = Made("prepare")
+    _inputs: Made[WindowInputs] = Made("prepare")
+    _monitored: Made[Table] = Made("prepare")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.model: Any = None
-        self._inputs: WindowInputs
         self.mix: ClassMix | None = None
-        self._train: Table | None = None
-        self._monitored: Table
         self._names: tuple[str, ...] = ()
         self._content = b""
         self._seconds = 0.0
@@ -140,7 +141,7 @@ class TabularAdapter(ModelAdapter):
         )
         limit = max(1000, MAX_CELLS // self._inputs.count())
         most = min(self.config.max_tabular_targets or limit, limit)
-        self._train = self._inputs.table(
+        self.table = self._inputs.table(
             data,
             evenly_spaced(data.train_targets, most),
             class_weights=data.class_weights,
@@ -149,12 +150,12 @@ class TabularAdapter(ModelAdapter):
             data.parts["validation"].targets, self.config.validation_windows
         )
         self._monitored = self._inputs.table(data, rows)
-        self.mix = self.choose(ClassMix.of, lambda *_: None)(data, self._train)
-        return self._train
+        self.mix = self.choose(ClassMix.of, lambda *_: None)(data, self.table)
+        return self.table
 
     def build(self, data: TrainingData) -> Any:
         """Makes the model, not yet fitted."""
-        train = self._train or self.prepare(data)
+        train = getattr(self, "table", None) or self.prepare(data)
         self.model = self.create_model(len(train.targets))
         self.require_writable(self.model)
         logger.info(
@@ -322,17 +323,6 @@ class TabularAdapter(ModelAdapter):
         return outputs if self.mix is None else self.mix.natural(outputs)
 
     # What is known about it
-
-    @property
-    def table(self) -> Table:
-        """The table that is fitted on.
-
-        Raises:
-            ValueError: If `prepare` was not called.
-        """
-        if self._train is None:
-            raise ValueError("expected training data. Received: none. Call prepare().")
-        return self._train
 
     @property
     def rounds_done(self) -> int:

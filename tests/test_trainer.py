@@ -15,6 +15,7 @@ from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame, demo_candles
 from files.strict import read_json
+from models import create_adapter
 from reports import report
 from sequence_generator import cut_windows
 from settings.sources import load_config
@@ -229,6 +230,14 @@ def test_steps_out_of_order_name_the_missing_one(tmp_path):
         run.create_generators()
     with pytest.raises(AttributeError, match=r"build_model\(\): call that first"):
         run.setup_callbacks()
+    with pytest.raises(AttributeError) as caught:
+        run.train_model()
+    message = "callbacks is made by setup_callbacks(): call that first"
+    assert str(caught.value) == message and not hasattr(run, "artifact_dir")
+    run.artifact_dir = tmp_path
+    assert run.artifact_dir is tmp_path
+    with pytest.raises(AttributeError, match=r"^table is made by prepare\(\): call"):
+        create_adapter(Config(model="logistic")).learn()
 
 
 def test_failing_report_keeps_the_model(planted, tmp_path, monkeypatch):
