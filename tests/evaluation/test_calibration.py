@@ -178,14 +178,25 @@ def test_useless_scores_become_the_class_mix(name):
         )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_maps_never_turn_the_order_of_a_class_around(name):
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("isotonic", ()),
+        ("platt", ("slope",)),
+        ("beta", ("a", "b")),
+        ("temperature", ("temperature",)),
+    ],
+)
+def test_maps_never_turn_the_order_of_a_class_around(name, keys):
     labels, table = draw(2000, seed=12)
     upside_down = table[:, [2, 1, 0]]
     fitted = create_calibrator(name).fit(upside_down, labels)
+    assert len(fitted.parameters_) == (1 if name == "temperature" else 3)
     for parameters in fitted.parameters_:
-        for key in ("slope", "a", "b", "temperature"):
-            assert parameters.get(key, 0.0) >= 0.0
+        assert all(parameters[key] >= 0.0 for key in keys)
+        if name == "isotonic":
+            assert (np.diff(parameters["scores"]) >= 0).all()
+            assert (np.diff(parameters["frequencies"]) >= 0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)

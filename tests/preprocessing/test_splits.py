@@ -352,10 +352,14 @@ def test_count_lookback_rows():
 
 def test_an_embargo_removes_the_lookback_rows():
     splitter = CombinatorialPurgedSplit(4, 1, **BARS, embargo_bars=10)
-    for train, test in splitter.split(np.zeros(160)):
+    splits = list(splitter.split(np.zeros(160)))
+    assert len(splits) == 4
+    for train, test in splits:
         assert count_lookback_rows(train, test, lookback_bars=10, **BARS) == 0
 
 
 def test_training_before_the_test_looks_back_at_nothing():
-    for train, test in WalkForwardSplit(3, **BARS).split(np.zeros(100)):
+    splits = list(WalkForwardSplit(3, **BARS).split(np.zeros(100)))
+    assert len(splits) == 3
+    for train, test in splits:
         assert count_lookback_rows(train, test, lookback_bars=50, **BARS) == 0

@@ -386,7 +386,8 @@ def test_numbers_without_a_value_are_shown_as_such(full, run, pages):
 def test_the_page_says_what_was_asked_for(full):
     keys = {key for key, _, _ in full.numbers}
     for part in ("test", "validation"):
-        assert {f"{part}.confusion_matrix.{i}.{j}" for i in range(3) for j in range(3)}
+        cells = [f"confusion_matrix.{i}.{j}" for i in range(3) for j in range(3)]
+        assert keys >= {f"{part}.{cell}" for cell in cells}
         assert keys >= {
             f"{part}.intervals.log_loss.estimate",
             f"{part}.intervals.skill_vs_train_prior.low",
@@ -396,7 +397,6 @@ def test_the_page_says_what_was_asked_for(full):
             f"{part}.direction_p_value",
             f"{part}.calibrated.expected_calibration_error",
             f"{part}.classes.LONG.precision",
-            f"{part}.confusion_matrix.2.0",
             f"{part}.thresholded.confusion_matrix.0.2",
             f"{part}.trading.intervals.mean_net_return_bps.low",
             f"{part}.trading.max_drawdown_pct",
