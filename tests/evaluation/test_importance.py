@@ -182,7 +182,9 @@ def test_figure_and_section_show_the_same_numbers():
     assert widths == pytest.approx([0.1, 0.05, 0.1 / 3])
     own = [{"name": "x1", "share": 0.75}, {"name": "x0", "share": 0.25}]
     results = {"importance": many(3), "library_importance": own}
-    section = importance_section(Material(results=results))
+    section = importance_section(
+        Material(results=results, figures={"importance": figure})
+    )
     table, library = section.blocks[1:]
     assert [name for name, _ in table.rows] == ["x0", "x1", "x2"]
     assert table.rows[0][1][0].key == "importance.features.0.mean"
