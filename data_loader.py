@@ -23,7 +23,7 @@ from dataset import training_file
 from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
 from preprocessing.balance import class_fields
-from preprocessing.parts import PART_NAMES, chronological_ranges
+from preprocessing.parts import PART_NAMES, chronological_ranges, spans_of
 from preprocessing.scaling import FeatureScaler, TargetScaler
 from preprocessing.training_data import Part, TrainingData
 from settings import names as file_names
@@ -90,7 +90,7 @@ class TrainingDataLoader:
 
     def load_training_data(
         self,
-        ranges: Mapping[str, tuple[int, int]] | None = None,
+        ranges: Mapping[str, Any] | None = None,
         *,
         rows: training_file.Rows | None = None,
     ) -> TrainingData:
@@ -111,7 +111,7 @@ class TrainingDataLoader:
 
     def _prepare(
         self,
-        ranges: Mapping[str, tuple[int, int]] | None,
+        ranges: Mapping[str, Any] | None,
         given: training_file.Rows | None,
     ) -> TrainingData:
         config = self.config
@@ -129,7 +129,7 @@ class TrainingDataLoader:
         end = len(features) if kept.stop == len(rows.timestamps) else None
         parts = _split(ranges, breaks, eligible, config, open_end=end)
         scaler = FeatureScaler.fit(
-            features[parts["train"].start : parts["train"].stop],
+            parts["train"].take(features),
             rows.feature_names,
             kind=config.scaler_type,
             clip_limit=config.clip_limit,
@@ -251,7 +251,7 @@ def _segment_starts(segment_ids: np.ndarray) -> np.ndarray:
 
 
 def _split(
-    ranges: Mapping[str, tuple[int, int]],
+    ranges: Mapping[str, Any],
     segment_starts: np.ndarray,
     eligible: np.ndarray,
     config: Config,
@@ -273,21 +273,26 @@ def _split(
     usable = eligible & (row - starts >= window - 1)
     parts = {}
     for name in PART_NAMES:
-        start, stop = ranges[name]
         embargo = 0 if name == PART_NAMES[-1] else config.embargo_bars
-        stop_inside = max(start, stop - embargo)
-        end = stop_inside if stop_inside == open_end else stop_inside - future
-        targets = row[start + window - 1 : max(start + window - 1, end)]
-        targets = targets[usable[targets]]
+        spans, found = [], []
+        for start, stop in spans_of(ranges[name]):
+            inside = max(start, stop - embargo)
+            end = inside if inside == open_end else inside - future
+            targets = row[start + window - 1 : max(start + window - 1, end)]
+            spans.append((start, inside))
+            found.append(targets[usable[targets]])
+        targets = np.concatenate(found)
         if not len(targets):
+            wanted = " and ".join(f"{start} to {stop}" for start, stop in spans)
+            held = sum(stop - start for start, stop in spans)
             raise DataError(
-                f"{name}: expected rows {start} to {stop_inside} to hold at least one "
+                f"{name}: expected rows {wanted} to hold at least one "
                 f"window of {window} bars with its {future} label bars inside one "
-                f"segment. Received: {stop_inside - start} rows of {num_rows}. Use a "
+                f"segment. Received: {held} rows of {num_rows}. Use a "
                 "longer file, a shorter sequence_length or future_window, or other "
                 "splits."
             )
-        parts[name] = Part(start=start, stop=stop_inside, targets=targets)
+        parts[name] = Part(spans=tuple(spans), targets=targets)
     return parts
 
 

@@ -179,7 +179,7 @@ class MemoryEfficientDataLoader:
             windows = self._windows(ends)
             for row, window in zip(ends, windows, strict=True):
                 first = row - self.data.window_bars + 1
-                if first < part.start or row >= part.stop:
+                if not any(a <= first and row < b for a, b in part.spans):
                     raise DataError(f"{name}: the window of row {row} leaves the part.")
                 if not np.array_equal(window, self.data.features[first : row + 1]):
                     raise DataError(f"{name}: the window of row {row} is misaligned.")

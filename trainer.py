@@ -349,7 +349,7 @@ class StandaloneTrainer:
         self._judge(run)
         if self._fold_results:
             self.results["cross_validation"] = folds.gather(
-                run, self._fold_results, num_rows=data.num_rows
+                run, self._fold_results, data
             )
         importance.add_importance(self.results, self.adapter, data)
         self.results["audit"] = quick_audit(data).to_dict()

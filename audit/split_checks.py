@@ -22,7 +22,7 @@ from audit.findings import (
 )
 from config import Config
 from data_loader import TrainingData
-from preprocessing.parts import fold_ranges
+from preprocessing.parts import fold_ranges, spans_of
 from preprocessing.scaling import FeatureScaler
 from preprocessing.shared_bars import count_shared_bars
 
@@ -94,8 +94,13 @@ def split_targets(data: TrainingData, config: Config) -> Splits:
     window, future = data.window_bars, data.future_window
     for number, ranges in enumerate(fold_ranges(data.num_rows, config), 1):
         parts = {
-            name: np.arange(start + window - 1, stop - future)
-            for name, (start, stop) in ranges.items()
+            name: np.concatenate(
+                [
+                    np.arange(start + window - 1, stop - future)
+                    for start, stop in spans_of(rows)
+                ]
+            )
+            for name, rows in ranges.items()
         }
         splits[f"fold {number}"] = parts | {"the run's test": final["test"]}
     return splits

@@ -7,16 +7,26 @@ training a fold (`trainer`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from artifacts.run_folder import RunFolder
+from config import Config
+from data_loader import TrainingData
+from evaluation.evaluate import task_of
+from evaluation.part_scores import Judged
+from evaluation.policies import Policy, policy_from_dict
 from files import tables
-from preprocessing.parts import fold_ranges
-
-if TYPE_CHECKING:
-    from artifacts.run_folder import RunFolder
+from files.strict import read_json, to_jsonable
+from preprocessing.parts import (
+    count_lookback,
+    create_splitter,
+    development_targets,
+    fold_ranges,
+)
+from preprocessing.splits import CombinatorialPurgedSplit
 
 HEADLINES = (
     "num_samples",
@@ -47,14 +57,17 @@ HEADLINES = (
 
 
 def gather(
-    run: RunFolder, results: Sequence[Mapping[str, Any]], *, num_rows: int
+    run: RunFolder, results: Sequence[Mapping[str, Any]], data: TrainingData
 ) -> dict[str, Any]:
     """Keeps the out-of-fold predictions in one file; returns the folds' summary.
+
+    Of combinatorial folds it has `paths`, too: what `summarise` says of the paths, and
+    in each fold `lookback_rows`.
 
     Args:
         run: The run, with a folder of its own for each fold.
         results: Each fold's results; their `test` is the fold's test block.
-        num_rows: Rows of the training file that are used.
+        data: Of the run.
     """
     parts = []
     for number in range(1, len(results) + 1):
@@ -62,21 +75,75 @@ def gather(
         table = pd.read_parquet(folder.file("predictions", ".parquet"))
         table = table[table["part"] == "test"].drop(columns="part")
         parts.append(table.assign(fold=number))
-    tables.write_parquet(
-        run.file("oof_predictions", ".parquet"), pd.concat(parts, ignore_index=True)
-    )
-    return {
-        "cv": run.config.cv,
+    table = pd.concat(parts, ignore_index=True)
+    tables.write_parquet(run.file("oof_predictions", ".parquet"), table)
+    config, ranges = run.config, fold_ranges(data.num_rows, run.config)
+    summary: dict[str, Any] = {
+        "cv": config.cv,
         "num_folds": len(results),
         "metrics": summarise([headline(item["test"], HEADLINES) for item in results]),
         "folds": [
             {key: item["test"][key] for key in ("first", "last", "num_samples")}
             | {"verdict": item["verdict"], "rows": rows}
-            for item, rows in zip(
-                results, fold_ranges(num_rows, run.config), strict=True
-            )
+            for item, rows in zip(results, ranges, strict=True)
         ],
     }
+    splitter = create_splitter(config)
+    if isinstance(splitter, CombinatorialPurgedSplit):
+        warm_up = data.source.get("warm_up_bars") or 0
+        for fold, rows in zip(summary["folds"], ranges, strict=True):
+            fold["lookback_rows"] = count_lookback(rows, config, lookback_bars=warm_up)
+        tried = max(item["thresholds"]["num_tried"] for item in results)
+        policy = policy_from_dict(read_json(run.fold(1).file("calibrator", ".json")))
+        summary["paths"] = summarise(
+            [
+                headline(
+                    to_jsonable(_judge(path, policy, tried, data, config)), HEADLINES
+                )
+                for path in paths_of(
+                    table, splitter, development_targets(data.num_rows, config)
+                )
+            ]
+        )
+    return summary
+
+
+def paths_of(
+    table: pd.DataFrame, splitter: CombinatorialPurgedSplit, num_targets: int
+) -> list[pd.DataFrame]:
+    """Returns the out-of-fold predictions of each backtest path, in time order.
+
+    A path has every block once, each as one of the folds that tested it predicted it.
+
+    Args:
+        table: Predictions of all folds, with the number of the `fold`, from 1.
+        splitter: What made the folds.
+        num_targets: Target rows that it split.
+    """
+    blocks = splitter.get_block_ranges(num_targets)
+    return [
+        pd.concat(
+            [
+                table[(table["fold"] == fold + 1) & table["row"].between(a, b - 1)]
+                for fold, (a, b) in zip(path, blocks, strict=True)
+            ],
+            ignore_index=True,
+        ).assign(part="test")
+        for path in splitter.get_paths()
+    ]
+
+
+def _judge(
+    path: pd.DataFrame,
+    policy: Policy,
+    num_tried: int,
+    data: TrainingData,
+    config: Config,
+) -> dict[str, Any]:
+    """Scores a path as a test part; signals and calibration are those of its folds."""
+    choice = {"thresholds": {"num_tried": num_tried}}
+    judged = Judged(table=path, policy=policy, choice=choice)
+    return task_of(data.target).part_scores(judged, data, config).results()
 
 
 def headline(result: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

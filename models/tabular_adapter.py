@@ -137,7 +137,7 @@ class TabularAdapter(ModelAdapter):
         self._inputs = WindowInputs(
             kind=self.config.tabular_inputs,
             window_bars=data.window_bars,
-            limits=value_limits(data.features[part.start : part.stop]),
+            limits=value_limits(part.take(data.features)),
         )
         limit = max(1000, MAX_CELLS // self._inputs.count())
         most = min(self.config.max_tabular_targets or limit, limit)

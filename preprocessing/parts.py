@@ -7,23 +7,36 @@ training a fold (`trainer`).
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from config import Config
 from preprocessing import splits
+from preprocessing.shared_bars import count_lookback_rows
 from preprocessing.splits import PurgedSplitter
 from settings.data_fields import DataFields
 
 PART_NAMES = ("train", "validation", "test")
 
-Ranges = dict[str, tuple[int, int]]
+Range = tuple[int, int]
+Ranges = dict[str, Range | list[Range]]
+"""First row and row after the last of each part; of combinatorial folds several."""
 
 
-def chronological_ranges(num_rows: int, config: DataFields) -> Ranges:
+def chronological_ranges(num_rows: int, config: DataFields) -> dict[str, Range]:
     """Returns first row and row after the last of train | validation | test."""
     num_test = round(num_rows * config.test_split)
     num_validation = round(num_rows * config.validation_split)
     edges = [0, num_rows - num_test - num_validation, num_rows - num_test, num_rows]
     return dict(zip(PART_NAMES, itertools.pairwise(edges), strict=True))
+
+
+def spans_of(rows: Any) -> list[Range]:
+    """Returns the ranges of a part of `Ranges`, as it is or read from JSON."""
+    many = rows if isinstance(rows[0], Sequence) else [rows]
+    return [(start, stop) for start, stop in many]
 
 
 def create_splitter(config: Config) -> PurgedSplitter:
@@ -34,6 +47,8 @@ def create_splitter(config: Config) -> PurgedSplitter:
         "embargo_bars": config.embargo_bars,
     }
     count = config.n_splits or 1
+    if config.cv == "combinatorial":
+        return splits.CombinatorialPurgedSplit(count, config.cv_test_blocks, **options)
     if config.cv == "purged":
         return splits.PurgedTimeSeriesSplit(count, **options)
     if config.cv == "blocking":
@@ -56,19 +71,70 @@ def fold_ranges(num_rows: int, config: Config) -> list[Ranges]:
     Raises:
         DataError: If there are too few rows.
     """
-    window, future = config.sequence_length, config.future_window
-    development = chronological_ranges(num_rows, config)["test"][0]
     share = config.validation_split / (1.0 - config.test_split)
-    folds = []
-    for [train], [test] in create_splitter(config).get_ranges(development - future):
-        # A range of targets needs the rows of its first window and last label, too.
-        start, stop = max(0, train[0] - window + 1), train[1] + future
-        edge = stop - round((stop - start) * share)
-        folds.append(
-            {
-                "train": (start, edge),
-                "validation": (edge, stop),
-                "test": (test[0] - window + 1, test[1] + future),
-            }
-        )
+    folds: list[Ranges] = []
+    for train, test in create_splitter(config).get_ranges(
+        development_targets(num_rows, config)
+    ):
+        blocks = [_rows_of(each, config) for each in train]
+        edge = sum(stop - start for start, stop in blocks)
+        edge -= round(edge * share)
+        parts = {
+            "train": _cut(blocks, 0, edge),
+            "validation": _cut(blocks, edge, None),
+            "test": [_rows_of(each, config) for each in test],
+        }
+        several = config.cv == "combinatorial"
+        folds.append({k: v if several else v[0] for k, v in parts.items()})
     return folds
+
+
+def development_targets(num_rows: int, config: Config) -> int:
+    """Returns how many target rows, from the first row on, folds are made of."""
+    start, _ = chronological_ranges(num_rows, config)["test"]
+    return start - config.future_window
+
+
+def _rows_of(targets: Range, config: Config) -> Range:
+    """Adds to a range of targets the rows of its first window and its last label."""
+    first, stop = targets
+    return max(0, first - config.sequence_length + 1), stop + config.future_window
+
+
+def _cut(blocks: list[Range], first: int, stop: int | None) -> list[Range]:
+    """Returns the rows from the `first` to before the `stop`-th of all blocks."""
+    found, passed = [], 0
+    for start, end in blocks:
+        low = start + max(0, first - passed)
+        high = end if stop is None else min(end, start + stop - passed)
+        if low < high:
+            found.append((low, high))
+        passed += end - start
+    return found
+
+
+def count_lookback(ranges: Ranges, config: Config, *, lookback_bars: int = 0) -> int:
+    """Returns how many training targets of a fold have seen its test bars as inputs.
+
+    Args:
+        ranges: Of the fold.
+        config: Of the run.
+        lookback_bars: Bars that the slowest feature reads beyond its own.
+    """
+    window, future = config.sequence_length, config.future_window
+    train, test = (
+        np.concatenate(
+            [
+                np.arange(a + window - 1, max(a + window - 1, b - future))
+                for a, b in spans
+            ]
+        )
+        for spans in (spans_of(ranges["train"]), spans_of(ranges["test"]))
+    )
+    return count_lookback_rows(
+        train,
+        test,
+        lookback_bars=lookback_bars,
+        window_bars=window,
+        future_window=future,
+    )

@@ -7,7 +7,8 @@ and scaling them (`data_loader`), windows of them (`preprocessing.windows`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +23,31 @@ from utils import DataError
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """A range of rows and the targets whose window and label bars lie inside it.
+    """Ranges of rows and the targets whose window and label bars lie inside of one.
 
     Args:
-        start: First row.
-        stop: Row after the last one.
+        spans: First row and row after the last of each, in order; one range but for
+            combinatorial folds.
         targets: (num_targets,) int32 rows, ascending.
     """
 
-    start: int
-    stop: int
+    spans: Sequence[tuple[int, int]]
     targets: np.ndarray
+
+    @property
+    def start(self) -> int:
+        """First row."""
+        return self.spans[0][0]
+
+    @property
+    def stop(self) -> int:
+        """Row after the last one."""
+        return self.spans[-1][1]
+
+    def take(self, values: np.ndarray) -> np.ndarray:
+        """Returns the part's rows of an array (num_rows, ...); of one range a view."""
+        pieces = [values[start:stop] for start, stop in self.spans]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +119,7 @@ class TrainingData:
         targets = self.parts["train"].targets
         if not np.isin(self.train_targets, targets, assume_unique=True).all():
             raise DataError("train_targets: expected rows of the training part only.")
-        for first, second in (("train", "validation"), ("validation", "test")):
+        for first, second in itertools.combinations(self.parts, 2):
             shared = self.shared_bars(first, second)
             if shared:
                 raise DataError(

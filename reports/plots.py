@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator
 
 from config import CLASS_NAMES
 from evaluation.classes import Classes
+from preprocessing.parts import spans_of
 
 SKILL_NAMES = {"": "all of it", "activity_": "activity", "direction_": "direction"}
 """Prefix of a key of the results -> the part of the log-loss that it measures."""
@@ -286,8 +287,9 @@ def plot_cross_validation(
     See `plot_fold_skill`.
     """
     rows = [fold["rows"] for fold in summary["folds"]]
-    ranges = [([r["train"], r["validation"]], [r["test"]]) for r in rows]
-    last = max(row["test"][1] for row in rows)
+    spans = [{name: spans_of(each) for name, each in row.items()} for row in rows]
+    ranges = [(each["train"] + each["validation"], each["test"]) for each in spans]
+    last = max(stop for row in spans for each in row.values() for _, stop in each)
     name = summary["cv"].replace("_", " ")
     return {
         "folds": plot_splits(ranges, last, title=f"rows of {name} folds"),

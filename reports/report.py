@@ -79,22 +79,28 @@ def format_results(results: Mapping[str, Any]) -> str:
 
 def format_cross_validation(summary: Mapping[str, Any]) -> str:
     """Returns mean, spread and each fold of the headline numbers as text."""
+    lines = [
+        f"cross-validation: {summary['num_folds']} folds, "
+        f"{summary['cv'].replace('_', ' ')}, before the test part",
+        *_fold_table(summary["metrics"], "folds, oldest first"),
+    ]
+    if "paths" in summary:
+        counts = ", ".join(f"{fold['lookback_rows']:,}" for fold in summary["folds"])
+        lines += _fold_table(summary["paths"], "paths through all blocks")
+        lines.append(f"  training rows whose look-back touches a test block: {counts}")
+    return "\n".join(lines)
+
+
+def _fold_table(metrics: Mapping[str, Any], what: str) -> list[str]:
     rows = []
     for key, (name, pattern) in FOLD_ROWS.items():
-        row = summary["metrics"].get(key)
+        row = metrics.get(key)
         if row is not None:
             mean, std = number(row["mean"], pattern), number(row["std"], pattern)
-            folds = (number(value, pattern) for value in row["folds"])
-            rows.append([name, mean, std.lstrip("+"), *folds])
+            each = (number(value, pattern) for value in row["folds"])
+            rows.append([name, mean, std.lstrip("+"), *each])
     head, *lines = format_table([["", "mean", "spread"], *rows])
-    return "\n".join(
-        [
-            f"cross-validation: {summary['num_folds']} folds, "
-            f"{summary['cv'].replace('_', ' ')}, before the test part",
-            f"{head}   folds, oldest first",
-            *lines,
-        ]
-    )
+    return [f"{head}   {what}", *lines]
 
 
 def _format_part(part: str, result: Mapping[str, Any], view: View) -> str:

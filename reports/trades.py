@@ -173,20 +173,10 @@ def thresholds_section(material: Material) -> Section | None:
 
 def folds_section(material: Material) -> Section | None:
     """Cross-validation: where the folds lie and what each says."""
-    summary, numbers = material.results.get("cross_validation"), material.numbers
+    summary = material.results.get("cross_validation")
     if not summary:
         return None
     count = summary["num_folds"]
-    rows: list[TableRow] = []
-    for key, (name, pattern) in FOLD_ROWS.items():
-        place = f"cross_validation.metrics.{key}"
-        if key in summary["metrics"]:
-            cells: list[Cell] = [
-                numbers.show(f"{place}.mean", pattern),
-                numbers.show(f"{place}.std", pattern.replace("+", "")),
-            ]
-            cells += [numbers.show(f"{place}.folds.{k}", pattern) for k in range(count)]
-            rows.append((name, cells))
     blocks: list[Block] = [
         Picture(
             figure=material.figures["folds_skill"],
@@ -198,18 +188,52 @@ def folds_section(material: Material) -> Section | None:
             height=1.5 + 0.25 * count,
             caption="Rows of each fold. Grey: left out.",
         ),
-        Table(
-            caption="Test rows of each fold",
-            head=["", "mean", "spread", *(f"fold {k + 1}" for k in range(count))],
-            rows=rows,
-            note="Spread: sample standard deviation over the folds.",
-            is_wide=True,
-        ),
+        _fold_table(material, "metrics", "fold", caption="Test rows of each fold"),
     ]
+    if "paths" in summary:
+        cells: list[Cell] = [
+            material.numbers.show(f"cross_validation.folds.{k}.lookback_rows", "{:,}")
+            for k in range(count)
+        ]
+        blocks += [
+            _fold_table(material, "paths", "path", caption="Paths through all blocks"),
+            Table(
+                caption="Training rows whose look-back touches a test block",
+                head=["", *(f"fold {k + 1}" for k in range(count))],
+                rows=[("rows", cells)],
+                is_wide=True,
+            ),
+        ]
     return Section(
         key="folds",
         title=f"Cross-validation, {count} folds",
         lead=f"Split by {summary['cv'].replace('_', ' ')}. Every fold trains a model "
         "of its own and is judged on rows that it never saw, all before the test part.",
         blocks=blocks,
+    )
+
+
+def _fold_table(material: Material, key: str, what: str, *, caption: str) -> Table:
+    """Returns mean, spread and each value of what folds or paths say."""
+    numbers = material.numbers
+    metrics = material.results["cross_validation"][key]
+    rows: list[TableRow] = []
+    count = 0
+    for name, (words, pattern) in FOLD_ROWS.items():
+        if name not in metrics:
+            continue
+        place = f"cross_validation.{key}.{name}"
+        count = len(metrics[name]["folds"])
+        cells: list[Cell] = [
+            numbers.show(f"{place}.mean", pattern),
+            numbers.show(f"{place}.std", pattern.replace("+", "")),
+        ]
+        cells += [numbers.show(f"{place}.folds.{k}", pattern) for k in range(count)]
+        rows.append((words, cells))
+    return Table(
+        caption=caption,
+        head=["", "mean", "spread", *(f"{what} {k + 1}" for k in range(count))],
+        rows=rows,
+        note=f"Spread: sample standard deviation over the {what}s.",
+        is_wide=True,
     )

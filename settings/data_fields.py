@@ -5,10 +5,14 @@ In: dates, shares, folds, scaling, class balance. Out: doing it (`preprocessing`
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import date
 
 from settings.part import Part, field
+
+MAX_FOLDS = 500
+"""Most folds of `combinatorial`: as many models are trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,9 @@ class DataFields(Part):
         n_splits: Folds that are trained and evaluated before the final model; None for
             none.
         cv: Kind of folds: training from the first row on, training of a fixed length,
-            equal test blocks, or disjoint blocks.
+            equal test blocks, disjoint blocks, or every choice of `cv_test_blocks`
+            among `n_splits` blocks, with training on both sides.
+        cv_test_blocks: Blocks that each fold of `combinatorial` tests.
         scaler_type: Feature scaling, fitted on the training rows.
         clip_limit: Scaled features are clipped to plus and minus this many scale units.
         class_balancing_method: How training answers unequal classes; outputs stay at
@@ -46,8 +52,10 @@ class DataFields(Part):
     embargo_bars: int = field(0, ge=0)
     n_splits: int | None = field(None, ge=1, le=100)
     cv: str = field(
-        "walk_forward", choices=("walk_forward", "rolling", "purged", "blocking")
+        "walk_forward",
+        choices=("walk_forward", "rolling", "purged", "blocking", "combinatorial"),
     )
+    cv_test_blocks: int = field(2, ge=1)
     scaler_type: str = field("robust", choices=("robust", "standard", "minmax", "none"))
     clip_limit: float = field(10.0, gt=0)
     class_balancing_method: str = field(
@@ -76,7 +84,23 @@ class DataFields(Part):
                 "manual_class_weights: expected class_balancing_method 'class_weights' "
                 f"with them. Received: {self.class_balancing_method!r}"
             )
-        return problems + self._date_problems()
+        return problems + self._fold_problems() + self._date_problems()
+
+    def _fold_problems(self) -> list[str]:
+        if self.cv != "combinatorial" or self.n_splits is None:
+            return []
+        blocks, tested = self.n_splits, self.cv_test_blocks
+        if tested >= blocks:
+            return [
+                "cv_test_blocks: expected fewer than n_splits, so that some blocks "
+                f"remain to train on. Received: {tested} of {blocks}"
+            ]
+        if math.comb(blocks, tested) > MAX_FOLDS:
+            return [
+                f"n_splits, cv_test_blocks: expected at most {MAX_FOLDS} folds. "
+                f"Received: {math.comb(blocks, tested)}, {tested} of {blocks} blocks"
+            ]
+        return []
 
     def _date_problems(self) -> list[str]:
         problems, days = [], {}

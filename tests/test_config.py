@@ -117,10 +117,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "06bfce8b7a828612b4dc357b9fb8dbdc7b34e6d1841a95a405fce1a62c468f77"
+        "bf31d04f373af4845e93f3ec55349fe09e6d3e642222876ee8f08754f42db47f"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "f9dd6c9def0bf7a63859533a79a267eb8fdcb0b1e333a602f49672d54d06ce40"
+        "7c310436c4b3636c2cfea71ec3813a9658e1122734a1e2f09b2fab0b7bbbdc73"
     )
 
 

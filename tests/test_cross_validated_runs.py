@@ -7,7 +7,10 @@ from world.frames import TINY, make_own_frame
 
 from config import Config
 from dataset import training_file
+from evaluation.folds import paths_of
 from files import tables
+from preprocessing.parts import create_splitter, development_targets
+from reports.report import format_results
 from trainer import StandaloneTrainer
 
 RUN = TINY | {
@@ -115,3 +118,30 @@ def test_finished_folds_are_not_repeated(frame, tmp_path, finished, monkeypatch)
     pd.testing.assert_frame_equal(oof(again.artifact_dir), oof(finished.artifact_dir))
     key = "weights_sha256"
     assert again._metadata["model"][key] == finished._metadata["model"][key]
+
+
+def test_combinatorial_folds_have_paths_that_are_judged(frame, tmp_path):
+    fields = {"n_splits": 4, "cv": "combinatorial", "model": "logistic"}
+    config = Config(**RUN | fields | {"outputs_dir": str(tmp_path)})
+    trainer = StandaloneTrainer(config, frame=frame)
+    folder = trainer.run_training()
+    report = json.loads((folder / "confusion_matrix_report.json").read_text())
+    summary = report["cross_validation"]
+    assert summary["num_folds"] == len(summary["folds"]) == 6
+    assert [fold["lookback_rows"] for fold in summary["folds"]] == [0] * 6
+    table = oof(folder)
+    assert set(table.groupby("row").size()) == {3}
+    samples = summary["paths"]["num_samples"]
+    assert samples["folds"] == [table["row"].nunique()] * 3
+    # Its first block is of fold 1, its last of fold 3: the first that test them.
+    splitter = create_splitter(config)
+    [first, *_] = paths_of(table, splitter, development_targets(len(frame), config))
+    assert first["row"].is_unique and first["row"].is_monotonic_increasing
+    assert (first["fold"].iloc[0], first["fold"].iloc[-1]) == (1, 3)
+    said = first[["probability_short", "probability_hold", "probability_long"]]
+    right = said.to_numpy()[np.arange(len(first)), first["label"]]
+    loss = -np.log(right.astype(float)).mean()
+    assert summary["paths"]["log_loss"]["folds"][0] == pytest.approx(loss, rel=1e-6)
+    text = (folder / "report.html").read_text()
+    assert "Paths through all blocks" in text and "path 3" in text
+    assert "paths through all blocks" in format_results(report)

@@ -114,7 +114,8 @@ def test_autotune_is_off(data):
 def test_check_notices_a_window_that_leaves_its_part(data):
     parts = dict(data.parts)
     part = parts["test"]
-    parts["test"] = dataclasses.replace(part, start=part.start + 5)
+    spans = [(part.start + 5, part.stop)]
+    parts["test"] = dataclasses.replace(part, spans=spans)
     with pytest.raises(DataError, match="test: the window of row 909 leaves the part"):
         make_loader(dataclasses.replace(data, parts=parts))
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from world.frames import make_own_frame
 
-from config import Config
+from config import Config, ConfigError
 from data_loader import TrainingDataLoader
-from preprocessing.parts import fold_ranges
+from preprocessing.parts import count_lookback, fold_ranges
 from preprocessing.shared_bars import count_shared_bars
 from utils import DataError
 
@@ -49,6 +49,71 @@ def test_no_fold_shares_a_bar_with_what_it_is_judged_by(cv, n_splits, embargo):
         blocks.append(test)
     for a, b in itertools.pairwise(blocks):
         assert a.max() < b.min()
+
+
+COMBINATORIAL = Config(
+    **SMALL, n_splits=4, cv="combinatorial", test_split=0.1, validation_split=0.3
+)
+
+
+def test_combinatorial_literally():
+    folds = fold_ranges(1000, COMBINATORIAL)
+    assert len(folds) == 6
+    # Blocks of 221 targets; window 20 and label 15 keep 34 apart on either side.
+    assert folds[0] == {
+        "train": [(457, 752)],
+        "validation": [(752, 900)],
+        "test": [(0, 457)],
+    }
+    assert folds[1] == {
+        "train": [(236, 423), (678, 764)],
+        "validation": [(764, 900)],
+        "test": [(0, 236), (423, 678)],
+    }
+
+
+@pytest.mark.parametrize(("tested", "embargo"), [(1, 0), (2, 0), (2, 9), (3, 0)])
+def test_combinatorial_folds_share_no_bar(tested, embargo):
+    fields = {"cv_test_blocks": tested, "embargo_bars": embargo}
+    config = COMBINATORIAL.replace(**fields)
+    frame = make_own_frame(2500).drop(index=range(900, 930))
+    loader = TrainingDataLoader.from_frame(frame, "TESTUSDT", config=config)
+    sizes = {"window_bars": 20, "future_window": 15}
+    final, times = loader.load_training_data(), np.zeros(2500, int)
+    for ranges in fold_ranges(final.num_rows, config):
+        data = loader.load_training_data(ranges)
+        parts = [part.targets for part in data.parts.values()]
+        for a, b in itertools.combinations(parts, 2):
+            assert count_shared_bars(a, b, **sizes) == 0
+        rows = sum(b - a - embargo for a, b in ranges["train"])
+        assert data.scaler.num_rows == rows
+        times[parts[2]] += 1
+        assert count_shared_bars(parts[2], final.parts["test"].targets, **sizes) == 0
+    # Every row is tested as often as its block is chosen.
+    chosen = {1: 1, 2: 3, 3: 3}[tested]
+    assert set(times[times > 0]) == {chosen}
+    assert (times > 0).sum() > 2100
+
+
+def test_rows_that_look_back_into_a_test_block_are_counted():
+    first, last = (fold_ranges(1000, COMBINATORIAL)[k] for k in (0, 5))
+    assert count_lookback(first, COMBINATORIAL) == 0  # the window itself is purged
+    # 295 rows of training hold 261 targets; the block before them ends 34 bars away.
+    assert count_lookback(first, COMBINATORIAL, lookback_bars=100) == 100
+    assert count_lookback(first, COMBINATORIAL, lookback_bars=10_000) == 261
+    assert count_lookback(last, COMBINATORIAL, lookback_bars=100) == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n_splits": 2}, "cv_test_blocks: expected fewer than n_splits"),
+        ({"n_splits": 40, "cv_test_blocks": 3}, "expected at most 500 folds"),
+    ],
+)
+def test_combinations_that_make_no_sense(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        COMBINATORIAL.replace(**fields)
 
 
 def test_too_few_rows():
