@@ -272,7 +272,7 @@ def plot_fold_skill(
         axes.plot(numbers, values, marker, color=color, markersize=6, label=name)
     axes.set_xlim(0.5, summary["num_folds"] + 0.5)
     axes.xaxis.set_major_locator(FixedLocator(range(1, summary["num_folds"] + 1)))
-    axes.set_xlabel("fold, oldest first")
+    axes.set_xlabel("fold" if "paths" in summary else "fold, oldest first")
     axes.set_ylabel(kind)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)

@@ -82,7 +82,9 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
     lines = [
         f"cross-validation: {summary['num_folds']} folds, "
         f"{summary['cv'].replace('_', ' ')}, before the test part",
-        *_fold_table(summary["metrics"], "folds, oldest first"),
+        *_fold_table(
+            summary["metrics"], "folds" if "paths" in summary else "folds, oldest first"
+        ),
     ]
     if "paths" in summary:
         counts = ", ".join(f"{fold['lookback_rows']:,}" for fold in summary["folds"])
