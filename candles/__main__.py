@@ -1,4 +1,4 @@
-"""The command line of candles: `python -m candles check` and `archives`."""
+"""The command line of candles: `python -m candles check` and `download`."""
 
 from __future__ import annotations
 

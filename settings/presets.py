@@ -33,7 +33,7 @@ _NEXT_BAR: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     # An LSTM level with gradient boosting on two years of BTC minutes: smaller than the
-    # default, more windows, a rate that ends at nothing. How it was chosen: README.
+    # default, five short epochs, a rate that ends at nothing; see docs/comparing.md.
     "level": {
         "model": "lstm",
         "lstm_units": (64, 32),
