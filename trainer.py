@@ -109,9 +109,11 @@ class StandaloneTrainer:
         """
         started = time.perf_counter()
         from artifacts import run_folder
+        from artifacts.artifact import load_artifact
 
         finished = run_folder.finished_run(self.config, self._resume)
         if finished is not None:
+            load_artifact(finished)  # refuses what was changed since
             if self._resume == "newest":
                 _refuse_other_file(finished, self.config)
             logger.info("this run is finished: %s", finished)

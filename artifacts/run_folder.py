@@ -277,6 +277,9 @@ def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path 
     Args:
         config: The run that is wanted.
         resume: As in `find_resumable`.
+
+    Raises:
+        ConfigError: If the named run is finished, and of another configuration.
     """
     if resume is None:
         return None
@@ -284,11 +287,26 @@ def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path 
         folder = Path(resume)
         # A run that died while it was published has a manifest, too.
         is_published = folder.resolve().parent.name != config.runs_dir.name
-        has_manifest = (folder / MANIFEST).is_file()
-        return folder if is_published and has_manifest else None
+        if not is_published or not (folder / MANIFEST).is_file():
+            return None
+        _refuse_other_configuration(folder, config)
+        return folder
     if find_resumable(config, "newest", is_probe=True):
         return None
     return find_finished(config)
+
+
+def _refuse_other_configuration(folder: Path, config: Config) -> None:
+    """Refuses a named run that is done, where something else is asked for."""
+    found = _config_of(folder)
+    if found is None or (same_run(found, config) and found.epochs >= config.epochs):
+        return
+    saved, asked = found.to_dict(), config.to_dict()
+    names = [k for k in saved if k not in _FREE - {"epochs"} and saved[k] != asked[k]]
+    raise utils.ConfigError(
+        f"{folder}: expected the configuration of this run, which is finished. "
+        f"Received another {', '.join(names)}. Start anew, without --resume."
+    )
 
 
 def find_finished(config: Config) -> Path | None:

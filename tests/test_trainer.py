@@ -392,6 +392,28 @@ def test_metadata_repeat_the_headlines_of_each_part(finished):
         assert metadata[part] == {key: report[part][key] for key in metadata[part]}
 
 
+def test_a_finished_run_that_was_changed_is_refused(tmp_path):
+    own = {"outputs_dir": str(tmp_path), "model": "logistic", "baseline_model": False}
+    config, frame = Config(**TINY | own), make_own_frame(900)
+    folder = StandaloneTrainer(config, frame=frame).run_training()
+
+    def resume(how, **fields):
+        again = StandaloneTrainer(config.replace(**fields), frame=frame, resume=how)
+        return again.run_training()
+
+    assert resume(folder) == resume("newest") == folder
+    message = "this run, which is finished. Received another epochs, seed. Start anew"
+    with pytest.raises(utils.ConfigError, match=message):
+        resume(folder, seed=5, epochs=9)
+    [model] = folder.glob("model_*.npz")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    for how in (folder, "newest"):
+        with pytest.raises(utils.RefusedArtifactError, match="changed after"):
+            resume(how)
+
+
 def test_a_finished_run_is_not_taken_for_one_of_another_file(tmp_path):
     path = tmp_path / "rows.feather"
     frame = make_own_frame(900)
