@@ -367,6 +367,7 @@ class StandaloneTrainer:
 
     def _train_fold(self, folder: RunFolder, ranges: Mapping[str, Any]) -> None:
         """Trains and scores one fold with the same steps, in a folder of its own."""
+        from evaluation.folds import count_lookback
         from files.strict import write_json
 
         fold = StandaloneTrainer(self.config.replace(n_splits=None), frame=self._frame)
@@ -379,7 +380,8 @@ class StandaloneTrainer:
         fold.train_model()
         fold._judge(folder)
         # Written last: a fold with it is done.
-        write_json(folder.path / "results.json", fold.results)
+        seen = {"lookback_rows": count_lookback(fold.data)}
+        write_json(folder.path / "results.json", fold.results | seen)
 
     def _attach(self, run: RunFolder) -> None:
         """Takes a folder, with what was done in it before."""

@@ -21,11 +21,11 @@ from evaluation.policies import Policy, policy_from_dict
 from files import tables
 from files.strict import read_json, to_jsonable
 from preprocessing.parts import (
-    count_lookback,
     create_splitter,
     development_targets,
     fold_ranges,
 )
+from preprocessing.shared_bars import count_lookback_rows
 from preprocessing.splits import CombinatorialPurgedSplit
 
 HEADLINES = (
@@ -90,9 +90,8 @@ def gather(
     }
     splitter = create_splitter(config)
     if isinstance(splitter, CombinatorialPurgedSplit):
-        warm_up = data.source.get("warm_up_bars") or 0
-        for fold, rows in zip(summary["folds"], ranges, strict=True):
-            fold["lookback_rows"] = count_lookback(rows, config, lookback_bars=warm_up)
+        for fold, item in zip(summary["folds"], results, strict=True):
+            fold["lookback_rows"] = item["lookback_rows"]
         tried = max(item["thresholds"]["num_tried"] for item in results)
         policy = policy_from_dict(read_json(run.fold(1).file("calibrator", ".json")))
         summary["paths"] = summarise(
@@ -106,6 +105,23 @@ def gather(
             ]
         )
     return summary
+
+
+def count_lookback(data: TrainingData) -> int | None:
+    """Returns how many training targets of a fold saw bars of its test as inputs.
+
+    None where nothing says how far the slowest feature of the file looks back.
+    """
+    known = data.source.get("warm_up_bars")
+    if known is None:
+        return None
+    return count_lookback_rows(
+        data.parts["train"].targets,
+        data.parts["test"].targets,
+        lookback_bars=known,
+        window_bars=data.window_bars,
+        future_window=data.future_window,
+    )
 
 
 def paths_of(

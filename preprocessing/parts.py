@@ -10,11 +10,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from config import Config
 from preprocessing import splits
-from preprocessing.shared_bars import count_lookback_rows
 from preprocessing.splits import PurgedSplitter
 from settings.data_fields import DataFields
 
@@ -111,30 +108,3 @@ def _cut(blocks: list[Range], first: int, stop: int | None) -> list[Range]:
             found.append((low, high))
         passed += end - start
     return found
-
-
-def count_lookback(ranges: Ranges, config: Config, *, lookback_bars: int = 0) -> int:
-    """Returns how many training targets of a fold have seen its test bars as inputs.
-
-    Args:
-        ranges: Of the fold.
-        config: Of the run.
-        lookback_bars: Bars that the slowest feature reads beyond its own.
-    """
-    window, future = config.sequence_length, config.future_window
-    train, test = (
-        np.concatenate(
-            [
-                np.arange(a + window - 1, max(a + window - 1, b - future))
-                for a, b in spans
-            ]
-        )
-        for spans in (spans_of(ranges["train"]), spans_of(ranges["test"]))
-    )
-    return count_lookback_rows(
-        train,
-        test,
-        lookback_bars=lookback_bars,
-        window_bars=window,
-        future_window=future,
-    )

@@ -87,7 +87,9 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
         ),
     ]
     if "paths" in summary:
-        counts = ", ".join(f"{fold['lookback_rows']:,}" for fold in summary["folds"])
+        seen = [fold["lookback_rows"] for fold in summary["folds"]]
+        known = "not known, the file has no description"
+        counts = known if None in seen else ", ".join(f"{n:,}" for n in seen)
         lines += _fold_table(summary["paths"], "paths through all blocks")
         lines.append(f"  training rows whose look-back touches a test block: {counts}")
     return "\n".join(lines)

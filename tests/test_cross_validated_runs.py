@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -6,10 +7,11 @@ import pytest
 from world.frames import TINY, make_own_frame
 
 from config import Config
+from data_loader import TrainingDataLoader
 from dataset import training_file
-from evaluation.folds import paths_of
+from evaluation.folds import count_lookback, paths_of
 from files import tables
-from preprocessing.parts import create_splitter, development_targets
+from preprocessing.parts import create_splitter, development_targets, fold_ranges
 from reports.report import format_results
 from trainer import StandaloneTrainer
 
@@ -128,7 +130,7 @@ def test_combinatorial_folds_have_paths_that_are_judged(frame, tmp_path):
     report = json.loads((folder / "confusion_matrix_report.json").read_text())
     summary = report["cross_validation"]
     assert summary["num_folds"] == len(summary["folds"]) == 6
-    assert [fold["lookback_rows"] for fold in summary["folds"]] == [0] * 6
+    assert [fold["lookback_rows"] for fold in summary["folds"]] == [None] * 6
     table = oof(folder)
     assert set(table.groupby("row").size()) == {3}
     samples = summary["paths"]["num_samples"]
@@ -145,3 +147,20 @@ def test_combinatorial_folds_have_paths_that_are_judged(frame, tmp_path):
     text = (folder / "report.html").read_text()
     assert "Paths through all blocks" in text and "path 3" in text
     assert "paths through all blocks" in format_results(report)
+
+
+def test_targets_that_look_back_into_a_test_block_are_counted(frame):
+    fields = {"n_splits": 4, "cv": "combinatorial", "embargo_bars": 50}
+    config = Config(**RUN | fields)
+    loader = TrainingDataLoader.from_frame(frame, config=config)
+    fold = loader.load_training_data(fold_ranges(len(frame), config)[0])
+    assert count_lookback(fold) is None
+    train, test = (fold.parts[name].targets for name in ("train", "test"))
+    for lookback in (0, 100, 10_000):
+        source = fold.source | {"warm_up_bars": lookback}
+        used = np.zeros(len(frame), bool)
+        for row in test:
+            used[max(0, row - 7) : row + 6] = True
+        plain = sum(used[max(0, row - 7 - lookback) : row + 1].any() for row in train)
+        assert count_lookback(dataclasses.replace(fold, source=source)) == plain
+    assert plain == len(train)

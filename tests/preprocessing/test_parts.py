@@ -6,7 +6,7 @@ from world.frames import make_own_frame
 
 from config import Config, ConfigError
 from data_loader import TrainingDataLoader
-from preprocessing.parts import count_lookback, fold_ranges
+from preprocessing.parts import fold_ranges
 from preprocessing.shared_bars import count_shared_bars
 from utils import DataError
 
@@ -93,15 +93,6 @@ def test_combinatorial_folds_share_no_bar(tested, embargo):
     chosen = {1: 1, 2: 3, 3: 3}[tested]
     assert set(times[times > 0]) == {chosen}
     assert (times > 0).sum() > 2100
-
-
-def test_rows_that_look_back_into_a_test_block_are_counted():
-    first, last = (fold_ranges(1000, COMBINATORIAL)[k] for k in (0, 5))
-    assert count_lookback(first, COMBINATORIAL) == 0  # the window itself is purged
-    # 295 rows of training hold 261 targets; the block before them ends 34 bars away.
-    assert count_lookback(first, COMBINATORIAL, lookback_bars=100) == 100
-    assert count_lookback(first, COMBINATORIAL, lookback_bars=10_000) == 261
-    assert count_lookback(last, COMBINATORIAL, lookback_bars=100) == 0
 
 
 @pytest.mark.parametrize(
