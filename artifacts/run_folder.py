@@ -289,24 +289,18 @@ def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path 
         is_published = folder.resolve().parent.name != config.runs_dir.name
         if not is_published or not (folder / MANIFEST).is_file():
             return None
-        _refuse_other_configuration(folder, config)
+        found = _config_of(folder)
+        if found and not (same_run(found, config) and found.epochs >= config.epochs):
+            saved, asked, free = found.to_dict(), config.to_dict(), _FREE - {"epochs"}
+            names = [k for k in saved if k not in free and saved[k] != asked[k]]
+            raise utils.ConfigError(
+                f"{folder}: expected the configuration of this run, which is finished. "
+                f"Received another {', '.join(names)}. Start anew, without --resume."
+            )
         return folder
     if find_resumable(config, "newest", is_probe=True):
         return None
     return find_finished(config)
-
-
-def _refuse_other_configuration(folder: Path, config: Config) -> None:
-    """Refuses a named run that is done, where something else is asked for."""
-    found = _config_of(folder)
-    if found is None or (same_run(found, config) and found.epochs >= config.epochs):
-        return
-    saved, asked = found.to_dict(), config.to_dict()
-    names = [k for k in saved if k not in _FREE - {"epochs"} and saved[k] != asked[k]]
-    raise utils.ConfigError(
-        f"{folder}: expected the configuration of this run, which is finished. "
-        f"Received another {', '.join(names)}. Start anew, without --resume."
-    )
 
 
 def find_finished(config: Config) -> Path | None:
