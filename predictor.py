@@ -56,8 +56,7 @@ class Predictor:
             window: (window_bars, num_features) features as in the training file, the
                 newest row last.
         """
-        scaled = self.scaler.transform(self._checked(window[None])[0])
-        return self.policy.calibrate(self.adapter.predict_windows(scaled[None]))[0]
+        return self._answers(self._checked(window, one=True)[None])[0]
 
     def predict_windows(self, windows: np.ndarray) -> np.ndarray:
         """Returns calibrated probabilities (num_windows, 3), or log returns.
@@ -68,10 +67,7 @@ class Predictor:
             windows: (num_windows, window_bars, num_features) features as in the
                 training file.
         """
-        windows = self._checked(windows)
-        rows = self.scaler.transform(windows.reshape(-1, self.num_features))
-        scaled = rows.reshape(windows.shape)
-        return self.policy.calibrate(self.adapter.predict_windows(scaled))
+        return self._answers(self._checked(windows))
 
     def signals(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns class ids (num_windows,): 0 SHORT, 1 HOLD, 2 LONG.
@@ -82,14 +78,32 @@ class Predictor:
         """
         return self.policy.signals(probabilities)
 
-    def _checked(self, windows: Any) -> np.ndarray:
-        windows = np.asarray(windows, np.float32)
-        wanted = (self.window_bars, self.num_features)
-        if windows.ndim != 3 or windows.shape[1:] != wanted or not len(windows):
+    def _answers(self, windows: np.ndarray) -> np.ndarray:
+        rows = self.scaler.transform(windows.reshape(-1, self.num_features))
+        scaled = rows.reshape(windows.shape)
+        return self.policy.calibrate(self.adapter.predict_windows(scaled))
+
+    def _checked(self, given: Any, *, one: bool = False) -> np.ndarray:
+        """Returns windows, or one, as float32."""
+        rows, features = shape = (self.window_bars, self.num_features)
+        many = "" if one else "num_windows, "
+        wanted = (
+            f"expected {'a window' if one else 'windows'} of {rows} rows and "
+            f"{features} features, numbers of shape ({many}{rows}, {features})"
+        )
+        try:
+            windows = np.asarray(given, np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{wanted}. Received: {error!s:.200}.") from error
+        if windows.shape[1 - one :] != shape or not windows.size:
             raise DataError(
-                f"expected windows of {wanted[0]} rows and {wanted[1]} features. "
-                f"Received: shape {windows.shape[1:]}"
+                f"{wanted}. Received: shape {windows.shape}. Take the features of "
+                "consecutive bars, the newest row last; predict_window reads one "
+                "window, predict_windows several."
             )
         if not np.isfinite(windows).all():
-            raise DataError("expected finite features. Received: NaN or infinity.")
+            raise DataError(
+                "expected finite features. Received: NaN or infinity. Leave out "
+                "windows that reach into the warm-up of a feature, or over a gap."
+            )
         return windows

@@ -136,8 +136,7 @@ class RunFolder:
         Raises:
             ConfigError: Listing each difference, unless `is_forced`.
         """
-        saved = read_json(self.path / STATE)
-        differences = _differences(saved, to_jsonable(identity))
+        differences = self._differences(identity)
         if differences and not is_forced:
             self.unlock()
             lines = "\n".join(f"  - {line}" for line in differences)
@@ -146,10 +145,26 @@ class RunFolder:
                 "Use --resume-anyway to go on all the same; the metadata will say so."
             )
 
+    def _differences(self, identity: Mapping[str, Any]) -> list[str]:
+        """Returns what is not as the run began: its name, the run's value, this one."""
+        saved, now = read_json(self.path / STATE), to_jsonable(identity)
+        lines = []
+        for key in ("configuration", "data"):
+            if saved.get(key) != now[key]:
+                lines.append(f"the {key} is not the one it began with")
+                found = _config_of(self.path) if key == "configuration" else None
+                if found is not None:
+                    free = _free_fields(self.config)
+                    lines += _changed_fields(found, self.config, free=free)
+        before = saved.get("environment", {})
+        for key, value in now["environment"].items():
+            if before.get(key) != value:
+                lines.append(f"{key}: began with {before.get(key)}, now {value}")
+        return lines
+
     def note_resume(self, identity: Mapping[str, Any], *, epochs_done: int) -> None:
         """Writes down that the run went on, and whether exactly."""
-        saved = read_json(self.path / STATE)
-        differences = _differences(saved, to_jsonable(identity))
+        saved, differences = read_json(self.path / STATE), self._differences(identity)
         note = {"after_epochs": epochs_done, "differences": differences}
         note["is_exact"] = not differences
         saved["resumes"] = [*saved.get("resumes", []), note]
@@ -196,18 +211,6 @@ def advice(run: RunFolder | None) -> str:
     return f"To go on: python trainer.py --resume {run.path}"
 
 
-def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for key in ("configuration", "data"):
-        if saved.get(key) != now[key]:
-            lines.append(f"the {key} is not the one it began with")
-    before = saved.get("environment", {})
-    for key, value in now["environment"].items():
-        if before.get(key) != value:
-            lines.append(f"{key}: began with {before.get(key)}, now {value}")
-    return lines
-
-
 def same_run(first: Config, second: Config) -> bool:
     """Whether two configurations train the same.
 
@@ -218,10 +221,22 @@ def same_run(first: Config, second: Config) -> bool:
 
 def run_identity(config: Config) -> str:
     """Returns a digest of the fields that decide what is trained."""
+    free = _free_fields(config)
+    return sha256_json({k: v for k, v in config.to_dict().items() if k not in free})
+
+
+def _free_fields(config: Config) -> set[str]:
     # The whole course of a cosine hangs on the last epoch.
-    fixed = {"epochs"} if config.lr_schedule == "cosine" else set()
-    values = config.to_dict().items()
-    return sha256_json({k: v for k, v in values if k not in _FREE - fixed})
+    return _FREE - {"epochs"} if config.lr_schedule == "cosine" else _FREE
+
+
+def _changed_fields(saved: Config, asked: Config, *, free: set[str]) -> list[str]:
+    before, now = saved.to_dict(), asked.to_dict()
+    return [
+        f"{name}: began with {value}, now {now[name]}"
+        for name, value in before.items()
+        if name not in free and value != now[name]
+    ]
 
 
 def _config_of(folder: Path) -> Config | None:
@@ -291,11 +306,10 @@ def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path 
             return None
         found = _config_of(folder)
         if found and not (same_run(found, config) and found.epochs >= config.epochs):
-            saved, asked, free = found.to_dict(), config.to_dict(), _FREE - {"epochs"}
-            names = [k for k in saved if k not in free and saved[k] != asked[k]]
+            changed = _changed_fields(found, config, free=_FREE - {"epochs"})
             raise utils.ConfigError(
                 f"{folder}: expected the configuration of this run, which is finished. "
-                f"Received another {', '.join(names)}. Start anew, without --resume."
+                f"Received another: {'; '.join(changed)}. Start anew, without --resume."
             )
         return folder
     if find_resumable(config, "newest", is_probe=True):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,14 +41,27 @@ def test_answers_equal_the_reports_predictions(finished):
 @pytest.mark.parametrize(
     ("window", "message"),
     [
-        (np.zeros((7, 8)), "expected windows of 8 rows and 8 features"),
-        (np.zeros((8, 9)), "expected windows of 8 rows and 8 features"),
+        (np.zeros((7, 8)), "a window of 8 rows and 8 features.*Received: shape (7, 8)"),
+        (np.zeros((8, 9)), "numbers of shape (8, 8). Received: shape (8, 9)"),
+        (np.zeros((1, 8, 8)), "Received: shape (1, 8, 8).*predict_windows several"),
+        ([[0.0] * 8] * 7, "Received: shape (7, 8)"),
+        ([[0.0] * 8, [0.0]], "of shape (8, 8). Received: setting an array element"),
         (np.full((8, 8), np.nan), "expected finite features"),
     ],
 )
 def test_bad_windows(finished, window, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=re.escape(message).replace(r"\.\*", ".*")):
         Predictor(finished[1]).predict_window(window)
+
+
+def test_lists_are_read_and_flat_tables_are_no_windows(finished):
+    predictor = Predictor(finished[1])
+    rows = [[0.0] * 8] * 8
+    answer = predictor.predict_window(rows)
+    assert np.array_equal(answer, predictor.predict_window(np.zeros((8, 8))))
+    for windows in (rows, [], 0.5):
+        with pytest.raises(DataError, match=r"windows of .* \(num_windows, 8, 8\)"):
+            predictor.predict_windows(windows)
 
 
 def test_missing_artifact(tmp_path):

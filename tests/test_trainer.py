@@ -402,7 +402,11 @@ def test_a_finished_run_that_was_changed_is_refused(tmp_path):
         return again.run_training()
 
     assert resume(folder) == resume("newest") == folder
-    message = "this run, which is finished. Received another epochs, seed. Start anew"
+    message = (
+        "this run, which is finished. Received another: "
+        f"epochs: began with {config.epochs}, now 9; seed: began with 42, now 5. "
+        "Start anew"
+    )
     with pytest.raises(utils.ConfigError, match=message):
         resume(folder, seed=5, epochs=9)
     [model] = folder.glob("model_*.npz")

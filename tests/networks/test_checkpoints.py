@@ -194,7 +194,8 @@ def test_epochs_of_a_cosine_may_not_grow(frame, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 7}, "the configuration is not the one"),
+        ({"seed": 7}, "the configuration is not the one it began with"),
+        ({"seed": 7, "batch_size": 60}, "batch_size: began with 64, now 60"),
         ({"frame": make_own_frame(900, seed=4)}, "the data is not the one"),
         ({"num_branches": 1}, "num_branches: began with 2, now 1"),
     ],
