@@ -15,9 +15,8 @@ from dataclasses import fields
 import numpy as np
 
 from artifacts.array_models import ArrayModel, Linear, Trees, expect
-from artifacts.manifest import parse_json
-from files.strict import parse_npy
-from utils import RefusedArtifactError
+from artifacts.manifest import parse_json, refuse_broken
+from files.strict import parse_npy, unzip_stored
 
 SUFFIX = ".npz"
 MAX_MODEL_BYTES = 2**30
@@ -34,7 +33,7 @@ def dump_arrays(model: ArrayModel) -> bytes:
     facts = {name: getattr(model, name) for name in _facts(kind)}
     header = {"format": _FORMAT, "kind": kind} | facts
     members = {_HEADER: json.dumps(header).encode()}
-    for name in model.arrays:
+    for name in model.arrays():
         stream = io.BytesIO()
         np.save(stream, getattr(model, name), allow_pickle=False)
         members[f"{name}.npy"] = stream.getvalue()
@@ -55,40 +54,22 @@ def load_arrays(data: bytes, where: object) -> ArrayModel:
     Raises:
         RefusedArtifactError: Naming what is not as expected.
     """
-    try:
-        members = _unpack(data)
+    with refuse_broken(f"{where}: expected a model of plain arrays"):
+        members = dict(unzip_stored(data))
         header = parse_json(members.pop(_HEADER, b""), where)
         expect(isinstance(header, dict), "a header")
         kind = str(header.pop("kind", None))
         expect(kind in _KINDS, f"one of {', '.join(_KINDS)} in the header")
         expect(header.pop("format", None) == _FORMAT, f"format {_FORMAT}")
         expect(sorted(header) == sorted(_facts(kind)), f"the header of {kind}")
-        names = [f"{name}.npy" for name in _KINDS[kind].arrays]
+        names = [f"{name}.npy" for name in _KINDS[kind].arrays()]
         expect(sorted(members) == sorted(names), f"the arrays of {kind}")
         for name, content in members.items():
             header[name.removesuffix(".npy")] = parse_npy(content, name)
         return _KINDS[kind](**header)
-    except RefusedArtifactError:
-        raise
-    except Exception as error:  # anything can be wrong with hostile bytes
-        raise RefusedArtifactError(
-            f"{where}: expected a model of plain arrays. Received: {error!s:.300}"
-        ) from error
 
 
 def _facts(kind: str) -> list[str]:
     """Returns what the header says beside format and kind."""
     model = _KINDS[kind]
-    return [each.name for each in fields(model) if each.name not in model.arrays]
-
-
-def _unpack(data: bytes) -> dict[str, bytes]:
-    """Returns the members; together they are no larger than the file."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        items = archive.infolist()
-        is_packed = any(item.compress_type != zipfile.ZIP_STORED for item in items)
-        total = sum(item.file_size for item in items)
-        expect(not is_packed and total <= len(data), "members that are not packed")
-        members = {item.filename: archive.read(item) for item in items}
-    expect(len(members) == len(items), "each member once")
-    return members
+    return [each.name for each in fields(model) if each.name not in model.arrays()]

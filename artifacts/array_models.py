@@ -10,10 +10,9 @@ parents.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +32,11 @@ _CLASS_LINKS = ("mean", "logistic", "softmax")
 _NUMBER_LINKS = ("mean", "identity")
 
 
+def _array(kind: str) -> Any:
+    """Returns a field of an array by its type and dimensions: `f2` is float64, 2-D."""
+    return field(metadata={"kind": kind})
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArrayModel(abc.ABC):
     """A model that is arrays, and predicts with NumPy alone.
@@ -50,14 +54,16 @@ class ArrayModel(abc.ABC):
         ValueError: If the arrays are no such model.
     """
 
-    arrays: ClassVar[Mapping[str, str]]
-    """Name of each array -> its type and dimensions: `f2` is a matrix of float64."""
-
     family: str
     link: str
     num_inputs: int
     num_classes: int | None
-    importance: np.ndarray
+    importance: np.ndarray = _array("f1")
+
+    @classmethod
+    def arrays(cls) -> dict[str, str]:
+        """Returns name -> type and dimensions of each array."""
+        return {x.name: x.metadata["kind"] for x in fields(cls) if x.metadata}
 
     def __post_init__(self) -> None:
         """Refuses what is no model."""
@@ -71,7 +77,7 @@ class ArrayModel(abc.ABC):
         links = _CLASS_LINKS if is_class else _NUMBER_LINKS
         expect(self.link in links, f"a link of {', '.join(links)}")
         expect(self.link != "logistic" or self.num_classes == 2, "two classes")
-        for name, kind in self.arrays.items():
+        for name, kind in self.arrays().items():
             array = getattr(self, name)
             dtype = np.dtype({"f": np.float64, "i": np.int32}[kind[0]])
             expect(
@@ -102,9 +108,10 @@ class ArrayModel(abc.ABC):
 
     def require(self, family: str, num_inputs: int, num_classes: int | None) -> None:
         """Raises ValueError unless it is of this family, with these sizes."""
-        wanted = f"{family} of {num_inputs} inputs and {num_classes} classes"
-        found = f"{self.family} of {self.num_inputs} inputs and {self.num_classes}"
-        if f"{found} classes" != wanted:
+        text = "{} of {} inputs and {} classes".format
+        wanted = text(family, num_inputs, num_classes)
+        found = text(self.family, self.num_inputs, self.num_classes)
+        if found != wanted:
             raise ValueError(f"expected {wanted}. Received: {found:.300}")
 
     def predict(self, inputs: np.ndarray) -> np.ndarray:
@@ -153,26 +160,14 @@ class Trees(ArrayModel):
         is_single: Whether inputs are compared in single precision.
     """
 
-    arrays = {
-        "feature": "i1",
-        "left": "i1",
-        "right": "i1",
-        "threshold": "f1",
-        "value": "f2",
-        "root": "i1",
-        "column": "i1",
-        "start": "f1",
-        "importance": "f1",
-    }
-
-    feature: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    threshold: np.ndarray
-    value: np.ndarray
-    root: np.ndarray
-    column: np.ndarray
-    start: np.ndarray
+    feature: np.ndarray = _array("i1")
+    left: np.ndarray = _array("i1")
+    right: np.ndarray = _array("i1")
+    threshold: np.ndarray = _array("f1")
+    value: np.ndarray = _array("f2")
+    root: np.ndarray = _array("i1")
+    column: np.ndarray = _array("i1")
+    start: np.ndarray = _array("f1")
     is_single: bool
 
     @property
@@ -253,10 +248,8 @@ class Trees(ArrayModel):
         shape = (len(inputs), self.num_scores)
         scores = np.full(shape, self.start, order="C" if self.is_single else "F")
         for rows in chunks(len(inputs), max(1, _CHUNK_NODES // len(self.root))):
-            total = scores[rows]
-            for leaf, column in zip(
-                self._leaves(inputs[rows]), self.column, strict=True
-            ):
+            total, leaves = scores[rows], self._leaves(inputs[rows])
+            for leaf, column in zip(leaves, self.column, strict=True):
                 if self.value.shape[1] == 1:
                     total[:, column] += self.value[:, 0].take(leaf)
                 else:
@@ -270,9 +263,8 @@ class Trees(ArrayModel):
         first = np.arange(len(inputs)) * self.num_inputs
         node = np.repeat(self.root.astype(np.int64)[:, None], len(inputs), axis=1)
         for _ in range(self._depth):
-            goes_right = cells.take(feature.take(node) + first) > self.threshold.take(
-                node
-            )
+            limit = self.threshold.take(node)
+            goes_right = cells.take(feature.take(node) + first) > limit
             node = following.take(2 * node + goes_right)
         return node
 
@@ -288,18 +280,10 @@ class Linear(ArrayModel):
         intercept: (num_scores,).
     """
 
-    arrays = {
-        "mean": "f1",
-        "scale": "f1",
-        "weight": "f2",
-        "intercept": "f1",
-        "importance": "f1",
-    }
-
-    mean: np.ndarray
-    scale: np.ndarray
-    weight: np.ndarray
-    intercept: np.ndarray
+    mean: np.ndarray = _array("f1")
+    scale: np.ndarray = _array("f1")
+    weight: np.ndarray = _array("f2")
+    intercept: np.ndarray = _array("f1")
 
     @property
     def num_parameters(self) -> int:

@@ -63,12 +63,7 @@ class Artifact:
         most_bytes, open_model = _OPENERS.get(
             Path(name).suffix, (array_files.MAX_MODEL_BYTES, lambda data, _: data)
         )
-        if name.endswith(".keras"):
-            data = _read_model(self.path, name, self.files[name])
-        else:
-            data = manifest.read_listed(
-                self.path, name, self.files[name], max_bytes=most_bytes
-            )
+        data = _read(self.path, self.files, name, max_bytes=most_bytes)
         return open_model(data, self.path / name)
 
     def _refuse_retired(self) -> None:
@@ -89,34 +84,33 @@ class Artifact:
     def read_json(self, kind: str) -> Any:
         """Returns the content of the JSON file of a kind, such as `calibrator`."""
         name = self._name(kind, (".json",))
-        data = manifest.read_listed(
-            self.path, name, self.files[name], max_bytes=MAX_METADATA_BYTES
-        )
-        return manifest.parse_json(data, self.path / name)
+        return _read_json(self.path, self.files, name)
 
     def _name(self, kind: str, suffixes: tuple[str, ...]) -> str:
         listed = self.metadata.get("files")
-        name = listed.get(kind) if isinstance(listed, dict) else None
-        if (
-            not isinstance(name, str)
-            or name not in self.files
-            or not name.endswith(suffixes)
-        ):
+        name = str(listed.get(kind)) if isinstance(listed, dict) else ""
+        if name not in self.files or not name.endswith(suffixes):
             raise RefusedArtifactError(
                 f"{self.path}: expected a {' or '.join(suffixes)} {kind} in the "
-                "manifest. "
-                f"Received: {name!r:.200}"
+                f"manifest. Received: {name!r:.200}"
             )
         return name
 
 
-def _read_model(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
-    data = manifest.read_listed(
-        folder, name, entry, max_bytes=keras_files.MAX_MODEL_BYTES
-    )
-    digest = entry["weights_sha256"]
-    keras_files.read_members(data, folder / name, weights_sha256=digest)
+_Files = Mapping[str, Mapping[str, Any]]
+
+
+def _read(folder: Path, files: _Files, name: str, *, max_bytes: int) -> bytes:
+    data = manifest.read_listed(folder, name, files[name], max_bytes=max_bytes)
+    if name.endswith(".keras"):
+        digest = files[name]["weights_sha256"]
+        keras_files.read_members(data, folder / name, weights_sha256=digest)
     return data
+
+
+def _read_json(folder: Path, files: _Files, name: str) -> Any:
+    data = _read(folder, files, name, max_bytes=MAX_METADATA_BYTES)
+    return manifest.parse_json(data, folder / name)
 
 
 def load_artifact(path: str | os.PathLike[str]) -> Artifact:
@@ -131,9 +125,9 @@ def load_artifact(path: str | os.PathLike[str]) -> Artifact:
         raise utils.MissingInputError(f"expected an artifact folder. Received: {path}")
     files = manifest.read_manifest(folder, run_folder.MANIFEST)
     manifest.verify_listed(folder, files, is_internal=run_folder.is_internal)
-    for name, entry in files.items():
+    for name in files:
         if name.endswith(".keras"):
-            _read_model(folder, name, entry)
+            _read(folder, files, name, max_bytes=keras_files.MAX_MODEL_BYTES)
     names = [name for name in files if name.startswith("metadata_")]
     scalers = [n for n in files if n.startswith("scaler_") and n.endswith(".json")]
     if len(names) != 1 or len(scalers) != 1:
@@ -142,13 +136,7 @@ def load_artifact(path: str | os.PathLike[str]) -> Artifact:
             f"Received: {list(files)[:20]}"
         )
     metadata, values = (
-        manifest.parse_json(
-            manifest.read_listed(
-                folder, name, files[name], max_bytes=MAX_METADATA_BYTES
-            ),
-            folder / name,
-        )
-        for name in (names[0], scalers[0])
+        _read_json(folder, files, name) for name in (names[0], scalers[0])
     )
     if not isinstance(metadata, dict) or not isinstance(values, dict):
         raise RefusedArtifactError(f"{folder}: expected metadata and a scaler.")

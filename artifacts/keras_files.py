@@ -11,13 +11,13 @@ import importlib
 import io
 import math
 import tempfile
-import threading
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from artifacts.manifest import WEIGHTS_MEMBER, parse_json
+from artifacts.manifest import WEIGHTS_MEMBER, parse_json, refuse_broken
 from utils import RefusedArtifactError
 
 MAX_MODEL_BYTES = 2 * 2**30
@@ -52,9 +52,7 @@ _STRUCTURES = frozenset(["__keras_tensor__", "__tuple__"])
 _FREE_NUMBERS = ("shared_object_id", "seed")
 
 
-def load_keras_model(
-    data: bytes, where: object, *, weights_sha256: str | None = None
-) -> Any:
+def load_keras_model(data: bytes, where: object) -> Any:
     """Returns the network in the bytes of a `.keras` file, uncompiled.
 
     Nothing of the file is opened by Keras before its members, its description, its
@@ -63,17 +61,18 @@ def load_keras_model(
     Args:
         data: The file's bytes.
         where: What to call it in messages.
-        weights_sha256: Digest of the weights member, if it is known.
 
     Raises:
         RefusedArtifactError: Naming what is not as expected.
     """
-    members = read_members(data, where, weights_sha256=weights_sha256)
+    members = read_members(data, where)
     parse_json(members["metadata.json"], where)
     description = parse_json(members["config.json"], where)
     check_description(description, where)
     stored = count_stored(members[WEIGHTS_MEMBER], where)
-    described = _in_new_thread(lambda: _count_described(description, where))
+    # Keras keeps the variables it did not initialise for the thread's next scope.
+    with ThreadPoolExecutor(1) as own_thread:
+        described = own_thread.submit(_count_described, description, where).result()
     if described != stored:
         raise RefusedArtifactError(
             f"{where}: expected {described} parameters, as its config.json says. "
@@ -85,13 +84,10 @@ def load_keras_model(
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "model.keras"
         copy.write_bytes(data)
-        try:
+        with refuse_broken(
+            f"{where}: expected a network that Keras {keras.__version__} loads"
+        ):
             return keras.saving.load_model(copy, compile=False, safe_mode=True)
-        except Exception as error:
-            raise RefusedArtifactError(
-                f"{where}: expected a network that Keras {keras.__version__} loads. "
-                f"Received: {error!s:.300}"
-            ) from error
 
 
 def read_members(
@@ -103,17 +99,7 @@ def read_members(
         RefusedArtifactError: If there are others, or one is damaged or too large, or
             the weights have another digest.
     """
-    members = _unpack(data, where)
-    digest = hashlib.sha256(members[WEIGHTS_MEMBER]).hexdigest()
-    if weights_sha256 is not None and digest != weights_sha256:
-        raise RefusedArtifactError(
-            f"{where}: the sha256 of its weights is not the manifest's."
-        )
-    return members
-
-
-def _unpack(data: bytes, where: object) -> dict[str, bytes]:
-    try:
+    with refuse_broken(f"{where}: expected a whole .keras file"):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             items = archive.infolist()
             names = [item.filename for item in items]
@@ -132,13 +118,13 @@ def _unpack(data: bytes, where: object) -> dict[str, bytes]:
                         f"{where}: expected at most {limit} bytes of {item.filename}. "
                         f"Received: {item.file_size}; this looks like a zip bomb."
                     )
-            return {item.filename: archive.read(item) for item in items}
-    except RefusedArtifactError:
-        raise
-    except Exception as error:  # zipfile raises anything on damaged bytes
+            members = {item.filename: archive.read(item) for item in items}
+    digest = hashlib.sha256(members[WEIGHTS_MEMBER]).hexdigest()
+    if weights_sha256 is not None and digest != weights_sha256:
         raise RefusedArtifactError(
-            f"{where}: expected a whole .keras file. Received: {error!s:.300}"
-        ) from error
+            f"{where}: the sha256 of its weights is not the manifest's."
+        )
+    return members
 
 
 def check_description(description: Any, where: object) -> None:
@@ -228,13 +214,9 @@ def count_stored(data: bytes, where: object) -> int:
             return f"expected at most {limit} weights. Received: {sum(sizes)}"
         return None
 
-    try:
+    with refuse_broken(f"{where}: expected whole weights"):
         with h5py.File(io.BytesIO(data), "r") as file:
             problem = file.visititems_links(look)
-    except Exception as error:  # h5py raises anything on damaged bytes
-        raise RefusedArtifactError(
-            f"{where}: expected whole weights. Received: {error!s:.300}"
-        ) from error
     if problem is not None:
         raise RefusedArtifactError(f"{where}: {problem}")
     return sum(sizes)
@@ -244,40 +226,16 @@ def _count_described(description: dict[str, Any], where: object) -> int:
     """Returns the parameters of a described network, none of which is allocated."""
     import keras
 
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            model = keras.saving.deserialize_keras_object(description, safe_mode=True)
-            weights = sum(math.prod(weight.shape) for weight in model.weights)
-            others = sum(math.prod(v.shape) for v in model.variables) - weights
-    except Exception as error:
-        raise RefusedArtifactError(
-            f"{where}: expected the description of a network. Received: {error!s:.300}"
-        ) from error
+    with (
+        refuse_broken(f"{where}: expected the description of a network"),
+        keras.StatelessScope(initialize_variables=False),
+    ):
+        model = keras.saving.deserialize_keras_object(description, safe_mode=True)
+        weights = sum(math.prod(weight.shape) for weight in model.weights)
+        others = sum(math.prod(v.shape) for v in model.variables) - weights
     if weights > MAX_PARAMETERS or others > MAX_SIZE:
         raise RefusedArtifactError(
             f"{where}: expected at most {MAX_PARAMETERS} parameters. "
             f"Received: {weights + others}"
         )
     return weights
-
-
-def _in_new_thread(function: Callable[[], Any]) -> Any:
-    """Returns `function()` of a thread of its own, which Keras's memory dies with.
-
-    Keras keeps the variables it did not initialise for the thread's next scope.
-    """
-    outcome: list[Any] = []
-
-    def run() -> None:
-        try:
-            outcome.append((True, function()))
-        except BaseException as error:
-            outcome.append((False, error))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    is_done, value = outcome[0]
-    if not is_done:
-        raise value
-    return value

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import utils
 from files import strict
@@ -28,17 +30,8 @@ WEIGHTS_MEMBER = "model.weights.h5"
 _WEIGHTS_KEY = "weights_sha256"
 # What a reader could take for the artifact's own.
 _OWN_PREFIXES = ("model_", "scaler_", "metadata_")
-_MODEL_SUFFIXES = (
-    ".keras",
-    ".h5",
-    ".hdf5",
-    ".pkl",
-    ".pickle",
-    ".joblib",
-    ".pt",
-    ".skops",
-    ".npz",
-)
+_MODEL_SUFFIXES = (".keras", ".npz", ".skops", ".h5", ".hdf5", ".pt")
+_MODEL_SUFFIXES += (".pkl", ".pickle", ".joblib")
 
 
 def write_manifest(
@@ -69,10 +62,7 @@ def write_manifest(
 
 def _member_digest(path: Path) -> str:
     with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS_MEMBER) as member:
-        digest = hashlib.sha256()
-        while block := member.read(2**20):
-            digest.update(block)
-        return digest.hexdigest()
+        return hashlib.file_digest(member, "sha256").hexdigest()
 
 
 def read_manifest(folder: Path, name: str) -> dict[str, dict[str, Any]]:
@@ -92,13 +82,10 @@ def read_manifest(folder: Path, name: str) -> dict[str, dict[str, Any]]:
         raise RefusedArtifactError(
             f"{folder / name}: expected at most {MAX_MANIFEST_BYTES} bytes."
         )
-    manifest = parse_json(data, folder / name)
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if (
-        not isinstance(files, dict)
-        or manifest.get("format") != 1
-        or len(files) > MAX_MANIFEST_FILES
-    ):
+    content = parse_json(data, folder / name)
+    content = content if isinstance(content, dict) else {}
+    files, is_known = content.get("files"), content.get("format") == 1
+    if not isinstance(files, dict) or not is_known or len(files) > MAX_MANIFEST_FILES:
         raise RefusedArtifactError(f"{folder}: expected a manifest of format 1.")
     for file, entry in files.items():
         _check_entry(folder, file, entry)
@@ -121,8 +108,9 @@ def _check_entry(folder: Path, name: str, entry: Any) -> None:
     wanted = {"bytes", "sha256"} | ({_WEIGHTS_KEY} if _is_model(name) else set())
     is_whole = isinstance(entry, dict) and set(entry) == wanted
     size = entry["bytes"] if is_whole else None
-    digests = [entry[key] for key in wanted - {"bytes"}] if is_whole else [None]
-    if type(size) is not int or size < 0 or not all(map(_is_digest, digests)):
+    digests = [entry[key] for key in wanted - {"bytes"}] if is_whole else []
+    are_digests = all(re.fullmatch("[0-9a-f]{64}", str(each)) for each in digests)
+    if type(size) is not int or size < 0 or not are_digests:
         raise RefusedArtifactError(
             f"{folder}: expected size and sha256 of {name}. Received: {entry!r:.80}"
         )
@@ -132,16 +120,8 @@ def _is_model(name: str) -> bool:
     return name.endswith(".keras")
 
 
-def _is_digest(value: Any) -> bool:
-    return (
-        isinstance(value, str)
-        and len(value) == 64
-        and not value.strip("0123456789abcdef")
-    )
-
-
 @contextlib.contextmanager
-def open_plain(folder: Path, name: str) -> Iterator[IO[bytes]]:
+def open_plain(folder: Path, name: str) -> Iterator[io.BufferedReader]:
     """Opens a plain file below `folder` without following a link on the way.
 
     Raises:
@@ -189,11 +169,9 @@ def verify_listed(
         RefusedArtifactError: Naming the first file that is not what it was.
     """
     for name, entry in files.items():
-        digest = hashlib.sha256()
         with _open_listed(folder, name, entry) as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-        _compare(folder, name, digest.hexdigest(), entry)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        _compare(folder, name, digest, entry)
     for parent, folders, names in os.walk(folder):
         for name in (*folders, *names):
             path = (Path(parent) / name).relative_to(folder).as_posix()
@@ -227,7 +205,7 @@ def read_listed(
 @contextlib.contextmanager
 def _open_listed(
     folder: Path, name: str, entry: Mapping[str, Any]
-) -> Iterator[IO[bytes]]:
+) -> Iterator[io.BufferedReader]:
     try:
         with open_plain(folder, name) as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -251,8 +229,21 @@ def _compare(folder: Path, name: str, digest: str, entry: Mapping[str, Any]) -> 
         )
 
 
-def parse_json(data: bytes, where: object, *, max_depth: int = MAX_DEPTH) -> Any:
-    """Returns strict, shallow JSON of an artifact.
+@contextlib.contextmanager
+def refuse_broken(expectation: str) -> Iterator[None]:
+    """Turns whatever hostile content raises into `RefusedArtifactError`."""
+    try:
+        yield
+    except RefusedArtifactError:
+        raise
+    except Exception as error:
+        raise RefusedArtifactError(
+            f"{expectation}. Received: {error!s:.300}"
+        ) from error
+
+
+def parse_json(data: bytes, where: object) -> Any:
+    """Returns strict JSON of an artifact, of at most MAX_DEPTH levels.
 
     Raises:
         RefusedArtifactError: If it is anything else.
@@ -261,17 +252,16 @@ def parse_json(data: bytes, where: object, *, max_depth: int = MAX_DEPTH) -> Any
         value = strict.parse_json(data, where)
     except utils.DataError as error:
         raise RefusedArtifactError(str(error)) from error
-    level, depth = [value], 0
-    while level:
-        if depth > max_depth:
-            raise RefusedArtifactError(
-                f"{where}: expected at most {max_depth} levels of nesting."
-            )
-        inner = [item for item in level if isinstance(item, dict | list)]
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
         level = [
             child
-            for item in inner
+            for item in level
+            if isinstance(item, dict | list)
             for child in (item.values() if isinstance(item, dict) else item)
         ]
-        depth += 1
-    return value
+        if not level:
+            return value
+    raise RefusedArtifactError(
+        f"{where}: expected at most {MAX_DEPTH} levels of nesting."
+    )

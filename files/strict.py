@@ -1,4 +1,4 @@
-"""Strict JSON and `.npy`: what is written can be read back by any parser.
+"""Strict JSON, `.npy` and zip: what is written can be read back by any parser.
 
 In: text and bytes of others, taken for what they say and refused otherwise. Out: where
 they lie and how they get there (`files.atomic`).
@@ -11,8 +11,9 @@ import io
 import json
 import math
 import os
+import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -104,6 +105,23 @@ def sha256_json(value: Any) -> str:
         to_jsonable(value), sort_keys=True, separators=(",", ":"), allow_nan=False
     )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def unzip_stored(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yields name and bytes of each member of a zip; they are no larger than it is.
+
+    Raises:
+        ValueError: If members are packed, or share a name.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        items = archive.infolist()
+        is_packed = any(item.compress_type != zipfile.ZIP_STORED for item in items)
+        if is_packed or sum(item.file_size for item in items) > len(data):
+            raise ValueError("expected members that are not packed")
+        if len({item.filename for item in items}) < len(items):
+            raise ValueError("expected each member once")
+        for item in items:
+            yield item.filename, archive.read(item)
 
 
 def parse_npy(data: bytes, source: object) -> np.ndarray:

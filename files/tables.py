@@ -29,7 +29,6 @@ from utils import DataError, MissingInputError
 
 SUFFIXES = (".feather", ".parquet", ".csv")
 BATCH_ROWS = 65_536
-_DIGEST_BYTES = 2**20
 MAX_FOOTER_BYTES = 64 * 2**20
 MAX_CELLS = 20_000_000_000
 MAX_CELLS_PER_BYTE = 100
@@ -79,12 +78,9 @@ class Columns:
         """SHA-256 of the file's bytes; None for a frame."""
         if self._stream is None:
             return None
-        digest = hashlib.sha256()
         with _refuse_broken(self.path):
             self._stream.seek(0)
-            while block := self._stream.read(_DIGEST_BYTES):
-                digest.update(block)
-        return digest.hexdigest()
+            return hashlib.file_digest(self._stream, "sha256").hexdigest()
 
     def read(self, name: str) -> pa.ChunkedArray:
         """Returns one whole column."""

@@ -14,7 +14,6 @@ import io
 import json
 import logging
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from artifacts.manifest import refuse_broken
 from files.atomic import atomic_write
-from files.strict import parse_npy
+from files.strict import parse_npy, unzip_stored
 from utils import RefusedArtifactError
 
 logger = logging.getLogger(__name__)
@@ -209,21 +209,9 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
             f"{path}: expected a whole checkpoint. "
             f"Received: {len(content)} bytes whose digest does not match."
         )
-    try:
-        return _read_arrays(data)
-    except Exception as error:  # a digest is no signature: the rest may be hostile
-        raise RefusedArtifactError(
-            f"{path}: expected plain arrays. Received: {error!s:.200}"
-        ) from error
-
-
-def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
-    """Returns the arrays of an npz; none is larger than its bytes are."""
-    arrays = {}
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for item in archive.infolist():
-            if item.compress_type != zipfile.ZIP_STORED or item.file_size > len(data):
-                raise ValueError(f"{item.filename} is packed")
-            name = item.filename.removesuffix(".npy")
-            arrays[name] = parse_npy(archive.read(item), item.filename)
-    return arrays
+    # A digest is no signature: the rest may be hostile.
+    with refuse_broken(f"{path}: expected plain arrays"):
+        return {
+            name.removesuffix(".npy"): parse_npy(member, name)
+            for name, member in unzip_stored(data)
+        }

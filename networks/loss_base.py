@@ -1,14 +1,14 @@
 """What losses share: arguments that are refused or saved, one number for each sample.
 
-In: the base of losses, the shapes they read. Out: formulas (`class_losses`,
-`value_losses`, `position_losses`), names (`losses`).
+In: the base of losses, the shapes they read. Out: formulas (`sample_losses`,
+`position_losses`), names (`losses`).
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -19,18 +19,33 @@ NUM_CLASSES = len(CLASS_NAMES)
 
 
 class SavableLoss(keras.losses.Loss):
-    """Interface of a loss that keeps each argument of its constructor by its name."""
+    """Interface of a loss that keeps each argument of its constructor by its name.
+
+    Args:
+        **base: `name`, `reduction` and `dtype` of `keras.losses.Loss`.
+    """
+
+    default_name: ClassVar[str]
+
+    def __init__(self, **base: Any) -> None:
+        super().__init__(**{"name": self.default_name} | base)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        own = {name: getattr(self, name) for name in argument_names(type(self))}
-        return super().get_config() | own
+        names = argument_names(type(self))
+        return {name: getattr(self, name) for name in names if name != "dtype"}
 
 
 def argument_names(builder: Callable[..., Any]) -> list[str]:
-    """Returns the arguments that a class or function names."""
-    items = inspect.signature(builder).parameters.values()
-    return [item.name for item in items if item.kind is not item.VAR_KEYWORD]
+    """Returns the arguments that a class or function names; of a loss, also its bases'.
+
+    Those are what a `SavableLoss` takes as `**base`.
+    """
+    owners = [builder]
+    if isinstance(builder, type) and issubclass(builder, SavableLoss):
+        owners = [each for each in builder.mro() if issubclass(each, keras.losses.Loss)]
+    items = (x for each in owners for x in inspect.signature(each).parameters.values())
+    return list(dict.fromkeys(x.name for x in items if x.kind is not x.VAR_KEYWORD))
 
 
 def flat(values: Any) -> Any:
@@ -50,10 +65,6 @@ def flat(values: Any) -> Any:
 
 
 def require(name: str, value: Any, is_good: bool, expected: str) -> None:
-    """Refuses an option that is not as expected.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Raises ValueError where an option is not as expected."""
     if not is_good:
         raise ValueError(f"`{name}`: expected {expected}. Received: {name}={value}")

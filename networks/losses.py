@@ -1,9 +1,9 @@
 """Losses by name: `create_loss`, `register_loss`, the configuration's, sums of several.
 
 In: names and options of losses, one's own among them, what is reported of a sum.
-Out: formulas (`class_losses`, `value_losses`, `position_losses`), which loss suits
-which target and what it reads (`settings.loss_fields`), batches in the order that a
-loss needs (`sequence_generator`).
+Out: formulas (`sample_losses`, `position_losses`), which loss suits which target and
+what it reads (`settings.loss_fields`), batches in the order that a loss needs
+(`sequence_generator`).
 
 What `y_true` is depends on the loss (`settings.loss_fields.LOSSES[name].y_true`):
 
@@ -24,23 +24,9 @@ import keras
 from keras import ops
 
 from config import Config
-from networks.class_losses import CostSensitiveCrossentropy, FocalLoss
+from networks import position_losses, sample_losses
 from networks.loss_base import SavableLoss, argument_names, flat, require
-from networks.position_losses import (
-    PositionLoss,
-    ReturnVolatilityLoss,
-    SharpeLoss,
-    refuse_weights,
-)
-from networks.value_losses import DirectionalLoss, HuberLoss, QuantileLoss
-from settings.loss_fields import (
-    LOSS_NAMES,
-    LOSSES,
-    TARGETS_OF,
-    LossTraits,
-    require_loss,
-    split_preset,
-)
+from settings import loss_fields
 from settings.values import own_name_problems
 from utils import ConfigError, did_you_mean
 
@@ -63,19 +49,18 @@ class CombinedLoss(SavableLoss):
     Args:
         losses: Losses, or names of `create_loss`; each name once.
         weights: Weight of each, at least 0, not all 0; None weighs them equally.
-        name: Name of the loss.
-        **base: `reduction` and `dtype` of `keras.losses.Loss`.
+        **base: As in `SavableLoss`.
     """
+
+    default_name = "combined"
 
     def __init__(
         self,
         losses: Sequence[keras.losses.Loss | str],
         weights: Sequence[float] | None = None,
-        *,
-        name: str = "combined",
         **base: Any,
     ) -> None:
-        super().__init__(name=name, **base)
+        super().__init__(**base)
         self.losses = tuple(
             create_loss(item) if isinstance(item, str) else item for item in losses
         )
@@ -88,13 +73,9 @@ class CombinedLoss(SavableLoss):
         self.weights = tuple(weight / sum(given) for weight in given)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Returns the reduced loss.
-
-        Raises:
-            ValueError: If there are sample weights and a part has none to weigh.
-        """
-        if any(isinstance(loss, PositionLoss) for loss in self.losses):
-            refuse_weights(self, sample_weight)
+        """Returns the reduced loss; refuses weights if a part has none to weigh."""
+        if any(isinstance(loss, position_losses.PositionLoss) for loss in self.losses):
+            position_losses.refuse_weights(self, sample_weight)
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -161,15 +142,15 @@ class LossPart(keras.metrics.Mean):
 
 _BUILDERS: dict[str, Callable[..., keras.losses.Loss]] = {
     "cross_entropy": keras.losses.SparseCategoricalCrossentropy,
-    "focal": FocalLoss,
-    "cost_sensitive": CostSensitiveCrossentropy,
+    "focal": sample_losses.FocalLoss,
+    "cost_sensitive": sample_losses.CostSensitiveCrossentropy,
     "mse": keras.losses.MeanSquaredError,
     "mae": keras.losses.MeanAbsoluteError,
-    "huber": HuberLoss,
-    "quantile": QuantileLoss,
-    "directional": DirectionalLoss,
-    "sharpe": SharpeLoss,
-    "return_volatility": ReturnVolatilityLoss,
+    "huber": sample_losses.HuberLoss,
+    "quantile": sample_losses.QuantileLoss,
+    "directional": sample_losses.DirectionalLoss,
+    "sharpe": position_losses.SharpeLoss,
+    "return_volatility": position_losses.ReturnVolatilityLoss,
     "combined": CombinedLoss,
 }
 
@@ -207,18 +188,27 @@ def register_loss(
         >>> register_loss("log_cosh", keras.losses.LogCosh, y_true="value")
         >>> config = Config(loss="log_cosh", target="return")
     """
-    for problem in own_name_problems("`name`", name, LOSS_NAMES):
+    for problem in own_name_problems("`name`", name, loss_fields.LOSS_NAMES):
         raise ValueError(problem)
-    require("name", name, name not in LOSS_NAMES, "one that is not built in")
+    require(
+        "name", name, name not in loss_fields.LOSS_NAMES, "one that is not built in"
+    )
     takes_name = callable(builder) and "name" in argument_names(builder)
     require("builder", builder, takes_name, "a class or function with argument `name`")
-    require("y_true", y_true, y_true in TARGETS_OF, f"one of {', '.join(TARGETS_OF)}")
-    known = TARGETS_OF[y_true]
+    require(
+        "y_true",
+        y_true,
+        y_true in loss_fields.TARGETS_OF,
+        f"one of {', '.join(loss_fields.TARGETS_OF)}",
+    )
+    known = loss_fields.TARGETS_OF[y_true]
     chosen = known if targets is None else tuple(targets)
     is_fit = 0 < len(chosen) and {*chosen} <= {*known}
     require("targets", targets, is_fit, f"some of {', '.join(known)}, or None")
     _BUILDERS[name] = builder
-    LOSSES[name] = LossTraits(chosen, y_true, is_sequential or y_true == "return")
+    loss_fields.LOSSES[name] = loss_fields.LossTraits(
+        chosen, y_true, is_sequential or y_true == "return"
+    )
 
 
 def create_loss(name: str, **options: Any) -> keras.losses.Loss:
@@ -235,7 +225,7 @@ def create_loss(name: str, **options: Any) -> keras.losses.Loss:
         >>> create_loss("sharpe", cost_bps=15).cost_bps
         15
     """
-    kind, preset = split_preset(name)
+    kind, preset = loss_fields.split_preset(name)
     known = _option_names(kind)
     for option in options:
         if option not in known:
@@ -248,14 +238,14 @@ def create_loss(name: str, **options: Any) -> keras.losses.Loss:
 
 def describe(name: str) -> str:
     """Returns a loss's formula, targets, `y_true` and order of batches, as text."""
-    kind, preset = split_preset(name)
+    kind, preset = loss_fields.split_preset(name)
     text = _KERAS_DOCUMENTED.get(kind) or (inspect.getdoc(_BUILDERS[kind]) or "")
     lines = [text.split("\n\nArgs:")[0]]
     if preset:
         shown = ", ".join(f"{key}={value}" for key, value in preset.items())
         lines.append(f"Preset: {kind} with {shown}.")
-    if kind in LOSSES:
-        traits = LOSSES[kind]
+    if kind in loss_fields.LOSSES:
+        traits = loss_fields.LOSSES[kind]
         order = "consecutive bars" if traits.is_sequential else "any samples"
         targets = ", ".join(traits.targets)
         lines.append(f"Targets: {targets}. y_true: {traits.y_true}. Batch: {order}.")
@@ -286,7 +276,7 @@ def metrics_from_config(config: Config, loss: keras.losses.Loss) -> list[Any]:
 
 def _configured(name: str, config: Config) -> keras.losses.Loss:
     """Returns one loss with its options of the configuration."""
-    kind, _ = split_preset(name)
+    kind, _ = loss_fields.split_preset(name)
     cost, costs = config.loss_cost_bps, config.misclassification_costs
     market = {
         "cost_bps": config.fee_bps + config.slippage_bps if cost is None else cost,
@@ -310,11 +300,7 @@ def _configured(name: str, config: Config) -> keras.losses.Loss:
 
 
 def _option_names(kind: str) -> list[str]:
-    """Returns the arguments of a loss's constructor, those of Keras's base included.
-
-    Raises:
-        ConfigError: If there is no such loss.
-    """
-    require_loss(kind)
+    """Returns the arguments of a known loss, those of Keras's base included."""
+    loss_fields.require_loss(kind)
     own = argument_names(_BUILDERS[kind])
-    return list(dict.fromkeys([*own, "name", "reduction", "dtype"]))
+    return list(dict.fromkeys([*own, *argument_names(keras.losses.Loss)]))

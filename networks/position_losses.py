@@ -36,12 +36,12 @@ def positions(y_pred: Any, *, scale: float = 1.0) -> Any:
     """
     if len(y_pred.shape) == 2 and y_pred.shape[-1] == NUM_CLASSES:
         return y_pred[:, LONG] - y_pred[:, SHORT]
-    if len(y_pred.shape) == 1 or (len(y_pred.shape) == 2 and y_pred.shape[-1] == 1):
-        return ops.tanh(scale * ops.reshape(y_pred, (-1,)))
-    raise ValueError(
-        "`y_pred`: expected probabilities (batch, 3), or numbers (batch, 1) or "
-        f"(batch,). Received: y_pred.shape={tuple(y_pred.shape)}"
-    )
+    if len(y_pred.shape) > 2 or y_pred.shape[1:] not in ((), (1,)):
+        raise ValueError(
+            "`y_pred`: expected probabilities (batch, 3), or numbers (batch, 1) or "
+            f"(batch,). Received: y_pred.shape={tuple(y_pred.shape)}"
+        )
+    return ops.tanh(scale * flat(y_pred))
 
 
 def net_returns(
@@ -69,6 +69,12 @@ class PositionLoss(SavableLoss):
 
     No sample has a loss of its own: every reduction leaves the scalar as it is, and
     sample weights are refused.
+
+    Args:
+        cost_bps: Cost of a change of position by 1, in basis points.
+        position_scale: Sharpness of the positions of a single output.
+        epsilon: Floor of the deviation of one bar, a return.
+        **base: As in `SavableLoss`.
     """
 
     def __init__(
@@ -77,10 +83,9 @@ class PositionLoss(SavableLoss):
         *,
         position_scale: float = 1.0,
         epsilon: float,
-        name: str,
         **base: Any,
     ) -> None:
-        super().__init__(name=name, **base)
+        super().__init__(**base)
         require("cost_bps", cost_bps, cost_bps >= 0, "at least 0")
         require("position_scale", position_scale, position_scale > 0, "above 0")
         require("epsilon", epsilon, epsilon > 0, "above 0")
@@ -89,11 +94,7 @@ class PositionLoss(SavableLoss):
         self.epsilon = epsilon
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Returns the loss of the batch, a scalar.
-
-        Raises:
-            ValueError: If there are sample weights.
-        """
+        """Returns the loss of the batch, a scalar; refuses sample weights."""
         refuse_weights(self, sample_weight)
         return super().__call__(y_true, y_pred)
 
@@ -103,12 +104,8 @@ class PositionLoss(SavableLoss):
         `sqrt(variance + epsilon^2)`, the variance being that of n bars, not n - 1:
         finite, with a finite gradient, for a batch of one and for equal returns.
         """
-        net = net_returns(
-            y_true,
-            y_pred,
-            cost_bps=self.cost_bps,
-            position_scale=self.position_scale,
-        )
+        cost, scale = self.cost_bps, self.position_scale
+        net = net_returns(y_true, y_pred, cost_bps=cost, position_scale=scale)
         mean = ops.mean(net)
         variance = ops.mean(ops.square(net - mean))
         return mean, ops.sqrt(variance + self.epsilon**2)
@@ -126,31 +123,19 @@ class SharpeLoss(PositionLoss):
     training with it.
 
     Args:
-        cost_bps: Cost of a change of position by 1, in basis points.
-        position_scale: Sharpness of the positions of a single output.
+        cost_bps: As in `PositionLoss`.
         epsilon: Floor of the deviation, a return. All positions scaled down by one
             number have the same ratio; the floor makes no position at all worth 0, so
             that a model which earns less than its costs can leave the market.
-        name: Name of the loss.
-        **base: `reduction` and `dtype` of `keras.losses.Loss`.
+        **base: As in `PositionLoss`.
     """
 
+    default_name = "sharpe"
+
     def __init__(
-        self,
-        cost_bps: float = 0.0,
-        *,
-        position_scale: float = 1.0,
-        epsilon: float = 1e-4,
-        name: str = "sharpe",
-        **base: Any,
+        self, cost_bps: float = 0.0, *, epsilon: float = 1e-4, **base: Any
     ) -> None:
-        super().__init__(
-            cost_bps,
-            position_scale=position_scale,
-            epsilon=epsilon,
-            name=name,
-            **base,
-        )
+        super().__init__(cost_bps, epsilon=epsilon, **base)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss of the batch, a scalar."""
@@ -172,31 +157,21 @@ class ReturnVolatilityLoss(PositionLoss):
     Args:
         volatility_lambda: Weight of the deviation, at least 0.
         bars_per_year: A, above 0; 1 takes return and deviation of one bar.
-        cost_bps: Cost of a change of position by 1, in basis points.
-        position_scale: Sharpness of the positions of a single output.
         epsilon: Floor of the deviation of one bar, a return.
-        name: Name of the loss.
-        **base: `reduction` and `dtype` of `keras.losses.Loss`.
+        **base: As in `PositionLoss`.
     """
+
+    default_name = "return_volatility"
 
     def __init__(
         self,
         volatility_lambda: float = 0.5,
         *,
         bars_per_year: float = 1.0,
-        cost_bps: float = 0.0,
-        position_scale: float = 1.0,
         epsilon: float = 1e-8,
-        name: str = "return_volatility",
         **base: Any,
     ) -> None:
-        super().__init__(
-            cost_bps,
-            position_scale=position_scale,
-            epsilon=epsilon,
-            name=name,
-            **base,
-        )
+        super().__init__(epsilon=epsilon, **base)
         require(
             "volatility_lambda", volatility_lambda, volatility_lambda >= 0, "at least 0"
         )
@@ -212,11 +187,7 @@ class ReturnVolatilityLoss(PositionLoss):
 
 
 def refuse_weights(loss: keras.losses.Loss, sample_weight: Any) -> None:
-    """Refuses sample weights where no sample has a loss of its own.
-
-    Raises:
-        ValueError: If there are any.
-    """
+    """Raises ValueError for sample weights where no sample has a loss of its own."""
     if sample_weight is not None:
         raise ValueError(
             f"{loss.name}: expected no sample weights, because the loss is one of the "

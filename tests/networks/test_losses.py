@@ -15,7 +15,6 @@ from dataset import features
 from files.strict import read_json
 from models import create_adapter
 from networks import losses, position_losses
-from networks.class_losses import CostSensitiveCrossentropy, FocalLoss
 from networks.losses import (
     CombinedLoss,
     create_loss,
@@ -30,7 +29,13 @@ from networks.position_losses import (
     net_returns,
     positions,
 )
-from networks.value_losses import DirectionalLoss, HuberLoss, QuantileLoss
+from networks.sample_losses import (
+    CostSensitiveCrossentropy,
+    DirectionalLoss,
+    FocalLoss,
+    HuberLoss,
+    QuantileLoss,
+)
 from reports import report
 from settings import loss_fields
 from settings.loss_fields import loss_names
