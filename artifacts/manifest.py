@@ -30,8 +30,7 @@ WEIGHTS_MEMBER = "model.weights.h5"
 _WEIGHTS_KEY = "weights_sha256"
 # What a reader could take for the artifact's own.
 _OWN_PREFIXES = ("model_", "scaler_", "metadata_")
-_MODEL_SUFFIXES = (".keras", ".npz", ".skops", ".h5", ".hdf5", ".pt")
-_MODEL_SUFFIXES += (".pkl", ".pickle", ".joblib")
+_MODEL_SUFFIXES = tuple(".keras .npz .skops .h5 .hdf5 .pt .pkl .pickle .joblib".split())
 
 
 def write_manifest(
@@ -62,7 +61,7 @@ def write_manifest(
 
 def _member_digest(path: Path) -> str:
     with zipfile.ZipFile(path) as archive, archive.open(WEIGHTS_MEMBER) as member:
-        return hashlib.file_digest(member, "sha256").hexdigest()
+        return hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def read_manifest(folder: Path, name: str) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from keras import layers
 from config import CLASS_TARGETS, Config
 from networks.own import require_usable
 from settings.label_fields import LabelFields
-from settings.network_fields import ENSEMBLE_MEMBERS, NetworkFields
+from settings.network_fields import ENSEMBLE_MEMBERS
 from settings.network_fields import NETWORKS as BUILT_IN
 from utils import ConfigError
 
@@ -54,122 +54,224 @@ def build_network(
     return network
 
 
-def build_lstm(
-    config: Config, num_features: int, *, dtype: str = "float32"
-) -> keras.Model:
+class _Graph:
+    """Layers of one family, each behind the last; `x` is what the newest gives.
+
+    Args:
+        config: Sizes of the layers.
+        num_features: Columns of a window.
+        dtype: Dtype policy of the layers.
+    """
+
+    def __init__(self, config: Config, num_features: int, dtype: str) -> None:
+        self.config = config
+        self.dtype = dtype
+        window = (config.sequence_length, num_features)
+        self.window = self.x = keras.Input(window, name="window")
+
+    def layer(self, kind: type[layers.Layer], *arguments: Any, **options: Any) -> Any:
+        return kind(*arguments, **{"dtype": self.dtype} | options)
+
+    def add(self, kind: type[layers.Layer], *arguments: Any, **options: Any) -> None:
+        self.x = self.layer(kind, *arguments, **options)(self.x)
+
+    def add_batch_norm(self, name: str) -> None:
+        # Keras's 0.99 has forgotten its initial statistics after 300 steps only: until
+        # then an epoch's validation says nothing.
+        self.add(layers.BatchNormalization, momentum=0.9, name=name)
+
+    def add_recurrent(
+        self,
+        cell: type[layers.Layer],
+        units: Sequence[int],
+        *,
+        keeps_steps: bool = False,
+    ) -> None:
+        """Stacks LSTM or GRU layers that leave the last step, or every one."""
+        kind, config = cell.__name__.lower(), self.config
+        for number, size in enumerate(units, start=1):
+            layer = self.layer(
+                cell,
+                size,
+                return_sequences=number < len(units) or keeps_steps,
+                recurrent_dropout=config.recurrent_dropout,
+                name=f"{kind}_{number}",
+            )
+            if config.bidirectional:
+                layer = self.layer(layers.Bidirectional, layer, name=layer.name)
+            self.x = layer(self.x)
+            # One mask for all time steps (Gal and Ghahramani, 2016): drawing one for
+            # each costs a tenth of a training step.
+            dropout = layers.Dropout if self.x.ndim == 2 else layers.SpatialDropout1D
+            self.add(dropout, config.dropout_rate, name=f"drop_{kind[0]}{number}")
+
+    def add_convolutions(
+        self, filters: Sequence[int], kernels: Sequence[int], *, is_residual: bool
+    ) -> None:
+        """Stacks convolutions, each of which halves the steps, drops whole filters."""
+        sizes = enumerate(zip(filters, kernels, strict=True), start=1)
+        for number, (size, bars) in sizes:
+            before = self.x
+            self.add(layers.Conv1D, size, bars, padding="same", name=f"conv_{number}")
+            if self.config.conv_batch_norm:
+                self.add_batch_norm(f"norm_c{number}")
+            if is_residual:
+                if before.shape[-1] != size:
+                    name = f"shortcut_{number}"
+                    before = self.layer(layers.Conv1D, size, 1, name=name)(before)
+                self.x = self.layer(layers.Add, name=f"add_{number}")([self.x, before])
+            self.add(layers.Activation, "relu", name=f"relu_{number}")
+            self.add(layers.MaxPooling1D, 2, name=f"pool_{number}")
+            rate = self.config.dropout_rate
+            self.add(layers.SpatialDropout1D, rate, name=f"drop_c{number}")
+
+    def add_attention_block(self, number: int) -> None:
+        """Adds self-attention and a feed-forward pair, each to what it read."""
+        config = self.config
+        is_pre = config.attention_norm == "pre"
+        for kind in ("a", "f"):
+            before = self.x
+            norm = self.layer(layers.LayerNormalization, name=f"norm_{kind}{number}")
+            if is_pre:
+                self.x = norm(self.x)
+            if kind == "a":
+                self.attend(f"attention_{number}")
+            else:
+                size, name = config.attention_ff_dim, f"ff_in_{number}"
+                self.add(layers.Dense, size, "relu", name=name)
+                self.add(layers.Dense, config.attention_dim, name=f"ff_out_{number}")
+            rate = config.attention_dropout
+            self.add(layers.Dropout, rate, name=f"drop_{kind}{number}")
+            add = self.layer(layers.Add, name=f"add_{kind}{number}")
+            self.x = add([before, self.x])
+            if not is_pre:
+                self.x = norm(self.x)
+
+    def attend(self, name: str) -> None:
+        heads, size = self.config.attention_heads, self.x.shape[-1]
+        attention = self.layer(
+            layers.MultiHeadAttention, heads, size // heads, name=name
+        )
+        self.x = attention(self.x, self.x)
+
+    def finished(self, name: str) -> keras.Model:
+        """Returns the network `name` that ends in dense layers and the output."""
+        config = self.config
+        for number, units in enumerate(config.dense_units, start=1):
+            self.add(layers.Dense, units, "relu", name=f"dense_{number}")
+            if config.dense_batch_norm:
+                self.add_batch_norm(f"norm_d{number}")
+            self.add(layers.Dropout, config.dropout_rate, name=f"drop_d{number}")
+        activation = "softmax" if config.target in CLASS_TARGETS else "linear"
+        output = {"dtype": "float32", "name": _head_name(config)}
+        self.add(layers.Dense, config.num_outputs, activation, **output)
+        return keras.Model(self.window, self.x, name=name)
+
+
+def _lstm(graph: _Graph) -> keras.Model:
     """Returns stacked LSTM layers, one or two ways, then dense layers."""
-    window = _window(config, num_features)
-    x = _recurrent(window, layers.LSTM, config.lstm_units, config, dtype)
-    name = "bidirectional_lstm" if config.bidirectional else "dual_window_lstm"
-    return _with_head(window, x, config, dtype, name)
+    graph.add_recurrent(layers.LSTM, graph.config.lstm_units)
+    is_both = graph.config.bidirectional
+    return graph.finished("bidirectional_lstm" if is_both else "dual_window_lstm")
 
 
-def build_gru(
-    config: Config, num_features: int, *, dtype: str = "float32"
-) -> keras.Model:
+def _gru(graph: _Graph) -> keras.Model:
     """Returns stacked GRU layers, one or two ways, then dense layers."""
-    window = _window(config, num_features)
-    x = _recurrent(window, layers.GRU, config.gru_units, config, dtype)
-    return _with_head(window, x, config, dtype, "gru")
+    graph.add_recurrent(layers.GRU, graph.config.gru_units)
+    return graph.finished("gru")
 
 
-def build_cnn(
-    config: Config, num_features: int, *, dtype: str = "float32"
-) -> keras.Model:
+def _cnn(graph: _Graph) -> keras.Model:
     """Returns convolutions that halve the bars one after another, then dense layers."""
-    window = _window(config, num_features)
-    x = _convolutions(window, config.cnn_filters, config.cnn_kernels, config, dtype)
-    x = layers.Flatten(name="flatten")(x)
-    return _with_head(window, x, config, dtype, "cnn")
+    config = graph.config
+    graph.add_convolutions(config.cnn_filters, config.cnn_kernels, is_residual=False)
+    graph.add(layers.Flatten, name="flatten", dtype=None)
+    return graph.finished("cnn")
 
 
-def build_attention(
-    config: Config, num_features: int, *, dtype: str = "float32"
-) -> keras.Model:
+def _attention(graph: _Graph) -> keras.Model:
     """Returns blocks of self-attention over the bars, their mean, then dense layers.
 
     Vaswani et al. (2017), of which it is the encoder; normalised before each part
     (Xiong et al., 2020) or after it.
     """
-    window = _window(config, num_features)
-    x = layers.Dense(config.attention_dim, dtype=dtype, name="embedding")(window)
-    positions = sinusoidal_positions(config.sequence_length, config.attention_dim)
-    x = layers.Rescaling(1.0, offset=positions.tolist(), dtype=dtype, name="positions")(
-        x
-    )
+    config = graph.config
+    graph.add(layers.Dense, config.attention_dim, name="embedding")
+    places = sinusoidal_positions(config.sequence_length, config.attention_dim).tolist()
+    graph.add(layers.Rescaling, 1.0, offset=places, name="positions")
     for index in range(config.attention_blocks):
-        x = _attention_block(x, config, dtype, index + 1)
+        graph.add_attention_block(index + 1)
     if config.attention_norm == "pre":
-        x = layers.LayerNormalization(dtype=dtype, name="norm_last")(x)
-    x = layers.GlobalAveragePooling1D(dtype=dtype, name="mean_of_bars")(x)
-    return _with_head(window, x, config, dtype, "attention")
+        graph.add(layers.LayerNormalization, name="norm_last")
+    graph.add(layers.GlobalAveragePooling1D, name="mean_of_bars")
+    return graph.finished("attention")
 
 
-def build_cnn_lstm(
-    config: Config, num_features: int, *, dtype: str = "float32"
-) -> keras.Model:
+def _cnn_lstm(graph: _Graph) -> keras.Model:
     """Returns convolutions, LSTM layers on what they leave, then dense layers."""
-    window = _window(config, num_features)
-    x = _convolutions(
-        window,
+    config = graph.config
+    graph.add_convolutions(
         config.cnn_lstm_filters,
         config.cnn_lstm_kernels,
-        config,
-        dtype,
         is_residual=config.cnn_lstm_residual,
     )
-    units, attends = config.cnn_lstm_units, config.cnn_lstm_attention
-    x = _recurrent(x, layers.LSTM, units, config, dtype, keeps_steps=attends)
+    attends = config.cnn_lstm_attention
+    graph.add_recurrent(layers.LSTM, config.cnn_lstm_units, keeps_steps=attends)
     if attends:
-        x = layers.Add(dtype=dtype, name="add_attention")(
-            [x, _self_attention(x, config, dtype, "attention")]
-        )
-        x = layers.LayerNormalization(dtype=dtype, name="norm_attention")(x)
-        x = layers.GlobalAveragePooling1D(dtype=dtype, name="mean_of_steps")(x)
-    return _with_head(window, x, config, dtype, "cnn_lstm")
+        add = graph.layer(layers.Add, name="add_attention")
+        before = graph.x
+        graph.attend("attention")
+        graph.x = add([before, graph.x])
+        graph.add(layers.LayerNormalization, name="norm_attention")
+        graph.add(layers.GlobalAveragePooling1D, name="mean_of_steps")
+    return graph.finished("cnn_lstm")
 
 
-def build_ensemble(
-    config: Config, num_features: int, *, dtype: str = "float32"
-) -> keras.Model:
+def _ensemble(graph: _Graph) -> keras.Model:
     """Returns three networks whose outputs a learned gate weighs, one trainable model.
 
     The gate reads mean and maximum of each feature over the window; its weights are
     positive and sum to 1 (Jacobs et al., 1991), so that a mixture of probabilities
     is one. Gradients reach the members through the mixture alone.
     """
-    window = _window(config, num_features)
-    gate = layers.Concatenate(dtype=dtype, name="pooled")(
-        [
-            layers.GlobalAveragePooling1D(dtype=dtype, name="mean_of_window")(window),
-            layers.GlobalMaxPooling1D(dtype=dtype, name="max_of_window")(window),
-        ]
+    config, window = graph.config, graph.window
+    pools = (
+        graph.layer(layers.GlobalAveragePooling1D, name="mean_of_window"),
+        graph.layer(layers.GlobalMaxPooling1D, name="max_of_window"),
     )
-    gate = layers.Dense(config.gate_units, "relu", dtype=dtype, name="gate_hidden")(
-        gate
-    )
-    gate = layers.Dense(len(ENSEMBLE_MEMBERS), "softmax", dtype="float32", name="gate")(
-        gate
-    )
-    own = config.replace(bidirectional=True)
+    join = graph.layer(layers.Concatenate, name="pooled")
+    graph.x = join([pool(window) for pool in pools])
+    graph.add(layers.Dense, config.gate_units, "relu", name="gate_hidden")
+    members, plain = len(ENSEMBLE_MEMBERS), {"dtype": "float32"}
+    graph.add(layers.Dense, members, "softmax", name="gate", **plain)
+    gate, own = graph.x, config.replace(bidirectional=True)
     answers = [
-        NETWORKS[name](own, num_features, dtype=dtype)(window)
+        NETWORKS[name](own, window.shape[-1], dtype=graph.dtype)(window)
         for name in ENSEMBLE_MEMBERS
     ]
-    size = answers[0].shape[-1]
-    x = layers.Concatenate(dtype="float32", name="answers")(answers)
-    x = layers.Reshape((len(answers), size), dtype="float32", name="by_member")(x)
-    x = layers.Dot(axes=1, dtype="float32", name=_head_name(config))([gate, x])
-    return keras.Model(window, x, name="ensemble")
+    graph.x = graph.layer(layers.Concatenate, name="answers", **plain)(answers)
+    shape = (members, answers[0].shape[-1])
+    graph.add(layers.Reshape, shape, name="by_member", **plain)
+    mix = graph.layer(layers.Dot, axes=1, name=_head_name(config), **plain)
+    return keras.Model(window, mix([gate, graph.x]), name="ensemble")
+
+
+def _builder(family: Callable[[_Graph], keras.Model]) -> Callable[..., keras.Model]:
+    def build(
+        config: Config, num_features: int, *, dtype: str = "float32"
+    ) -> keras.Model:
+        return family(_Graph(config, num_features, dtype))
+
+    return build
 
 
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    "lstm": build_lstm,
-    "gru": build_gru,
-    "cnn": build_cnn,
-    "cnn_lstm": build_cnn_lstm,
-    "attention": build_attention,
-    "ensemble": build_ensemble,
+    "lstm": _builder(_lstm),
+    "gru": _builder(_gru),
+    "cnn": _builder(_cnn),
+    "cnn_lstm": _builder(_cnn_lstm),
+    "attention": _builder(_attention),
+    "ensemble": _builder(_ensemble),
 }
 """Families: name -> builder(config, num_features, dtype=)."""
 
@@ -221,127 +323,5 @@ def sinusoidal_positions(num_bars: int, size: int) -> np.ndarray:
     return result.round(7)
 
 
-def _window(config: NetworkFields, num_features: int) -> Any:
-    return keras.Input((config.sequence_length, num_features), name="window")
-
-
 def _head_name(config: LabelFields) -> str:
     return CLASS_HEAD if config.target in CLASS_TARGETS else VALUE_HEAD
-
-
-def _with_head(
-    window: Any, x: Any, config: Config, dtype: str, name: str
-) -> keras.Model:
-    """Returns the network `name` that ends in dense layers and the output."""
-    for index, units in enumerate(config.dense_units):
-        x = layers.Dense(units, "relu", dtype=dtype, name=f"dense_{index + 1}")(x)
-        if config.dense_batch_norm:
-            x = _batch_norm(f"norm_d{index + 1}", dtype)(x)
-        x = layers.Dropout(config.dropout_rate, dtype=dtype, name=f"drop_d{index + 1}")(
-            x
-        )
-    outputs = layers.Dense(
-        config.num_outputs,
-        "softmax" if config.target in CLASS_TARGETS else "linear",
-        dtype="float32",
-        name=_head_name(config),
-    )(x)
-    return keras.Model(window, outputs, name=name)
-
-
-def _batch_norm(name: str, dtype: str) -> layers.Layer:
-    # Keras's 0.99 has forgotten its initial statistics after 300 steps only: until then
-    # an epoch's validation says nothing.
-    return layers.BatchNormalization(momentum=0.9, dtype=dtype, name=name)
-
-
-def _recurrent(
-    x: Any,
-    cell: type[layers.Layer],
-    units: Sequence[int],
-    config: NetworkFields,
-    dtype: str,
-    *,
-    keeps_steps: bool = False,
-) -> Any:
-    """Returns stacked LSTM or GRU layers: the last step, or every one."""
-    kind = cell.__name__.lower()
-    for index, size in enumerate(units):
-        is_last = index + 1 == len(units)
-        layer = cell(
-            size,
-            dtype=dtype,
-            return_sequences=not is_last or keeps_steps,
-            recurrent_dropout=config.recurrent_dropout,
-            name=f"{kind}_{index + 1}",
-        )
-        if config.bidirectional:
-            layer = layers.Bidirectional(layer, dtype=dtype, name=layer.name)
-        x = layer(x)
-        # One mask for all time steps (Gal and Ghahramani, 2016): drawing one for
-        # each costs a tenth of a training step.
-        dropout = layers.Dropout if x.ndim == 2 else layers.SpatialDropout1D
-        x = dropout(
-            config.dropout_rate, dtype=dtype, name=f"drop_{kind[0]}{index + 1}"
-        )(x)
-    return x
-
-
-def _convolutions(
-    x: Any,
-    filters: Sequence[int],
-    kernels: Sequence[int],
-    config: NetworkFields,
-    dtype: str,
-    *,
-    is_residual: bool = False,
-) -> Any:
-    """Returns convolutions, each of which halves the steps and drops whole filters."""
-    for index, (size, bars) in enumerate(zip(filters, kernels, strict=True)):
-        end, shortcut = f"_{index + 1}", x
-        x = layers.Conv1D(size, bars, padding="same", dtype=dtype, name=f"conv{end}")(x)
-        if config.conv_batch_norm:
-            x = _batch_norm(f"norm_c{index + 1}", dtype)(x)
-        if is_residual:
-            if shortcut.shape[-1] != size:
-                shortcut = layers.Conv1D(size, 1, dtype=dtype, name=f"shortcut{end}")(
-                    shortcut
-                )
-            x = layers.Add(dtype=dtype, name=f"add{end}")([x, shortcut])
-        x = layers.Activation("relu", dtype=dtype, name=f"relu{end}")(x)
-        x = layers.MaxPooling1D(2, dtype=dtype, name=f"pool{end}")(x)
-        x = layers.SpatialDropout1D(
-            config.dropout_rate, dtype=dtype, name=f"drop_c{index + 1}"
-        )(x)
-    return x
-
-
-def _attention_block(x: Any, config: NetworkFields, dtype: str, number: int) -> Any:
-    """Returns self-attention and a feed-forward pair, each added to what it read."""
-    is_pre = config.attention_norm == "pre"
-
-    def attend(y: Any) -> Any:
-        return _self_attention(y, config, dtype, f"attention_{number}")
-
-    def feed_forward(y: Any) -> Any:
-        size, end = config.attention_ff_dim, f"_{number}"
-        y = layers.Dense(size, "relu", dtype=dtype, name=f"ff_in{end}")(y)
-        return layers.Dense(config.attention_dim, dtype=dtype, name=f"ff_out{end}")(y)
-
-    for kind, part in (("a", attend), ("f", feed_forward)):
-        norm = layers.LayerNormalization(dtype=dtype, name=f"norm_{kind}{number}")
-        y = part(norm(x) if is_pre else x)
-        y = layers.Dropout(
-            config.attention_dropout, dtype=dtype, name=f"drop_{kind}{number}"
-        )(y)
-        x = layers.Add(dtype=dtype, name=f"add_{kind}{number}")([x, y])
-        if not is_pre:
-            x = norm(x)
-    return x
-
-
-def _self_attention(x: Any, config: NetworkFields, dtype: str, name: str) -> Any:
-    heads = config.attention_heads
-    return layers.MultiHeadAttention(
-        heads, x.shape[-1] // heads, dtype=dtype, name=name
-    )(x, x)
