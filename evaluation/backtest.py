@@ -117,7 +117,7 @@ def backtest_part(
     data: TrainingData,
     config: Config,
     *,
-    num_tried: int,
+    num_trials: int,
 ) -> dict[str, Any]:
     """Returns what the signals of one part earned, or why that is not known.
 
@@ -126,7 +126,8 @@ def backtest_part(
         scores: What sizes follow from (num_rows, 3), from `Policy.scores`.
         data: The same data.
         config: The same run.
-        num_tried: Variants that the signals were chosen from.
+        num_trials: Variants tried on these very rows, which deflate the Sharpe ratio:
+            pairs of thresholds on validation, runs that looked at it on test.
 
     Returns:
         The keys of `results.Trading`.
@@ -140,7 +141,7 @@ def backtest_part(
         config,
         horizon_bars=data.future_window,
         sizes=position_sizes(scores, data, table["row"].to_numpy(), config),
-        num_tried=num_tried,
+        num_trials=num_trials,
     )
     # Validation chose the thresholds.
     return {"in_sample": table["part"].iloc[0] == "validation"} | earned
@@ -153,7 +154,7 @@ def backtest(
     *,
     horizon_bars: int,
     sizes: np.ndarray | None = None,
-    num_tried: int = 1,
+    num_trials: int = 1,
 ) -> dict[str, Any]:
     """Returns what signals earned in one part, how sure that is, and the curve.
 
@@ -163,8 +164,7 @@ def backtest(
         config: Costs, barriers, seed.
         horizon_bars: Bars of a label.
         sizes: Size of a SHORT and a LONG at each row (num_rows, 2); None: full.
-        num_tried: Variants that the signals were chosen from; they deflate the Sharpe
-            ratio.
+        num_trials: Variants tried on these very rows.
 
     Returns:
         The keys of `results.Trading` but `in_sample`.
@@ -173,14 +173,19 @@ def backtest(
     chosen = thresholds.side_sizes(signals, sizes)
     trades = trading.simulate_trades(signals, outcomes, rules=rules, sizes=chosen)
     daily = trading.daily_returns(trades, outcomes, rules=rules)
-    num_tried = max(1, num_tried)
+    num_trials = max(1, num_trials)
+    detectable = significance.minimum_detectable_sharpe(
+        len(daily), num_trials=num_trials
+    )
+    year = math.sqrt(trading.DAYS_PER_YEAR)
     return trading.trading_metrics(trades, outcomes, rules=rules) | {
         "intervals": _intervals(
             trades, daily, len(table), config=config, horizon_bars=horizon_bars
         ),
         "probabilistic_sharpe": significance.probabilistic_sharpe(daily),
-        "deflated_sharpe": significance.deflated_sharpe(daily, num_trials=num_tried),
-        "num_variants_tried": num_tried,
+        "deflated_sharpe": significance.deflated_sharpe(daily, num_trials=num_trials),
+        "num_variants_tried": num_trials,
+        "minimum_detectable_sharpe": None if detectable is None else year * detectable,
         "buy_and_hold": trading.buy_and_hold_metrics(outcomes, rules=rules),
         "curve": _curve(trades, outcomes, rules),
     }

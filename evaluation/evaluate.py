@@ -33,8 +33,9 @@ from evaluation.classes import Classes
 from evaluation.numbers import Numbers
 from evaluation.part_scores import Judged
 from evaluation.policies import Policy
-from evaluation.results import Results, Settings
+from evaluation.results import Results, Settings, Trials
 from evaluation.task import Task
+from evaluation.trials import FIRST_LOOK, count_trials
 from files import tables
 from files.strict import to_jsonable, write_json
 from models.adapter import ModelAdapter
@@ -67,7 +68,8 @@ def judge(
     model = decide(data, outputs, adapter.config)
     write_json(run.file("calibrator", ".json"), model.policy.to_dict())
     tables.write_parquet(run.file("predictions", ".parquet"), model.table)
-    return model.table, evaluate(model, data, adapter.config)
+    trials = count_trials(data, adapter.config)
+    return model.table, evaluate(model, data, adapter.config, trials=trials)
 
 
 def decide(
@@ -151,13 +153,16 @@ def fit_policy(
     return policy, choice | {"thresholds": search}
 
 
-def evaluate(model: Judged, data: TrainingData, config: Config) -> Results[Any]:
+def evaluate(
+    model: Judged, data: TrainingData, config: Config, *, trials: Trials | None = None
+) -> Results[Any]:
     """Returns the results of each part of what a model said, ready for JSON.
 
     Args:
         model: From `decide`.
         data: The same data.
         config: The same run.
+        trials: How often the test part was looked at; None: never before.
     """
     task, parts = task_of(data.target), model.table["part"].unique()
     boosted = None
@@ -175,9 +180,15 @@ def evaluate(model: Judged, data: TrainingData, config: Config) -> Results[Any]:
         num_bootstrap_samples=NUM_SAMPLES,
         confidence_pct=95.0,
     )
-    results = task.describe(data, config, settings, model.choice)
+    trials = trials or FIRST_LOOK
+    results = task.describe(data, config, settings, model.choice) | {"trials": trials}
     for part in parts:
-        beside = None if boosted is None else boosted.of_part(part)
-        scores = task.part_scores(model.of_part(part), data, config, boosted=beside)
+        scores = task.part_scores(
+            model.of_part(part),
+            data,
+            config,
+            boosted=None if boosted is None else boosted.of_part(part),
+            num_trials=trials["num_trials"],
+        )
         results[part] = scores.results()
     return verdict.add_verdict(to_jsonable(results), task)

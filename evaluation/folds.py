@@ -92,13 +92,10 @@ def gather(
     if isinstance(splitter, CombinatorialPurgedSplit):
         for fold, item in zip(summary["folds"], results, strict=True):
             fold["lookback_rows"] = item["lookback_rows"]
-        tried = max(item["thresholds"]["num_tried"] for item in results)
         policy = policy_from_dict(read_json(run.fold(1).file("calibrator", ".json")))
         summary["paths"] = summarise(
             [
-                headline(
-                    to_jsonable(_judge(path, policy, tried, data, config)), HEADLINES
-                )
+                headline(to_jsonable(_judge(path, policy, data, config)), HEADLINES)
                 for path in paths_of(
                     table, splitter, development_targets(data.num_rows, config)
                 )
@@ -152,13 +149,11 @@ def paths_of(
 def _judge(
     path: pd.DataFrame,
     policy: Policy,
-    num_tried: int,
     data: TrainingData,
     config: Config,
 ) -> dict[str, Any]:
     """Scores a path as a test part; signals and calibration are those of its folds."""
-    choice = {"thresholds": {"num_tried": num_tried}}
-    judged = Judged(table=path, policy=policy, choice=choice)
+    judged = Judged(table=path, policy=policy, choice={})
     return task_of(data.target).part_scores(judged, data, config).results()
 
 

@@ -68,6 +68,7 @@ class PartScores(abc.ABC):
         data: The same data.
         config: The run.
         boosted: The same rows by the boosting baseline, where it was trained.
+        num_trials: Runs that looked at these rows, if they are a test part.
 
     Attributes:
         forecasts: Each baseline's forecast of the rows, by name.
@@ -84,7 +85,9 @@ class PartScores(abc.ABC):
         config: Config,
         *,
         boosted: Judged | None = None,
+        num_trials: int = 1,
     ) -> None:
+        self.num_trials = num_trials
         self.model, self.data, self.config, self.boosted = model, data, config, boosted
         self.table = model.table
         self.part = str(self.table["part"].iloc[0])
@@ -191,11 +194,13 @@ class PartScores(abc.ABC):
 
     def _trades(self, judged: Judged) -> dict[str, Any]:
         """Returns what signals earned, or why that is not known."""
-        policy = judged.policy
+        policy, num_trials = judged.policy, self.num_trials
+        if self.part == "validation":
+            num_trials = judged.choice["thresholds"]["num_tried"]
         return backtest_part(
             judged.table,
             policy.scores(policy.answers_of(judged.table)),
             self.data,
             self.config,
-            num_tried=judged.choice["thresholds"]["num_tried"],
+            num_trials=num_trials,
         )

@@ -104,6 +104,15 @@ class Search(TypedDict):
     tried: NotRequired[list[Pair]]
 
 
+class Trials(TypedDict):
+    """How often the test part was looked at; see `trials.count_trials`."""
+
+    num_trials: int  # runs that looked at it, this one included
+    num_earlier: int  # published runs of other configurations or files
+    num_planned: int  # of the same series, not yet published
+    num_unreadable: int  # folders that may have looked at it
+
+
 class Equity(TypedDict):
     """Return, risk and their ratios; see `trading.equity_metrics`, `daily_metrics`."""
 
@@ -145,7 +154,8 @@ class Trading(Equity):
     intervals: dict[str, Interval]  # of mean_net_return_bps, total_return_pct, sharpe
     probabilistic_sharpe: float | None  # probability that the Sharpe ratio is above 0
     deflated_sharpe: float | None  # the same, paid for every variant tried
-    num_variants_tried: int
+    num_variants_tried: int  # on these rows: pairs of thresholds, or runs (`Trials`)
+    minimum_detectable_sharpe: float | None  # see `significance`; annualised
     buy_and_hold: Equity
     curve: dict[str, list[Any]]
 
@@ -258,9 +268,10 @@ class NumberPart(PartResults):
 class Results(TypedDict, Generic[Part]):
     """What stands in the results of every run."""
 
-    verdict: list[str]  # three lines; none without a test part
+    verdict: list[str]  # four lines; none without a test part
     claims: dict[str, bool]  # skill, activity (of classes), direction, edge
     warnings: list[str]
+    trials: Trials
     thresholds: Search
     validation: NotRequired[Part]
     test: NotRequired[Part]

@@ -1,4 +1,4 @@
-"""Results -> claims, three lines and warnings, by stated rules and nothing else.
+"""Results -> claims, four lines and warnings, by stated rules and nothing else.
 
 In: what may be said about a run. Out: the numbers it rests on (`part_scores`), what is
 said of classes or of numbers alone (`task`), showing it (`reports.report`).
@@ -11,12 +11,14 @@ The rules (`Task.claimed` has the intervals), all on the test part, at 95 %:
 - activity (HOLD or not): the same two lower ends of the activity skill.
 - direction (LONG or SHORT): the pre-declared p-value of the shuffle test is below 0.05
   *and* the lower end of the direction skill against the train prior lies above 0.
-- edge: the lower end of the mean net return a trade lies above 0 *and* the deflated
-  Sharpe ratio gives more than 0.95.
+- edge: the lower end of the mean net return a trade lies above 0 *and* the Sharpe ratio
+  is above 0 with a probability of more than 0.95, deflated by the number of runs that
+  looked at this test part (`trials`).
 
-The Sharpe ratio is deflated by the pairs of thresholds tried, although on validation
-only: a test part that is read for run after run is searched too. So a few weeks hardly
-ever show an edge.
+The pairs of thresholds tried deflate validation alone, where they were tried. What a
+test could show at all is said beside: the true annual Sharpe ratio that the edge rule
+claims in 8 of 10 tests as long and as often looked at
+(`significance.minimum_detectable_sharpe`).
 
 For a return or a price there is no activity, and
 
@@ -34,8 +36,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from evaluation.results import Interval, PartResults, Results, Search, Trading
+from evaluation.results import (
+    Interval,
+    PartResults,
+    Results,
+    Search,
+    Trading,
+    Trials,
+)
 from metrics.wording import interval
+from utils import counted
 
 if TYPE_CHECKING:
     from evaluation.task import Task
@@ -48,6 +58,7 @@ YES = {True: "yes", False: "no"}
 def add_verdict(results: Any, task: Task[Any, Any]) -> Results[Any]:
     """Returns the results with `verdict`, `claims` and `warnings` in front."""
     warnings = task.warnings(results) + _flat_thresholds(results["thresholds"])
+    warnings += _unknown_looks(results["trials"])
     found: Any = {"verdict": [], "claims": {}, "warnings": warnings}
     if "test" in results:
         test, claims = results["test"], claims_of(results["test"], task)
@@ -60,6 +71,7 @@ def add_verdict(results: Any, task: Task[Any, Any]) -> Results[Any]:
             skill or _skill_line(test, claims, task),
             task.source_line(test, claims),
             _costs_line(test, results["thresholds"], claims),
+            *_test_line(test["trading"], results["trials"]),
         ]
         found |= {"verdict": lines, "claims": claims}
     return found | results
@@ -122,8 +134,22 @@ def _costs_line(test: PartResults, search: Search, claims: Mapping[str, bool]) -
     shown = "n/a" if deflated is None else f"{deflated:.2f}"
     return (
         f"After costs: {answer}. {trades['num_trades']:,} trades, {found} bps net each,"
-        f" deflated Sharpe {shown}"
+        f" P(Sharpe > 0) {shown}"
     )
+
+
+def _test_line(trades: Trading, trials: Trials) -> list[str]:
+    """Returns how long the test is, how often looked at, and what it could show."""
+    if "skipped" in trades:
+        return []
+    least = trades["minimum_detectable_sharpe"]
+    could = "no edge" if least is None else f"an edge from Sharpe {least:.1f}"
+    num_others = trials["num_trials"] - 1
+    seen = counted(num_others, "other run", "other runs") if num_others else "no other"
+    return [
+        f"Test: {trades['num_days']:.0f} days, seen by {seen}; "
+        f"this test could show {could}"
+    ]
 
 
 def few_blocks(found: Interval) -> list[str]:
@@ -138,6 +164,14 @@ def few_blocks(found: Interval) -> list[str]:
 
 def _flat_thresholds(search: Search) -> list[str]:
     return [f"thresholds: {search['statement']}"] if search.get("is_flat") else []
+
+
+def _unknown_looks(trials: Trials) -> list[str]:
+    count = trials["num_unreadable"]
+    if not count:
+        return []
+    runs = counted(count, "earlier run", "earlier runs")
+    return [f"{runs} cannot be read: how often test was looked at is not known"]
 
 
 def short(found: Interval) -> str:

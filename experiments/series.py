@@ -19,6 +19,7 @@ from typing import Any
 import utils
 from config import Config
 from evaluation.baselines import keeping_forecasts
+from evaluation.trials import planned_trials
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def train_all(
     """
     outcomes: dict[str, Outcome] = {}
     try:
-        with keeping_forecasts():
+        with keeping_forecasts(), planned_trials(configs.values()):
             for number, (name, config) in enumerate(configs.items(), 1):
                 logger.info("\n%s: run %d of %d", name, number, len(configs))
                 outcomes[name] = _train_one(name, config, train, fatal)

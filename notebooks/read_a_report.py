@@ -68,8 +68,9 @@ def train(candles, config):
 rows, skilled = train(demo_candles(num_bars=200_000), config)
 
 # %% [markdown]
-# The verdict answers three questions, by the rules of `evaluation/verdict.py`. What is
-# in brackets are 95 % intervals, and what counts is whether they reach 0.
+# The verdict answers three questions, and says what the test could show, by the rules
+# of `evaluation/verdict.py`. What is in brackets are 95 % intervals, and what counts is
+# whether they reach 0.
 
 # %%
 print("\n".join(skilled["verdict"]))
@@ -89,8 +90,9 @@ report.plot_baselines(skilled["test"], title="test")
 # %% [markdown]
 # *Does it survive costs?* The curve on validation proves nothing: the thresholds were
 # chosen there. On test, look at the interval of the net return a trade, at how many
-# trades it rests on, and at the deflated Sharpe ratio. It pays for the number of pairs
-# of thresholds that were tried, so that a few weeks hardly ever show an edge.
+# trades it rests on, and at the deflated Sharpe ratio, which pays for every run that
+# looked at this test part. A few weeks show very large edges alone: the last line of
+# the verdict says from which Sharpe ratio on.
 
 # %%
 report.plot_equity(skilled["test"]["trading"], title="test")

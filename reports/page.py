@@ -51,10 +51,15 @@ gives None where its data are missing."""
 
 COSTS_RULE = (
     "Claimed where the interval of the net return a trade lies above 0, and where the "
-    "deflated Sharpe ratio, which pays for every pair of thresholds tried, gives more "
-    f"than {MIN_DEFLATED_SHARPE:g}."
+    f"Sharpe ratio is above 0 with a probability of more than {MIN_DEFLATED_SHARPE:g}, "
+    "deflated by the number of runs that looked at this test part."
 )
-"""What decides the last line of the verdict."""
+TEST_RULE = (
+    "The true Sharpe ratio, a year, that would be claimed in 8 of 10 tests as long. "
+    "Other runs are those below the same outputs folder whose test part overlaps, and "
+    "those planned in the same comparison."
+)
+"""What decides the last lines of the verdict."""
 
 NO_WARNINGS = "The report's own checks found nothing that stands out."
 ALWAYS = (
@@ -155,7 +160,7 @@ def _headline(material: Material) -> list[Cell]:
 def _verdict(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Returns each line of the verdict as its question, its answer and its rule."""
     lines = [line.partition(": ") for line in results.get("verdict", [])]
-    rules = {**view_of(results).rules, "After costs": COSTS_RULE}
+    rules = {**view_of(results).rules, "After costs": COSTS_RULE, "Test": TEST_RULE}
     return [
         {"question": question, "answer": answer, "rule": rules.get(question, "")}
         for question, _, answer in lines

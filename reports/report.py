@@ -58,7 +58,7 @@ PARTS = ("validation", "test")
 
 
 def format_results(results: Mapping[str, Any]) -> str:
-    """Returns the verdict in three lines, the warnings, and each part's tables."""
+    """Returns the verdict in four lines, the warnings, and each part's tables."""
     blocks, view = [], view_of(results)
     if results.get("verdict"):
         blocks.append("\n".join(results["verdict"]))

@@ -148,10 +148,11 @@ def test_skill_direction_and_edge_are_found(skilled):
         "edge": True,
     }
     assert policy.uses_thresholds and policy.long_threshold is not None
-    first, second, third = results["verdict"]
+    first, second, third, fourth = results["verdict"]
     assert first.startswith("Skill: yes. +0.")
     assert "direction yes +" in second and second.endswith("p = 0.001")
     assert third.startswith("After costs: survives. ")
+    assert ", seen by no other; this test could show an edge from Sharpe " in fourth
 
 
 def test_nothing_is_claimed_without_knowledge(blind):
@@ -166,7 +167,8 @@ def test_validation_is_marked_as_seen(skilled):
     assert results["validation"]["trading"]["in_sample"] is True
     assert results["test"]["trading"]["in_sample"] is False
     tried = results["thresholds"]["num_tried"]
-    assert results["test"]["trading"]["num_variants_tried"] == tried > 1
+    assert results["validation"]["trading"]["num_variants_tried"] == tried > 1
+    assert results["test"]["trading"]["num_variants_tried"] == 1
 
 
 def test_scores_are_those_of_metrics(skilled):

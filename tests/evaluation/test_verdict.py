@@ -4,6 +4,7 @@ import pytest
 
 from evaluation import verdict
 from evaluation.classes import Classes
+from evaluation.trials import FIRST_LOOK
 
 
 def found(estimate, low=None, high=None):
@@ -36,6 +37,8 @@ def good_part():
             "num_trades": 1234,
             "intervals": {"mean_net_return_bps": found(5.0, 1.0, 9.0)},
             "deflated_sharpe": 0.97,
+            "num_days": 53.2,
+            "minimum_detectable_sharpe": 10.16,
         },
     }
 
@@ -44,6 +47,7 @@ def good_results():
     return {
         "train_prior": [0.2, 0.6, 0.2],
         "calibration": {"reason": None},
+        "trials": dict(FIRST_LOOK),
         "thresholds": {"statement": "best of 120 pairs tried", "is_flat": False},
         "validation": good_part(),
         "test": good_part(),
@@ -71,7 +75,9 @@ def test_everything_shown():
         "In what: activity yes +0.20 [+0.10, +0.30]; "
         "direction yes +0.200 [+0.100, +0.300] p = 0.010",
         "After costs: survives. 1,234 trades, +5.0 [+1.0, +9.0] bps net each, "
-        "deflated Sharpe 0.97",
+        "P(Sharpe > 0) 0.97",
+        "Test: 53 days, seen by no other; this test could show an edge from Sharpe "
+        "10.2",
     ]
 
 
@@ -102,6 +108,31 @@ def test_each_claim_has_its_rule(path, value, lost):
     expected = dict.fromkeys(("skill", "activity", "direction", "edge"), True)
     assert results["claims"] == expected | {lost: False}
     assert all(len(line) <= 100 for line in results["verdict"])
+
+
+def test_a_test_that_was_searched_says_how_often():
+    results = good_results()
+    results["trials"] |= {"num_trials": 13, "num_unreadable": 1}
+    results["test"]["trading"]["minimum_detectable_sharpe"] = None
+    found = verdict.add_verdict(results, Classes())
+    line = "Test: 53 days, seen by 12 other runs; this test could show no edge"
+    assert found["verdict"][3] == line
+    assert found["warnings"] == [
+        "1 earlier run cannot be read: how often test was looked at is not known"
+    ]
+
+
+def test_an_edge_of_a_planted_market_is_claimed():
+    """669 trades of +8.8 bps, P(Sharpe > 0) .986: 120 pairs of thresholds, one test."""
+    results = good_results()
+    results["test"]["trading"] |= {
+        "num_trials": 669,
+        "num_variants_tried": 1,
+        "probabilistic_sharpe": 0.986,
+        "deflated_sharpe": 0.986,
+        "intervals": {"mean_net_return_bps": found(8.8, 1.7, 15.9)},
+    }
+    assert verdict.add_verdict(results, Classes())["claims"]["edge"] is True
 
 
 def test_skill_that_needs_no_model_is_called_so():

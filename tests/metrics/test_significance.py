@@ -300,6 +300,20 @@ def test_the_best_of_many_noises_is_not_called_skill():
     assert claims <= 5
 
 
+@pytest.mark.parametrize(
+    ("days", "num_trials", "expected"),
+    [(18, 1, 17.4), (53, 1, 10.2), (180, 1, 5.5), (365, 1, 3.9), (365, 120, 5.2)],
+)
+def test_a_short_test_shows_large_ratios_alone(days, num_trials, expected):
+    found = significance.minimum_detectable_sharpe(days, num_trials=num_trials)
+    assert found * 365**0.5 == pytest.approx(expected, abs=0.06)
+
+
+def test_a_few_days_show_no_ratio():
+    assert significance.minimum_detectable_sharpe(3) is None
+    assert significance.minimum_detectable_sharpe(5, num_trials=1000) is None
+
+
 @pytest.mark.parametrize("rows", [[], [0.1], [0.1, 0.2], [0.1] * 50])
 def test_undefined_sharpe_is_none(rows):
     assert significance.probabilistic_sharpe(rows) is None

@@ -1,0 +1,96 @@
+"""How often a test part was looked at: the number that its Sharpe ratio is deflated by.
+
+In: earlier runs of the same outputs folder whose test rows overlap, and the runs that a
+series has planned for them. Out: deflating (`metrics.significance`), what is claimed
+(`verdict`).
+
+A choice among models that looked at the same rows favours the luckiest. Runs of one
+configuration on one file are one look, however often they are repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from config import Config
+from data_loader import TrainingData
+from evaluation.results import Trials
+from files.strict import read_json, sha256_json
+from utils import UserError
+
+logger = logging.getLogger(__name__)
+
+FIRST_LOOK = Trials(num_trials=1, num_earlier=0, num_planned=0, num_unreadable=0)
+_NO_CHOICE = frozenset(
+    ("inputs_dir", "outputs_dir", "training_file", "tensorboard", "verbose_logging")
+)
+"""Fields that change nothing that is judged; a file is known by its digest."""
+_PLANNED: ContextVar[frozenset[str]] = ContextVar("planned", default=frozenset())
+
+
+@contextlib.contextmanager
+def planned_trials(configs: Iterable[Config]) -> Iterator[None]:
+    """Counts runs that will look at the same test part before they have done so.
+
+    A series, a sweep or a registry names all its runs; each of them is then judged as
+    one of so many, the first like the last.
+    """
+    token = _PLANNED.set(
+        _PLANNED.get() | {_identity(each.to_dict()) for each in configs}
+    )
+    try:
+        yield
+    finally:
+        _PLANNED.reset(token)
+
+
+def count_trials(data: TrainingData, config: Config) -> Trials:
+    """Returns how many runs looked at the test part of a run, this one included.
+
+    Counted are published runs of the pair and timeframe below `outputs_dir` whose test
+    rows overlap in time, by configuration and file, and what `planned_trials` named. A
+    folder that cannot be read is counted as such, and nothing more.
+    """
+    rows = data.parts["test"].targets
+    first, last = (f"{data.timeline.at(rows[end])}Z" for end in (0, -1))
+    own = (_identity(config.to_dict()), data.source.get("sha256"))
+    earlier, num_unreadable = set(), 0
+    # outputs/models/{PAIR}/{model}/{run_id}
+    for path in config.model_dir.parent.glob("*/*/metadata_*.json"):
+        if path.parent.is_symlink():
+            continue
+        try:
+            look = _look(path, config.timeframe, first, last)
+        except (UserError, OSError, LookupError, TypeError, AttributeError) as error:
+            logger.debug("%s: not counted as a look at the test part: %s", path, error)
+            num_unreadable += 1
+            continue
+        if look is not None:
+            earlier.add(look)
+    seen = {identity for identity, _ in earlier} | {own[0]}
+    num_earlier, num_planned = len(earlier - {own}), len(_PLANNED.get() - seen)
+    return {
+        "num_trials": 1 + num_earlier + num_planned,
+        "num_earlier": num_earlier,
+        "num_planned": num_planned,
+        "num_unreadable": num_unreadable,
+    }
+
+
+def _look(path: Path, timeframe: str, first: str, last: str) -> tuple[str, Any] | None:
+    """Returns configuration and file of a run that looked at these rows, or None."""
+    metadata = read_json(path)
+    values, test = metadata["config"], metadata["split"]["test"]
+    if values["timeframe"] != timeframe or test["first"] > last or test["last"] < first:
+        return None
+    return _identity(values), metadata["data"].get("sha256")
+
+
+def _identity(values: Mapping[str, Any]) -> str:
+    """Returns a digest of the fields of a configuration that decide its numbers."""
+    return sha256_json({k: v for k, v in values.items() if k not in _NO_CHOICE})
