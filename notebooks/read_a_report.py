@@ -36,7 +36,7 @@ from audit import run
 from config import Config
 from dataset import features
 from dataset.builder import DEMO_PAIR, build_training_frame, demo_candles
-from reports import report
+from reports import importance, plots, trade_plots
 from trainer import StandaloneTrainer
 
 config = Config(
@@ -85,7 +85,7 @@ skilled["claims"]
 # calm and wild hours has it. *Direction* is which one, and it is what a trade needs.
 
 # %%
-report.plot_baselines(skilled["test"], title="test")
+plots.plot_baselines(skilled["test"], title="test")
 
 # %% [markdown]
 # *Does it survive costs?* The curve on validation proves nothing: the thresholds were
@@ -95,7 +95,7 @@ report.plot_baselines(skilled["test"], title="test")
 # the verdict says from which Sharpe ratio on.
 
 # %%
-report.plot_equity(skilled["test"]["trading"], title="test")
+trade_plots.plot_equity(skilled["test"]["trading"], title="test")
 
 # %%
 trades = skilled["test"]["trading"]
@@ -147,7 +147,7 @@ pd.DataFrame(
 ).round(3)
 
 # %%
-report.plot_thresholds(blind["thresholds"])
+trade_plots.plot_thresholds(blind["thresholds"])
 
 # %% [markdown]
 # ## 3. A feature that looks ahead
@@ -180,10 +180,10 @@ print("\n".join(leaking["verdict"]))
 # - one feature that carries it.
 
 # %%
-report.plot_equity(leaking["test"]["trading"], title="test")
+trade_plots.plot_equity(leaking["test"]["trading"], title="test")
 
 # %%
-report.plot_importance(leaking["importance"])
+importance.plot_importance(leaking["importance"])
 
 # %% [markdown]
 # Suspicion is no proof. The audit is: it computes each feature again on candles that

@@ -115,9 +115,9 @@ model.network.summary()
 history = trainer.train_model()
 
 # %%
-from reports import report
+from reports import plots
 
-report.plot_learning_curves(history)
+plots.plot_learning_curves(history)
 
 # %% [markdown]
 # ## Step 7: model and metadata
@@ -135,7 +135,7 @@ trainer.save_model_and_metadata()
 results = trainer.generate_confusion_matrix_report()
 
 # %%
-report.plot_confusion_matrix(results["test"], title="test")
+plots.plot_confusion_matrix(results["test"], title="test")
 
 # %% [markdown]
 # ## The artifact

@@ -7,7 +7,8 @@ they say (`class_forecasts`, `trades`, `run_facts`), how they become HTML
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -163,66 +164,68 @@ class Numbers:
         """
         if "intervals" in key.split("."):
             return self.interval(key, pattern)
+        found = self._plain(key, pattern)
+        return dataclasses.replace(found, text=text) if text else found
+
+    def _plain(self, key: str, pattern: str) -> Number:
         value = self.find(key)
+        is_text = isinstance(value, str)
         if value is None:
-            return Number(key=key, value=None, text=text or NOTHING)
+            return Number(key=key, value=None, text=NOTHING)
         if pattern == "text":
-            return Number(key=key, value=value, text=text or str(value), is_text=True)
-        if pattern in ("day", "minute"):
-            moment = str(value)
-            shown = moment[:10]
-            if pattern == "minute":
-                shown = f"{shown} {moment[11:16]}"
-            return Number(key=key, value=value, text=text or shown)
-        shown, is_text = text or _digits(value, pattern), isinstance(value, str)
+            shown, is_text = str(value), True
+        elif pattern in ("day", "minute"):
+            moment, is_text = str(value), False
+            shown = moment[:10] + (pattern == "minute") * f" {moment[11:16]}"
+        else:
+            shown = _digits(value, pattern)
         return Number(key=key, value=value, text=shown, is_text=is_text)
 
     def interval(self, key: str, pattern: str) -> Number:
         """Returns the estimate at `key` with the ends of its interval, where it has."""
-        estimate = self._part(key, "estimate", pattern)
-        low, high = (self._part(key, end, pattern) for end in ("low", "high"))
-        return Number(
-            key=estimate.key,
-            value=estimate.value,
-            text=estimate.text,
-            bounds=None if low.value is None else (low, high),
+        estimate, low, high = (
+            self._plain(f"{key}.{name}", pattern)
+            for name in ("estimate", "low", "high")
         )
+        bounds = None if low.value is None else (low, high)
+        return dataclasses.replace(estimate, bounds=bounds)
 
-    def _part(self, key: str, name: str, pattern: str) -> Number:
-        value = self.find(f"{key}.{name}")
-        shown = NOTHING if value is None else _digits(value, pattern)
-        return Number(key=f"{key}.{name}", value=value, text=shown)
+    def facts(self, caption: str, rows: Rows) -> Table:
+        """Returns a table of two columns: names, and what their keys lead to."""
+        return _table(caption, [], {k: [self.show(*v)] for k, v in rows.items()})
 
-    def facts(self, rows: Rows) -> list[TableRow]:
-        """Returns a row for each of the keys that lead somewhere."""
-        cells = {name: self.show(*place) for name, place in rows.items()}
-        return [
-            (name, [cell]) for name, cell in cells.items() if cell.value is not None
-        ]
-
-    def by_row(self, places: Mapping[str, str], columns: Rows) -> list[TableRow]:
-        """Returns a row for each place, where any of the columns' keys is there."""
+    def by_row(
+        self, caption: str, places: Mapping[str, str], columns: Rows, **looks: Any
+    ) -> Table:
+        """Returns a table of a row for each place; `looks` are those of `Table`."""
         rows = {
             name: [self.show(f"{place}.{key}", form) for key, form in columns.values()]
             for name, place in places.items()
         }
-        return [
-            (name, list(cells))
-            for name, cells in rows.items()
-            if any(cell.value is not None for cell in cells)
-        ]
+        return _table(caption, columns, rows, **looks)
 
-    def by_column(self, places: Sequence[str], rows: Rows) -> list[TableRow]:
-        """Returns a row for each key that is there, and a column for each place."""
+    def by_column(
+        self, caption: str, parts: Sequence[str], rows: Rows, *, within: str = ""
+    ) -> Table:
+        """Returns a wide table: a row for each key (`within` a part's), the parts."""
         cells = {
-            name: [self.show(f"{place}.{key}", form) for place in places]
+            name: [self.show(f"{part}.{within}{key}", form) for part in parts]
             for name, (key, form) in rows.items()
         }
-        return [
-            (name, list(found))
-            for name, found in cells.items()
-            if any(cell.value is not None for cell in found)
-        ]
+        return _table(caption, parts, cells, is_wide=True)
+
+
+def _table(
+    caption: str, head: Iterable[str], rows: Mapping[str, list[Number]], **looks: Any
+) -> Table:
+    """Returns a table of the rows that have any value."""
+    found = [
+        (name, cells)
+        for name, cells in rows.items()
+        if any(cell.value is not None for cell in cells)
+    ]
+    names = ["", *head] if head else []
+    return Table(caption=caption, head=names, rows=found, **looks)
 
 
 def _digits(value: Any, pattern: str) -> str:
@@ -270,37 +273,36 @@ class Material:
         """Returns the parts whose results have `key`, the test part first."""
         return [part for part in PARTS if key in self.results.get(part, {})]
 
+    def picture(self, name: str, height: float, caption: str) -> Picture:
+        """Returns the figure of that name, so many inches high, and its words."""
+        return Picture(figure=self.figures[name], height=height, caption=caption)
 
-def forecast_tables(
-    material: Material, parts: Sequence[str], compared: Rows
-) -> list[Table]:
-    """Returns a table for each part: the model and each baseline, side by side."""
-    return [
-        Table(
-            caption=f"Forecasts of {part}",
-            head=["", *compared],
-            rows=material.numbers.by_row(forecast_places(material, part), compared),
-        )
-        for part in parts
-    ]
+    def pictures(
+        self, name: str, parts: Sequence[str], height: float, *captions: str
+    ) -> list[Picture]:
+        """Returns each part's picture, or each of its panels where captions are more.
 
+        A `{}` in a caption stands for the part.
+        """
+        found = []
+        for part in parts:
+            figure = self.figures[f"{name}_{part}"]
+            panels: list[Any] = [*figure.subfigs] or [figure]
+            for panel, text in zip(panels, captions, strict=True):
+                caption = text.format(part)
+                found.append(Picture(figure=panel, height=height, caption=caption))
+        return found
 
-def score_table(
-    material: Material, parts: Sequence[str], scores: Rows, *, caption: str
-) -> Table:
-    """Returns one table of the model's scores, a column for each part."""
-    return Table(
-        caption=caption,
-        head=["", *parts],
-        rows=material.numbers.by_column(parts, scores),
-        is_wide=True,
-    )
-
-
-def forecast_places(material: Material, part: str) -> dict[str, str]:
-    """Returns where the numbers of the model and of each baseline are."""
-    result = material.results[part]
-    named = task_of_results(material.results).baseline_names
-    return {"this model": part} | {
-        named[name]: f"{part}.baselines.{name}" for name in result["baselines"]
-    }
+    def forecast_tables(
+        self, caption: str, parts: Sequence[str], compared: Rows
+    ) -> list[Table]:
+        """Returns a table for each part: the model and each baseline, side by side."""
+        named = task_of_results(self.results).baseline_names
+        tables = []
+        for part in parts:
+            places = {"this model": part} | {
+                named[name]: f"{part}.baselines.{name}"
+                for name in self.results[part]["baselines"]
+            }
+            tables.append(self.numbers.by_row(caption.format(part), places, compared))
+        return tables

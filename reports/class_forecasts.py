@@ -19,18 +19,13 @@ from metrics.wording import interval, number, p_value
 from reports import plots
 from reports.blocks import (
     NOTHING,
-    Block,
-    Cell,
     Material,
     Matrix,
     Number,
-    Picture,
     Rows,
     Section,
     Table,
     TableRow,
-    forecast_tables,
-    score_table,
 )
 from reports.plots import SKILL_NAMES, Figure
 from reports.text import TRADES, format_table, number_table
@@ -181,11 +176,12 @@ def skill_section(material: Material) -> Section | None:
     parts = [p for p in material.parts("baselines") if "log_loss" in _of(material, p)]
     if not parts:
         return None
-    blocks: list[Block] = [_skill_picture(material, part) for part in parts]
-    blocks += [_references(material, part) for part in parts]
-    blocks += forecast_tables(material, parts, _COMPARED)
-    caption = "Scores of the raw probabilities and their most probable class"
-    blocks.append(score_table(material, parts, _SCORES, caption=caption))
+    rows = material.figures[f"baselines_{parts[0]}"].axes[0].get_yticks()
+    caption = (
+        "Log-loss skill in {}. Right of the line: better than the class shares of "
+        "training."
+    )
+    scores = "Scores of the raw probabilities and their most probable class"
     found = _of(material, parts[0])["intervals"]["skill_vs_train_prior"]
     return Section(
         key="skill",
@@ -194,7 +190,12 @@ def skill_section(material: Material) -> Section | None:
         "In brackets 95 % intervals of a block bootstrap: neighbouring labels overlap, "
         f"so {parts[0]} counts as {found['num_blocks']} independent blocks of "
         f"{found['block_rows']} rows.",
-        blocks=blocks,
+        blocks=[
+            *material.pictures("baselines", parts, 0.8 + 0.22 * len(rows), caption),
+            *(_references(material, part) for part in parts),
+            *material.forecast_tables("Forecasts of {}", parts, _COMPARED),
+            material.numbers.by_column(scores, parts, _SCORES),
+        ],
     )
 
 
@@ -202,44 +203,24 @@ def _of(material: Material, part: str) -> Mapping[str, Any]:
     return material.results[part]
 
 
-def _skill_picture(material: Material, part: str) -> Picture:
-    figure = material.figures[f"baselines_{part}"]
-    return Picture(
-        figure=figure,
-        height=0.8 + 0.22 * len(figure.axes[0].get_yticks()),
-        caption=f"Log-loss skill in {part}. Right of the line: better than the class "
-        "shares of training.",
-    )
-
-
 def _references(material: Material, part: str) -> Table:
     numbers = material.numbers
-    names = {"train_prior": "train prior", "trailing_7d": "trailing 7-day mix"}
+    keys = {
+        "train prior": f"{part}.intervals.{{}}skill_vs_train_prior",
+        "trailing 7-day mix": f"{part}.intervals.{{}}skill_vs_trailing_7d",
+        f"{part}'s own mix, unknown beforehand": f"{part}.{{}}skill_vs_own_mix",
+    }
     rows: list[TableRow] = [
-        (
-            name,
-            [
-                numbers.show(f"{part}.intervals.{prefix}skill_vs_{key}", "{:+.3f}")
-                for prefix in SKILL_NAMES
-            ],
-        )
-        for key, name in names.items()
+        (name, [numbers.show(key.format(kind), "{:+.3f}") for kind in SKILL_NAMES])
+        for name, key in keys.items()
     ]
-    own: list[Cell] = [
-        numbers.show(f"{part}.{prefix}skill_vs_own_mix", "{:+.3f}")
-        for prefix in SKILL_NAMES
-    ]
-    rows.append((f"{part}'s own mix, unknown beforehand", own))
     if "gradient_boosting" in _of(material, part).get("comparisons", {}):
         key = f"{part}.comparisons.gradient_boosting.skill"
         boosted = numbers.interval(key, "{:+.3f}")
         rows.append(("gradient boosting", [boosted, None, None]))
-    return Table(
-        caption=f"Skill of this model in {part}, against",
-        head=["", *SKILL_NAMES.values()],
-        rows=rows,
-        is_stacked=True,
-    )
+    caption = f"Skill of this model in {part}, against"
+    head = ["", *SKILL_NAMES.values()]
+    return Table(caption=caption, head=head, rows=rows, is_stacked=True)
 
 
 def confusion_section(material: Material) -> Section | None:
@@ -247,18 +228,17 @@ def confusion_section(material: Material) -> Section | None:
     parts = material.parts("confusion_matrix")
     if not parts:
         return None
-    blocks = []
+    matrices = {}
     for part in parts:
-        blocks.append(_matrix(material, part, f"{part}: most probable class"))
+        matrices[part] = f"{part}: most probable class"
         if "thresholded" in _of(material, part):
-            key, name = f"{part}.thresholded", f"{part}: signals at the thresholds"
-            blocks.append(_matrix(material, key, name))
+            matrices[f"{part}.thresholded"] = f"{part}: signals at the thresholds"
     return Section(
         key="confusion",
         title="Confusion matrices",
         lead="Counts, and below them the share of the true class. Always saying HOLD "
         "has a recall of 1 there and 0 elsewhere.",
-        blocks=blocks,
+        blocks=[_matrix(material, *each) for each in matrices.items()],
     )
 
 
@@ -292,19 +272,7 @@ def reliability_section(material: Material) -> Section | None:
     parts = material.parts("reliability")
     if not parts:
         return None
-    blocks: list[Block] = [
-        Picture(
-            figure=panel,
-            height=3.7,
-            caption=f"In {part}, {when} calibration.",
-        )
-        for part in parts
-        for when, panel in zip(
-            ("before", "after"),
-            material.figures[f"reliability_{part}"].subfigs,
-            strict=True,
-        )
-    ]
+    captions = ("In {}, before calibration.", "In {}, after calibration.")
     places = {
         f"{part}, {when}": place
         for part in parts
@@ -313,15 +281,8 @@ def reliability_section(material: Material) -> Section | None:
     fitted = [
         f"{part} on {_of(material, part)['calibrated']['fitted_on']}" for part in parts
     ]
-    blocks.append(
-        Table(
-            caption="Before and after calibration",
-            head=["", *_CALIBRATED],
-            rows=material.numbers.by_row(places, _CALIBRATED),
-            note=f"Fitted, for {', for '.join(fitted)}.",
-            is_wide=True,
-        )
-    )
+    note = f"Fitted, for {', for '.join(fitted)}. Errors: of the most probable class."
+    name, looks = "Before and after calibration", {"is_wide": True, "note": note}
     choice = material.results["calibration"]
     reason = f" ({choice['reason']})" if choice["reason"] else ""
     return Section(
@@ -331,5 +292,8 @@ def reliability_section(material: Material) -> Section | None:
         "probability: on the dotted line, in 30 % of the rows that were given 30 %. "
         "The area of a dot is its share of the rows. "
         f"Calibration: {choice['method']}{reason}.",
-        blocks=blocks,
+        blocks=[
+            *material.pictures("reliability", parts, 3.7, *captions),
+            material.numbers.by_row(name, places, _CALIBRATED, **looks),
+        ],
     )

@@ -18,14 +18,9 @@ import utils
 from config import CLASS_NAMES, Config
 from dataset.dataset import Dataset, label_ids
 from preprocessing.scaling import FeatureScaler
-from reports.plots import BLUE, CLASS_COLORS, INK
-from reports.time_plots import (
-    draw_label_mix,
-    draw_steps,
-    label_mix_over_time,
-    period_edges,
-    style_time_axis,
-)
+from reports import time_plots
+from reports.plots import BLUE, CLASS_COLORS, INK, name_rows, new_axes
+from reports.time_plots import period_edges, style_time_axis
 
 # Warm-up bars and bars whose outcome is not known are there, and are no rows.
 _BARS = {
@@ -38,14 +33,14 @@ _MARKED_BARS = 240
 _PERIODS = 150
 _SAMPLED_ROWS = 200_000
 _SHOWN_FEATURES = 24
+_SPREAD = np.array([0.01, 0.25, 0.5, 0.75, 0.99])
 _QUANTILES = (0.001, 0.01, 0.25, 0.5, 0.75, 0.99, 0.999)
 
 
 def plot_dataset(dataset: Dataset) -> Figure:
     """Draws everything on one page: price, labels, mix over time, gaps, features."""
     dataset = in_time_order(dataset)
-    num_features = min(len(dataset.feature_names), _SHOWN_FEATURES)
-    tall = max(3.0, 0.26 * num_features + 1.2)
+    tall = _feature_height(dataset)
     figure = Figure(figsize=(13, 9.2 + tall), layout="constrained")
     grid = figure.add_gridspec(4, 2, height_ratios=(3.2, 2.8, 1.3, tall))
     whole = figure.add_subplot(grid[0, 0])
@@ -67,8 +62,7 @@ def plot_dataset(dataset: Dataset) -> Figure:
 
 def plot_price(dataset: Dataset) -> Figure:
     """Draws the close over the whole range, and its last bars with their labels."""
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = new_axes(13, 4, 1, 2, grid=None)
     dataset = in_time_order(dataset)
     _draw_price(left, dataset)
     _draw_marks(right, dataset)
@@ -77,15 +71,15 @@ def plot_price(dataset: Dataset) -> Figure:
 
 def plot_label_mix(dataset: Dataset) -> Figure:
     """Draws the share of each label, or the spread of a number, over time."""
-    figure = Figure(figsize=(13, 3.6), layout="constrained")
-    _draw_mix(figure.subplots(), in_time_order(dataset))
+    figure, axes = new_axes(13, 3.6, grid=None)
+    _draw_mix(axes, in_time_order(dataset))
     return figure
 
 
 def plot_gaps(dataset: Dataset) -> Figure:
     """Draws which bars were traded, filled, unused or missing over time."""
-    figure = Figure(figsize=(13, 2.2), layout="constrained")
-    _draw_gaps(figure.subplots(), in_time_order(dataset))
+    figure, axes = new_axes(13, 2.2, grid=None)
+    _draw_gaps(axes, in_time_order(dataset))
     return figure
 
 
@@ -96,11 +90,15 @@ def plot_features(dataset: Dataset, *, scaler: FeatureScaler | None = None) -> F
         dataset: The dataset.
         scaler: What scales them; None fits the default one as a training would.
     """
-    shown = min(len(dataset.feature_names), _SHOWN_FEATURES)
-    figure = Figure(figsize=(13, max(3.0, 0.26 * shown + 1.2)), layout="constrained")
-    before, after = figure.subplots(1, 2, sharey=True)
+    height = _feature_height(dataset)
+    figure, (before, after) = new_axes(13, height, 1, 2, grid=None, sharey=True)
     _draw_features(before, after, dataset, scaler=scaler)
     return figure
+
+
+def _feature_height(dataset: Dataset) -> float:
+    shown = min(len(dataset.feature_names), _SHOWN_FEATURES)
+    return max(3.0, 0.26 * shown + 1.2)
 
 
 def in_time_order(dataset: Dataset) -> Dataset:
@@ -118,7 +116,9 @@ def _times(dataset: Dataset) -> np.ndarray:
 
 def mix_over_time(dataset: Dataset) -> pd.DataFrame:
     """Returns the share of each label in stretches of time."""
-    return label_mix_over_time(_times(dataset), dataset.target, num_periods=_PERIODS)
+    return time_plots.label_mix_over_time(
+        _times(dataset), dataset.target, num_periods=_PERIODS
+    )
 
 
 def _bar_counts(dataset: Dataset, edges: np.ndarray) -> np.ndarray:
@@ -159,9 +159,8 @@ def _unused_bars(
     return np.histogram(np.concatenate(opens), limits)[0]
 
 
-def _bar_shares(dataset: Dataset) -> Sequence[float]:
-    edges = period_edges(_times(dataset), 1)
-    return [float(share) for share in _bar_counts(dataset, edges)[:, 0]]
+def _bar_shares(dataset: Dataset) -> np.ndarray:
+    return _bar_counts(dataset, period_edges(_times(dataset), 1))[:, 0]
 
 
 def bar_words(dataset: Dataset) -> list[str]:
@@ -212,16 +211,9 @@ def _draw_marks(axes: Axes, dataset: Dataset) -> None:
         chosen = labels == k if labels is not None else np.zeros(len(frame), bool)
         if chosen.any():
             name = CLASS_NAMES[k]
-            axes.scatter(
-                times[chosen],
-                close[chosen],
-                marker=marker,
-                s=26,
-                color=CLASS_COLORS[name],
-                linewidth=0,
-                label=name,
-                zorder=3,
-            )
+            x, y = times[chosen], close[chosen]
+            marks = axes.plot(x, y, marker, color=CLASS_COLORS[name], label=name)
+            marks[0].set(markersize=5, markeredgewidth=0)
             axes.legend(frameon=False, ncols=2, loc="best")
     axes.set_ylabel("close")
     style_time_axis(axes)
@@ -232,7 +224,7 @@ def _draw_mix(axes: Axes, dataset: Dataset) -> None:
         _draw_target(axes, dataset)
         return
     axes.set_title("share of labels over time", loc="left")
-    draw_label_mix(axes, mix_over_time(dataset))
+    time_plots.draw_label_mix(axes, mix_over_time(dataset))
     _legend_above(axes)
 
 
@@ -241,16 +233,10 @@ def _draw_target(axes: Axes, dataset: Dataset) -> None:
     axes.set_title(f"{stated} over time: median, middle 50 % and 98 %", loc="left")
     times, values = _times(dataset), dataset.target
     edges = period_edges(times, _PERIODS)
-    cuts = np.searchsorted(times, edges)
+    places = np.searchsorted(edges, times, side="right") - 1
     middle = edges[:-1] + np.diff(edges) // 2
-    spread = np.array(
-        [
-            np.nanquantile(values[a:b], (0.01, 0.25, 0.5, 0.75, 0.99))
-            if b > a
-            else np.full(5, np.nan)
-            for a, b in zip(cuts, cuts[1:], strict=False)
-        ]
-    ).T
+    found = pd.Series(values).groupby(places).quantile(_SPREAD)
+    spread = found.unstack().reindex(range(len(middle))).to_numpy().T
     axes.fill_between(middle, spread[0], spread[4], color=BLUE, alpha=0.2, linewidth=0)
     axes.fill_between(middle, spread[1], spread[3], color=BLUE, alpha=0.4, linewidth=0)
     axes.plot(middle, spread[2], color=BLUE, linewidth=1.2)
@@ -261,9 +247,8 @@ def _draw_gaps(axes: Axes, dataset: Dataset) -> None:
     edges = period_edges(_times(dataset), 2 * _PERIODS)
     axes.set_title("bars over time", loc="left")
     colors = zip(bar_words(dataset), _BARS.values(), strict=True)
-    draw_steps(axes, edges, _bar_counts(dataset, edges), dict(colors))
-    axes.set_ylim(0, 1)
-    axes.set_yticks([])
+    time_plots.draw_steps(axes, edges, _bar_counts(dataset, edges), dict(colors))
+    axes.set(ylim=(0, 1), yticks=[])
     style_time_axis(axes)
     _legend_above(axes)
 
@@ -273,10 +258,10 @@ def _legend_above(axes: Axes) -> None:
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1, 1),
+        borderaxespad=0.2,
         ncols=4,
         frameon=False,
         fontsize=9,
-        borderaxespad=0.2,
     )
 
 
@@ -285,7 +270,6 @@ def _draw_features(
 ) -> None:
     """Draws medians, quartiles and tails, a row for each feature."""
     names = dataset.feature_names[:_SHOWN_FEATURES]
-    defaults = Config()
     rows = dataset.frame.iloc[:: max(1, len(dataset.frame) // _SAMPLED_ROWS)]
     values = rows[list(names)].to_numpy(np.float32)
     values = values[np.isfinite(values).all(axis=1)]
@@ -294,27 +278,17 @@ def _draw_features(
         _draw_nothing(after, "no row has every feature")
         return
     if scaler is None:
-        share = 1 - defaults.validation_split - defaults.test_split
-        scaler = FeatureScaler.fit(
-            values[: max(1, int(len(values) * share))],
-            names,
-            kind=defaults.scaler_type,
-            clip_limit=defaults.clip_limit,
-        )
+        usual = Config()
+        share = 1 - usual.validation_split - usual.test_split
+        seen = values[: max(1, int(len(values) * share))]
+        kind, limit = usual.scaler_type, usual.clip_limit
+        scaler = FeatureScaler.fit(seen, names, kind=kind, clip_limit=limit)
     hidden = len(dataset.feature_names) - len(names)
     more = f"; first {len(names)} of {len(dataset.feature_names)}" if hidden else ""
     _draw_spread(before, values, names)
     before.set_xscale("symlog", linthresh=1, linscale=1.5)
-    before.text(
-        1,
-        1.01,
-        "bars: middle 50 %, 98 %, 99.8 %; mark: median",
-        transform=before.transAxes,
-        ha="right",
-        va="bottom",
-        fontsize=8,
-        color="#475569",
-    )
+    note = "bars: middle 50 %, 98 %, 99.8 %; mark: median"
+    before.set_title(note, loc="right", fontsize=8, color="#475569")
     before.set_title("features as they are", loc="left")
     before.set_xlabel("value (linear within 1, logarithmic beyond)")
     _draw_spread(after, scaler.transform(values), names)
@@ -332,10 +306,9 @@ def _draw_spread(axes: Axes, values: np.ndarray, names: Sequence[str]) -> None:
     axes.hlines(place, spread[2], spread[4], color=BLUE, linewidth=9)
     axes.plot(spread[3], place, "|", color=INK, markersize=9, markeredgewidth=2)
     axes.axvline(0, color="#94a3b8", linewidth=0.8, zorder=0)
-    axes.set_yticks(place, names, fontsize=8)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    name_rows(axes, names)
+    axes.tick_params(axis="y", labelsize=8)
     axes.grid(axis="x", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_nothing(axes: Axes, reason: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from reports.blocks import Block, Material, Picture, Rows, Section, Table
-from reports.plots import BLUE, GREY, INK
+from reports.blocks import Block, Material, Rows, Section
+from reports.plots import BLUE, GREY, INK, new_axes
 from reports.text import number_table
 
 MOST_FEATURES = 20
@@ -51,28 +51,17 @@ def plot_importance(importance: Mapping[str, Any]) -> Figure:
     kinds = {"mean": "all of it"}
     if any(each.get("direction_mean") is not None for each in features):
         kinds["direction_mean"] = "direction"
-    height = 1.2 + 0.26 * len(features)
-    figure = Figure(figsize=(4.5 * len(kinds), height), layout="constrained")
-    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    size, shape = (4.5 * len(kinds), 1.2 + 0.26 * len(features)), (1, len(kinds))
+    figure, panels = new_axes(*size, *shape, grid="x", sharey=True, squeeze=False)
     places = np.arange(len(features))
-    for axes, (key, title) in zip(panels, kinds.items(), strict=True):
-        spread = key.replace("mean", "std")
+    for axes, (key, title) in zip(panels[0], kinds.items(), strict=True):
         lost = [each[key] or 0.0 for each in features]
-        axes.barh(places, lost, color=BLUE, height=0.7)
-        axes.errorbar(
-            lost,
-            places,
-            xerr=[each[spread] or 0.0 for each in features],
-            fmt="none",
-            ecolor=GREY,
-            elinewidth=1,
-        )
+        ends = [each[key.replace("mean", "std")] or 0.0 for each in features]
+        axes.barh(places, lost, xerr=ends, color=BLUE, height=0.7, ecolor=GREY)
         axes.axvline(0, color=INK, linewidth=1)
-        axes.grid(alpha=0.3, axis="x")
-        axes.set_title(title)
-        axes.set_xlabel("skill lost")
-    panels[0].set_yticks(places, [each["name"][:28] for each in features])
-    panels[0].set_ylim(len(features) - 0.4, -0.6)
+        axes.set(title=title, xlabel="skill lost")
+    panels[0][0].set_yticks(places, [each["name"][:28] for each in features])
+    panels[0][0].set_ylim(len(features) - 0.4, -0.6)
     return figure
 
 
@@ -82,8 +71,7 @@ def importance_section(material: Material) -> Section | None:
     if not found:
         return None
     names = [each["name"] for each in found["features"]]
-    figure = material.figures["importance"]
-    has_direction = len(figure.axes) > 1
+    has_direction = len(material.figures["importance"].axes) > 1
     columns = {
         name: place
         for name, place in _COLUMNS.items()
@@ -91,16 +79,16 @@ def importance_section(material: Material) -> Section | None:
     }
     places = {name: f"importance.features.{k}" for k, name in enumerate(names)}
     blocks: list[Block] = [
-        Picture(
-            figure=figure,
-            height=0.9 + 0.2 * min(len(names), MOST_FEATURES),
-            caption="Skill lost when a feature is shuffled among validation windows; "
-            "lines: spread over the shuffles.",
+        material.picture(
+            "importance",
+            0.9 + 0.2 * min(len(names), MOST_FEATURES),
+            "Skill lost when a feature is shuffled among validation windows; lines: "
+            "spread over the shuffles.",
         ),
-        Table(
-            caption=f"{len(names)} features, most lost first",
-            head=["", *columns],
-            rows=material.numbers.by_row(places, columns),
+        material.numbers.by_row(
+            f"{len(names)} features, most lost first",
+            places,
+            columns,
             is_open=len(names) <= MOST_FEATURES,
         ),
     ]
@@ -108,14 +96,10 @@ def importance_section(material: Material) -> Section | None:
     if own:
         place: Rows = {"share": ("share", "{:.1%}")}
         rows = {each["name"]: f"library_importance.{k}" for k, each in enumerate(own)}
+        caption = "What the library itself says"
+        note = "Gain of splits, or size of coefficients, in training."
         blocks.append(
-            Table(
-                caption="What the library itself says",
-                head=["", *place],
-                rows=material.numbers.by_row(rows, place),
-                note="Gain of splits, or size of coefficients, in training.",
-                is_open=False,
-            )
+            material.numbers.by_row(caption, rows, place, note=note, is_open=False)
         )
     return Section(
         key="importance",

@@ -6,6 +6,7 @@ trades (`trades`), its pictures (`number_plots`), how it looks (`page`).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,15 +14,7 @@ from typing import Any
 from evaluation.numbers import Numbers
 from evaluation.verdict import MAX_P_VALUE
 from metrics.wording import interval, number, p_value
-from reports.blocks import (
-    Block,
-    Material,
-    Picture,
-    Rows,
-    Section,
-    forecast_tables,
-    score_table,
-)
+from reports.blocks import Material, Rows, Section
 from reports.text import TRADES, format_table, number_table
 
 _SCORES: Rows = {
@@ -60,15 +53,15 @@ _COMPARED: Rows = {
 _PICTURES = {
     "baselines": (
         2.6,
-        "Squared-error skill in {part}. Right of the line: better than "
+        "Squared-error skill in {}. Right of the line: better than "
         "naming the present value again.",
     ),
-    "predicted_actual": (3.4, "What followed each tenth of the forecasts in {part}."),
+    "predicted_actual": (3.4, "What followed each tenth of the forecasts in {}."),
     "errors": (
         3.6,
-        "Mean absolute error in {part} over time; below, actual - predicted.",
+        "Mean absolute error in {} over time; below, actual - predicted.",
     ),
-    "residuals": (3.2, "Errors in {part}, beside those of persistence."),
+    "residuals": (3.2, "Errors in {}, beside those of persistence."),
 }
 
 
@@ -193,19 +186,18 @@ def regression_section(material: Material) -> Section | None:
     parts = material.parts("baselines")
     if not parts:
         return None
-    blocks: list[Block] = []
-    for name, (height, caption) in _PICTURES.items():
-        for part in parts:
-            figure = material.figures[f"{name}_{part}"]
-            words = caption.format(part=part)
-            blocks.append(Picture(figure=figure, height=height, caption=words))
-    blocks += forecast_tables(material, parts, _COMPARED)
-    blocks.append(score_table(material, parts, _SCORES, caption="Scores"))
+    pictures = (
+        material.pictures(name, parts, *looks) for name, looks in _PICTURES.items()
+    )
     return Section(
         key="regression",
         title="Errors and skill",
         lead=f"The target is a {material.results['unit']}. Skill is the share of the "
         "squared error taken away: 0 is no better than the reference. In brackets 95 % "
         "intervals of a block bootstrap.",
-        blocks=blocks,
+        blocks=[
+            *itertools.chain(*pictures),
+            *material.forecast_tables("Forecasts of {}", parts, _COMPARED),
+            material.numbers.by_column("Scores", parts, _SCORES),
+        ],
     )

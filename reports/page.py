@@ -19,32 +19,24 @@ import pandas as pd
 
 from evaluation.verdict import MIN_DEFLATED_SHARPE
 from files.strict import to_jsonable
+from reports import run_facts, trades
 from reports.blocks import Cell, Material, Section
 from reports.figures import draw_figures, to_svg
 from reports.importance import importance_section
-from reports.run_facts import (
-    audit_section,
-    configuration_section,
-    data_section,
-    digests_section,
-    labels_section,
-    learning_section,
-)
-from reports.trades import folds_section, thresholds_section, trading_section
 from reports.views import view_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
-    trading_section,
-    thresholds_section,
-    folds_section,
+    trades.trading_section,
+    trades.thresholds_section,
+    trades.folds_section,
     importance_section,
-    labels_section,
-    learning_section,
-    data_section,
-    configuration_section,
-    digests_section,
+    run_facts.labels_section,
+    run_facts.learning_section,
+    run_facts.data_section,
+    run_facts.configuration_section,
+    run_facts.digests_section,
 )
 """In the order of the page, after the audit and the forecasts (`View.sections`); each
 gives None where its data are missing."""
@@ -75,14 +67,7 @@ def gather(
     label_mix: pd.DataFrame | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Material:
-    """Returns all that a page is made from, its figures drawn.
-
-    Args:
-        results: From `evaluation.evaluate`, ready for JSON.
-        history: Metric name -> one value an epoch.
-        label_mix: From `time_plots.label_mix_over_time`.
-        metadata: What stands in the run's metadata file.
-    """
+    """Returns all that a page is made from, its figures drawn; see `Material`."""
     # As the files beside the page have it: lists for arrays, text for moments.
     results = to_jsonable(results)
     material = Material(
@@ -100,7 +85,7 @@ def render_page(material: Material) -> str:
     What comes from outside (pair, paths, names of features) is escaped.
     """
     results = material.results
-    makers = (audit_section, *view_of(results).sections, *SECTIONS)
+    makers = (run_facts.audit_section, *view_of(results).sections, *SECTIONS)
     made = (make(material) for make in makers)
     return _template().render(
         title=_title(material.metadata),

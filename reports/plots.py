@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import FixedLocator
 
 from config import CLASS_NAMES
 from evaluation.classes import Classes
@@ -43,27 +42,52 @@ def plot_confusion_matrix(
     """
     matrix = np.asarray(result["confusion_matrix"])
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(5.4, 4.6, grid=None)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (i, j), count in np.ndenumerate(matrix):
-        axes.text(
-            j,
-            i,
-            f"{count:,}\n{shares[i, j]:.1%}",
-            ha="center",
-            va="center",
-            color="white" if shares[i, j] > 0.55 else "#1e293b",
-        )
+        text, color = f"{count:,}\n{shares[i, j]:.1%}", "#1e293b"
+        color = "white" if shares[i, j] > 0.55 else color
+        axes.text(j, i, text, ha="center", va="center", color=color)
     axes.set_xticks(range(len(CLASS_NAMES)), CLASS_NAMES)
     axes.set_yticks(range(len(CLASS_NAMES)), CLASS_NAMES)
-    axes.set_xlabel(f"predicted ({predicted_by})")
-    axes.set_ylabel("true")
+    axes.set(xlabel=f"predicted ({predicted_by})", ylabel="true")
     axes.set_title(f"{title}: {result['num_samples']:,} windows".lstrip(": "))
     figure.colorbar(
         image, fraction=0.046, label="share of the true class", format="{x:.0%}"
     )
     return figure
+
+
+def new_axes(
+    width: float, height: float, *shape: int, grid: str | None = "both", **options: Any
+) -> tuple[Figure, Any]:
+    """Returns a figure of so many inches, and its axes with a pale grid.
+
+    Args:
+        width: Inches.
+        height: Inches.
+        *shape: Rows and columns of axes; none for one.
+        grid: Directions that have lines: "both", "x", "y"; None for none.
+        **options: Of `Figure.subplots`.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    found = figure.subplots(*shape, **options)
+    for axes in np.ravel(found) if grid else ():
+        axes.grid(alpha=0.3, axis=grid)
+    return figure, found
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Names rows below each other, the first at the top; they have no frame."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def legend_below(figure: Figure | SubFigure, num_columns: int = 3) -> None:
+    """Puts the legend below everything, where it covers nothing."""
+    figure.legend(loc="outside lower center", ncols=num_columns, frameon=False)
 
 
 def panels_of(figure: Figure, count: int) -> list[tuple[SubFigure, Axes]]:
@@ -82,28 +106,24 @@ def plot_reliability(result: Mapping[str, Any], *, title: str = "") -> Figure:
         title: Name of the part.
     """
     figure = Figure(figsize=(9, 4.6), layout="constrained")
-    before = result["expected_calibration_error"]
-    after = result["calibrated"]["expected_calibration_error"]
-    names = {
-        "raw": f"before calibration, ECE {before:.3f}",
-        "calibrated": f"after, ECE {after:.3f}",
-    }
+    names = {"raw": "before calibration", "calibrated": "after"}
     bins = [_filled_bins(result, k, c) for k in names for c in CLASS_COLORS]
     top = max(max(a.max(), b[s > 0.001].max(initial=0.0)) for a, b, s in bins)
     limit = min(1.02, 1.05 * top)
     for (panel, axes), kind in zip(panels_of(figure, 2), names, strict=True):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+        errors = []  # of what is drawn: the top label's has no bin below a third
         for class_name, color in CLASS_COLORS.items():
             stated, happened, share = _filled_bins(result, kind, class_name)
+            errors.append(share @ np.abs(happened - stated))
             axes.plot(stated, happened, color=color, linewidth=1.5, label=class_name)
             axes.scatter(stated, happened, s=8 + 500 * share, color=color)
-        axes.set_title(f"{title} {names[kind]}".lstrip())
-        axes.set_xlabel("forecast probability")
-        axes.set_ylabel("share that happened")
+        error = f"ECE by class {np.mean(errors):.3f}"
+        axes.set_title(f"{title} {names[kind]}, {error}".lstrip())
+        axes.set(xlabel="forecast probability", ylabel="share that happened")
+        axes.set(xlim=(0, limit), ylim=(0, limit))
         axes.grid(alpha=0.3)
-        axes.set_xlim(0, limit)
-        axes.set_ylim(0, limit)
-        panel.legend(loc="outside lower center", ncols=3, frameon=False)
+        legend_below(panel)
     return figure
 
 
@@ -127,8 +147,7 @@ def plot_baselines(result: Mapping[str, Any], *, title: str = "") -> Figure:
         if "intervals" in scores and name != "train_prior"
     }
     height = 1.4 + 0.24 * len(SKILL_NAMES) * (len(rows) + 1)
-    figure = Figure(figsize=(6, height), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(6, height, grid="x")
     labels: list[str] = []
     for prefix, heading in SKILL_NAMES.items():
         axes.axhline(len(labels) - 0.5, color=FAINT, linewidth=1)
@@ -139,15 +158,10 @@ def plot_baselines(result: Mapping[str, Any], *, title: str = "") -> Figure:
             draw_interval(axes, found, len(labels), color)
             labels.append(name)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set_yticks(range(len(labels)), labels)
+    name_rows(axes, labels)
     for label in axes.get_yticklabels()[:: len(rows) + 1]:
         label.set_fontweight("bold")
-    axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.grid(alpha=0.3, axis="x")
-    axes.set_xlabel("skill against the train prior, 95 % interval")
-    axes.set_title(title)
+    axes.set(xlabel="skill against the train prior, 95 % interval", title=title)
     return figure
 
 
@@ -184,20 +198,16 @@ def plot_learning_curves(
     figure = Figure(figsize=(4.5 * len(metrics), 3.8), layout="constrained")
     panels = panels_of(figure, len(metrics))
     for (_, axes), name in zip(panels, metrics, strict=True):
-        for key, label in (
-            (name, "training"),
-            (f"val_{name}", "validation"),
-        ):
-            if history.get(key):
-                epochs = np.arange(1, len(history[key]) + 1)
-                color = BLUE if label == "validation" else GREY
+        lines = {"training": (name, GREY), "validation": (f"val_{name}", BLUE)}
+        for label, (key, color) in lines.items():
+            if values := history.get(key):
+                epochs = np.arange(1, len(values) + 1)
                 marker = "o-" if len(epochs) <= _MOST_MARKERS else "-"
                 axes.plot(
-                    epochs, history[key], marker, color=color, markersize=3, label=label
+                    epochs, values, marker, color=color, markersize=3, label=label
                 )
-        axes.set_xlabel(step)
         is_log_loss = name == "loss" and "accuracy" in history
-        axes.set_ylabel("log-loss (nats)" if is_log_loss else name)
+        axes.set(xlabel=step, ylabel="log-loss (nats)" if is_log_loss else name)
         axes.locator_params(axis="x", integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
@@ -225,26 +235,17 @@ def plot_splits(
         num_samples: Samples that were split.
         title: Name of the splitter.
     """
-    height = 1.4 + 0.3 * len(ranges)
-    figure = Figure(figsize=(9, height), layout="constrained")
-    axes = figure.subplots()
-    colors = {"left out": FAINT, "training": GREY, "test": BLUE}
+    figure, axes = new_axes(9, 1.4 + 0.3 * len(ranges), grid=None)
+    kinds = {"left out": FAINT, "training": GREY, "test": BLUE}
     for fold, (train, test) in enumerate(ranges):
-        for name, spans in (
-            ("left out", [(0, num_samples)]),
-            ("training", train),
-            ("test", test),
-        ):
+        parts = ([(0, num_samples)], train, test)
+        for (name, color), spans in zip(kinds.items(), parts, strict=True):
             bars = [(start, stop - start) for start, stop in spans]
             label = name if fold == 0 else None
-            axes.broken_barh(bars, (fold - 0.35, 0.7), color=colors[name], label=label)
-    axes.set_xlim(0, num_samples)
-    axes.set_ylim(len(ranges) - 0.4, -0.6)
-    axes.yaxis.set_major_locator(FixedLocator(range(len(ranges))))
-    axes.set_yticklabels([f"fold {fold + 1}" for fold in range(len(ranges))])
-    axes.set_xlabel("sample, in time order")
-    axes.set_title(title)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+            axes.broken_barh(bars, (fold - 0.35, 0.7), color=color, label=label)
+    name_rows(axes, [f"fold {fold + 1}" for fold in range(len(ranges))])
+    axes.set(xlim=(0, num_samples), xlabel="sample, in time order", title=title)
+    legend_below(figure)
     return figure
 
 
@@ -258,8 +259,7 @@ def plot_fold_skill(
         skills: Kind of the skill; key of the summary -> name of the line.
     """
     kind, names = skills
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(6, 3.6, grid="y")
     axes.axhline(0, color=INK, linewidth=1)
     styles = zip(names.items(), (BLUE, GREY, VIOLET), "osD", strict=False)
     for place, ((key, name), color, marker) in enumerate(styles):
@@ -270,12 +270,10 @@ def plot_fold_skill(
         numbers = np.arange(1, len(values) + 1) + 0.12 * (place - 1)
         axes.axhline(row["mean"], color=color, linestyle=":", linewidth=1)
         axes.plot(numbers, values, marker, color=color, markersize=6, label=name)
-    axes.set_xlim(0.5, summary["num_folds"] + 0.5)
-    axes.xaxis.set_major_locator(FixedLocator(range(1, summary["num_folds"] + 1)))
-    axes.set_xlabel("fold" if "paths" in summary else "fold, oldest first")
-    axes.set_ylabel(kind)
-    axes.grid(alpha=0.3, axis="y")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    axes.set_xticks(range(1, summary["num_folds"] + 1))
+    order = "fold" if "paths" in summary else "fold, oldest first"
+    axes.set(xlim=(0.5, summary["num_folds"] + 0.5), xlabel=order, ylabel=kind)
+    legend_below(figure)
     return figure
 
 

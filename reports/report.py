@@ -20,37 +20,13 @@ from evaluation.results import Results
 from files.atomic import atomic_write
 from files.strict import write_json
 from metrics.wording import interval, number
-from reports.figures import plot_results, save_figures
-from reports.importance import format_importance, plot_importance
+from reports.figures import save_figures
+from reports.importance import format_importance
 from reports.page import gather, render_page
-from reports.plots import (
-    plot_baselines,
-    plot_confusion_matrix,
-    plot_learning_curves,
-    plot_reliability,
-    plot_splits,
-)
 from reports.text import day, format_table, wrap
-from reports.time_plots import label_mix_over_time, plot_label_mix
-from reports.trade_plots import plot_equity, plot_thresholds
+from reports.time_plots import label_mix_over_time
 from reports.trades import FOLD_ROWS
 from reports.views import View, view_of
-
-__all__ = [
-    "format_results",
-    "label_mix_over_time",
-    "plot_baselines",
-    "plot_confusion_matrix",
-    "plot_equity",
-    "plot_importance",
-    "plot_label_mix",
-    "plot_learning_curves",
-    "plot_reliability",
-    "plot_results",
-    "plot_splits",
-    "plot_thresholds",
-    "write_report",
-]
 
 logger = logging.getLogger(__name__)
 

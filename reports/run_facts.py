@@ -10,16 +10,7 @@ import dataclasses
 from typing import Any
 
 from config import CLASS_NAMES, Config
-from reports.blocks import (
-    Block,
-    Material,
-    Number,
-    Picture,
-    Rows,
-    Section,
-    Table,
-    TableRow,
-)
+from reports.blocks import Block, Material, Number, Picture, Rows, Section, Table
 from reports.plots import curve_metrics
 
 _PARTS = {
@@ -66,21 +57,15 @@ def audit_section(material: Material) -> Section | None:
     audit, numbers = material.results.get("audit"), material.numbers
     if not audit:
         return None
-    rows: list[TableRow] = [
-        (
-            finding["check"],
-            [
-                # Never broken: a short word beside long ones.
-                dataclasses.replace(
-                    numbers.show(f"audit.findings.{k}.outcome", "text"), is_text=False
-                ),
-                numbers.show(f"audit.findings.{k}.what", "text"),
-            ],
-        )
-        for k, finding in enumerate(audit["findings"])
-    ]
+    rows = []
+    for k, finding in enumerate(audit["findings"]):
+        outcome = numbers.show(f"audit.findings.{k}.outcome", "text")
+        what = numbers.show(f"audit.findings.{k}.what", "text")
+        # Never broken: a short word beside long ones.
+        cells = [dataclasses.replace(outcome, is_text=False), what]
+        rows.append((finding["check"], cells))
     rows.sort(key=lambda row: row[0] not in audit["leaks"])
-    lead = "What was looked for in the data before training, and what was found."
+    lead = "What was looked for in the data, and what was found."
     if audit["leaks"]:
         lead = (
             "Results on data that leak do not hold. Repair the file where it is made."
@@ -92,40 +77,27 @@ def audit_section(material: Material) -> Section | None:
 def labels_section(material: Material) -> Section | None:
     """The class mix over time, and where the parts lie."""
     blocks: list[Block] = []
+    title, lead = "Targets over time", ""
     if material.label_mix is not None:
-        picture = Picture(
-            figure=material.figures["label_mix"],
-            height=2.7,
-            caption="Share of each class among the labels, over time.",
-        )
-        blocks.append(picture)
+        title = "Label mix"
+        lead = "A mix that moves makes a forecast of the training shares easy to beat; "
+        lead += "the trailing mix follows it. "
+        caption = "Share of each class among the labels, over time."
+        blocks.append(material.picture("label_mix", 2.7, caption))
     elif "target_over_time" in material.results:
-        picture = Picture(
-            figure=material.figures["target_over_time"],
-            height=2.9,
-            caption="Log return over the horizon: shares of the rows, over time.",
-        )
-        blocks.append(picture)
+        caption = "Log return over the horizon: shares of the rows, over time."
+        blocks.append(material.picture("target_over_time", 2.9, caption))
     split = material.metadata.get("split", {})
     if split:
         places = {part: f"metadata.split.{part}" for part in split}
         has_classes = any("label_shares" in values for values in split.values())
         columns = _PARTS | (_MIX if has_classes else _MOMENTS)
-        parts = Table(
-            caption="Parts, and their targets",
-            head=["", *columns],
-            rows=material.numbers.by_row(places, columns),
-            is_stacked=True,
+        caption = "Parts, and their targets"
+        blocks.append(
+            material.numbers.by_row(caption, places, columns, is_stacked=True)
         )
-        blocks.append(parts)
     if not blocks:
         return None
-    if material.label_mix is None:
-        title, lead = "Targets over time", ""
-    else:
-        title = "Label mix"
-        lead = "A mix that moves makes a forecast of the training shares easy to beat; "
-        lead += "the trailing mix follows it. "
     return Section(
         key="labels",
         title=title,
@@ -140,15 +112,12 @@ def learning_section(material: Material) -> Section | None:
     blocks: list[Block] = []
     if metrics := curve_metrics(material.history):
         panels = material.figures["learning_curves"].subfigs
-        blocks += [
-            Picture(
-                figure=panel, height=3.0, caption=f"{metric.capitalize()} by {step}."
-            )
-            for metric, panel in zip(metrics, panels, strict=True)
-        ]
-    rows = material.numbers.facts(_TRAINING)
-    if rows:
-        blocks.append(Table(caption="Training", head=[], rows=rows))
+        for metric, panel in zip(metrics, panels, strict=True):
+            caption = f"{metric.capitalize()} by {step}."
+            blocks.append(Picture(figure=panel, height=3.0, caption=caption))
+    took = material.numbers.facts("Training", _TRAINING)
+    if took.rows:
+        blocks.append(took)
     if not blocks:
         return None
     return Section(
@@ -166,7 +135,7 @@ def data_section(material: Material) -> Section | None:
     data, numbers = material.metadata.get("data"), material.numbers
     if not data:
         return None
-    blocks = [Table(caption="Source", head=[], rows=numbers.facts(_SOURCE))]
+    blocks = [numbers.facts("Source", _SOURCE)]
     names = data.get("feature_names") or []
     if names:
         features = Table(
@@ -246,25 +215,22 @@ def digests_section(material: Material) -> Section | None:
         return None
     built_from = metadata.get("data", {}).get("digests", {})
     digests = {
-        "run": ("metadata.run_id", "text"),
-        "training file": ("metadata.data.sha256", "text"),
-        **{
-            f"its {name}": (f"metadata.data.digests.{name}", "text")
-            for name in built_from
-        },
-        "weights": ("metadata.model.weights_sha256", "text"),
+        "run": "run_id",
+        "training file": "data.sha256",
+        **{f"its {name}": f"data.digests.{name}" for name in built_from},
+        "weights": "model.weights_sha256",
     }
-    versions = {
-        name: (f"metadata.versions.{name}", "text")
-        for name in metadata.get("versions", {})
-    }
+    versions = {name: f"versions.{name}" for name in metadata.get("versions", {})}
     tables = {"Digests, sha256": digests, "Versions": versions}
     return Section(
         key="digests",
         title="Digests and versions",
         lead="MANIFEST.json beside this page has the sha256 of every file of the run.",
         blocks=[
-            Table(caption=caption, head=[], rows=numbers.facts(rows))
+            numbers.facts(
+                caption,
+                {name: (f"metadata.{key}", "text") for name, key in rows.items()},
+            )
             for caption, rows in tables.items()
             if rows
         ],

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from config import CLASS_NAMES
-from reports.plots import CLASS_COLORS, INK
+from reports.plots import CLASS_COLORS, INK, legend_below, new_axes
 
 
 def period_edges(times: np.ndarray, num_periods: int) -> np.ndarray:
@@ -65,15 +65,21 @@ def plot_label_mix(
     mix: pd.DataFrame, *, edges: Mapping[str, Any] | None = None
 ) -> Figure:
     """Draws `label_mix_over_time`; `edges` marks where each part starts."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_axes(9, 3.6, grid=None)
     draw_label_mix(axes, mix)
-    for name, moment in (edges or mix.attrs.get("edges", {})).items():
-        axes.axvline(moment, color=INK, linewidth=1)
-        axes.text(moment, 1.01, f" {name}", fontsize=8, va="bottom")
+    mark_parts(axes, edges or mix.attrs.get("edges", {}))
     axes.set_ylabel("share of labels")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    legend_below(figure)
     return figure
+
+
+def mark_parts(axes: Axes, starts: Mapping[str, Any]) -> None:
+    """Draws a line where each part starts, with its name above."""
+    places = axes.get_xaxis_transform()
+    for name, moment in starts.items():
+        start = date2num(pd.Timestamp(moment).tz_localize(None))
+        axes.axvline(start, color=INK, linewidth=1)
+        axes.text(start, 1.01, f" {name}", fontsize=8, va="bottom", transform=places)
 
 
 def draw_label_mix(axes: Axes, mix: pd.DataFrame) -> None:
@@ -101,9 +107,14 @@ def draw_steps(
 
 def style_time_axis(axes: Axes) -> None:
     """Gives an axis of moments few, short labels, and the panel no frame."""
-    locator = AutoDateLocator(minticks=4, maxticks=10)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    name_moments(axes, most=10)
     axes.margins(x=0)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def name_moments(axes: Axes, *, most: int = 8) -> None:
+    """Gives an axis of moments few, short labels."""
+    locator = AutoDateLocator(minticks=4, maxticks=most)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))

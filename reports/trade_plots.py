@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from reports.plots import BLUE, CLASS_COLORS, GREY, INK, panels_of
+from reports import plots
+from reports.plots import BLUE, CLASS_COLORS, GREY, INK
+from reports.time_plots import name_moments
 
 
 def plot_thresholds(search: Mapping[str, Any]) -> Figure:
@@ -32,7 +33,7 @@ def plot_thresholds(search: Mapping[str, Any]) -> Figure:
     figure.suptitle(search["statement"])
     if search.get("tried"):
         table = pd.DataFrame(search["tried"])
-        (panel, pairs), (_, sides) = panels_of(figure, 2)
+        (panel, pairs), (_, sides) = plots.panels_of(figure, 2)
         _draw_pairs(pairs, table, search, panel)
         _draw_sides(sides, table)
     return figure
@@ -40,41 +41,31 @@ def plot_thresholds(search: Mapping[str, Any]) -> Figure:
 
 def _draw_sides(curve: Axes, table: pd.DataFrame) -> None:
     """Draws the net return a trade where only one side trades."""
-    sides = []
-    for share, other, side in (
-        ("short_share", "long_share", "SHORT"),
-        ("long_share", "short_share", "LONG"),
+    any_alone = False
+    for side, share, other in (
+        ("SHORT", "short_share", "long_share"),
+        ("LONG", "long_share", "short_share"),
     ):
         alone = table[(table[other] == 0) & (table["num_trades"] > 0)]
         alone = alone.sort_values(share)
-        sides += curve.plot(
-            alone[share],
-            alone["mean_net_return_bps"].astype(float),
-            marker="o",
-            color=CLASS_COLORS[side],
-            label=f"{side} alone",
-        )
+        any_alone |= len(alone) > 0
+        look: dict[str, Any] = {"color": CLASS_COLORS[side]}
+        net = alone["mean_net_return_bps"].astype(float)
+        curve.plot(alone[share], net, marker="o", label=f"{side} alone", **look)
+        look |= {"fontsize": 7, "ha": "center", "textcoords": "offset points"}
         # Beyond, there are many trades and the two curves meet.
         for row in alone[alone[share] < 0.08].itertuples():
-            curve.annotate(
-                f"{row.num_trades}",
-                (getattr(row, share), row.mean_net_return_bps),
-                xytext=(0, 6 if side == "LONG" else -12),
-                textcoords="offset points",
-                fontsize=7,
-                ha="center",
-                color=CLASS_COLORS[side],
-            )
+            place = (getattr(row, share), row.mean_net_return_bps)
+            beside = (0, 6 if side == "LONG" else -12)
+            curve.annotate(f"{row.num_trades}", place, xytext=beside, **look)
     curve.axhline(0, color=INK, linewidth=1)
-    if any(
-        np.size(line.get_xdata()) for line in sides
-    ):  # an empty axis has no logarithm
+    if any_alone:  # an empty axis has no logarithm
         curve.set_xscale("log")
     curve.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     curve.xaxis.set_minor_formatter(NullFormatter())
+    curve.set_title("one side alone; small figures: trades")
     curve.set_xlabel("share of rows that reach the threshold")
     curve.set_ylabel("net return a trade (bps)")
-    curve.set_title("one side alone; small figures: trades")
     curve.grid(alpha=0.3)
     curve.margins(y=0.12)
     curve.legend(frameon=False)
@@ -96,20 +87,13 @@ def _draw_pairs(
     limit = np.nanmax(np.abs(values)) if len(enough) else 1.0
     axes.set_facecolor("#c4c9d0")  # a pale blue would be a gain
     # Squares, not pixels: they stay sharp in a vector file.
-    image = axes.pcolormesh(
-        np.arange(len(longs) + 1) - 0.5,
-        np.arange(len(shorts) + 1) - 0.5,
-        values,
-        cmap=colormaps["RdBu"].resampled(15),
-        vmin=-limit,
-        vmax=limit,
-        edgecolors="white",
-        linewidth=0.5,
-    )
-    axes.set_xticks(range(len(longs)), [_share(v) for v in longs], rotation=60)
-    axes.set_yticks(range(len(shorts)), [_share(v) for v in shorts])
-    axes.set_xlabel("rows signalled LONG")
-    axes.set_ylabel("rows signalled SHORT")
+    colors = colormaps["RdBu"].resampled(15)
+    image = axes.pcolormesh(values, cmap=colors, edgecolors="white", linewidth=0.5)
+    image.set_clim(-limit, limit)
+    middle = np.arange(max(len(longs), len(shorts))) + 0.5
+    axes.set_xticks(middle[: len(longs)], [_share(v) for v in longs], rotation=60)
+    axes.set_yticks(middle[: len(shorts)], [_share(v) for v in shorts])
+    axes.set(xlabel="rows signalled LONG", ylabel="rows signalled SHORT")
     axes.set_title("total net return on validation")
     chosen = (search["short_threshold"], search["long_threshold"])
     if any(limit is not None for limit in chosen):
@@ -117,14 +101,9 @@ def _draw_pairs(
             table["long_threshold"], chosen[1]
         )
         best = table[match].iloc[0]
-        axes.scatter(
-            np.searchsorted(longs, best["long_share"]),
-            np.searchsorted(shorts, best["short_share"]),
-            s=160,
-            facecolors="none",
-            edgecolors="black",
-            linewidths=2,
-        )
+        x = middle[np.searchsorted(longs, best["long_share"])]
+        y = middle[np.searchsorted(shorts, best["short_share"])]
+        axes.scatter(x, y, s=160, facecolors="none", edgecolors="black", linewidths=2)
     panel.colorbar(image, ax=axes, format="{x:+.0f} %")
 
 
@@ -138,11 +117,13 @@ def _share(value: float) -> str:
 
 def plot_equity(trades: Mapping[str, Any], *, title: str = "") -> Figure:
     """Draws equity with and without costs beside buy and hold, and the drawdown."""
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
     if "skipped" in trades:
+        figure = Figure(figsize=(9, 5.4), layout="constrained")
         figure.suptitle(f"no trades: {trades['skipped']}")
         return figure
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    figure, (upper, lower) = plots.new_axes(
+        9, 5.4, 2, 1, sharex=True, height_ratios=[3, 1]
+    )
     curve = trades["curve"]
     times = pd.to_datetime(curve["time"]).tz_localize(None)
     final = trades["total_return_pct"]
@@ -160,14 +141,10 @@ def plot_equity(trades: Mapping[str, Any], *, title: str = "") -> Figure:
     sample = ", thresholds chosen here" if trades.get("in_sample") else ""
     count = f"{trades['num_trades']:,} trades" if trades["num_trades"] else "no trades"
     upper.set_title(f"{title}: {count}{sample}".lstrip(": "))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    plots.legend_below(figure, 2)
     fallen = -np.asarray(curve["drawdown_pct"])
     lower.fill_between(times, fallen, color=CLASS_COLORS["SHORT"])
-    lower.set_ylabel("drawdown (%)")
-    for axes in (upper, lower):
-        axes.grid(alpha=0.3)
-    lower.set_ylim(min(-1.0, -1.1 * trades["max_drawdown_pct"]), 0)
-    locator = AutoDateLocator(minticks=4, maxticks=8)
-    lower.xaxis.set_major_locator(locator)
-    lower.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    deepest = min(-1.0, -1.1 * trades["max_drawdown_pct"])
+    lower.set(ylabel="drawdown (%)", ylim=(deepest, 0))
+    name_moments(lower)
     return figure

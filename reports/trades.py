@@ -15,7 +15,6 @@ from reports.blocks import (
     Section,
     Table,
     TableRow,
-    forecast_places,
 )
 from reports.views import view_of
 
@@ -53,11 +52,11 @@ _TRADES: Rows = {
 }
 _OF_BARRIERS = {"trade_precision_pct", "break_even_precision_pct"}
 _SEARCH: Rows = {
-    "chosen by": ("objective", "text"),
-    "pairs tried": ("num_tried", "{:,}"),
-    "with enough trades": ("num_eligible", "{:,}"),
-    "enough trades are": ("min_trades", "{:,}"),
-    "as good as the best": ("num_near_best", "{:,}"),
+    "chosen by": ("thresholds.objective", "text"),
+    "pairs tried": ("thresholds.num_tried", "{:,}"),
+    "with enough trades": ("thresholds.num_eligible", "{:,}"),
+    "enough trades are": ("thresholds.min_trades", "{:,}"),
+    "as good as the best": ("thresholds.num_near_best", "{:,}"),
 }
 
 FOLD_ROWS = {
@@ -91,52 +90,35 @@ def trading_section(material: Material) -> Section | None:
         return Section(
             key="trades", title="Trades after costs", lead=f"Not simulated: {reason}."
         )
-    numbers = material.numbers
     has_barriers = view_of(material.results).has_barriers
     rows = {
         name: row
         for name, row in _TRADES.items()
         if has_barriers or row[0] not in _OF_BARRIERS
     }
-    blocks: list[Block] = [
-        Picture(
-            figure=material.figures[f"equity_{part}"],
-            height=3.5,
-            caption=f"Equity in {part}, its drawdown below. {_warning(part)}".rstrip(),
+    warning = " Thresholds were chosen on these rows: their trades prove nothing."
+    pictures = [
+        material.picture(
+            f"equity_{part}",
+            3.5,
+            f"Equity in {part}, its drawdown below." + warning * (part == "validation"),
         )
         for part in parts
     ]
-    blocks += [
-        Table(
-            caption=f"Trades of every forecast in {part}",
-            head=["", *_COMPARED],
-            rows=numbers.by_row(forecast_places(material, part), _COMPARED),
-        )
-        for part in parts
-        if "baselines" in material.results[part]
-    ]
-    blocks.append(
-        Table(
-            caption="Trades of this model",
-            head=["", *parts],
-            rows=numbers.by_column([f"{part}.trading" for part in parts], rows),
-            is_wide=True,
-        )
-    )
+    compared = [part for part in parts if "baselines" in material.results[part]]
+    caption, own = "Trades of every forecast in {}", "Trades of this model"
     return Section(
         key="trades",
         title="Trades after costs",
         lead="One position at a time, entered at the close of a signal's bar, left at "
         "its take profit, its stop loss or the end of the horizon. Both sides are "
         "charged their costs.",
-        blocks=blocks,
+        blocks=[
+            *pictures,
+            *material.forecast_tables(caption, compared, _COMPARED),
+            material.numbers.by_column(own, parts, rows, within="trading."),
+        ],
     )
-
-
-def _warning(part: str) -> str:
-    if part != "validation":
-        return ""
-    return "Thresholds were chosen on these rows: their trades prove nothing."
 
 
 def thresholds_section(material: Material) -> Section | None:
@@ -159,10 +141,9 @@ def thresholds_section(material: Material) -> Section | None:
     for side in ("short", "long"):
         key = f"thresholds.{side}_threshold"
         never = "never" if numbers.find(key) is None else ""
-        rows.append(
-            (f"{side.upper()} from a {score} of", [numbers.show(key, form, text=never)])
-        )
-    rows += numbers.facts({k: (f"thresholds.{v}", f) for k, (v, f) in _SEARCH.items()})
+        cell = numbers.show(key, form, text=never)
+        rows.append((f"{side.upper()} from a {score} of", [cell]))
+    rows += numbers.facts("", _SEARCH).rows
     blocks.append(Table(caption="The search", head=[], rows=rows))
     return Section(
         key="thresholds",
@@ -178,16 +159,11 @@ def folds_section(material: Material) -> Section | None:
     if not summary:
         return None
     count = summary["num_folds"]
+    skill = "Skill of each fold's model on its test rows. Dotted: the mean."
     blocks: list[Block] = [
-        Picture(
-            figure=material.figures["folds_skill"],
-            height=3.0,
-            caption="Skill of each fold's model on its test rows. Dotted: the mean.",
-        ),
-        Picture(
-            figure=material.figures["folds"],
-            height=1.5 + 0.25 * count,
-            caption="Rows of each fold. Grey: left out.",
+        material.picture("folds_skill", 3.0, skill),
+        material.picture(
+            "folds", 1.5 + 0.25 * count, "Rows of each fold. Grey: left out."
         ),
         _fold_table(material, "metrics", "fold", caption="Test rows of each fold"),
     ]

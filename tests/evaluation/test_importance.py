@@ -7,9 +7,13 @@ from data_loader import TrainingDataLoader
 from evaluation import importance
 from evaluation.importance import permutation_importance
 from preprocessing import windows
-from reports import report
 from reports.blocks import Material
-from reports.importance import MOST_FEATURES, format_importance, importance_section
+from reports.importance import (
+    MOST_FEATURES,
+    format_importance,
+    importance_section,
+    plot_importance,
+)
 
 
 class Reads:
@@ -172,7 +176,7 @@ def test_text_names_the_most_important_first():
 
 
 def test_figure_and_section_show_the_same_numbers():
-    figure = report.plot_importance(many(3))
+    figure = plot_importance(many(3))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
         "x0",
         "x1",

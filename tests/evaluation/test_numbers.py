@@ -25,6 +25,7 @@ from metrics import wording
 from preprocessing.scaling import TargetScaler
 from preprocessing.windows import cut_windows
 from reports import report
+from reports.figures import plot_results
 from sequence_generator import MemoryEfficientDataLoader
 from trainer import StandaloneTrainer
 from utils import DataError
@@ -430,7 +431,7 @@ def test_a_file_without_closes_is_judged_without_trades():
     assert results["claims"] == {"skill": True, "direction": True, "edge": False}
     text = report.format_results(results)
     assert "trades not simulated" in text and "thresholds not searched" in text
-    assert set(report.plot_results(results))
+    assert set(plot_results(results))
 
 
 @pytest.mark.parametrize(
@@ -484,7 +485,7 @@ def test_the_text_says_the_numbers(known):
 
 def test_every_plot_is_a_figure_of_the_results(known, tmp_path):
     results = known[4]
-    figures = report.plot_results(json.loads(json.dumps(results)))
+    figures = plot_results(json.loads(json.dumps(results)))
     assert set(figures) == {
         "thresholds",
         "target_over_time",

@@ -16,7 +16,7 @@ from audit.findings import AuditReport, Finding
 from evaluation import folds
 from files.atomic import atomic_write
 from files.strict import to_jsonable, write_json
-from reports import class_forecasts, number_forecasts, report, trades
+from reports import class_forecasts, number_forecasts, report, time_plots, trades
 from reports import page as report_page
 from reports.blocks import NOTHING, Numbers, Picture
 
@@ -52,7 +52,7 @@ ALL_SECTIONS = [
 def mix(num_rows=500):
     times = pd.date_range("2024-01-01", periods=num_rows, freq="h")
     labels = np.random.default_rng(0).choice(3, num_rows, p=[0.2, 0.6, 0.2])
-    table = report.label_mix_over_time(times.to_numpy("datetime64[ns]"), labels)
+    table = time_plots.label_mix_over_time(times.to_numpy("datetime64[ns]"), labels)
     table.attrs["edges"] = {"train": times[0], "test": times[num_rows // 2]}
     return table
 

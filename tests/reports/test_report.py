@@ -9,7 +9,8 @@ from world.classes import NUM_ROWS, SMALL, forecasts, hours, judge, load, market
 from world.frames import make_frame
 
 from preprocessing.splits import CombinatorialPurgedSplit, WalkForwardSplit
-from reports import plots, report, trade_plots
+from reports import plots, report, time_plots, trade_plots
+from reports.figures import plot_results
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def drawn_texts(figure):
 
 @pytest.mark.parametrize("which", ["results", "foreign"])
 def test_every_plot_is_a_figure_that_draws(which, request, tmp_path):
-    figures = report.plot_results(request.getfixturevalue(which))
+    figures = plot_results(request.getfixturevalue(which))
     assert set(figures) == {
         "thresholds",
         *(
@@ -104,7 +105,13 @@ def test_plots_show_the_results(results):
     texts = drawn_texts(plots.plot_baselines(test))
     assert "this model" in texts and "trailing 7-day mix" in texts
     texts = drawn_texts(plots.plot_reliability(test))
-    assert f"after, ECE {test['calibrated']['expected_calibration_error']:.3f}" in texts
+    drawn = test["reliability"]["calibrated"].values()  # not that of the top label
+    errors = []
+    for bins in drawn:
+        keys = ("count", "frequency", "mean_confidence")
+        count, happened, stated = (np.array(bins[key], float) for key in keys)
+        errors.append(np.nansum(count * np.abs(happened - stated)))
+    assert f"after, ECE by class {np.mean(errors) / test['num_samples']:.3f}" in texts
 
 
 @pytest.mark.parametrize(
@@ -119,7 +126,7 @@ def test_plots_show_the_results(results):
 )
 def test_splits_are_drawn_where_they_are(splitter):
     ranges = splitter.get_ranges(1000)
-    figure = report.plot_splits(ranges, 1000, title="folds")
+    figure = plots.plot_splits(ranges, 1000, title="folds")
     axes = figure.axes[0]
     bars = [c.get_paths() for c in axes.collections if c.get_label() == "test"]
     assert [len(paths) for paths in bars] == [len(ranges[0][1])]
@@ -133,13 +140,13 @@ def test_label_mix_leaves_holes_empty_and_counts_the_last_row():
     times = pd.date_range("2024-01-01", periods=1000, freq="h").to_numpy()
     labels = np.full(1000, 2)
     kept = np.r_[0:300, 700:1000]
-    mix = report.label_mix_over_time(times[kept], labels[kept], num_periods=10)
+    mix = time_plots.label_mix_over_time(times[kept], labels[kept], num_periods=10)
     assert list(mix["LONG"]) == [1, 1, 1, 0, 0, 0, 0, 1, 1, 1]
     assert (mix[["SHORT", "HOLD"]] == 0).all(axis=None)
     assert mix.index[0] == times[0]
     assert mix.attrs["stop"] > times[-1]
     mix.attrs["edges"] = {"train": times[0], "test": times[900]}
-    figure = report.plot_label_mix(mix)
+    figure = time_plots.plot_label_mix(mix)
     figure.canvas.draw()
     axes = figure.axes[0]
     drawn = next(c for c in axes.collections if c.get_label() == "LONG").get_paths()
@@ -173,7 +180,7 @@ def test_every_figure_is_drawn_once(results, tmp_path, monkeypatch):
 
 
 def test_write_report(results, tmp_path):
-    mix = report.label_mix_over_time(
+    mix = time_plots.label_mix_over_time(
         pd.date_range("2024-01-01", periods=500, freq="h").to_numpy("datetime64[ns]"),
         np.arange(500) % 3,
     )
@@ -183,5 +190,5 @@ def test_write_report(results, tmp_path):
     written = json.loads((tmp_path / "confusion_matrix_report.json").read_text())
     assert written == results
     names = {path.stem for path in (tmp_path / "plots").glob("*.png")}
-    assert names == set(report.plot_results(results)) | {"learning_curves", "label_mix"}
+    assert names == set(plot_results(results)) | {"learning_curves", "label_mix"}
     assert (tmp_path / "confusion_matrix_report.json").stat().st_size < 400_000
