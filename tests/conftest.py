@@ -3,6 +3,7 @@ import sys
 
 import pytest
 from world.frames import SHARED_DATA
+from world.pictures import pictures
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -17,6 +18,19 @@ def pytest_collection_finish(session):
         from model_builder import configure_runtime
 
         configure_runtime(Config())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_pictures():
+    with pictures(are_rendered=False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def rendered_pictures(blank_pictures):
+    """For tests of pictures: `pytest.mark.usefixtures("rendered_pictures")`."""
+    with pictures(are_rendered=True):
+        yield
 
 
 @pytest.fixture

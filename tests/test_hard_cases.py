@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from world.frames import CORE8, TINY, make_own_frame
+from world.pictures import pictures
 
 from config import CLASS_NAMES, MODELS, Config
 from reports import report
@@ -34,6 +35,8 @@ TINIEST = TINY | {
     "attention_ff_dim": 8,
     "gate_units": 4,
 }
+RENDERED = ("lstm", "lightgbm", "random_forest")
+"""One family a case: what a picture shows does not depend on the family."""
 NUM_ROWS = 600
 PARTS = {"train": (0, 420), "validation": (420, 540), "test": (540, 600)}
 
@@ -71,7 +74,8 @@ def train(tmp_path):
             model=model, outputs_dir=str(tmp_path)
         )
         trainer = StandaloneTrainer(config, frame=frame)
-        trainer.run_training()
+        with pictures(are_rendered=model in RENDERED):
+            trainer.run_training()
         require_finite(trainer)
         return trainer
 

@@ -1030,6 +1030,7 @@ def test_help_of_each_command(capsys):
 # Figures
 
 
+@pytest.mark.usefixtures("rendered_pictures")
 @pytest.mark.parametrize("fields", [{}, {"target": "return"}])
 def test_figures(tmp_path, market, fields):
     built = builder(tmp_path, **fields).build_dataset(candles=market)
@@ -1076,6 +1077,7 @@ def test_findings_name_the_rows_of_the_loader_once(tmp_path):
         TrainingDataLoader.from_frame(frame).load_training_data()
 
 
+@pytest.mark.usefixtures("rendered_pictures")
 def test_an_unordered_file_is_described_with_its_finding(tmp_path, capsys):
     from world.frames import make_own_frame
 
@@ -1091,6 +1093,7 @@ def test_an_unordered_file_is_described_with_its_finding(tmp_path, capsys):
         plot(built).savefig(tmp_path / "x.png")
 
 
+@pytest.mark.usefixtures("rendered_pictures")
 def test_summary_and_figure_of_a_foreign_file(tmp_path):
     from world.frames import make_frame
 

@@ -483,6 +483,7 @@ def test_the_text_says_the_numbers(known):
     assert f"LONG +{limit:.2f} bps" in text
 
 
+@pytest.mark.usefixtures("rendered_pictures")
 def test_every_plot_is_a_figure_of_the_results(known, tmp_path):
     results = known[4]
     figures = plot_results(json.loads(json.dumps(results)))

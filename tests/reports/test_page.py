@@ -20,6 +20,8 @@ from reports import class_forecasts, number_forecasts, report, time_plots, trade
 from reports import page as report_page
 from reports.blocks import NOTHING, Numbers, Picture
 
+pytestmark = pytest.mark.usefixtures("rendered_pictures")
+
 HOSTILE = (
     "<script>document.title='owned'</script>"
     """<img src=x onerror="document.title='owned'">'"&$x^$"""

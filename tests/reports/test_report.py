@@ -12,6 +12,8 @@ from preprocessing.splits import CombinatorialPurgedSplit, WalkForwardSplit
 from reports import plots, report, time_plots, trade_plots
 from reports.figures import plot_results
 
+pytestmark = pytest.mark.usefixtures("rendered_pictures")
+
 
 @pytest.fixture(scope="module")
 def results():
