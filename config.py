@@ -71,6 +71,12 @@ class Config(
             another.
     """
 
+    def __new__(cls, **values: Any) -> Config:
+        """Refuses names that no field has, with all other problems."""
+        if values.keys() - FIELDS.keys():
+            build_config(values)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         """Converts lists and whole numbers, then refuses all problems together."""
         problems = []

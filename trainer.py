@@ -430,8 +430,8 @@ def _run(arguments: Sequence[str] | None, compare: Several | None) -> None:
     parsed, config = options.parse(arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     config.require_losses()  # no command line registers one, nor a family
-    if config.model not in MODELS:
-        from models.families import create_adapter
+    if config.model == "lightgbm" or config.model not in MODELS:
+        from models.families import create_adapter  # whose library may be missing
 
         create_adapter(config)
 

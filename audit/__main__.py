@@ -17,7 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parsed, config = options.parse(arguments, program="python -m audit")
+    words = sys.argv[1:] if arguments is None else arguments
+    parsed, config = options.parse(["--audit", *words], program="python -m audit")
     utils.configure_logging(verbose=config.verbose_logging)
     run_command(
         config, candles=parsed.audit_candles, feature_file=parsed.audit_features

@@ -53,12 +53,7 @@ def resolve_candles(
     given = [candles] if isinstance(candles, str | os.PathLike) else candles
     paths = tuple(Path(path) for path in given)
     for path in paths:
-        if not path.is_file():
-            what = "a folder" if path.is_dir() else "nothing there"
-            raise MissingInputError(
-                f"{path}: expected a candle file. Received: {what}. Check the path, or "
-                "fetch candles: python -m candles download --help"
-            )
+        _require_file(path)
         stated = stated_pair(path.name)
         if stated is not None and not is_pair_of(stated, pair):
             raise DataError(
@@ -69,12 +64,24 @@ def resolve_candles(
     return paths
 
 
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "nothing there"
+        raise MissingInputError(
+            f"{path}: expected a candle file. Received: {what}. Check the path, or "
+            "fetch candles: python -m candles download --help"
+        )
+
+
 def pair_of_files(paths: Sequence[str | os.PathLike[str]]) -> str:
     """Returns the pair that the names of candle files state.
 
     Raises:
+        MissingInputError: If a file is missing.
         ConfigError: If they state none, or several.
     """
+    for path in paths:
+        _require_file(Path(path))
     stated = [stated_pair(Path(path).name) for path in paths]
     pairs = {plain_pair(pair): pair for pair in stated if pair is not None}
     if len(pairs) == 1:

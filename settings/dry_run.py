@@ -24,16 +24,15 @@ def describe_configuration(
     path = file_names.find_training_file(config)
     rows, num_features = described
     found = "there" if path else "not there (build it with dataset_builder.py)"
+    known = "8 features, a guess: there is no description of the file"
+    if rows:
+        known = f"{num_features} features and {rows:,} rows"
     return (
         f"{config.to_yaml()}\n"
         f"input:   {path or config.expected_path}\n         {found}\n"
         f"output:  {config.model_dir}\n"
         f"memory:  {_describe_memory(config, num_features, rows)}\n"
-        + (
-            f"         for {num_features} features and {rows:,} rows"
-            if rows
-            else "         for 8 features, a guess: there is no description of the file"
-        )
+        f"         for {known}"
     )
 
 

@@ -100,7 +100,21 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 def _base_values(parsed: argparse.Namespace) -> dict[str, Any]:
     """Returns what YAML and flags overlay: the preset, the run that is resumed."""
+    _refuse_idle_options(parsed)
     return presets.preset_values(parsed.preset) | _resumed_config(parsed)
+
+
+def _refuse_idle_options(parsed: argparse.Namespace) -> None:
+    """Refuses options that what is asked for would not read."""
+    is_audit = parsed.audit or parsed.audit_candles or parsed.audit_features
+    if parsed.resume_anyway and not parsed.resume:
+        raise ConfigError("--resume-anyway: expected --resume with it.")
+    for name in ("compare", "config_test", "resume_anyway"):
+        if is_audit and getattr(parsed, name):
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(
+                f"{flag}: expected no audit with it, which trains nothing."
+            )
 
 
 def _resumed_config(parsed: argparse.Namespace) -> dict[str, Any]:

@@ -48,14 +48,13 @@ def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[st
     array = {"feature_array": num_rows * num_features * 4}
     if config.model not in _PARAMETERS:
         return array
-    kept = 4 * count_kept(config)
+    kept = 4 * _KEPT[config.model](config)  # bytes of one window
     prediction = _PREDICTED_WINDOWS * _PREDICTION_SHARE * kept
+    usual = _RUNTIME_BYTES[config.model]
     parts = {
         "parameters": 4 * 4 * count_parameters(config, num_features),
         "activations": round(max(config.batch_size * kept, prediction)),
-        "runtime": (
-            _FUSED_RUNTIME_BYTES if _is_fused(config) else _RUNTIME_BYTES[config.model]
-        ),
+        "runtime": _FUSED_RUNTIME_BYTES if _is_fused(config) else usual,
     } | array
     return parts | {"total": sum(parts.values())}
 
@@ -63,11 +62,6 @@ def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[st
 def count_parameters(config: Config, num_features: int) -> int:
     """Returns the parameters of a network, the statistics of normalisation included."""
     return _PARAMETERS[config.model](config, num_features)
-
-
-def count_kept(config: Config) -> float:
-    """Returns about how many numbers the backward pass keeps of one window."""
-    return _KEPT[config.model](config)
 
 
 def _dense(inputs: int, units: int) -> int:
@@ -119,20 +113,11 @@ def _convolutions(
     return total
 
 
-def _self_attention(size: int) -> int:
-    return 4 * _dense(size, size)
-
-
-def _lstm(config: Config, num_features: int) -> int:
-    units = config.lstm_units
+def _stacked(config: Config, num_features: int) -> int:
+    is_gru = config.model == "gru"
+    units = config.gru_units if is_gru else config.lstm_units
     last = (1 + config.bidirectional) * units[-1]
-    return _recurrent(config, num_features, units) + _head(config, last)
-
-
-def _gru(config: Config, num_features: int) -> int:
-    units = config.gru_units
-    last = (1 + config.bidirectional) * units[-1]
-    return _recurrent(config, num_features, units, is_gru=True) + _head(config, last)
+    return _recurrent(config, num_features, units, is_gru=is_gru) + _head(config, last)
 
 
 def _cnn(config: Config, num_features: int) -> int:
@@ -154,14 +139,14 @@ def _cnn_lstm(config: Config, num_features: int) -> int:
     )
     total += _recurrent(config, filters[-1], units)
     if config.cnn_lstm_attention:
-        total += _self_attention(last) + 2 * last
+        total += 4 * _dense(last, last) + 2 * last
     return total + _head(config, last)
 
 
 def _attention(config: Config, num_features: int) -> int:
     size, inner = config.attention_dim, config.attention_ff_dim
     feed_forward = _dense(size, inner) + _dense(inner, size)
-    block = _self_attention(size) + feed_forward + 4 * size
+    block = 4 * _dense(size, size) + feed_forward + 4 * size
     total = _dense(num_features, size) + config.attention_blocks * block
     if config.attention_norm == "pre":
         total += 2 * size
@@ -177,8 +162,8 @@ def _ensemble(config: Config, num_features: int) -> int:
 
 
 _PARAMETERS: dict[str, Callable[[Config, int], int]] = {
-    "lstm": _lstm,
-    "gru": _gru,
+    "lstm": _stacked,
+    "gru": _stacked,
     "cnn": _cnn,
     "cnn_lstm": _cnn_lstm,
     "attention": _attention,
@@ -193,12 +178,8 @@ def _is_fused(config: Config) -> bool:
 
 
 def _kept_recurrent(config: Config, units: Sequence[int], steps: int) -> float:
-    ways = 1 + config.bidirectional
-    return _kept_per_unit(config) * ways * steps * sum(units)
-
-
-def _kept_per_unit(config: Config) -> int:
-    return _KEPT_PER_FUSED_UNIT if _is_fused(config) else _KEPT_PER_RECURRENT_UNIT
+    each = _KEPT_PER_FUSED_UNIT if _is_fused(config) else _KEPT_PER_RECURRENT_UNIT
+    return each * (1 + config.bidirectional) * steps * sum(units)
 
 
 def _kept_convolutions(config: NetworkFields, filters: Sequence[int]) -> float:

@@ -58,8 +58,9 @@ def read_yaml(path: str) -> dict[str, Any]:
     """Reads a flat YAML mapping of field names to values; dates become text."""
     file = Path(path)
     if not file.is_file():
+        what = "a folder" if file.is_dir() else "not there"
         raise utils.MissingInputError(
-            f"expected a YAML file. Received: {path!r}, which is not there. Check the "
+            f"expected a YAML file. Received: {path!r}, which is {what}. Check the "
             "path, or leave --config out."
         )
     if file.stat().st_size > MAX_YAML_BYTES:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 import re
 import types
 import typing
@@ -72,12 +73,10 @@ def parse_text(text: str, annotation: Any) -> Any:
         annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) is tuple:
         annotation = typing.get_args(annotation)[0]
-    for kind in {int: (int,), float: (float,)}.get(annotation, ()):
-        try:
-            return kind(text)
-        except ValueError:
-            break
-    return text
+    try:
+        return annotation(text) if annotation in (int, float) else text
+    except ValueError:
+        return text
 
 
 def own_name_problems(
@@ -94,18 +93,15 @@ def own_name_problems(
         is_small: Whether its letters must be small ones.
     """
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    word = "[a-z0-9]+" if is_small else "[A-Za-z0-9]+"
-    if not re.fullmatch(f"{word}(_{word})*", name):
-        letters = "small letters" if is_small else "letters"
-        wanted = f"of {letters} and digits, joined by single _"
-    elif near and name not in known:
-        wanted = "that is less alike"
-    else:
-        return []
-    return [
-        f"{field}: expected one of {', '.join(known)}, or a name of your own {wanted}. "
-        f"Received: {name!r}." + utils.did_you_mean(name, known)
-    ]
+    word, letters = ("a-z0-9", "small ") if is_small else ("A-Za-z0-9", "")
+    received = f"Received: {name!r}." + utils.did_you_mean(name, known)
+    wanted = f"{field}: expected one of {', '.join(known)}"
+    if not re.fullmatch(f"[{word}]+(_[{word}]+)*", name):
+        own = f"a name of your own of {letters}letters and digits, joined by single _"
+        return [f"{wanted}, or {own}. {received}"]
+    if near and name not in known:
+        return [f"{wanted}. {received} A name of your own must be less alike."]
+    return []
 
 
 def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
@@ -118,14 +114,6 @@ def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
                 f"expected one of {', '.join(choices)}. Received: {item!r}."
                 + utils.did_you_mean(str(item), choices)
             )
-        for key, symbol, holds in _LIMITS:
-            if key in limits and not holds(item, limits[key]):
+        for key, symbol in {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}.items():
+            if key in limits and not getattr(operator, key)(item, limits[key]):
                 raise ValueError(f"expected {symbol} {limits[key]}. Received: {item}")
-
-
-_LIMITS = (
-    ("ge", ">=", lambda a, b: a >= b),
-    ("gt", ">", lambda a, b: a > b),
-    ("le", "<=", lambda a, b: a <= b),
-    ("lt", "<", lambda a, b: a < b),
-)

@@ -124,6 +124,12 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
 
 
+def test_a_name_that_no_field_has_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="'epoch'. Did you mean 'epochs'") as caught:
+        Config(epoch=1, batch_size=0)
+    assert "batch_size: expected >= 1" in str(caught.value)
+
+
 def test_config_test_prints_and_imports_little(tmp_path):
     result = run("--config-test", "--inputs-dir", str(tmp_path), "--epochs", "7")
     assert result.returncode == 0, result.stderr

@@ -59,6 +59,11 @@ def test_analysts_train_from_one_file_of_minutes(tmp_path, capsys):
     assert "15m" in capsys.readouterr().out
 
 
+def test_candles_that_are_not_there_are_missing_and_no_pair_is_asked_for(capsys):
+    assert main(["analysts", "nofile.csv"]) == 66
+    assert "nofile.csv: expected a candle file" in capsys.readouterr().err
+
+
 def test_a_yaml_file_and_flags_overlay_a_preset_in_this_order(tmp_path, capsys):
     path = tmp_path / "run.yaml"
     path.write_text("num_trees: 7\nmax_depth: 4\n")

@@ -706,7 +706,7 @@ def test_the_run_tells_a_loss_of_ones_own_what_a_market_costs(own_losses):
     ("values", "message"),
     [
         ({"name": "Mine"}, "`name`: .*joined by single _. Received: 'Mine'"),
-        ({"name": "shrpe"}, "less alike. Received: 'shrpe'. Did you mean 'sharpe'"),
+        ({"name": "shrpe"}, "Received: 'shrpe'. Did you mean 'sharpe'. A name of"),
         ({"name": "sharpe"}, "`name`: expected one that is not built in"),
         ({"builder": np.square}, "`builder`: expected a class or function"),
         ({"builder": lambda y_true, y_pred: 0}, "with argument `name`"),

@@ -629,7 +629,7 @@ def open_page(browser, folder, width, scheme="light"):
     ]
 
 
-@pytest.mark.parametrize("width", [380, 1400])
+@pytest.mark.parametrize("width", [380, 1000, 1400])
 @pytest.mark.parametrize("kind", ["full", "foreign", "price", "hostile"])
 def test_the_page_fits_and_asks_for_nothing(browser, pages, kind, width):
     asked = open_page(browser, pages[kind], width)

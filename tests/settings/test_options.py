@@ -5,10 +5,13 @@ import subprocess
 import sys
 import zipfile
 
+import pytest
 from world.frames import PROJECT
 
+from audit.__main__ import main as audit_main
 from config import Config
 from settings import options
+from utils import ConfigError
 
 
 def make_groups(*names):
@@ -80,3 +83,21 @@ def test_help_needs_no_source_text(tmp_path):
     assert probe.returncode == 0, probe.stderr
     assert "Trees and linear models:" in probe.stdout
     assert "Most epochs; early stopping may end before." in probe.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--resume-anyway", "--resume-anyway: expected --resume with it"),
+        ("--audit --compare lstm gru", "--compare: expected no audit with it"),
+        ("--audit-candles x.csv --config-test", "--config-test: expected no audit"),
+        ("--audit --resume --resume-anyway", "--resume-anyway: expected no audit"),
+    ],
+)
+def test_an_option_that_nothing_would_read_is_refused(words, message):
+    with pytest.raises(ConfigError, match=message):
+        options.parse(words.split())
+
+
+def test_the_command_of_the_audit_compares_nothing():
+    assert audit_main(["--compare", "lstm", "gru"]) == 2

@@ -25,16 +25,16 @@ from settings.training_fields import TrainingFields
         (LabelFields(dead_zone_pct=1.0, target="direction"), ""),
         (
             FeatureFields(feature_sets=("core9",)),
-            "feature_sets: expected one of core8, window_stats, ray12, indicators34, "
-            "or a name of your own that is less alike. Received: 'core9'. "
-            "Did you mean 'core8'?",
+            "feature_sets: expected one of core8, window_stats, ray12, indicators34. "
+            "Received: 'core9'. Did you mean 'core8'? A name of your own must be less "
+            "alike.",
         ),
         (
             RunFields(model="random_forst"),
             "model: expected one of lstm, gru, cnn, cnn_lstm, attention, ensemble, "
             "random_forest, gradient_boosting, classic_gradient_boosting, lightgbm, "
-            "logistic, or a name of your own that is less alike. Received: "
-            "'random_forst'. Did you mean 'random_forest'?",
+            "logistic. Received: 'random_forst'. Did you mean 'random_forest'? A name "
+            "of your own must be less alike.",
         ),
         (RunFields(model="mine"), ""),
         (
@@ -49,8 +49,8 @@ from settings.training_fields import TrainingFields
             LossFields(loss="focl"),
             "loss: expected one of cross_entropy, focal, cost_sensitive, mse, mae, "
             "huber, quantile, directional, sharpe, return_volatility, combined, "
-            "regression, robust, financial, volatility_aware, or a name of your own "
-            "that is less alike. Received: 'focl'. Did you mean 'focal'?",
+            "regression, robust, financial, volatility_aware. Received: 'focl'. "
+            "Did you mean 'focal'? A name of your own must be less alike.",
         ),
         (
             DataFields(start_date="2024-02-01", end_date="2024-01-01"),

@@ -6,6 +6,7 @@ from config import DATASET_FIELDS, Config, ConfigError
 from settings import options, sources
 from settings.names import filename_mismatches
 from settings.sources import load_config
+from utils import MissingInputError
 
 
 def parse(*arguments):
@@ -87,3 +88,8 @@ def test_command_flags_repeat_a_configuration():
     assert sources.command_flags(config, DATASET_FIELDS) == [
         *("--feature-sets", "core8", "ray12", "--raw-prices", "--future-window", "60"),
     ]
+
+
+def test_a_folder_is_no_yaml_file(tmp_path):
+    with pytest.raises(MissingInputError, match="which is a folder"):
+        load_config(str(tmp_path))
