@@ -1,8 +1,8 @@
-"""Scores to probabilities that mean what they say: isotonic, Platt, beta, temperature.
+"""Scores to probabilities that mean what they say: isotonic, Platt, beta, two more.
 
-In: maps fitted on held-out predictions, their JSON. Out: measuring calibration
-(`metrics.scores`) and choosing what to fit on: validation or out-of-fold predictions,
-never the rows that the result is judged by.
+In: maps fitted on held-out predictions. Out: what all have in common (`calibrator`),
+measuring calibration (`metrics.scores`) and choosing what to fit on: validation or
+out-of-fold predictions, never the rows that the result is judged by.
 
 Isotonic, Platt and beta calibrate each class against the rest and divide the rows by
 their sum (Zadrozny and Elkan, 2002, "Transforming classifier scores into accurate
@@ -15,133 +15,15 @@ scikit-learn and SciPy are needed to fit, not to predict.
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from typing import Any, Self
+from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 
-from metrics.scores import check_probabilities
-from utils import ConfigError, DataError, did_you_mean
+from evaluation.calibrator import Calibrator, _logs, _sigmoid
+from utils import ConfigError, did_you_mean
 
-# Scores are kept this far from 0 and 1, where their logarithms are still finite.
-_EPSILON = 1e-7
 _TEMPERATURES = (0.05, 20.0)
-
-
-class Calibrator(ABC):
-    """A map from rows of probabilities to rows of calibrated probabilities.
-
-    Args:
-        min_samples: Fewest rows that `fit` accepts.
-
-    Attributes:
-        num_classes_: Number of classes, after `fit`.
-        num_samples_: Rows fitted on.
-        parameters_: One dictionary of numbers for each fitted map, ready for JSON.
-    """
-
-    name = ""
-    parameter_names: tuple[str, ...] = ()
-
-    def __init__(self, *, min_samples: int = 100):
-        self.min_samples = min_samples
-        self.num_classes_ = 0
-        self.num_samples_ = 0
-        self.parameters_: list[dict[str, Any]] = []
-
-    def fit(self, probabilities: Any, labels: Any) -> Self:
-        """Learns the map from held-out predictions.
-
-        Args:
-            probabilities: Rows that sum to 1 (num_rows, num_classes).
-            labels: Class ids (num_rows,); a class may be absent.
-
-        Raises:
-            DataError: If there are fewer than `min_samples` rows.
-            ValueError: If shapes or values are not those of probabilities and labels.
-        """
-        table = check_probabilities(probabilities)
-        labels = np.asarray(labels)
-        if (
-            labels.shape != table.shape[:1]
-            or not np.isin(labels, np.arange(table.shape[1])).all()
-        ):
-            raise ValueError(
-                f"`labels` must be class ids below {table.shape[1]}, one for each of "
-                f"the {len(table)} rows. Received: shape={labels.shape}."
-            )
-        if len(table) < self.min_samples:
-            raise DataError(
-                f"{self.name} calibration expected at least {self.min_samples} rows. "
-                f"Received: {len(table)}. Enlarge the validation part, or turn "
-                "calibration off."
-            )
-        self.num_samples_, self.num_classes_ = table.shape
-        self.parameters_ = self._fit(table, labels.astype(np.int64))
-        return self
-
-    def predict_proba(self, probabilities: Any) -> np.ndarray:
-        """Returns calibrated rows that sum to 1 (num_rows, num_classes), float64.
-
-        Raises:
-            ValueError: If the rows are not probabilities of the fitted classes, or
-                nothing was fitted.
-        """
-        table = check_probabilities(probabilities)
-        if table.shape[1] != self.num_classes_:
-            raise ValueError(
-                f"{self.name} calibration was fitted on {self.num_classes_} classes. "
-                f"Received: {table.shape[1]}. Call `fit` first."
-            )
-        calibrated = self._predict(table)
-        return calibrated / calibrated.sum(axis=1, keepdims=True)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns strict JSON values, from which `from_dict` restores every bit."""
-        return {
-            "method": self.name,
-            "num_classes": self.num_classes_,
-            "num_samples": self.num_samples_,
-            "min_samples": self.min_samples,
-            "parameters": self.parameters_,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Restores a calibrator from `to_dict`.
-
-        Raises:
-            DataError: If the values are not those of this method.
-        """
-        try:
-            calibrator = cls(min_samples=int(values["min_samples"]))
-            calibrator.num_classes_ = int(values["num_classes"])
-            calibrator.num_samples_ = int(values["num_samples"])
-            calibrator.parameters_ = [
-                {name: _to_floats(fitted[name]) for name in cls.parameter_names}
-                for fitted in values["parameters"]
-            ]
-            is_whole = values["method"] == cls.name and calibrator._is_complete()
-        except (LookupError, TypeError, ValueError) as error:
-            raise DataError(_refusal(cls.name, repr(error))) from error
-        if not is_whole:
-            raise DataError(_refusal(cls.name, "another method or broken parameters"))
-        return calibrator
-
-    @abstractmethod
-    def _fit(self, table: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
-        """Returns the parameters of the fitted maps."""
-
-    @abstractmethod
-    def _predict(self, table: np.ndarray) -> np.ndarray:
-        """Returns positive scores (num_rows, num_classes)."""
-
-    def _is_complete(self) -> bool:
-        """Returns whether there is one map of plain numbers for each class."""
-        numbers = [value for fitted in self.parameters_ for value in fitted.values()]
-        are_plain = all(isinstance(number, float) for number in numbers)
-        return are_plain and len(self.parameters_) == self.num_classes_ > 1
 
 
 class _OneVersusRest(Calibrator):
@@ -282,10 +164,54 @@ class TemperatureScaling(Calibrator):
         scaled = _logs(table)[0] / self.parameters_[0]["temperature"]
         return np.exp(scaled - scaled.max(axis=1, keepdims=True))
 
+    def bound(self) -> str | None:
+        """Returns a temperature within a hundredth of its limit: all or nothing."""
+        low, high = _TEMPERATURES
+        temperature = self.parameters_[0]["temperature"]
+        if 1.01 * low < temperature < 0.99 * high:
+            return None
+        return f"the temperature ended at its bound, {temperature:.3g}"
+
     def _is_complete(self) -> bool:
         low, high = _TEMPERATURES
         temperature = self.parameters_[0]["temperature"]
         return self.num_classes_ > 1 and low <= temperature <= high
+
+
+class BiasScaling(Calibrator):
+    """A factor for each class: p e^b, normalised; it mends a class mix, nothing else.
+
+    The factors are those of the highest likelihood, each class as if it had been met
+    once more, so that an absent one stays possible; that of the first class is 1.
+    Source: Alexandari, Kundaje and Shrikumar (2020), "Maximum likelihood with
+    bias-corrected calibration is hard-to-beat at label shift adaptation", without the
+    temperature.
+    """
+
+    name = "bias"
+    parameter_names = ("bias",)
+
+    def _fit(self, table: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+        from scipy.optimize import minimize
+
+        logits, num_classes = _logs(table)[0], table.shape[1]
+        counts = np.bincount(labels, minlength=num_classes)
+        shares = (counts + 1.0) / (len(table) + num_classes)
+
+        def loss_and_gradient(free: np.ndarray) -> tuple[float, np.ndarray]:
+            bias = np.append(0.0, free)
+            odds = np.exp(logits + bias)
+            total = odds.sum(axis=1, keepdims=True)
+            # The loss up to what no bias changes.
+            loss = float(np.log(total).mean() - shares @ bias)
+            return loss, ((odds / total).mean(axis=0) - shares)[1:]
+
+        best = minimize(loss_and_gradient, np.zeros(num_classes - 1), jac=True)
+        return [{"bias": float(bias)} for bias in (0.0, *best.x)]
+
+    def _predict(self, table: np.ndarray) -> np.ndarray:
+        scaled = _logs(table)[0] + [fitted["bias"] for fitted in self.parameters_]
+        return np.exp(scaled - scaled.max(axis=1, keepdims=True))
 
 
 CALIBRATORS: dict[str, type[Calibrator]] = {
@@ -295,12 +221,13 @@ CALIBRATORS: dict[str, type[Calibrator]] = {
         PlattCalibrator,
         BetaCalibrator,
         TemperatureScaling,
+        BiasScaling,
     )
 }
 
 
 def create_calibrator(name: str, *, min_samples: int = 100) -> Calibrator:
-    """Returns an unfitted calibrator: isotonic, platt, beta or temperature.
+    """Returns an unfitted calibrator: isotonic, platt, beta, temperature or bias.
 
     Raises:
         ConfigError: If there is none by that name.
@@ -360,32 +287,3 @@ def _fit_logistic(inputs: np.ndarray, is_class: np.ndarray) -> list[float]:
         options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 500},
     )
     return [float(weight) for weight in best.x]
-
-
-def _logs(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ln p and ln(1 - p), finite."""
-    clipped = np.clip(scores, _EPSILON, 1.0 - _EPSILON)
-    return np.log(clipped), np.log1p(-clipped)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    # -700 to 700: exp stays finite, and the result above 0, so rows can be divided.
-    return 1.0 / (1.0 + np.exp(-np.clip(logits, -700.0, 700.0)))
-
-
-def _to_floats(value: Any) -> Any:
-    """Returns a finite float, or a list of them; anything else is refused."""
-    if isinstance(value, list):
-        return [_to_floats(item) for item in value]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is not a number")
-    if not math.isfinite(value):
-        raise ValueError(f"{value!r} is not finite")
-    return float(value)
-
-
-def _refusal(name: str, received: str) -> str:
-    return (
-        f"expected the parameters of {name} calibration. Received: {received}. "
-        "Fit the calibrator again."
-    )

@@ -6,6 +6,7 @@ order of judging (`evaluate`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,12 @@ import pandas as pd
 from config import CLASS_NAMES, Config
 from data_loader import TrainingData
 from evaluation import calibration, verdict
-from evaluation.class_scores import MIN_CALIBRATION_ROWS, ClassScores, row_losses
+from evaluation.class_scores import (
+    MIN_CALIBRATION_ROWS,
+    ClassScores,
+    cross_fit,
+    row_losses,
+)
 from evaluation.policies import PROBABILITY_COLUMNS, SignalPolicy, probabilities_of
 from evaluation.results import PARTS, ClassPart, ClassResults, Settings
 from evaluation.task import Task
@@ -81,18 +87,20 @@ class Classes(Task[ClassResults, ClassPart]):
     def learn_policy(
         self, validation: pd.DataFrame, data: TrainingData, config: EvaluationFields
     ) -> tuple[SignalPolicy, dict[str, Any]]:
-        """Fits the calibration, or says why there is none."""
+        """Fits the calibration, or says why there is another, or none."""
         calibrator, reason = None, None
         if config.calibration_method == "none":
             reason = "switched off"
         elif len(validation) < MIN_CALIBRATION_ROWS:
             reason = f"{len(validation)} rows, expected at least {MIN_CALIBRATION_ROWS}"
         else:
-            calibrator = calibration.create_calibrator(config.calibration_method)
-            labels = validation["label"].to_numpy()
-            calibrator.fit(probabilities_of(validation), labels)
+            calibrator, reason = _fit_calibration(
+                config.calibration_method,
+                validation,
+                purge_bars=data.window_bars + data.future_window - 1,
+            )
         choice = {
-            "method": config.calibration_method if calibrator else "none",
+            "method": calibrator.name if calibrator else "none",
             "fitted_on": "validation",
             "num_samples": len(validation),
             "reason": reason,
@@ -132,7 +140,10 @@ class Classes(Task[ClassResults, ClassPart]):
             found += verdict.few_blocks(test["intervals"]["skill_vs_train_prior"])
         fitted = results["calibration"]
         if fitted["reason"] not in (None, "switched off"):
-            found.append(f"not calibrated: {fitted['reason']}")
+            instead = "not calibrated"
+            if fitted["method"] != "none":
+                instead = "calibrated by the class mix alone"
+            found.append(f"{instead}: {fitted['reason']}")
         if "validation" in results:
             found += _harm(results["validation"])
         return found
@@ -187,6 +198,38 @@ class Classes(Task[ClassResults, ClassPart]):
             if loss is not None and reference is not None:
                 skills[name] = scores.skill(loss, reference)
         return skills
+
+
+def _fit_calibration(
+    method: str, validation: pd.DataFrame, *, purge_bars: int
+) -> tuple[calibration.Calibrator | None, str | None]:
+    """Returns the calibration, or another than `method`, or none, and why.
+
+    A map that ended at its bound, or that gives the other half of validation no better
+    log-loss than the uniform forecast, is not used: then the class mix alone is mended,
+    if that helps the other half, too.
+    """
+    labels, raw = validation["label"].to_numpy(), probabilities_of(validation)
+    fitted = calibration.create_calibrator(method).fit(raw, labels)
+
+    def held_out_loss(name: str) -> float:
+        said = cross_fit(validation, name, purge_bars=purge_bars)
+        if said is None:  # a half is too small
+            whole = calibration.create_calibrator(name).fit(raw, labels)
+            said = whole.predict_proba(raw)
+        return scores.log_loss(labels, said)
+
+    reason = fitted.bound()
+    if reason is None:
+        loss = held_out_loss(method)
+        if loss < math.log(len(CLASS_NAMES)):
+            return fitted, None
+        reason = f"a log-loss of {loss:.3f} is no better than the uniform forecast's"
+    reason = f"{method} is not used, {reason}"
+    mended = calibration.create_calibrator("bias").fit(raw, labels)
+    if held_out_loss("bias") < scores.log_loss(labels, raw):
+        return mended, reason
+    return None, reason
 
 
 def _collapse(part: str, result: ClassPart) -> list[str]:

@@ -66,10 +66,10 @@ class NumberSettings(Settings):
 class CalibrationChoice(TypedDict):
     """How probabilities were calibrated."""
 
-    method: str
+    method: str  # as asked for, `bias` or `none`
     fitted_on: str
     num_samples: int
-    reason: str | None  # why there is none
+    reason: str | None  # why it is another than asked for
 
 
 class Pair(TypedDict):

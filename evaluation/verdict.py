@@ -85,10 +85,11 @@ def claims_of(part: Mapping[str, Any], task: Task[Any, Any]) -> dict[str, bool]:
     }
     p_value = part[task.p_value]
     claims["direction"] &= p_value is not None and p_value < MAX_P_VALUE
-    return claims | {"edge": _has_edge(part["trading"])}
+    return claims | {"edge": has_edge(part["trading"])}
 
 
-def _has_edge(trades: Trading) -> bool:
+def has_edge(trades: Trading) -> bool:
+    """Returns whether what the trades of a test part came to shows an edge."""
     deflated = trades.get("deflated_sharpe")
     return (
         "skipped" not in trades

@@ -15,7 +15,7 @@ from evaluation.calibration import (
 from metrics import scores as metrics
 from utils import ConfigError, DataError
 
-NAMES = ["isotonic", "platt", "beta", "temperature"]
+NAMES = ["isotonic", "platt", "beta", "temperature", "bias"]
 
 
 def draw(num_rows, seed, mix=(0.15, 0.70, 0.15)):
@@ -32,7 +32,7 @@ def sharpened(table, power=2.5):
     return scores / scores.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES[:4])
 def test_calibrated_error_is_below_two_percent_at_the_natural_mix(name):
     labels, table = draw(20_000, seed=1)
     test_labels, test_table = draw(50_000, seed=2)
@@ -72,6 +72,29 @@ def test_temperature_is_found():
     labels, table = draw(50_000, seed=5)
     calibrator = TemperatureScaling().fit(sharpened(table, 2.5), labels)
     assert calibrator.parameters_[0]["temperature"] == pytest.approx(2.5, rel=0.03)
+
+
+def test_bias_mends_the_class_mix_and_nothing_else():
+    labels, table = draw(50_000, seed=5)
+    skewed = table * [4.0, 1.0, 0.5]
+    skewed /= skewed.sum(axis=1, keepdims=True)
+    fitted = create_calibrator("bias").fit(skewed, labels)
+    found = np.exp([each["bias"] for each in fitted.parameters_])
+    np.testing.assert_allclose(found, [1, 4, 8], rtol=0.05)
+    np.testing.assert_allclose(fitted.predict_proba(skewed), table, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("power", "bound"),
+    [
+        (2.5, None),
+        (0.001, "the temperature ended at its bound, 0.05"),
+        (-1.0, "the temperature ended at its bound, 20"),
+    ],
+)
+def test_a_temperature_at_its_bound_is_said(power, bound):
+    labels, table = draw(5000, seed=5)
+    assert TemperatureScaling().fit(sharpened(table, power), labels).bound() == bound
 
 
 @pytest.mark.parametrize("kind", [PlattCalibrator, BetaCalibrator])

@@ -115,6 +115,34 @@ def test_calibration_mends_overconfidence_on_test(data, method):
     assert results["validation"]["calibrated"]["fitted_on"] == "the other half"
 
 
+def test_a_temperature_at_its_bound_is_not_used(data):
+    """Probabilities of the wrong classes: all that a temperature can do is forget."""
+    wrong = {part: x[:, [1, 0, 2]] ** 2 for part, x in forecasts(data).items()}
+    wrong = {part: x / x.sum(axis=1, keepdims=True) for part, x in wrong.items()}
+    _, policy, results = judge(data, wrong)
+    found = results["calibration"]
+    assert found["method"] == "bias" == policy.calibrator.name
+    reason = "temperature is not used, the temperature ended at its bound, 20"
+    assert found["reason"] == reason
+    assert f"calibrated by the class mix alone: {reason}" in results["warnings"]
+    test = results["test"]
+    assert test["calibrated"]["log_loss"] < test["log_loss"] - 0.1
+
+
+def test_a_map_no_better_than_the_uniform_forecast_is_not_used(data):
+    """What is said turns around in the middle: each half teaches the other wrong."""
+    table = predictions_table(data, forecasts(data))
+    rows = np.flatnonzero(table["part"] == "validation")
+    labels = table["label"].to_numpy(np.int64)[rows]
+    turned = (labels + (np.arange(len(rows)) > len(rows) / 2)) % 3
+    columns = list(PROBABILITY_COLUMNS)
+    table.loc[rows, columns] = 0.8 * np.eye(3)[turned] + 0.2 / 3
+    _, choice = fit_policy(table, data, SMALL.replace(calibration_method="platt"))
+    assert choice["calibration"]["reason"].startswith(
+        "platt is not used, a log-loss of "
+    )
+
+
 def test_calibration_can_be_switched_off(data):
     config = SMALL.replace(calibration_method="none")
     table, policy, results = judge(data, forecasts(data), config)

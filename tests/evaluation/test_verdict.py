@@ -46,7 +46,7 @@ def good_part():
 def good_results():
     return {
         "train_prior": [0.2, 0.6, 0.2],
-        "calibration": {"reason": None},
+        "calibration": {"method": "none", "reason": None},
         "trials": dict(FIRST_LOOK),
         "thresholds": {"statement": "best of 120 pairs tried", "is_flat": False},
         "validation": good_part(),

@@ -1,0 +1,226 @@
+"""Edge study: how often the report claims an edge that is none, or sees one that is.
+
+False claims: markets of a GJR-GARCH with Student's t, where nothing can be known, and a
+forecaster with a memory of twenty hours that knows nothing; thresholds are searched on
+validation and judged on test, at no cost and at the default costs. At most 5 % may be
+claimed. Power: trades of a known true Sharpe ratio, in a market whose volatility has a
+half-life of a day, on tests of several lengths. Both go through the functions that the
+report uses (`evaluation.backtest`, `evaluation.verdict`).
+
+    python benchmarks/edge_power.py [--runs 200] [--samples 400]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.signal import lfilter
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import parser, show
+
+from candles.columns import make_table
+from config import HOLD, LONG, SHORT, Config
+from data_loader import TrainingDataLoader
+from dataset.builder import build_training_frame
+from evaluation.backtest import backtest, backtest_part
+from evaluation.evaluate import decide
+from evaluation.verdict import has_edge
+from metrics.significance import minimum_detectable_sharpe
+
+BAR_NANOSECONDS = 300_000_000_000
+BARS_PER_DAY = 288
+HORIZON_BARS = 24
+COSTS = {"no costs": {"fee_bps": 0.0, "slippage_bps": 0.0}, "15 bps a side": {}}
+SHARPES = (0.0, 2.0, 4.0, 8.0)
+DAYS = (18, 53, 180, 365)
+TRADES_PER_DAY = 6
+MOST_FALSE = 0.05
+
+CONFIG = Config(
+    pair="NOISEUSDT",
+    timeframe="5m",
+    future_window=HORIZON_BARS,
+    sequence_length=24,
+    validation_split=0.3,
+    test_split=0.3,
+    baseline_model=False,
+)
+
+
+def garch_candles(num_days, seed):
+    """Returns 5-minute candles of four steps each; returns are a martingale.
+
+    Source: Glosten, Jagannathan and Runkle (1993), for the leverage.
+    """
+    rng = np.random.default_rng(seed)
+    num_bars = num_days * BARS_PER_DAY
+    shocks = rng.standard_t(5, size=4 * num_bars) * np.sqrt(3 / 5)
+    base, arch, leverage, garch = 0.0006**2, 0.03, 0.03, 0.95
+    variance, steps = base, np.empty(len(shocks))
+    constant = base * (1 - arch - leverage / 2 - garch)
+    for k, shock in enumerate(shocks):
+        step = shock * variance**0.5
+        steps[k] = step
+        slope = arch + leverage * (step < 0)
+        variance = constant + slope * step * step + garch * variance
+    # exp has a mean above 1: half the variance is taken off.
+    path = 100 * np.exp(np.cumsum(steps - base / 2)).reshape(num_bars, 4)
+    opens = np.concatenate([[100.0], path[:-1, -1]])
+    reached = np.column_stack([opens, path])
+    first = pd.Timestamp("2023-01-01", tz="UTC").value
+    times = first + np.arange(num_bars) * BAR_NANOSECONDS
+    columns = {
+        "open": opens,
+        "high": reached.max(axis=1),
+        "low": reached.min(axis=1),
+        "close": path[:, -1],
+        "volume": rng.lognormal(0.0, 0.5, num_bars),
+    }
+    return make_table(times, columns)
+
+
+def unit_ar1(rng, length, half_life_bars):
+    """Returns a process of variance 1 (length,)."""
+    keep = 0.5 ** (1 / half_life_bars)
+    steps = rng.standard_normal(length) * np.sqrt(1 - keep**2)
+    steps[0] /= np.sqrt(1 - keep**2)
+    return lfilter([1.0], [1.0, -keep], steps)
+
+
+# False claims
+
+
+def ignorant_forecasts(data, seed):
+    """Returns probabilities that drift around the training mix, for two parts."""
+    rng = np.random.default_rng([seed, 1])
+    prior = np.log(np.maximum(data.class_prior, 1e-3))
+    outputs = {}
+    for part in ("validation", "test"):
+        count = len(data.parts[part].targets)
+        logits = [prior[k] + 0.4 * unit_ar1(rng, count, 240) for k in range(3)]
+        odds = np.exp(np.stack(logits, axis=1))
+        outputs[part] = odds / odds.sum(axis=1, keepdims=True)
+    return outputs
+
+
+def judge_noise(seed, num_days=150):
+    """Returns for each cost what the trades of the test part came to."""
+    frame, _ = build_training_frame(garch_candles(num_days, seed), CONFIG)
+    loader = TrainingDataLoader.from_frame(frame, config=CONFIG)
+    data = loader.load_training_data()
+    outputs, found = ignorant_forecasts(data, seed), {}
+    for name, costs in COSTS.items():
+        config = CONFIG.replace(**costs)
+        model = decide(data, outputs, config)
+        table = model.of_part("test").table
+        scores = model.policy.scores(model.policy.answers_of(table))
+        found[name] = backtest_part(table, scores, data, config, num_trials=1)
+    return found
+
+
+def false_claims(num_runs):
+    """Returns for each cost the share of runs that traded and of those with an edge."""
+    runs = [judge_noise(seed) for seed in range(num_runs)]
+    return {
+        name: {
+            "days": float(np.mean([run[name]["num_days"] for run in runs])),
+            "traded": float(np.mean([run[name]["num_trades"] > 0 for run in runs])),
+            "claimed": float(np.mean([has_edge(run[name]) for run in runs])),
+        }
+        for name in COSTS
+    }
+
+
+# Power
+
+
+def planted_trades(num_days, sharpe, seed):
+    """Returns a table of outcomes and its signals, of a true annual Sharpe ratio.
+
+    A trade every four hours, long or short, held for two; its return has fat tails and
+    a deviation that follows the volatility.
+    """
+    rng = np.random.default_rng([seed, num_days])
+    num_rows, spacing = num_days * BARS_PER_DAY, BARS_PER_DAY // TRADES_PER_DAY
+    sigma = np.exp(0.5 * unit_ar1(rng, num_rows, BARS_PER_DAY) - 0.25)
+    noise = sigma * rng.standard_t(5, num_rows) * np.sqrt(3 / 5)
+    mean = sharpe / np.sqrt(365 * TRADES_PER_DAY)  # of a deviation, E sigma^2 = 1
+    won = 0.004 * (mean + noise)
+    signals = np.full(num_rows, HOLD)
+    rows = np.arange(0, num_rows - HORIZON_BARS, spacing)
+    signals[rows + rng.integers(0, HORIZON_BARS, len(rows))] = LONG
+    signals[(signals == LONG) & (rng.random(num_rows) < 0.5)] = SHORT
+    start, bars = np.datetime64("2023-01-01", "ns"), np.arange(num_rows)
+    table = pd.DataFrame(
+        {
+            "timestamp": start + bars * np.timedelta64(BAR_NANOSECONDS, "ns"),
+            "close": 100 * np.exp(np.cumsum(0.001 * rng.standard_normal(num_rows))),
+            "long_return": won,
+            "short_return": won,  # the signal knows its side
+            "long_exit_bars": HORIZON_BARS,
+            "short_exit_bars": HORIZON_BARS,
+            "long_exit": 0,
+            "short_exit": 0,
+        }
+    )
+    return table, signals
+
+
+def power(num_days, sharpe, num_samples):
+    """Returns the share of samples in which an edge is claimed."""
+    config = CONFIG.replace(fee_bps=0.0, slippage_bps=0.0)
+    claims = 0
+    for seed in range(num_samples):
+        table, signals = planted_trades(num_days, sharpe, seed)
+        earned = backtest(table, signals, config, horizon_bars=HORIZON_BARS)
+        claims += has_edge(earned)
+    return claims / num_samples
+
+
+def main():
+    arguments = parser(__doc__.splitlines()[0])
+    arguments.add_argument("--runs", type=int, default=200, help="noise markets")
+    arguments.add_argument("--samples", type=int, default=400, help="of each length")
+    options = arguments.parse_args()
+    started = time.perf_counter()
+    false = false_claims(options.runs)
+    show(
+        f"An edge claimed where there is none, of {options.runs} runs",
+        ["", "test days", "traded", "claimed"],
+        [
+            [name, f"{x['days']:.0f}", f"{x['traded']:.1%}", f"{x['claimed']:.1%}"]
+            for name, x in false.items()
+        ],
+        false,
+        None,
+    )
+    shares = {
+        days: {s: power(days, s, options.samples) for s in SHARPES} for days in DAYS
+    }
+    show(
+        f"An edge claimed by true annual Sharpe ratio, of {options.samples} tests",
+        ["test days", *(f"{s:g}" for s in SHARPES), "8 of 10 from"],
+        [
+            [
+                days,
+                *(f"{shares[days][s]:.1%}" for s in SHARPES),
+                f"{365**0.5 * minimum_detectable_sharpe(days):.1f}",
+            ]
+            for days in DAYS
+        ],
+        {"false": false, "power": shares},
+        options.json,
+    )
+    print(f"{time.perf_counter() - started:.0f} s")
+    claimed = [x["claimed"] for x in false.values()] + [x[0.0] for x in shares.values()]
+    return int(max(claimed) > MOST_FALSE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
