@@ -67,14 +67,11 @@ class NetworkBuilder:
         """
         with training_scope():
             network = self.build_network()
-            model = BranchedTraining(
-                network, num_branches=self.num_branches(network), odds=odds
-            )
+            branches, is_half = self.num_branches(network), "16" in self.dtype_policy
+            model = BranchedTraining(network, num_branches=branches, odds=odds)
             loss = loss_from_config(self.config)
             model.compile(
-                optimizer=build_optimizer(
-                    self.config, scales_loss="float16" in self.dtype_policy
-                ),
+                optimizer=build_optimizer(self.config, scales_loss=is_half),
                 loss=loss,
                 metrics=metrics_from_config(self.config, loss),
                 jit_compile=False,  # XLA is slower here, except for one live window
@@ -87,10 +84,9 @@ class NetworkBuilder:
     @property
     def dtype_policy(self) -> str:
         """Precision of the layers; weights and probabilities stay float32."""
-        is_mixed = self.config.mixed_precision and bool(
-            tf.config.list_physical_devices("GPU")
-        )
-        return "mixed_float16" if is_mixed else "float32"
+        is_mixed = self.config.mixed_precision
+        has_gpu = is_mixed and tf.config.list_physical_devices("GPU")
+        return "mixed_float16" if has_gpu else "float32"
 
     def num_branches(self, network: keras.Model) -> int:
         """Returns slices of a batch: one per CPU thread, where they make it faster.

@@ -31,7 +31,7 @@ EXIT_MISSING_INPUT = 66
 EXIT_INTERNAL = 70
 EXIT_STORAGE = 74
 EXIT_REFUSED_ARTIFACT = 76
-EXIT_INTERRUPTED = 130  # 128 and the number of SIGINT; SIGTERM gives 143
+CHOOSE_A_FOLDER = "Check the permissions and the free space, or choose another folder."
 
 
 class UserError(Exception):
@@ -168,26 +168,15 @@ def run_command_line(main: Callable[[], int | None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        logger.error("error: %s", describe_os_error(error))
+        where = f"{error.filename}: " if error.filename else ""
+        logger.error("error: %s%s. %s", where, error.strerror or error, CHOOSE_A_FOLDER)
         return EXIT_STORAGE
-    except Interrupted as stop:
-        logger.error("%s", stop)
-        return 128 + stop.signal_number
-    except KeyboardInterrupt:
-        logger.error("interrupted")
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        logger.error("%s", str(stop) or "interrupted")
+        return 128 + getattr(stop, "signal_number", signal.SIGINT)
     except Exception:
         logger.exception("internal error: this is a defect, please report it")
         return EXIT_INTERNAL
-
-
-def describe_os_error(error: OSError) -> str:
-    """Returns the path, the reason and the cure of an operating-system error."""
-    where = f"{error.filename}: " if error.filename else ""
-    return (
-        f"{where}{error.strerror or error}. "
-        "Check the permissions and the free space, or choose another folder."
-    )
 
 
 def configure_logging(*, verbose: bool = False) -> None:
@@ -195,13 +184,8 @@ def configure_logging(*, verbose: bool = False) -> None:
 
     Called by entry points only; a library user keeps their own configuration.
     """
-
-    class _BelowWarning(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            return record.levelno < logging.WARNING
-
     out, err = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
-    out.addFilter(_BelowWarning())
+    out.addFilter(lambda record: record.levelno < logging.WARNING)
     err.setLevel(logging.WARNING)
     for handler in (out, err):
         handler.setFormatter(logging.Formatter("%(message)s"))
@@ -237,10 +221,8 @@ def silent_stderr() -> Iterator[None]:
 
 def available_cores() -> int:
     """Returns the cores this process may use: affinity and cgroup quota, at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         cores = min(cores, math.ceil(int(quota) / int(period)))
@@ -258,21 +240,11 @@ def one_thread() -> Any:
     return threadpool_limits(limits=1, user_api="openmp")
 
 
-def resident_bytes() -> int:
-    """Returns the resident memory of this process; its peak where /proc is missing."""
-    with contextlib.suppress(OSError):
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    return peak_resident_bytes()
-
-
 def peak_resident_bytes() -> int:
     """Returns the largest resident memory this process had so far."""
-    with contextlib.suppress(OSError, StopIteration):
-        # ru_maxrss survives exec: it would count the process that started this one.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        line = next(line for line in lines if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+    # ru_maxrss survives exec: it would count the process that started this one.
+    if (peak := _proc_bytes("self/status", "VmHWM")) is not None:
+        return peak
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -292,10 +264,14 @@ def return_freed_memory(*, collect: bool = False) -> None:
 
 def available_memory_bytes() -> int | None:
     """Returns the memory that can still be taken, or None where /proc is missing."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable"))
-        return int(line.split()[1]) * 1024
+    return _proc_bytes("meminfo", "MemAvailable")
+
+
+def _proc_bytes(file: str, name: str) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc", file).read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) * 1024
     return None
 
 

@@ -47,12 +47,8 @@ def dump_arrays(model: ArrayModel) -> bytes:
 def load_arrays(data: bytes, where: object) -> ArrayModel:
     """Returns the model in the bytes of such a file, with every index checked.
 
-    Args:
-        data: The file's bytes.
-        where: What to call it in messages.
-
     Raises:
-        RefusedArtifactError: Naming what is not as expected.
+        RefusedArtifactError: Naming `where`, and what is not as expected.
     """
     with refuse_broken(f"{where}: expected a model of plain arrays"):
         members = dict(unzip_stored(data))

@@ -58,12 +58,8 @@ def load_keras_model(data: bytes, where: object) -> Any:
     Nothing of the file is opened by Keras before its members, its description, its
     layers and the number of its parameters were checked; no code in it is run.
 
-    Args:
-        data: The file's bytes.
-        where: What to call it in messages.
-
     Raises:
-        RefusedArtifactError: Naming what is not as expected.
+        RefusedArtifactError: Naming `where`, and what is not as expected.
     """
     members = read_members(data, where)
     parse_json(members["metadata.json"], where)
@@ -128,11 +124,7 @@ def read_members(
 
 
 def check_description(description: Any, where: object) -> None:
-    """Refuses layers that are not of Keras or can run code, and absurd sizes.
-
-    Raises:
-        RefusedArtifactError: Naming the layer or the number.
-    """
+    """Refuses layers that are not of Keras or can run code, and absurd sizes."""
     if (
         not isinstance(description, dict)
         or _text(description, "class_name") not in _MODELS
@@ -190,11 +182,7 @@ def _text(value: Mapping[str, Any], key: str) -> str:
 
 
 def count_stored(data: bytes, where: object) -> int:
-    """Returns the number of weights in the HDF5 member; they must really be there.
-
-    Raises:
-        RefusedArtifactError: If it links elsewhere, is packed, or claims too much.
-    """
+    """Returns the weights in the HDF5 member; they must really be there, as arrays."""
     h5py = importlib.import_module("h5py")  # Keras brings it; it has no types
     sizes: list[int] = []
     limit = min(len(data), MAX_PARAMETERS)

@@ -40,11 +40,7 @@ def write_manifest(
 
     The zip of a `.keras` file carries a date, so its weights have a digest of their own
     that two equal runs share.
-
-    Args:
-        folder: The folder.
-        name: Name of the manifest in it.
-        is_internal: Whether a relative name is left out.
+    What is internal is left out.
     """
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -159,10 +155,7 @@ def verify_listed(
 ) -> None:
     """Proves size and digest of every listed file, and that no other model lies there.
 
-    Args:
-        folder: The folder.
-        files: Its manifest.
-        is_internal: Whether a relative name is nothing that a reader takes.
+    What is internal is nothing that a reader takes.
 
     Raises:
         RefusedArtifactError: Naming the first file that is not what it was.
@@ -185,11 +178,7 @@ def verify_listed(
 def read_listed(
     folder: Path, name: str, entry: Mapping[str, Any], *, max_bytes: int
 ) -> bytes:
-    """Returns a listed file's bytes: the very bytes whose digest was compared.
-
-    Raises:
-        RefusedArtifactError: If they are not what the manifest says, or too many.
-    """
+    """Returns a listed file's bytes: the very ones whose digest was compared."""
     if entry["bytes"] > max_bytes:
         raise RefusedArtifactError(
             f"{folder / name}: expected at most {max_bytes} bytes. "
@@ -242,11 +231,7 @@ def refuse_broken(expectation: str) -> Iterator[None]:
 
 
 def parse_json(data: bytes, where: object) -> Any:
-    """Returns strict JSON of an artifact, of at most MAX_DEPTH levels.
-
-    Raises:
-        RefusedArtifactError: If it is anything else.
-    """
+    """Returns strict JSON of at most MAX_DEPTH levels; refuses anything else."""
     try:
         value = strict.parse_json(data, where)
     except utils.DataError as error:

@@ -29,12 +29,8 @@ ALIGNMENT = {
 }
 """Which bars belong together; stored with every model."""
 
-_FILES = {
-    "scaler": ".json",
-    "calibrator": ".json",
-    "predictions": ".parquet",
-    "history": ".csv",
-}
+_FILES = {"scaler": ".json", "calibrator": ".json"}
+_FILES |= {"predictions": ".parquet", "history": ".csv"}
 _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pyarrow")
 
 
@@ -42,11 +38,8 @@ def describe_run(
     run: RunFolder, data: TrainingData, adapter: ModelAdapter
 ) -> dict[str, Any]:
     """Returns every section but the results."""
-    described = adapter.describe()
-    described["training"] |= {
-        "resumes": run.resumes(),
-        "peak_memory_bytes": utils.peak_resident_bytes(),
-    }
+    described, peak = adapter.describe(), utils.peak_resident_bytes()
+    described["training"] |= {"resumes": run.resumes(), "peak_memory_bytes": peak}
     files = {"model": adapter.suffix} | _FILES
     return {
         "run_id": run.run_id,

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,9 @@ from settings.sources import load_config
 
 logger = logging.getLogger(__name__)
 
-_FREE = {
-    "epochs",
-    "inputs_dir",
-    "outputs_dir",
-    "training_file",
-    "tensorboard",
-    "verbose_logging",
-}
+_PLACES = {"inputs_dir", "outputs_dir", "training_file"}
+_FREE = _PLACES | {"epochs", "tensorboard", "verbose_logging"}
+"""Fields that decide nothing about what is trained."""
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-\w+-[0-9a-f]{8}")
 MANIFEST = "MANIFEST.json"
 STATE = "state.json"
@@ -59,12 +54,8 @@ class RunFolder:
         self.config = config
         self.run_id = run_id
         self.path = config.runs_dir / run_id
+        self.checkpoints = self.path / CHECKPOINTS
         self._lock: int | None = None
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the run's checkpoints."""
-        return self.path / CHECKPOINTS
 
     def lock(self) -> bool:
         """Marks the run as alive until this process ends; False if another has it."""
@@ -95,11 +86,10 @@ class RunFolder:
             StorageError: If the outputs folder does not take it.
         """
         stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{config.timeframe}"
-        run_id = f"{stem}-{config.digest()[:8]}"
-        while (config.runs_dir / run_id).exists() or (
-            config.model_dir / run_id
-        ).exists():
-            run_id = f"{stem}-{config.digest()[:8]}-{secrets.token_hex(2)}"
+        run_id = stem = f"{stem}-{config.digest()[:8]}"
+        parents = (config.runs_dir, config.model_dir)
+        while any((parent / run_id).exists() for parent in parents):
+            run_id = f"{stem}-{secrets.token_hex(2)}"
         run = cls(config, run_id)
         try:
             run.lock()
@@ -131,11 +121,7 @@ class RunFolder:
     def refuse_difference(
         self, identity: Mapping[str, Any], *, is_forced: bool
     ) -> None:
-        """Holds what must be equal for an exact resume against what it began with.
-
-        Raises:
-            ConfigError: Listing each difference, unless `is_forced`.
-        """
+        """Raises ConfigError that names each difference, unless `is_forced`."""
         differences = self._differences(identity)
         if differences and not is_forced:
             self.unlock()
@@ -149,13 +135,12 @@ class RunFolder:
         """Returns what is not as the run began: its name, the run's value, this one."""
         saved, now = read_json(self.path / STATE), to_jsonable(identity)
         lines = []
-        for key in ("configuration", "data"):
-            if saved.get(key) != now[key]:
-                lines.append(f"the {key} is not the one it began with")
-                found = _config_of(self.path) if key == "configuration" else None
-                if found is not None:
-                    free = _free_fields(self.config)
-                    lines += _changed_fields(found, self.config, free=free)
+        if saved.get("configuration") != now["configuration"]:
+            lines.append("the configuration is not the one it began with")
+            found, free = _config_of(self.path), _free_fields(self.config)
+            lines += _changed_fields(found or self.config, self.config, free=free)
+        if saved.get("data") != now["data"]:
+            lines.append("the data is not the one it began with")
         before = saved.get("environment", {})
         for key, value in now["environment"].items():
             if before.get(key) != value:
@@ -212,10 +197,7 @@ def advice(run: RunFolder | None) -> str:
 
 
 def same_run(first: Config, second: Config) -> bool:
-    """Whether two configurations train the same.
-
-    Epochs may grow, except a cosine's; folders may move.
-    """
+    """Whether two configurations train the same: all but epochs and folders."""
     return run_identity(first) == run_identity(second)
 
 
@@ -240,14 +222,17 @@ def _changed_fields(saved: Config, asked: Config, *, free: set[str]) -> list[str
 
 
 def _config_of(folder: Path) -> Config | None:
-    try:
+    with contextlib.suppress(utils.UserError, OSError):
         return load_config(str(folder / "config.yaml"))
-    except (utils.UserError, OSError):
-        return None  # not a run of this version
+    return None  # not a run of this version
 
 
-def _age(path: Path) -> float:
-    return time.time() - path.stat().st_mtime
+def _same_runs(parent: Path, config: Config) -> Iterator[tuple[Path, Config]]:
+    """Yields folders of runs that train the same, the newest first."""
+    for folder in _newest_first(parent):
+        found = _config_of(folder)
+        if found is not None and same_run(found, config):
+            yield folder, found
 
 
 def find_resumable(
@@ -272,10 +257,7 @@ def find_resumable(
             raise utils.ConfigError(f"{run.path}: this run is still going on.")
         _remove_temporary(run.path)
         return run
-    for folder in _newest_first(config.runs_dir):
-        found = _config_of(folder)
-        if found is None or not same_run(found, config):
-            continue
+    for folder, _ in _same_runs(config.runs_dir, config):
         run = RunFolder(config, folder.name)
         if run.has_progress() and run.lock():
             if is_probe:
@@ -288,10 +270,6 @@ def find_resumable(
 
 def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path | None:
     """Returns the published run that a resume finds done; None where there is none.
-
-    Args:
-        config: The run that is wanted.
-        resume: As in `find_resumable`.
 
     Raises:
         ConfigError: If the named run is finished, and of another configuration.
@@ -322,11 +300,8 @@ def find_finished(config: Config) -> Path | None:
 
     Where its process died between the publication and the link to it, the link follows.
     """
-    for folder in _newest_first(config.model_dir):
-        if folder.is_symlink():
-            continue
-        found = _config_of(folder)
-        if found and same_run(found, config) and found.epochs >= config.epochs:
+    for folder, found in _same_runs(config.model_dir, config):
+        if not folder.is_symlink() and found.epochs >= config.epochs:
             link = _latest_link(found)
             if not link.exists() or os.readlink(link) < folder.name:
                 _switch_link(link, folder.name)
@@ -347,16 +322,16 @@ def _newest_first(folder: Path) -> list[Path]:
 def sweep(config: Config, *, min_age_seconds: float = 60.0) -> list[Path]:
     """Removes what dead runs left behind: temporary files, runs without a checkpoint.
 
-    Args:
-        config: Says where runs are.
-        min_age_seconds: Spares younger folders, which may be about to be locked.
-
-    Returns:
-        What was removed.
+    Younger folders than `min_age_seconds` may be about to be locked: they stay. Returns
+    what was removed.
     """
     removed = []
+
+    def is_old(path: Path) -> bool:
+        return time.time() - path.lstat().st_mtime >= min_age_seconds
+
     for folder in _newest_first(config.runs_dir):
-        if not _RUN_ID.match(folder.name) or _age(folder) < min_age_seconds:
+        if not _RUN_ID.match(folder.name) or not is_old(folder):
             continue
         run = RunFolder(config, folder.name)
         if not run.lock():
@@ -369,11 +344,11 @@ def sweep(config: Config, *, min_age_seconds: float = 60.0) -> list[Path]:
         run.unlock()
     for folder in _newest_first(config.model_dir):
         internal = any((folder / name).exists() for name in _INTERNALS)
-        if internal and not folder.is_symlink() and _age(folder) >= min_age_seconds:
+        if internal and not folder.is_symlink() and is_old(folder):
             _remove_internals(folder)  # its process died after the rename
             removed.append(folder / CHECKPOINTS)
     for path in config.model_dir.glob(".tmp-*"):
-        if time.time() - path.lstat().st_mtime >= min_age_seconds:
+        if is_old(path):
             path.unlink(missing_ok=True)
             removed.append(path)
     if removed:

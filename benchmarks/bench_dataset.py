@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pandas as pd
+from common import resident_bytes
 
 import utils
 from candles import table as candle_tables
@@ -119,7 +120,7 @@ def bench_file(table, folder):
     """Processing alone: a checked table in memory becomes a training file."""
     config = Config(pair=PAIR, inputs_dir=str(folder))
     builder = DatasetBuilder(config, use_cache=False)
-    before = utils.resident_bytes()
+    before = resident_bytes()
     spent, dataset = timed(lambda: builder.build_dataset(candles=table))
     writing, _ = timed(
         lambda: training_file.write_training_file(

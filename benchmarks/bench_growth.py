@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from bench_memory import FEATURES, write_file
-from common import measure, parser, show
+from common import measure, parser, resident_bytes, show
 
 ROWS = [10_000, 100_000, 1_000_000, 10_000_000]
 WINDOWS = 20_480
@@ -29,7 +29,7 @@ def run(path):
     from model_builder import DualWindowLSTMBuilder, configure_runtime
     from sequence_generator import MemoryEfficientDataLoader
 
-    before = utils.resident_bytes()
+    before = resident_bytes()
     config = Config(lstm_units=(16,), class_balancing_method="none", batch_size=512)
     started = time.perf_counter()
     data = TrainingDataLoader(path, config=config).load_training_data()

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from common import measure, parser, show
+from common import measure, parser, resident_bytes, show
 
 FEATURES, STEPS = 8, 24
 CASES = [
@@ -55,7 +55,7 @@ def run(path, batch_size, model):
     from sequence_generator import MemoryEfficientDataLoader
     from settings.sizes import estimate_memory
 
-    before = utils.resident_bytes()
+    before = resident_bytes()
     config = Config(
         model=model,
         batch_size=batch_size,

@@ -12,6 +12,12 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+def resident_bytes():
+    """Returns the resident memory of this process, on Linux."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def measure(script, case, *arguments):
     """Runs one case of a script in a fresh process; returns what it printed last."""
     result = subprocess.run(

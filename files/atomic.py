@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils import StorageError, UserError, format_bytes
+from utils import CHOOSE_A_FOLDER, StorageError, UserError, format_bytes
 
 
 @contextlib.contextmanager
@@ -56,10 +56,7 @@ def _refused_write(path: Path, temporary: Path, error: OSError) -> str:
             size = temporary.stat().st_size if temporary.exists() else 0
             needed = f"More than {format_bytes(size)} are needed, " if size else ""
             space = f" {needed}{format_bytes(free)} are free."
-    return (
-        f"cannot write {path}: {reason}.{space} "
-        "Check the permissions and the free space, or choose another folder."
-    )
+    return f"cannot write {path}: {reason}.{space} {CHOOSE_A_FOLDER}"
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
@@ -78,11 +75,7 @@ def fsync_path(path: str | os.PathLike[str]) -> None:
 
 
 def require_writable(folder: str | os.PathLike[str]) -> Path:
-    """Creates `folder` if needed and proves that a file can be written into it.
-
-    Raises:
-        StorageError: If it cannot.
-    """
+    """Creates `folder` if needed; StorageError if no file can be written into it."""
     folder = Path(folder)
     target = folder / f".write-test-{secrets.token_hex(4)}"
     try:
@@ -98,11 +91,7 @@ def require_writable(folder: str | os.PathLike[str]) -> Path:
 
 
 def require_creatable(folder: str | os.PathLike[str]) -> None:
-    """Proves that `folder` can be written into, and makes none that is not there.
-
-    Raises:
-        StorageError: If it cannot.
-    """
+    """Raises StorageError if `folder` cannot be written into, and makes none."""
     folder = Path(folder)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():

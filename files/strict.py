@@ -52,11 +52,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Reads JSON, refusing duplicate keys, NaN and Infinity literals, and huge files.
-
-    Raises:
-        DataError: If the file is not strict JSON.
-    """
+    """Reads what `parse_json` takes, of at most MAX_JSON_BYTES."""
     with open(path, "rb") as stream:
         data = stream.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
@@ -65,11 +61,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def parse_json(data: bytes, source: object) -> Any:
-    """Returns the value of strict JSON; `source` names it in messages.
-
-    Raises:
-        DataError: If it is not strict JSON.
-    """
+    """Returns the value of strict JSON: no key twice, NaN, Infinity; or DataError."""
 
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)

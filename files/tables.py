@@ -100,8 +100,14 @@ class Columns:
             DataError: If a column is not numeric, has an empty cell that its array
                 cannot hold, or has another length.
         """
+        checks = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
         for name in outputs:
-            _require_numeric(name, self.schema.field(name).type)
+            kind = self.schema.field(name).type
+            if not any(check(kind) for check in checks):
+                raise DataError(
+                    f"{name}: expected numbers. Received: a column of type {kind}. "
+                    "Remove the column or convert it."
+                )
         position = 0
         with _refuse_broken(self.path):
             for batch in self._batches(list(outputs)):
@@ -156,15 +162,6 @@ def _fill(name: str, values: np.ndarray, out: np.ndarray) -> None:
         )
 
 
-def _require_numeric(name: str, kind: pa.DataType) -> None:
-    checks = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-    if not any(check(kind) for check in checks):
-        raise DataError(
-            f"{name}: expected numbers. Received: a column of type {kind}. "
-            "Remove the column or convert it."
-        )
-
-
 def open_table(path: str | os.PathLike[str]) -> Columns:
     """Opens a feather, parquet or CSV file by its suffix.
 
@@ -210,10 +207,7 @@ def has_extension_types(path: Path, *, tail_bytes: int) -> bool:
 
     Arrow builds registered types, which may run code, as soon as it opens a file; so
     this looks before it does. Parquet carries the Arrow schema as base64 text.
-
-    Args:
-        path: The file.
-        tail_bytes: Length of the magic at its end, before which the footer's length is.
+    The footer's length stands before the magic at its end, of `tail_bytes`.
 
     Raises:
         DataError: If there is no footer where it should be.
@@ -239,11 +233,7 @@ def has_extension_types(path: Path, *, tail_bytes: int) -> bool:
 
 
 def refuse_bomb(path: Path, num_columns: int) -> None:
-    """Refuses an Arrow or Parquet file that unpacks to far more than it is.
-
-    Raises:
-        DataError: If its bytes cannot stand for that many cells.
-    """
+    """Raises DataError if an Arrow or Parquet file unpacks to far more than it is."""
     kind = "parquet" if path.suffix == ".parquet" else "feather"
     cells = pa.dataset.dataset(str(path), format=kind).count_rows() * num_columns
     limit = min(MAX_CELLS, MAX_CELLS_PER_BYTE * path.stat().st_size + 10**6)
@@ -287,11 +277,7 @@ def from_pandas(frame: Any) -> Columns:
 
 
 def refuse_extension_types(schema: pa.Schema, where: object) -> None:
-    """Refuses Arrow extension types before any conversion: some run code when read.
-
-    Raises:
-        DataError: Naming the columns.
-    """
+    """Raises DataError for Arrow extension types: some run code when they are read."""
     unsafe = [
         field.name
         for field in schema

@@ -57,6 +57,7 @@ class ModelAdapter(abc.ABC):
         self.window_bars = config.sequence_length
         self.num_features = 0
         self._history: dict[str, list[float]] = {}
+        self._seconds = 0.0
 
     def require_library(self) -> None:  # noqa: B027 - most need no other library
         """Raises DependencyError if what it is fitted with is not installed."""
@@ -106,12 +107,7 @@ class ModelAdapter(abc.ABC):
         """
 
     def predict_only(self, description: Mapping[str, Any], where: object) -> None:
-        """Lets what an opened model was not saved with say so.
-
-        Args:
-            description: What `describe` said of it under `model`.
-            where: What to call it in messages.
-        """
+        """Lets what an opened model was not saved with say so."""
 
         def refuse(name: str, *_: object, **__: object) -> NoReturn:
             raise ValueError(
@@ -135,11 +131,7 @@ class ModelAdapter(abc.ABC):
 
     @abc.abstractmethod
     def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-        """Returns the same for target rows (num_rows,) of `data`.
-
-        Raises:
-            DataError: If its windows are of other sizes.
-        """
+        """Returns the same for target rows (num_rows,); DataError for other sizes."""
 
     def predict_proba(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns class probabilities (num_rows, 3) at the natural class mix.
@@ -198,10 +190,8 @@ class ModelAdapter(abc.ABC):
     def outputs(self) -> str:
         """What the model's outputs are, in words."""
         if self.config.loss_traits.y_true == "return":
-            return self.choose(
-                "shares: LONG minus SHORT is a position between short and long",
-                "scores: tanh of one is a position between short and long",
-            )
+            one = self.choose("shares: LONG minus SHORT", "scores: tanh of one")
+            return f"{one} is a position between short and long"
         return self.choose(
             "probabilities at the natural class mix",
             "log return over the horizon in units of data.target_scaler",
@@ -218,6 +208,16 @@ class ModelAdapter(abc.ABC):
     def rounds_done(self) -> int:
         """Rounds that an earlier process finished in the attached folder."""
         return 0
+
+    def _trained(self) -> dict[str, Any]:
+        """Returns what every family says of its training, for the metadata."""
+        history, best = self._history, self.best_round
+        return {
+            "completed_epochs": len(history["loss"]),
+            "best_epoch": best,
+            "best": {key: values[best - 1] for key, values in history.items()},
+            "seconds": round(self._seconds, 1),
+        }
 
     def identity(self) -> dict[str, Any]:
         """Returns what `load` needs to know, for the metadata's section `model`."""
@@ -237,11 +237,7 @@ _OF_A_RUN = (
 
 
 def read_sizes(description: Mapping[str, Any], where: object) -> tuple[int, int]:
-    """Returns window bars and features as a description says them.
-
-    Raises:
-        RefusedArtifactError: If they are no sizes.
-    """
+    """Returns window bars and features of a description; refuses what is no size."""
     found = [description.get(name) for name in ("window_bars", "num_features")]
     if not all(type(size) is int and 0 < size <= 1_000_000 for size in found):
         raise RefusedArtifactError(

@@ -17,24 +17,11 @@ from utils import ConfigError
 
 _BOOSTED = ("BaseGradientBoosting", "BaseHistGradientBoosting")
 _TREES = ("BaseForest", "BaseDecisionTree", *_BOOSTED)
-_LOSSES = (
-    "log_loss",
-    "squared_error",
-    "absolute_error",
-    "friedman_mse",
-    "huber",
-    "quantile",
-)
+_LOSSES = "log_loss squared_error absolute_error friedman_mse huber quantile".split()
 """Losses of boosting whose link is the identity, or that of class probabilities."""
-_LIGHTGBM_LINKS = {
-    "regression": "identity",
-    "regression_l1": "identity",
-    "huber": "identity",
-    "fair": "identity",
-    "quantile": "identity",
-    "mape": "identity",
-    "multiclass": "softmax",
-}
+_LIGHTGBM_NUMBERS = "regression regression_l1 huber fair quantile mape".split()
+_LIGHTGBM_LINKS = dict.fromkeys(_LIGHTGBM_NUMBERS, "identity")
+_LIGHTGBM_LINKS["multiclass"] = "softmax"
 _Arrays = TypeVar("_Arrays", bound=ArrayModel)
 _OWN_FILES = (
     "Give the adapter a suffix, dump_model and open_model of its own; "
@@ -134,23 +121,17 @@ def of_sklearn(model: Any, *, family: str) -> ArrayModel:
     names = _names(last)
     if "BaseHistGradientBoosting" in names:
         start = np.asarray(last._baseline_prediction, np.float64).reshape(-1)
-        return _joined(
-            [
-                _of_histogram(tree) + (column,)
-                for stage in last._predictors
-                for column, tree in enumerate(stage)
-            ],
-            start=start,
-            link=_boosting_link(classes, start),
-            is_single=False,
-            importance=np.zeros(0),
-            **facts,
-        )
-    if "BaseGradientBoosting" in names:
+        trees = [
+            (*_of_histogram(tree), column)
+            for stage in last._predictors
+            for column, tree in enumerate(stage)
+        ]
+        link, importance = _boosting_link(classes, start), np.zeros(0)
+    elif "BaseGradientBoosting" in names:
         none = np.zeros((1, facts["num_inputs"]), np.float32)
         start = last._raw_predict_init(none)[0].astype(np.float64)
         trees = [
-            _of_tree(tree, rate=last.learning_rate) + (column,)
+            (*_of_tree(tree, rate=last.learning_rate), column)
             for stage in last.estimators_
             for column, tree in enumerate(stage)
         ]
@@ -160,14 +141,11 @@ def of_sklearn(model: Any, *, family: str) -> ArrayModel:
         start = np.zeros(1 if classes is None else len(classes))
         trees = [_of_tree(tree) + (0,) for tree in owners]
         link = "mean"
-    return _joined(
-        trees,
-        start=start,
-        link=link,
-        is_single=True,
-        importance=np.asarray(last.feature_importances_, np.float64),
-        **facts,
-    )
+    is_single = "BaseHistGradientBoosting" not in names
+    if is_single:
+        importance = np.asarray(last.feature_importances_, np.float64)
+    facts |= {"is_single": is_single, "importance": importance}
+    return _joined(trees, start=start, link=link, **facts)
 
 
 def _boosting_link(classes: Any, start: np.ndarray) -> str:
@@ -222,11 +200,7 @@ def _of_linear(scaler: Any, model: Any, facts: Mapping[str, Any]) -> Linear:
 
 
 def of_lightgbm(booster: Any, *, family: str) -> Trees:
-    """Returns the numbers of a fitted booster.
-
-    Raises:
-        ConfigError: If it holds what the arrays do not express.
-    """
+    """Returns the numbers of a fitted booster; ConfigError if arrays have none."""
     try:
         model = booster.dump_model()
     except RecursionError as error:
@@ -251,15 +225,8 @@ def of_lightgbm(booster: Any, *, family: str) -> Trees:
 
 
 def _of_nested(root: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
-    rows = list(_rows_of(root))
-    feature, left, right, threshold, value = zip(*rows, strict=True)
-    return (
-        np.array(feature),
-        np.array(left),
-        np.array(right),
-        np.array(threshold, np.float64),
-        np.array(value, np.float64)[:, None],
-    )
+    *columns, value = map(np.array, zip(*_rows_of(root), strict=True))
+    return *columns, value[:, None]
 
 
 def _rows_of(root: Mapping[str, Any]) -> Iterator[tuple[int, int, int, float, float]]:

@@ -12,45 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import utils
 from config import Config
+from models import sklearn_adapter
 from models.adapter import ModelAdapter
 from models.keras_adapter import KerasAdapter, import_tensorflow
 from models.lightgbm_adapter import LightGBMAdapter
-from models.sklearn_adapter import (
-    ClassicGradientBoostingAdapter,
-    GradientBoostingAdapter,
-    LogisticAdapter,
-    RandomForestAdapter,
-    SklearnAdapter,
-)
-from models.tabular_adapter import TabularAdapter
 from settings.network_fields import NETWORKS
 
 if TYPE_CHECKING:
     from artifacts.artifact import Artifact
 
-__all__ = [
-    "FAMILIES",
-    "ModelAdapter",
-    "SklearnAdapter",
-    "TabularAdapter",
-    "create_adapter",
-    "load_adapter",
-    "register_family",
-    "register_network",
-]
-
 FAMILIES: dict[str, type[ModelAdapter]] = {
-    "lstm": KerasAdapter,
-    "gru": KerasAdapter,
-    "cnn": KerasAdapter,
-    "cnn_lstm": KerasAdapter,
-    "attention": KerasAdapter,
-    "ensemble": KerasAdapter,
-    "random_forest": RandomForestAdapter,
-    "gradient_boosting": GradientBoostingAdapter,
-    "classic_gradient_boosting": ClassicGradientBoostingAdapter,
+    **dict.fromkeys(NETWORKS, KerasAdapter),
+    "random_forest": sklearn_adapter.RandomForestAdapter,
+    "gradient_boosting": sklearn_adapter.GradientBoostingAdapter,
+    "classic_gradient_boosting": sklearn_adapter.ClassicGradientBoostingAdapter,
     "lightgbm": LightGBMAdapter,
-    "logistic": LogisticAdapter,
+    "logistic": sklearn_adapter.LogisticAdapter,
 }
 """Name of a family -> what answers for it."""
 
@@ -99,18 +76,14 @@ def create_adapter(config: Config) -> ModelAdapter:
         DependencyError: If its library is not installed.
     """
     config.require_losses()
-    adapter = _family(config.model)(config)
+    if config.model not in FAMILIES:
+        raise utils.ConfigError(
+            f"model: expected one of {', '.join(FAMILIES)}. Received: "
+            f"{config.model!r}." + utils.did_you_mean(config.model, FAMILIES)
+        )
+    adapter = FAMILIES[config.model](config)
     adapter.require_library()
     return adapter
-
-
-def _family(name: str) -> type[ModelAdapter]:
-    if name not in FAMILIES:
-        raise utils.ConfigError(
-            f"model: expected one of {', '.join(FAMILIES)}. Received: {name!r}."
-            + utils.did_you_mean(name, FAMILIES)
-        )
-    return FAMILIES[name]
 
 
 def load_adapter(artifact: Artifact) -> ModelAdapter:

@@ -20,7 +20,7 @@ import numpy as np
 import utils
 from config import Config
 from models.adapter import ModelAdapter, read_sizes
-from preprocessing.windows import chunks, cut_windows
+from preprocessing.windows import chunks, cut_windows, evenly_spaced
 from utils import Made
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ class KerasAdapter(ModelAdapter):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._loaded: Any = None
-        self._seconds = 0.0
 
     # The steps of a run
 
@@ -90,24 +89,21 @@ class KerasAdapter(ModelAdapter):
         self.model_builder = NetworkBuilder(self.config, data.num_features)
         memory = self.model_builder.estimate_model_memory(data.num_rows).get("total")
         self.model = self.model_builder.build_model(data.class_odds)
-        branches = self.model.num_branches
+        needs = "memory not estimated: a network of your own"
+        if memory is not None:
+            needs = f"about {utils.format_bytes(memory)} of memory"
+            free = utils.available_memory_bytes()
+            if free is not None and memory > free:
+                text = "this run needs %s, %s are free: lower batch_size"
+                logger.warning(text, needs, utils.format_bytes(free))
         logger.info(
             "model: %s, %s parameters, %s on %s, %s",
             self.model.network.name,
             f"{self.model.network.count_params():,}",
-            "1 branch" if branches == 1 else f"{branches} branches",
+            utils.counted(self.model.num_branches, "branch", "branches"),
             self._runtime["device"],
-            "memory not estimated: a network of your own"
-            if memory is None
-            else f"about {utils.format_bytes(memory)} of memory",
+            needs,
         )
-        free = utils.available_memory_bytes()
-        if memory is not None and free is not None and memory > free:
-            logger.warning(
-                "this run needs about %s, %s are free: lower batch_size",
-                utils.format_bytes(memory),
-                utils.format_bytes(free),
-            )
         return self.model
 
     def attach(self, run: RunFolder) -> list[Any]:
@@ -118,7 +114,8 @@ class KerasAdapter(ModelAdapter):
         self._run = run
         self.callbacks = self.model_builder.create_callbacks(run.path)
         if self.has_classes:
-            rows, dataset = self.generators.watched_windows()
+            rows = evenly_spaced(self._data.parts["validation"].targets, 1000)
+            dataset = self.generators.evaluation_dataset(rows)
             monitor = CollapseMonitor(dataset, self._data.label_shares(rows))
             self.callbacks.insert(0, monitor)
         self._checkpointer = CompleteState(
@@ -147,9 +144,7 @@ class KerasAdapter(ModelAdapter):
         else:
             with utils.StopSignals(is_deferred=True) as signals:
                 history = self._fit(signals, done)
-        self._history = {
-            key: [float(value) for value in values] for key, values in history.items()
-        }
+        self._history = {k: list(map(float, v)) for k, v in history.items()}
         self._seconds = time.perf_counter() - started
         epochs = len(self._history["loss"])
         logger.info(
@@ -209,9 +204,9 @@ class KerasAdapter(ModelAdapter):
     def load(cls, model: Any, description: Mapping[str, Any], where: object) -> Self:
         """Takes a network of the sizes that its description says."""
         sizes = read_sizes(description, where)
-        names = {key: description.get(key) for key in ("family", "target")}
+        family, target = description.get("family"), description.get("target")
         try:
-            config = Config(model=names["family"], target=names["target"])  # type: ignore[arg-type]
+            config = Config(model=family, target=target)  # type: ignore[arg-type]
         except utils.ConfigError as error:
             raise utils.RefusedArtifactError(f"{where}: {error}") from error
         if model.input_shape != (None, *sizes):
@@ -266,21 +261,16 @@ class KerasAdapter(ModelAdapter):
 
         from networks.fused_lstm import FusedLSTM
 
+        def compiled(model: Any, num_windows: int | None, **options: Any) -> Any:
+            def say(windows: Any) -> Any:
+                return model(windows, training=False)
+
+            shape = (num_windows, self.window_bars, self.num_features)
+            return tf.function(say, input_signature=[tf.TensorSpec(shape)], **options)
+
         network = self.network
-        fused = FusedLSTM.of(network)
-
-        def say_one(windows: Any) -> Any:
-            return network(windows, training=False)
-
-        def say_many(windows: Any) -> Any:
-            return (fused or network)(windows, training=False)
-
-        shape = (self.window_bars, self.num_features)
-        one = tf.function(
-            say_one, input_signature=[tf.TensorSpec((1, *shape))], jit_compile=True
-        )
-        many = tf.function(say_many, input_signature=[tf.TensorSpec((None, *shape))])
-        return one, many
+        many = compiled(FusedLSTM.of(network) or network, None)
+        return compiled(network, 1, jit_compile=True), many
 
     # What is known about it
 
@@ -294,7 +284,7 @@ class KerasAdapter(ModelAdapter):
         """Returns the sections `model`, `training`, `runtime` of the metadata."""
         from networks.branched import weights_digest
 
-        network, best, history = self.network, self.best_round, self._history
+        network = self.network
         return {
             "model": {
                 "name": network.name,
@@ -305,13 +295,8 @@ class KerasAdapter(ModelAdapter):
                 "weights_sha256": weights_digest(network),
                 "outputs": self.outputs,
             },
-            "training": {
-                "completed_epochs": len(history["loss"]),
-                "best_epoch": best,
-                "best": {key: values[best - 1] for key, values in history.items()},
-                "windows_per_epoch": self.generators.windows_per_epoch,
-                "seconds": round(self._seconds, 1),
-            },
+            "training": self._trained()
+            | {"windows_per_epoch": self.generators.windows_per_epoch},
             "runtime": self._runtime | {"num_branches": self.model.num_branches},
         }
 

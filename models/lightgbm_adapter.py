@@ -90,11 +90,7 @@ class LightGBMAdapter(TabularAdapter):
 
 
 def import_lightgbm() -> Any:
-    """Returns the module.
-
-    Raises:
-        DependencyError: If it is not installed.
-    """
+    """Returns the module; DependencyError if it is not installed."""
     try:
         import lightgbm
     except ImportError as error:

@@ -42,11 +42,9 @@ class SklearnAdapter(TabularAdapter):
         """Fits the estimator, the last step of a pipeline with weights."""
         from sklearn.exceptions import ConvergenceWarning
 
-        options = {}
-        if table.weights is not None:
-            steps = getattr(model, "steps", None)
-            prefix = f"{steps[-1][0]}__" if steps else ""
-            options[f"{prefix}sample_weight"] = table.weights
+        *_, (last, _) = getattr(model, "steps", [("", model)])
+        name = f"{last}__sample_weight" if last else "sample_weight"
+        options = {} if table.weights is None else {name: table.weights}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             model.fit(table.inputs, table.targets, **options)
@@ -89,6 +87,12 @@ class SklearnAdapter(TabularAdapter):
         arrays = conversion.of_sklearn(model, family=self.config.model)
         return array_files.dump_arrays(arrays)
 
+    def ensemble(self, name: str) -> Any:
+        """Returns a class of `sklearn.ensemble`, for classes or for numbers."""
+        from sklearn import ensemble
+
+        return getattr(ensemble, name + self.choose("Classifier", "Regressor"))
+
     def least_leaf(self, num_targets: int, share: float) -> int:
         """Returns the least targets of a leaf; `share` where the run says none."""
         return max(1, round((self.config.min_leaf_share or share) * num_targets))
@@ -99,11 +103,8 @@ class RandomForestAdapter(SklearnAdapter):
 
     def create_model(self, num_targets: int) -> Any:
         """Returns a forest; threads share its trees, each with a seed of its own."""
-        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-
         config = self.config
-        kind = self.choose(RandomForestClassifier, RandomForestRegressor)
-        return kind(
+        return self.ensemble("RandomForest")(
             n_estimators=config.num_trees,
             max_depth=config.max_depth or 10,
             max_leaf_nodes=config.max_leaf_nodes,
@@ -122,16 +123,8 @@ class GradientBoostingAdapter(SklearnAdapter):
 
         That would hold out random rows, whose windows overlap those it trains on.
         """
-        from sklearn.ensemble import (
-            HistGradientBoostingClassifier,
-            HistGradientBoostingRegressor,
-        )
-
         config = self.config
-        kind = self.choose(
-            HistGradientBoostingClassifier, HistGradientBoostingRegressor
-        )
-        return kind(
+        return self.ensemble("HistGradientBoosting")(
             max_iter=config.num_trees,
             learning_rate=config.boosting_rate,
             max_depth=config.max_depth,
@@ -148,14 +141,8 @@ class ClassicGradientBoostingAdapter(SklearnAdapter):
 
     def create_model(self, num_targets: int) -> Any:
         """Returns boosting that draws the rows of each round anew."""
-        from sklearn.ensemble import (
-            GradientBoostingClassifier,
-            GradientBoostingRegressor,
-        )
-
         config, share = self.config, 0.3
-        kind = self.choose(GradientBoostingClassifier, GradientBoostingRegressor)
-        return kind(
+        return self.ensemble("GradientBoosting")(
             n_estimators=config.num_trees,
             learning_rate=config.boosting_rate,
             max_depth=config.max_depth or 3,

@@ -23,12 +23,18 @@ import numpy as np
 import utils
 from artifacts import array_files
 from artifacts.array_models import ArrayModel
+from artifacts.manifest import refuse_broken
 from config import Config
 from files.atomic import atomic_write
 from files.strict import read_json, write_json
 from models.adapter import ModelAdapter, read_sizes
-from models.learning_curves import learning_curves
-from models.window_tables import CHUNK_ROWS, ClassMix, Table, WindowInputs
+from models.window_tables import (
+    CHUNK_ROWS,
+    ClassMix,
+    Table,
+    WindowInputs,
+    learning_curves,
+)
 from preprocessing.windows import chunks, evenly_spaced, value_limits
 from utils import Made, RefusedArtifactError
 
@@ -73,7 +79,6 @@ class TabularAdapter(ModelAdapter):
         self.mix: ClassMix | None = None
         self._names: tuple[str, ...] = ()
         self._content = b""
-        self._seconds = 0.0
         self._run: RunFolder | None = None
         self._fitted: Mapping[str, Any] | None = None
 
@@ -102,22 +107,14 @@ class TabularAdapter(ModelAdapter):
     # How it is written
 
     def require_writable(self, model: Any) -> None:
-        """Proves, before it is fitted, that `dump_model` can write a model.
-
-        Raises:
-            ConfigError: If it cannot.
-        """
+        """Raises ConfigError, before fitting, for a model that cannot be written."""
 
     @abc.abstractmethod
     def dump_model(self, model: Any) -> bytes:
         """Returns the file of a fitted model."""
 
     def open_model(self, content: bytes, where: object) -> Any:
-        """Returns the model in the bytes of such a file.
-
-        Raises:
-            RefusedArtifactError: If it is not as expected.
-        """
+        """Returns the model in a file's bytes; RefusedArtifactError if it is none."""
         return array_files.load_arrays(content, where)
 
     def check_model(self, model: Any, num_inputs: int, num_classes: int | None) -> None:
@@ -195,19 +192,14 @@ class TabularAdapter(ModelAdapter):
         return self._history
 
     def learn(self) -> None:
-        """Fits the model on the tables, and takes what its file holds.
-
-        Raises:
-            RefusedArtifactError: If that answers other than what was fitted.
-        """
+        """Fits the model on the tables, and takes what its file holds."""
         train = self.table
         with utils.one_thread():
             fitted = self.fit_model(self.model, train)
             sampled = train.some(self.config.validation_windows)
             staged = functools.partial(self.staged_outputs, fitted)
-            self._history = learning_curves(
-                sampled, self._monitored, staged, mix=self.mix
-            )
+            tables = (sampled, self._monitored)
+            self._history = learning_curves(*tables, staged, mix=self.mix)
             fitted = self.keep_rounds(fitted, self.best_round)
             self._content = self.dump_model(fitted)
         # What predicts from here on is what is published.
@@ -220,11 +212,7 @@ class TabularAdapter(ModelAdapter):
             write_json(self._run.checkpoints / FITTED, note)
 
     def _compare(self, fitted: Any) -> None:
-        """Holds what is saved against what was fitted, on windows of the data.
-
-        Raises:
-            RefusedArtifactError: If one answers other than the other.
-        """
+        """Refuses a saved model that answers other than what was fitted."""
         tables = (self.table, self._monitored)
         inputs = np.concatenate([table.some(500).inputs for table in tables])
         with utils.one_thread():
@@ -263,7 +251,8 @@ class TabularAdapter(ModelAdapter):
     @classmethod
     def load(cls, model: Any, description: Mapping[str, Any], where: object) -> Self:
         """Takes a model whose inputs and classes are those of its description."""
-        try:
+        # Anything can be missing in a hostile description.
+        with refuse_broken(f"{where}: expected a model that fits its description"):
             window_bars, num_features = read_sizes(description, where)
             config = Config(
                 model=description["family"],
@@ -273,9 +262,8 @@ class TabularAdapter(ModelAdapter):
             )
             adapter = cls(config)
             adapter.num_features = num_features
-            adapter._inputs = WindowInputs.from_dict(
-                description, window_bars=window_bars
-            )
+            bars = {"window_bars": window_bars}
+            adapter._inputs = WindowInputs.from_dict(description, **bars)
             adapter._names = tuple(map(str, description["feature_names"]))
             if len(adapter._names) != num_features:
                 raise ValueError("other feature_names than num_features")
@@ -286,16 +274,8 @@ class TabularAdapter(ModelAdapter):
             num_classes = len(adapter.mix.classes) if adapter.mix else None
             adapter.check_model(model, adapter._inputs.count(), num_classes)
             adapter.model = model
-            adapter.predict_windows(
-                np.zeros((2, window_bars, num_features), np.float32)
-            )
-        except RefusedArtifactError:
-            raise
-        except Exception as error:  # anything can be missing in a hostile description
-            raise RefusedArtifactError(
-                f"{where}: expected a model that fits its description. "
-                f"Received: {error!s:.300}"
-            ) from error
+            shape = (2, window_bars, num_features)
+            adapter.predict_windows(np.zeros(shape, np.float32))
         return adapter
 
     # What it says
@@ -341,7 +321,6 @@ class TabularAdapter(ModelAdapter):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Returns the sections `model`, `training`, `runtime` of the metadata."""
-        history, best = self._history, self.best_round
         train, mix = self.table, self.mix
         return {
             "model": {
@@ -361,13 +340,7 @@ class TabularAdapter(ModelAdapter):
                 else "probabilities at the mix of class_mix.odds; divided by them and "
                 "normalised, at the natural one",
             },
-            "training": {
-                "completed_epochs": len(history["loss"]),
-                "best_epoch": best,
-                "best": {key: values[best - 1] for key, values in history.items()},
-                "num_fitted_targets": len(train.targets),
-                "seconds": round(self._seconds, 1),
-            },
+            "training": self._trained() | {"num_fitted_targets": len(train.targets)},
             "runtime": {"device": "CPU", "num_threads": self.num_threads},
         }
 

@@ -1,24 +1,21 @@
 """Windows as rows of a table, and probabilities of such rows at the natural mix.
 
 In: which numbers a family reads of a window, what its training mix does to its
-probabilities. Out: statistics (`preprocessing.windows`), fitting (`tabular_adapter`).
+probabilities, what a model loses after each round. Out: statistics
+(`preprocessing.windows`), fitting and which round is kept (`tabular_adapter`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from config import CLASS_NAMES
-from preprocessing.windows import (
-    chunks,
-    evenly_spaced,
-    statistic_names,
-    window_statistics,
-)
+from metrics import scores as metrics
+from preprocessing import windows as samples
 from utils import DataError
 
 if TYPE_CHECKING:
@@ -43,7 +40,7 @@ class Table:
 
     def some(self, count: int | None) -> Table:
         """Returns at most `count` rows, evenly spread; all of them for None."""
-        rows = evenly_spaced(np.arange(len(self.targets)), count)
+        rows = samples.evenly_spaced(np.arange(len(self.targets)), count)
         return Table(
             inputs=self.inputs[rows],
             targets=self.targets[rows],
@@ -69,10 +66,10 @@ class WindowInputs:
         """Returns inputs (num_rows, num_inputs) of the windows that end at `rows`."""
         if self.kind == "last_row":
             return features[rows]
-        if not len(rows):
-            return self._statistics(features, rows)
+        facts: dict[str, Any] = {"window_bars": self.window_bars, "limits": self.limits}
         parts = [
-            self._statistics(features, rows[s]) for s in chunks(len(rows), CHUNK_ROWS)
+            samples.window_statistics(features, rows[s], **facts)
+            for s in samples.chunks(max(1, len(rows)), CHUNK_ROWS)
         ]
         return np.concatenate(parts)
 
@@ -101,7 +98,7 @@ class WindowInputs:
         """Returns the name of each input; each begins with its feature's."""
         if self.kind == "last_row":
             return list(feature_names)
-        return statistic_names(feature_names, self.window_bars)
+        return samples.statistic_names(feature_names, self.window_bars)
 
     def count(self) -> int:
         """Returns the number of inputs."""
@@ -113,11 +110,7 @@ class WindowInputs:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, window_bars: int) -> Self:
-        """Rebuilds them from `to_dict`.
-
-        Raises:
-            ValueError: If the values do not fit together.
-        """
+        """Rebuilds them from `to_dict`; ValueError if its values do not fit."""
         limits = np.array(values["input_limits"], np.float64)
         if limits.shape != (values["num_features"],):
             raise ValueError("other input_limits than num_features")
@@ -125,11 +118,6 @@ class WindowInputs:
             raise ValueError("input_limits that are no limits")
         return cls(
             kind=values["tabular_inputs"], window_bars=window_bars, limits=limits
-        )
-
-    def _statistics(self, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return window_statistics(
-            features, rows, window_bars=self.window_bars, limits=self.limits
         )
 
 
@@ -149,11 +137,7 @@ class ClassMix:
 
     @classmethod
     def of(cls, data: TrainingData, table: Table) -> ClassMix:
-        """Learns from the rows that a model is fitted on.
-
-        Raises:
-            DataError: If they are of one class.
-        """
+        """Learns from the rows that a model is fitted on; DataError if of one class."""
         counts = np.bincount(table.targets, weights=table.weights, minlength=3)
         classes = tuple(int(k) for k in np.flatnonzero(counts))
         if len(classes) < 2:
@@ -182,19 +166,11 @@ class ClassMix:
     def to_dict(self) -> dict[str, Any]:
         """Returns values for JSON."""
         odds = None if self.odds is None else list(self.odds)
-        return {
-            "classes": list(self.classes),
-            "odds": odds,
-            "num_targets": self.num_targets,
-        }
+        return vars(self) | {"classes": list(self.classes), "odds": odds}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuilds a mix from `to_dict`.
-
-        Raises:
-            ValueError: If the values do not fit together.
-        """
+        """Rebuilds a mix from `to_dict`; ValueError if its values do not fit."""
         classes, odds, count = (values[k] for k in ("classes", "odds", "num_targets"))
         if classes != [k for k in range(len(CLASS_NAMES)) if k in classes]:
             raise ValueError(f"expected class ids. Received: {classes!r:.99}")
@@ -217,3 +193,46 @@ class ClassMix:
             table /= self.odds
         table /= table.sum(axis=1, keepdims=True)
         return (self.num_targets * table + 1) / (self.num_targets + len(CLASS_NAMES))
+
+
+def learning_curves(
+    sampled: Table,
+    monitored: Table,
+    staged: Callable[[np.ndarray], Iterable[np.ndarray]],
+    *,
+    mix: ClassMix | None,
+) -> dict[str, list[float]]:
+    """Returns scores of each round: `loss` as training sees it, `val_loss` not.
+
+    Args:
+        sampled: Rows of training.
+        monitored: Rows of validation.
+        staged: Says what a fitted model says of inputs after each round.
+        mix: Of classes; None where the target is a number.
+    """
+    curves: dict[str, list[float]] = {}
+    rounds = zip(staged(sampled.inputs), staged(monitored.inputs), strict=True)
+    for before, after in rounds:
+        if mix is not None:
+            before, after = mix.training(before), mix.natural(after)
+        scores = _scores(sampled.targets, before, sampled.weights) | {
+            f"val_{name}": value
+            for name, value in _scores(monitored.targets, after).items()
+        }
+        for name, value in scores.items():
+            curves.setdefault(name, []).append(value)
+    return curves
+
+
+def _scores(
+    targets: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, float]:
+    """Returns loss and accuracy of probabilities, or the squared error of numbers."""
+    if outputs.ndim == 1:
+        return {"loss": float(np.square(outputs - targets).mean())}
+    losses = metrics.row_log_loss(targets, outputs)
+    hits = outputs.argmax(axis=1) == targets
+    return {
+        "accuracy": float(np.average(hits, weights=weights)),
+        "loss": float(np.average(losses, weights=weights)),
+    }

@@ -22,6 +22,10 @@ from settings.training_fields import TrainingFields
 logger = logging.getLogger(__name__)
 
 
+Logs = Mapping[str, Any] | None
+"""Of Keras: name of a number -> its value."""
+
+
 class NonFiniteLossError(utils.UserError):
     """Training met a loss or a weight that is not a number."""
 
@@ -43,31 +47,22 @@ def stopping_callbacks(config: TrainingFields) -> list[keras.callbacks.Callback]
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ends training after the batch during which a signal came.
+    """Ends training by `Interrupted` after the batch during which a signal came.
 
     Args:
         signals: Deferred signals of the running training.
-
-    Raises:
-        Interrupted: With the signal's number.
     """
 
     def __init__(self, signals: utils.StopSignals) -> None:
         super().__init__()
         self.signals = signals
 
-    def on_train_batch_end(
-        self, batch: int, logs: Mapping[str, Any] | None = None
-    ) -> None:
-        """Looks for a signal after a training step."""
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Looks for a signal after a step."""
         if self.signals.received is not None:
             raise utils.Interrupted(self.signals.received)
 
-    def on_test_batch_end(
-        self, batch: int, logs: Mapping[str, Any] | None = None
-    ) -> None:
-        """Looks for a signal after a validation step."""
-        self.on_train_batch_end(batch, logs)
+    on_test_batch_end = on_train_batch_end
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
@@ -84,16 +79,15 @@ class StopOnNonFinite(keras.callbacks.Callback):
         super().__init__()
         self._epoch = 0
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Remembers the epoch."""
         self._epoch = epoch
 
-    def on_train_batch_end(
-        self, batch: int, logs: Mapping[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Checks the running loss, and that the update left finite weights."""
         self._check((logs or {}).get("loss"), f"batch {batch + 1}")
-        if not math.isfinite(self._norm()):
+        weights = [variable.value for variable in self.model.trainable_variables]
+        if not math.isfinite(float(_sum_of_squares(weights))):
             names = non_finite_weights(self.model)
             raise NonFiniteLossError(
                 f"epoch {self._epoch + 1}, batch {batch + 1}: expected finite weights "
@@ -101,11 +95,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
                 "Lower learning_rate or clip_limit."
             )
 
-    def _norm(self) -> float:
-        values = [variable.value for variable in self.model.trainable_variables]
-        return float(_sum_of_squares(values))
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Checks the validation loss before another callback takes it for the best."""
         self._check((logs or {}).get("val_loss"), "its validation")
 
@@ -131,7 +121,7 @@ class CollapseMonitor(keras.callbacks.Callback):
         self.true_shares = true_shares
         self.warned: set[str] = set()
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Predicts the windows and compares the class shares."""
         predicted = self.model.predict(self.dataset, verbose=0).argmax(axis=-1)
         shares = np.bincount(predicted, minlength=len(CLASS_NAMES)) / len(predicted)
@@ -143,10 +133,7 @@ class CollapseMonitor(keras.callbacks.Callback):
                 logger.warning(
                     "epoch %d: %.1f %% of the most probable classes are %s, "
                     "of the labels %.1f %%",
-                    epoch + 1,
-                    100 * share,
-                    name,
-                    100 * true,
+                    *(epoch + 1, 100 * share, name, 100 * true),
                 )
 
 
@@ -171,7 +158,7 @@ class MemoryMonitor(keras.callbacks.Callback):
         super().__init__()
         self.peaks: list[int] = []
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Notes the peak and says it every ten epochs."""
         self.peaks.append(utils.peak_resident_bytes())
         if epoch % 10 == 0:

@@ -24,6 +24,7 @@ import numpy as np
 from artifacts.manifest import refuse_broken
 from files.atomic import atomic_write
 from files.strict import parse_npy, unzip_stored
+from networks.callbacks import Logs
 from utils import RefusedArtifactError
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class CompleteState(keras.callbacks.Callback):
         self.state = state
         self.seconds: list[float] = []
 
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Puts back weights, optimizer, callbacks' memory and history."""
         if self.state is None:
             return
@@ -79,7 +80,7 @@ class CompleteState(keras.callbacks.Callback):
                 callback.best_weights = weights
         self.model.history.history = read_history(self.state)
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes the state, then drops all but the newest files."""
         started = time.perf_counter()
         content = {
@@ -121,11 +122,7 @@ def _numbered(state: Mapping[str, np.ndarray], prefix: str) -> list[np.ndarray]:
 
 
 def restore_variables(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
-    """Assigns a checkpoint's variables to a built and compiled model.
-
-    Raises:
-        RefusedArtifactError: If the checkpoint is of another network.
-    """
+    """Assigns a checkpoint's variables to a compiled model; refuses others'."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     variables = _variables(model)
@@ -194,11 +191,7 @@ def write_checkpoint(path: Path, content: Mapping[str, np.ndarray]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
-    """Reads what `write_checkpoint` wrote.
-
-    Raises:
-        RefusedArtifactError: If the bytes are not those that were written.
-    """
+    """Reads what `write_checkpoint` wrote; refuses any other bytes."""
     if path.stat().st_size > MAX_CHECKPOINT_BYTES:
         raise RefusedArtifactError(f"{path}: expected a checkpoint of at most 8 GiB.")
     content = path.read_bytes()

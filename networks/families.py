@@ -1,25 +1,27 @@
 """Networks: a configuration -> a plain Keras network of each family.
 
-In: layers, sizes, names; networks of one's own (`own`). Out: how they are trained
-(`model_builder`, `optimizers`). Every layer is Keras's own, and one that
+In: layers, sizes, names; whether a network of one's own can be used. Out: how they are
+trained (`model_builder`, `optimizers`). Every layer is Keras's own, and one that
 `artifacts.keras_files` lets in: what is saved loads without this project.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
+from artifacts.keras_files import load_keras_model
 from config import CLASS_TARGETS, Config
-from networks.own import require_usable
 from settings.label_fields import LabelFields
 from settings.network_fields import ENSEMBLE_MEMBERS
 from settings.network_fields import NETWORKS as BUILT_IN
-from utils import ConfigError
+from utils import ConfigError, RefusedArtifactError
 
 CLASS_HEAD = "trading_decisions"
 VALUE_HEAD = "forecast"
@@ -50,8 +52,42 @@ def build_network(
         )
     network = NETWORKS[name](config, num_features, dtype=dtype)
     if name not in BUILT_IN:
-        require_usable(network, config, num_features)
+        _require_usable(network, config, num_features)
     return network
+
+
+def _require_usable(network: Any, config: Config, num_features: int) -> None:
+    """Refuses a network that the run, or who opens its artifact, could not use.
+
+    Raises:
+        ConfigError: If its windows or outputs are of other sizes, its outputs are no
+            probabilities where the target is a class, or its file would be refused.
+    """
+    name = f"{config.model}: "
+    wanted = (None, config.sequence_length, num_features), (None, config.num_outputs)
+    sizes = [getattr(network, f"{end}_shape", None) for end in ("input", "output")]
+    if not isinstance(network, keras.Model) or (*sizes,) != wanted:
+        raise ConfigError(
+            f"{name}expected a Keras network from windows {wanted[0]} to {wanted[1]}. "
+            f"Received: {type(network).__name__}, from {sizes[0]} to {sizes[1]}"
+        )
+    if config.target in CLASS_TARGETS:
+        outputs = np.asarray(network(np.ones((2, *wanted[0][1:]), np.float32)))
+        if outputs.min() < 0 or not np.allclose(outputs.sum(axis=1), 1, atol=1e-3):
+            raise ConfigError(
+                f"{name}expected probabilities for the target {config.target!r}, such "
+                f"as of softmax. Received: {outputs[0].tolist()}"
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            network.save(path)
+            load_keras_model(path.read_bytes(), config.model)
+        except (RefusedArtifactError, NotImplementedError, TypeError) as error:
+            raise ConfigError(
+                f"{name}expected a network whose file can be opened again, without "
+                f"code of its own. Received: {error!s:.300}"
+            ) from error
 
 
 class _Graph:

@@ -4,16 +4,15 @@ In: which networks can be computed so, their forward pass and its gradient. Out:
 network itself (`families`), which is what is saved; this module reads its weights and
 owns none.
 
-Keras runs one loop a layer, and TensorFlow differentiates it operation by operation. Of
-a training step on a CPU half went into what is not a matrix product: copies between
-layers, stacks of every intermediate, small elementwise operations. Here a bar goes
-through all layers before the next one, so that it stays in the cache; gates and their
-gradient are two kernels compiled by XLA; the input, the state and a one for the bias
-share one matrix product. Figures: `benchmarks/bench_training.py`.
+Keras runs one loop a layer: half of a training step on a CPU is no matrix product. Here
+a bar goes through all layers before the next one, so that it stays in the cache; gates
+and their gradient are two kernels compiled by XLA; the input, the state and a one for
+the bias share one matrix product. Figures: `benchmarks/bench_training.py`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,10 +36,11 @@ class FusedLSTM:
         last = max(k for k, each in enumerate(layers) if _is_lstm(each))
         self.lstm_layers = [each for each in layers[: last + 1] if _is_lstm(each)]
         # Between two LSTM layers one mask for all bars, or nothing.
-        self.masks: list[keras.layers.Layer | None] = []
-        for layer, following in zip(layers[:last], layers[1 : last + 1], strict=True):
-            if _is_lstm(layer):
-                self.masks.append(None if _is_lstm(following) else following)
+        self.masks = [
+            None if _is_lstm(following) else following
+            for layer, following in itertools.pairwise(layers[: last + 1])
+            if _is_lstm(layer)
+        ]
         self.head = list(layers[last + 1 :])
 
     @classmethod
@@ -52,10 +52,10 @@ class FusedLSTM:
         if tf.config.list_physical_devices("GPU"):
             return None
         layers = _chain(network)
-        if layers is None or not layers or not _is_lstm(layers[0]):
+        if not layers or not _is_lstm(layers[0]):
             return None
         last = max(k for k, each in enumerate(layers) if _is_lstm(each))
-        for layer, following in zip(layers[:last], layers[1 : last + 1], strict=True):
+        for layer, following in itertools.pairwise(layers[: last + 1]):
             is_mask = type(following) is keras.layers.SpatialDropout1D
             if _is_lstm(layer):
                 fits = layer.return_sequences and (is_mask or _is_lstm(following))
@@ -75,17 +75,13 @@ class FusedLSTM:
         """
         weights = [
             tf.convert_to_tensor(weight)
-            for layer in self.lstm_layers
-            for weight in (
-                layer.cell.kernel,
-                layer.cell.recurrent_kernel,
-                layer.cell.bias,
-            )
+            for cell in (layer.cell for layer in self.lstm_layers)
+            for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)
         ]
         if training:
             x = _lstm_stack(windows, self._masks(windows), weights)
         else:
-            x = _Forward(windows, (), weights).run_alone()[-1]
+            x = _Forward(windows, (), weights).run(saves=False)[0][-1]
         for layer in self.head:
             x = layer(x)
         return x
@@ -144,7 +140,7 @@ def _lstm_stack(
     @tf.custom_gradient
     def stack(*arguments: tf.Tensor) -> Any:
         forward = _Forward(windows, arguments[:num_masks], arguments[num_masks:])
-        states, saved = forward.run()
+        states, saved = forward.run(saves=True)
 
         def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
             return [None] * num_masks + forward.gradients(upstream, saved)
@@ -184,11 +180,11 @@ class _Forward:
             for (kernel, recurrent, bias), scale in zip(parts, self.scales, strict=True)
         ]
 
-    def run(self) -> tuple[Any, Any]:
+    def run(self, *, saves: bool) -> tuple[Any, Any]:
         """Returns each layer's last state, and what its gradient needs of each bar.
 
-        The latter are arrays over time: joined input, gates, tanh of the cell state,
-        and the cell state before.
+        The latter are arrays over time, if `saves`: joined input, gates, tanh of the
+        cell state, and the cell state before.
         """
 
         def array(width: int) -> tf.TensorArray:
@@ -196,55 +192,38 @@ class _Forward:
                 tf.float32, self.num_bars, element_shape=[None, width]
             )
 
-        saved = [
-            (array(inputs + units + 1), array(4 * units), array(units), array(units))
-            for inputs, units in zip(self.inputs, self.units, strict=True)
-        ]
-
         def bar(t: tf.Tensor, states: Any, cells: Any, saved: Any) -> tuple[Any, ...]:
             states, cells, saved = list(states), list(cells), list(saved)
             x = self.bars.read(t)
             for k, units in enumerate(self.units):
-                joined = tf.concat([x, states[k], self.ones], 1)
-                before = cells[k]
-                gates, cells[k], squashed, states[k] = _of_width(
-                    units, _cell(joined @ self.matrices[k], before)
-                )
-                values = (joined, gates, squashed, before)
-                saved[k] = tuple(
-                    array.write(t, value)
-                    for array, value in zip(saved[k], values, strict=True)
-                )
-                if k < len(self.masks):
-                    x = states[k] * self.masks[k]
+                joined, before = tf.concat([x, states[k], self.ones], 1), cells[k]
+                scaled = joined @ self.matrices[k]
+                if saves:
+                    widths = (4 * units, units, units, units)
+                    found = _of_width(_cell(scaled, before), *widths)
+                    gates, squashed, *now = found
+                    values = (joined, gates, squashed, before)
+                    saved[k] = tuple(
+                        array.write(t, value)
+                        for array, value in zip(saved[k], values, strict=True)
+                    )
+                else:
+                    now = _of_width(_cell_alone(scaled, before), units, units)
+                cells[k], states[k] = now
+                x = states[k] * self.masks[k] if k < len(self.masks) else states[k]
             return t + 1, states, cells, saved
 
-        _, states, _, saved = self._over_bars(bar, saved)
-        return states, saved
-
-    def run_alone(self) -> Any:
-        """Returns each layer's last state, without what a gradient needs."""
-
-        def bar(t: tf.Tensor, states: Any, cells: Any) -> tuple[Any, ...]:
-            states, cells = list(states), list(cells)
-            x = self.bars.read(t)
-            for k, units in enumerate(self.units):
-                joined = tf.concat([x, states[k], self.ones], 1)
-                cell, x = _cell_alone(joined @ self.matrices[k], cells[k])
-                cells[k] = tf.ensure_shape(cell, [None, units])
-                states[k] = x = tf.ensure_shape(x, [None, units])
-            return t + 1, states, cells
-
-        return self._over_bars(bar)[1]
-
-    def _over_bars(self, bar: Any, *more: Any) -> Any:
-        """Loops over the bars from zero states; returns all loop variables."""
-        return tf.while_loop(
+        start = [
+            (array(inputs + units + 1), array(4 * units), array(units), array(units))
+            for inputs, units in zip(self.inputs, self.units, strict=True)
+        ]
+        _, states, _, saved = tf.while_loop(
             lambda t, *_: t < self.num_bars,
             bar,
-            (0, list(self.zeros), list(self.zeros), *more),
+            (0, list(self.zeros), list(self.zeros), start if saves else []),
             maximum_iterations=self.num_bars,
         )
+        return states, saved
 
     def gradients(self, upstream: tf.Tensor, saved: Any) -> list[tf.Tensor]:
         """Returns the gradient of each weight, given that of the last state."""
@@ -262,10 +241,9 @@ class _Forward:
                 joined, gates, squashed, before = (a.read(t) for a in saved[k])
                 if x is not None:
                     states[k] += x * self.masks[k]
-                change, cells[k] = _of_width(
-                    self.units[k],
-                    _cell_gradient(gates, squashed, before, states[k], cells[k]),
-                )
+                units = self.units[k]
+                found = _cell_gradient(gates, squashed, before, states[k], cells[k])
+                change, cells[k] = _of_width(found, 4 * units, units)
                 sums[k] += tf.matmul(joined, change, transpose_a=True)
                 back = tf.matmul(change, matrices[k], transpose_b=True)
                 first = self.inputs[k] - skipped[k]
@@ -288,30 +266,26 @@ class _Forward:
         return result
 
 
-def _of_width(units: int, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """States the number of columns, which a compiled function does not."""
-    widths = (4 * units, units, units, units)
-    return [
-        tf.ensure_shape(value, [None, width])
-        for value, width in zip(values, widths, strict=False)
-    ]
+def _of_width(values: Sequence[tf.Tensor], *widths: int) -> list[tf.Tensor]:
+    """States the numbers of columns, which a compiled function does not."""
+    rows = zip(values, widths, strict=True)
+    return [tf.ensure_shape(value, [None, width]) for value, width in rows]
 
 
 @tf.function(input_signature=[_MATRIX] * 2, jit_compile=True, autograph=False)
 def _cell(scaled: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Returns gates before their affine map, cell state, its tanh, state."""
+    """Returns gates before their affine map, tanh of the cell state, it, state."""
     gates = tf.tanh(scaled)
     i, f, candidate, o = tf.split(gates, 4, axis=1)
     cell = (0.5 * f + 0.5) * cell + (0.5 * i + 0.5) * candidate
     squashed = tf.tanh(cell)
-    return gates, cell, squashed, (0.5 * o + 0.5) * squashed
+    return gates, squashed, cell, (0.5 * o + 0.5) * squashed
 
 
 @tf.function(input_signature=[_MATRIX] * 2, jit_compile=True, autograph=False)
 def _cell_alone(scaled: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns cell state and state."""
-    _, cell, _, state = _cell.python_function(scaled, cell)
-    return cell, state
+    return _cell.python_function(scaled, cell)[2:]
 
 
 @tf.function(input_signature=[_MATRIX] * 5, jit_compile=True, autograph=False)

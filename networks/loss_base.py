@@ -25,7 +25,7 @@ class SavableLoss(keras.losses.Loss):
         **base: `name`, `reduction` and `dtype` of `keras.losses.Loss`.
     """
 
-    default_name: ClassVar[str]
+    default_name: ClassVar[str | None] = None
 
     def __init__(self, **base: Any) -> None:
         super().__init__(**{"name": self.default_name} | base)
@@ -49,11 +49,7 @@ def argument_names(builder: Callable[..., Any]) -> list[str]:
 
 
 def flat(values: Any) -> Any:
-    """Returns numbers of samples as (batch,), of (batch,) or (batch, 1).
-
-    Raises:
-        ValueError: If there are several numbers for a sample.
-    """
+    """Returns (batch,) of (batch,) or (batch, 1) numbers; ValueError for others."""
     if len(values.shape) == 1:
         return values
     if len(values.shape) == 2 and values.shape[-1] == 1:

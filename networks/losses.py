@@ -190,25 +190,18 @@ def register_loss(
     """
     for problem in own_name_problems("`name`", name, loss_fields.LOSS_NAMES):
         raise ValueError(problem)
-    require(
-        "name", name, name not in loss_fields.LOSS_NAMES, "one that is not built in"
-    )
+    is_new, kinds = name not in loss_fields.LOSS_NAMES, loss_fields.TARGETS_OF
+    require("name", name, is_new, "one that is not built in")
     takes_name = callable(builder) and "name" in argument_names(builder)
     require("builder", builder, takes_name, "a class or function with argument `name`")
-    require(
-        "y_true",
-        y_true,
-        y_true in loss_fields.TARGETS_OF,
-        f"one of {', '.join(loss_fields.TARGETS_OF)}",
-    )
-    known = loss_fields.TARGETS_OF[y_true]
+    require("y_true", y_true, y_true in kinds, f"one of {', '.join(kinds)}")
+    known = kinds[y_true]
     chosen = known if targets is None else tuple(targets)
     is_fit = 0 < len(chosen) and {*chosen} <= {*known}
     require("targets", targets, is_fit, f"some of {', '.join(known)}, or None")
     _BUILDERS[name] = builder
-    loss_fields.LOSSES[name] = loss_fields.LossTraits(
-        chosen, y_true, is_sequential or y_true == "return"
-    )
+    in_order = is_sequential or y_true == "return"
+    loss_fields.LOSSES[name] = loss_fields.LossTraits(chosen, y_true, in_order)
 
 
 def create_loss(name: str, **options: Any) -> keras.losses.Loss:
@@ -253,11 +246,7 @@ def describe(name: str) -> str:
 
 
 def loss_from_config(config: Config) -> keras.losses.Loss:
-    """Returns the loss that a configuration asks for.
-
-    Raises:
-        ConfigError: If it is not registered.
-    """
+    """Returns the loss of a configuration; ConfigError if it is not registered."""
     if config.loss != "combined":
         return _configured(config.resolved_loss, config)
     return CombinedLoss(
@@ -293,7 +282,7 @@ def _configured(name: str, config: Config) -> keras.losses.Loss:
         "return_volatility": {"volatility_lambda": config.volatility_lambda},
     }
     known = _option_names(kind)
-    options = {key: value for key, value in market.items() if key in known}
+    options = {key: market[key] for key in market if key in known}
     options |= fields.get(kind, {})
     given = {key: value for key, value in options.items() if value is not None}
     return create_loss(name, **given)

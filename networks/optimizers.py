@@ -34,12 +34,8 @@ def build_optimizer(config: TrainingFields, *, scales_loss: bool = False) -> Any
         scales_loss: Whether gradients in float16 need a scaled loss.
     """
     rules = keras.optimizers
-    rule = {
-        "adam": rules.Adam,
-        "adamw": rules.AdamW,
-        "sgd": rules.SGD,
-        "rmsprop": rules.RMSprop,
-    }[config.optimizer]
+    known = (rules.Adam, rules.AdamW, rules.SGD, rules.RMSprop)
+    rule = {each.__name__.lower(): each for each in known}[config.optimizer]
     decay = config.weight_decay
     if decay is None and config.optimizer == "adamw":
         decay = ADAMW_WEIGHT_DECAY
@@ -67,11 +63,8 @@ def learning_rate_at(config: TrainingFields, epoch: int) -> float:
     Raises:
         ValueError: If the rate depends on more than the epoch (`plateau`).
     """
-    top, floor, warm_up = (
-        config.learning_rate,
-        config.min_learning_rate,
-        config.warmup_epochs,
-    )
+    top, floor = config.learning_rate, config.min_learning_rate
+    warm_up = config.warmup_epochs
     if config.lr_schedule == "plateau":
         raise ValueError(
             "lr_schedule: expected constant, step or cosine. Received: 'plateau', "

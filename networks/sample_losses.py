@@ -201,13 +201,7 @@ class DirectionalLoss(SavableLoss):
 
 
 def _truth(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-    """Returns class ids as (batch, 3) of 0 and 1, and their probabilities (batch,).
-
-    These are clipped as Keras clips them, so that they have a logarithm.
-
-    Raises:
-        ValueError: If the labels are not ids, or the outputs no three probabilities.
-    """
+    """Returns class ids as (batch, 3) of 0 and 1, and their clipped probabilities."""
     if len(y_pred.shape) != 2 or y_pred.shape[-1] != NUM_CLASSES:
         raise ValueError(
             "`y_pred`: expected probabilities (batch, 3). "
@@ -218,6 +212,7 @@ def _truth(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
             "`y_true`: expected class ids (batch,). Received: y_true.shape="
             f"{tuple(y_true.shape)}; turn one-hot labels into ids by argmax."
         )
+    # Clipped as Keras clips them, so that they have a logarithm.
     ids = ops.cast(flat(y_true), "int32")
     is_true, least = ops.one_hot(ids, NUM_CLASSES, dtype=y_pred.dtype), epsilon()
     return is_true, ops.clip(ops.sum(is_true * y_pred, axis=-1), least, 1.0 - least)

@@ -19,8 +19,8 @@ from config import CLASS_TARGETS, MODELS, Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame, demo_candles
 from metrics import scores
-from models import families, tabular_adapter
-from models.families import FAMILIES, SklearnAdapter, create_adapter, load_adapter
+from models import SklearnAdapter, families, tabular_adapter
+from models.families import FAMILIES, create_adapter, load_adapter
 from models.window_tables import ClassMix
 from predictor import Predictor
 from preprocessing.windows import cut_windows
@@ -846,7 +846,7 @@ def test_mix_divides_out_what_balancing_did():
 
 
 def test_logistic_that_does_not_converge_says_so(frame, caplog, monkeypatch):
-    from models.families import LogisticAdapter
+    from models.sklearn_adapter import LogisticAdapter
 
     create = LogisticAdapter.create_model
 
