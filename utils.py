@@ -252,9 +252,8 @@ def peak_resident_bytes() -> int:
 def return_freed_memory(*, collect: bool = False) -> None:
     """Gives freed memory back to the system, where the C library can.
 
-    Args:
-        collect: Free before what only holds itself, as a network and its data do; it
-            takes 0.2 s beside TensorFlow.
+    To `collect` frees before what only holds itself, as a network and its data do; it
+    takes 0.2 s beside TensorFlow.
     """
     if collect:
         gc.collect()

@@ -70,20 +70,16 @@ class ArrayModel(abc.ABC):
         expect(isinstance(self.family, str) and self.family[:100], "a family")
         expect(_is_size(self.num_inputs, 1, MAX_INPUTS), "a number of inputs")
         is_class = self.num_classes is not None
-        expect(
-            not is_class or _is_size(self.num_classes, 2, MAX_CLASSES),
-            "a number of classes",
-        )
+        is_number = not is_class or _is_size(self.num_classes, 2, MAX_CLASSES)
+        expect(is_number, "a number of classes")
         links = _CLASS_LINKS if is_class else _NUMBER_LINKS
         expect(self.link in links, f"a link of {', '.join(links)}")
         expect(self.link != "logistic" or self.num_classes == 2, "two classes")
         for name, kind in self.arrays().items():
             array = getattr(self, name)
             dtype = np.dtype({"f": np.float64, "i": np.int32}[kind[0]])
-            expect(
-                (array.dtype, array.ndim) == (dtype, int(kind[1])),
-                f"{name} of {dtype} in {kind[1]} dimensions",
-            )
+            is_such = (array.dtype, array.ndim) == (dtype, int(kind[1]))
+            expect(is_such, f"{name} of {dtype} in {kind[1]} dimensions")
         expect(self.importance.size in (0, self.num_inputs), "importance of inputs")
         expect(_are_finite(self.importance), "finite importance")
         self._check()
@@ -195,11 +191,9 @@ class Trees(ArrayModel):
         expect(len(self.root) * self._depth <= MAX_STEPS, f"{MAX_STEPS} decisions")
         if self.num_classes is not None and self.link == "mean":
             shares = self.value[self.feature == LEAF]
-            is_whole = np.abs(shares.sum(axis=1) - 1) < 1e-6
-            expect(
-                (shares >= 0).all() and is_whole.all() and not self.start.any(),
-                "shares of classes at the leaves",
-            )
+            are_whole = (np.abs(shares.sum(axis=1) - 1) < 1e-6).all()
+            are_shares = are_whole and (shares >= 0).all() and not self.start.any()
+            expect(are_shares, "shares of classes at the leaves")
 
     def _check_nodes(self, count: int) -> None:
         """Raises ValueError unless every node but a root is below one other."""
@@ -209,10 +203,8 @@ class Trees(ArrayModel):
         inner = np.flatnonzero(self.feature != LEAF)
         is_leaf = self.feature == LEAF
         sides = self.left[inner].astype(np.int64), self.right[inner].astype(np.int64)
-        expect(
-            (self.left[is_leaf] == LEAF).all() and (self.right[is_leaf] == LEAF).all(),
-            "leaves without children",
-        )
+        are_ends = all((x[is_leaf] == LEAF).all() for x in (self.left, self.right))
+        expect(are_ends, "leaves without children")
         are_after = all((side > inner).all() for side in sides)
         below = np.setdiff1d(np.arange(count), root, assume_unique=True)
         are_all = np.array_equal(np.sort(np.concatenate(sides)), below)

@@ -68,12 +68,11 @@ class Artifact:
 
     def _refuse_retired(self) -> None:
         """Refuses a library's own file, saying what wrote it."""
-        files, versions, model = (
-            self.metadata.get(key) for key in ("files", "versions", "model")
-        )
+        files, model = self.metadata.get("files"), self.metadata.get("model")
         name = files.get("model") if isinstance(files, dict) else None
         if isinstance(name, str) and name.endswith(_RETIRED):
             library = model.get("library") if isinstance(model, dict) else None
+            versions = self.metadata.get("versions")
             raise RefusedArtifactError(
                 f"{self.path}: expected a model as plain arrays, "
                 f"{array_files.SUFFIX}. Received: {name:.200}, written by "

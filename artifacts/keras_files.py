@@ -125,11 +125,8 @@ def read_members(
 
 def check_description(description: Any, where: object) -> None:
     """Refuses layers that are not of Keras or can run code, and absurd sizes."""
-    if (
-        not isinstance(description, dict)
-        or _text(description, "class_name") not in _MODELS
-        or description.get("compile_config")
-    ):
+    facts = description if isinstance(description, dict) else {}
+    if _text(facts, "class_name") not in _MODELS or facts.get("compile_config"):
         raise RefusedArtifactError(
             f"{where}: expected an uncompiled Keras network in config.json."
         )

@@ -39,8 +39,7 @@ def write_manifest(
     """Writes size and SHA-256 of every file below `folder` into its manifest.
 
     The zip of a `.keras` file carries a date, so its weights have a digest of their own
-    that two equal runs share.
-    What is internal is left out.
+    that two equal runs share. What is internal is left out.
     """
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -89,14 +88,9 @@ def read_manifest(folder: Path, name: str) -> dict[str, dict[str, Any]]:
 
 def _check_entry(folder: Path, name: str, entry: Any) -> None:
     pure = PurePosixPath(name)
-    if (
-        pure.is_absolute()
-        or ".." in pure.parts
-        or pure.as_posix() != name
-        or name == "."
-        or "\\" in name
-        or not name.isprintable()
-    ):
+    is_inside = not pure.is_absolute() and ".." not in pure.parts and name != "."
+    is_plain = pure.as_posix() == name and "\\" not in name and name.isprintable()
+    if not (is_inside and is_plain):
         raise RefusedArtifactError(
             f"{folder}: expected names inside the folder. Received: {name!r}"
         )

@@ -157,11 +157,7 @@ class RunFolder:
         atomic_write(self.path / "config.yaml", self.config.to_yaml())
 
     def publish(self) -> Path:
-        """Writes the manifest, renames the folder into place, then switches `latest`.
-
-        Returns:
-            `outputs/models/{PAIR}/{model}/{run_id}`.
-        """
+        """Writes the manifest, renames the folder, switches `latest`; returns where."""
         destination = self.config.model_dir / self.run_id
         try:
             _remove_temporary(self.path)

@@ -42,7 +42,7 @@ class Columns:
     another file takes its name meanwhile.
 
     Args:
-        schema: Names and types of the columns.
+        schema: Names and types of the columns, whose `names` are in this order.
         table: A whole table, or None when `stream` is read in batches.
         path: The file; None for a frame.
         stream: The open file; None for a frame.
@@ -57,6 +57,7 @@ class Columns:
         stream: pa.NativeFile | None = None,
     ) -> None:
         self.schema = schema
+        self.names: list[str] = list(schema.names)
         self.path = path
         self._table = table
         self._stream = stream
@@ -67,11 +68,6 @@ class Columns:
                 f"{path or 'the frame'}: expected one column of each name. "
                 f"Received twice: {', '.join(sorted(repeated)[:5])}"
             )
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the columns, in file order."""
-        return list(self.schema.names)
 
     @functools.cached_property
     def digest(self) -> str | None:

@@ -74,19 +74,11 @@ class ModelAdapter(abc.ABC):
 
     @abc.abstractmethod
     def attach(self, run: RunFolder) -> list[Any]:
-        """Step 5: takes the folder of a run, with what was done in it before.
-
-        Returns:
-            Callbacks of the training; empty where the library has none.
-        """
+        """Step 5: takes a run's folder, with what was done in it; returns callbacks."""
 
     @abc.abstractmethod
     def fit(self, data: TrainingData) -> dict[str, list[float]]:
-        """Step 6: trains on `data.train_targets`, monitored on validation.
-
-        Returns:
-            The `training_history`.
-        """
+        """Step 6: trains on `data.train_targets`; returns the `training_history`."""
 
     @abc.abstractmethod
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -100,7 +92,7 @@ class ModelAdapter(abc.ABC):
         Args:
             model: What `Artifact.load_model` returned; bytes, of a suffix of its own.
             description: What `describe` said of it under `model`.
-            where: What to call it in messages.
+            where: Its place, for messages.
 
         Raises:
             RefusedArtifactError: If the model is not what the description says.

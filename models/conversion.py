@@ -64,11 +64,9 @@ def require_lightgbm(parameters: Mapping[str, Any]) -> None:
         ConfigError: If it has another link, or trees of another kind.
     """
     objective = parameters.get("objective")
-    if (
-        objective not in _LIGHTGBM_LINKS
-        or parameters.get("linear_tree")
-        or parameters.get("boosting", "gbdt") not in ("gbdt", "goss", "dart")
-    ):
+    has_numbers = parameters.get("boosting", "gbdt") in ("gbdt", "goss", "dart")
+    has_numbers = has_numbers and not parameters.get("linear_tree")
+    if objective not in _LIGHTGBM_LINKS or not has_numbers:
         raise ConfigError(
             f"expected an objective of {', '.join(_LIGHTGBM_LINKS)}, and trees whose "
             f"leaves are numbers that add up. Received: {dict(parameters)!r:.300}. "

@@ -58,6 +58,8 @@ class LightGBMAdapter(TabularAdapter):
 
     def staged_outputs(self, model: Any, inputs: np.ndarray) -> Iterator[np.ndarray]:
         """Yields what the booster says after each round."""
+        from scipy.special import softmax
+
         total: Any = 0.0
         for number in range(model.current_iteration()):
             total = total + model.predict(
@@ -67,7 +69,7 @@ class LightGBMAdapter(TabularAdapter):
                 raw_score=True,
                 num_threads=1,
             )
-            yield total if self.mix is None else _softmax(total)
+            yield total if self.mix is None else softmax(total, axis=1)
 
     def keep_rounds(self, model: Any, num_rounds: int) -> Any:
         """Returns a booster of the first rounds."""
@@ -99,8 +101,3 @@ def import_lightgbm() -> Any:
             "Install it: pip install -r requirements-lightgbm.txt"
         ) from error
     return lightgbm
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    values = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return values / values.sum(axis=1, keepdims=True)

@@ -143,9 +143,8 @@ class TabularAdapter(ModelAdapter):
             evenly_spaced(data.train_targets, most),
             class_weights=data.class_weights,
         )
-        rows = evenly_spaced(
-            data.parts["validation"].targets, self.config.validation_windows
-        )
+        monitored = data.parts["validation"].targets
+        rows = evenly_spaced(monitored, self.config.validation_windows)
         self._monitored = self._inputs.table(data, rows)
         self.mix = self.choose(ClassMix.of, lambda *_: None)(data, self.table)
         return self.table

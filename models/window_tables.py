@@ -67,11 +67,10 @@ class WindowInputs:
         if self.kind == "last_row":
             return features[rows]
         facts: dict[str, Any] = {"window_bars": self.window_bars, "limits": self.limits}
-        parts = [
-            samples.window_statistics(features, rows[s], **facts)
-            for s in samples.chunks(max(1, len(rows)), CHUNK_ROWS)
-        ]
-        return np.concatenate(parts)
+        slices = samples.chunks(max(1, len(rows)), CHUNK_ROWS)
+        return np.concatenate(
+            [samples.window_statistics(features, rows[s], **facts) for s in slices]
+        )
 
     def of_windows(self, windows: np.ndarray) -> np.ndarray:
         """Returns the same of (num_windows, window_bars, num_features) scaled rows."""

@@ -47,11 +47,7 @@ def stopping_callbacks(config: TrainingFields) -> list[keras.callbacks.Callback]
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ends training by `Interrupted` after the batch during which a signal came.
-
-    Args:
-        signals: Deferred signals of the running training.
-    """
+    """Ends training by `Interrupted` after a batch in which a deferred signal came."""
 
     def __init__(self, signals: utils.StopSignals) -> None:
         super().__init__()

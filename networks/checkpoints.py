@@ -169,16 +169,12 @@ def read_newest(folder: Path) -> dict[str, np.ndarray] | None:
 
 
 def _check_state(state: Mapping[str, np.ndarray], path: Path) -> None:
-    try:
-        history = read_history(state)
+    with refuse_broken(f"{path}: expected the state of a training"):
         done, is_finished = state["epochs_done"].item(), state["is_finished"].item()
-        lengths = {len(values) for values in history.values()}
-        is_whole = type(done) is int and lengths == {done}
-        is_whole = is_whole and isinstance(is_finished, bool)
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
-        is_whole = False
-    if not is_whole:
-        raise RefusedArtifactError(f"{path}: expected the state of a training.")
+        lengths = {len(values) for values in read_history(state).values()}
+        is_whole = type(done) is int and isinstance(is_finished, bool)
+        if not is_whole or lengths != {done}:
+            raise ValueError(f"{done!r:.50} epochs, histories of {lengths}")
 
 
 def write_checkpoint(path: Path, content: Mapping[str, np.ndarray]) -> None:

@@ -172,9 +172,8 @@ class ReturnVolatilityLoss(PositionLoss):
         **base: Any,
     ) -> None:
         super().__init__(epsilon=epsilon, **base)
-        require(
-            "volatility_lambda", volatility_lambda, volatility_lambda >= 0, "at least 0"
-        )
+        is_weight = volatility_lambda >= 0
+        require("volatility_lambda", volatility_lambda, is_weight, "at least 0")
         require("bars_per_year", bars_per_year, bars_per_year > 0, "above 0")
         self.volatility_lambda = volatility_lambda
         self.bars_per_year = bars_per_year
