@@ -84,6 +84,15 @@ def main(
     return utils.run_command_line(lambda: _build(words))
 
 
+def _refuse_mistyped_command(words: Sequence[str]) -> None:
+    """Refuses a first word that is nearly a command and no file."""
+    near = utils.did_you_mean(words[0], _COMMANDS) if words else ""
+    if near and not Path(words[0]).exists():
+        raise ConfigError(
+            f"expected a command or candle files. Received: {words[0]}.{near}"
+        )
+
+
 def _build(arguments: Sequence[str]) -> None:
     parser = _parser(
         "dataset_builder.py",
@@ -107,8 +116,14 @@ def _build(arguments: Sequence[str]) -> None:
         default=1.0,
         help="strength of the planted direction signal; 0 is none (default: 1)",
     )
+    _refuse_mistyped_command(arguments)
     parsed, config = options.parse_arguments(parser, arguments)
     utils.configure_logging(verbose=config.verbose_logging)
+    if not 0 <= parsed.demo_strength < float("inf"):
+        raise ConfigError(
+            "--demo-strength: expected a finite number of at least 0 (no signal). "
+            f"Received: {parsed.demo_strength:g}."
+        )
     if bool(parsed.candles) == parsed.demo:
         raise ConfigError(
             "expected candle files, or --demo. "

@@ -58,6 +58,11 @@ def format_summary(dataset: Dataset) -> str:
         ),
         _line("bars", ", ".join(bar_words(dataset))),
     ]
+    if "warm_up_bars" in facts:
+        text = f"{facts['warm_up_bars']:,} of warm-up before the first row"
+        if "future_window" in stated:
+            text += f", {stated['future_window']:,} without an outcome after the last"
+        lines.append(_line("beside them", text))
     if "candles" in facts:
         candles = facts["candles"]
         lines.append(

@@ -1056,6 +1056,7 @@ def test_warm_up_is_not_missing(tmp_path, market, quick):
     assert (unused, missing) == pytest.approx((15 / total, 200 / total))
     text = dataset_report.format_summary(built)
     assert "0.14% unused (warm-up, no outcome), 1.82% missing" in text
+    assert "3 of warm-up before the first row, 12 without an outcome" in text
     legend = dataset_plots.plot_gaps(built).axes[0].get_legend()
     assert legend.get_texts()[3].get_text() == "1.82% missing"
     figure = dataset_plots.plot_gaps(built)
@@ -1108,3 +1109,15 @@ def test_summary_and_figure_of_a_foreign_file(tmp_path):
     assert "20.00% missing" in text
     assert "low_change: expected finite numbers. Received: 1 row (3)" in text
     dataset_plots.plot_dataset(built).savefig(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--demo", "--demo-strength", "-3"], "at least 0 (no signal). Received: -3"),
+        (["describ", "x.csv"], "Received: describ. Did you mean 'describe'?"),
+    ],
+)
+def test_refused_words(words, message, capsys):
+    assert main(*words) == 2
+    assert message in capsys.readouterr().err
