@@ -127,7 +127,11 @@ class TrainingDataLoader:
             ranges = chronological_ranges(len(features), config)
         # What follows the file's last row is in no part; a date cut has rows behind it.
         end = len(features) if kept.stop == len(rows.timestamps) else None
-        parts = _split(ranges, breaks, eligible, config, open_end=end)
+        try:
+            parts = _split(ranges, breaks, eligible, config, open_end=end)
+        except DataError as error:
+            path = rows.source.get("path")
+            raise DataError(f"{path}: {error}" if path else str(error)) from error
         scaler = FeatureScaler.fit(
             parts["train"].take(features),
             rows.feature_names,
@@ -180,29 +184,27 @@ class TrainingDataLoader:
 def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str, Any]]:
     """Opens a training file whose name and description are those of this run."""
     columns = tables.open_table(path)
-    problems = file_names.filename_mismatches(path.name, config)
     description = read_sidecar(path, digest=columns.digest)
-    if description is not None:
-        built_with = description.get("parameters", {})
-        for name in ("pair", "timeframe", *DATASET_FIELDS):
-            if name in built_with and built_with[name] != getattr(config, name):
-                problems.append(
-                    f"{name}: the configuration says {getattr(config, name)}, "
-                    f"{sidecar_path(path).name} says {built_with[name]}"
-                )
-    if problems:
+    stated = description or {}
+    built_with = stated.get("parameters", {})
+    problems = [
+        f"{name}: the configuration says {getattr(config, name)}, "
+        f"{sidecar_path(path).name} says {built_with[name]}"
+        for name in ("pair", "timeframe", *DATASET_FIELDS)
+        if name in built_with and built_with[name] != getattr(config, name)
+    ]
+    # The name says the same again, in fewer words.
+    if problems := problems or file_names.filename_mismatches(path.name, config):
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise DataError(
             f"{path}: the file was made for another run:\n{lines}\n"
             "Change the configuration, or build the file for it."
         )
-    digest = description["sha256"] if description else columns.digest
     source = {
         "path": str(path),
-        "sha256": digest,
+        "sha256": stated.get("sha256", columns.digest),
         "built_by_us": description is not None,
     }
-    stated = description or {}
     return columns, source | {
         name: stated[name] for name in _STATED_FACTS if name in stated
     }
@@ -211,10 +213,10 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
 def _missing_message(config: Config) -> str:
     expected = config.expected_path
     folder = expected.parent
-    there = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    files = [name for name in there if name[0] != "." and name[-5:] != ".json"][:20]
-    listing = "\n".join(f"    {name}" for name in files) or "    (nothing)"
-    names = ("timeframe", "inputs_dir", *DATASET_FIELDS)
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = [p.name for p in there if p.suffix in tables.SUFFIXES and p.is_file()][:20]
+    listing = "\n".join(f"    {name}" for name in files) or "    (no training file)"
+    names = ("timeframe", "inputs_dir", "training_file", *DATASET_FIELDS)
     flags = sources.command_flags(config, names)
     command = " ".join(["--pair", config.pair, *flags])
     return (

@@ -61,9 +61,12 @@ def format_data(data: TrainingData, config: Config) -> str:
         lines.append(f"  {name:<10} {len(part.targets):>9,} targets  {mix}")
     shared = data.shared_bars("train", "validation")
     shared += data.shared_bars("validation", "test")
+    balancing = config.class_balancing.replace("_", " ")
+    is_whole = len(data.train_targets) == len(data.parts["train"].targets)
+    if is_whole and config.class_balancing == "systematic_undersampling":
+        balancing = "all: no class was large enough to thin"
     lines.append(
-        f"  trained on {len(data.train_targets):,} targets "
-        f"({config.class_balancing.replace('_', ' ')}); "
+        f"  trained on {len(data.train_targets):,} targets ({balancing}); "
         f"bars shared between parts: {shared}"
     )
     return "\n".join(lines)

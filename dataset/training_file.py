@@ -174,6 +174,13 @@ def _read_checked(
             "expected feature columns beside the timestamp and the label. "
             f"Received: {', '.join(columns.names)}"
         )
+    dropped = [
+        name
+        for name in ("open", "high", "low", "volume", "is_filled")
+        if name in columns.names
+    ]
+    if dropped:
+        logger.info("not read as features: %s", ", ".join(dropped))
     timestamps = _read_timestamps(columns, bar_seconds)
     # Arrow keeps what it frees; the training that follows needs the memory.
     pa.default_memory_pool().release_unused()

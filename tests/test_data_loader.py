@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from world.frames import CORE8, make_frame, make_own_frame
 
+from artifacts.metadata import format_data
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import training_file
@@ -437,3 +438,35 @@ def test_exported_scaler_scales_the_same(kind):
     raw = frame[list(CORE8)].to_numpy(np.float64)
     exported = data.scaler.to_sklearn().transform(raw)
     np.testing.assert_allclose(exported, data.features, rtol=1e-5, atol=1e-6)
+
+
+def test_columns_that_are_no_features_are_named(caplog):
+    frame = make_own_frame(600).assign(open=1.0, volume=2.0)
+    caplog.set_level("INFO")
+    TrainingDataLoader.from_frame(frame, "TESTUSDT", **SMALL).load_training_data()
+    assert "not read as features: open, volume" in caplog.text
+
+
+def test_missing_named_file_is_built_under_its_name(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "there.csv").touch()
+    with pytest.raises(MissingInputError) as caught:
+        TrainingDataLoader(tmp_path / "mine.csv").load_training_data()
+    assert f"--training-file {tmp_path / 'mine.csv'}" in str(caught.value)
+    assert "there.csv" in str(caught.value)
+    assert "folder.csv" not in str(caught.value)
+
+
+def test_short_file_is_named(tmp_path):
+    path = written(tmp_path, pair="TESTUSDT")
+    short = SMALL | {"sequence_length": 500}
+    with pytest.raises(DataError, match=r"mine\.feather: \w+: expected rows"):
+        TrainingDataLoader(path, "TESTUSDT", **short).load_training_data()
+
+
+@pytest.mark.parametrize(("least", "said"), [(50, "undersampling"), (600, "all: no")])
+def test_thinning_is_said_where_there_was_some(least, said):
+    fields = SMALL | {"undersampling_min_samples": least}
+    config = Config(pair="TESTUSDT", **fields)
+    data = TrainingDataLoader.from_frame(make_frame(600), config=config)
+    assert said in format_data(data.load_training_data(), config)
