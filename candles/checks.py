@@ -206,11 +206,7 @@ def increasing_stamps(table: pd.DataFrame) -> np.ndarray:
 
 
 def _checked_nanoseconds(table: pd.DataFrame) -> np.ndarray:
-    """Returns the timestamps as int64 nanoseconds (num_bars,).
-
-    Raises:
-        DataError: If they are not datetimes with a timezone, or one is missing.
-    """
+    """Returns the timestamps as int64 nanoseconds (num_bars,)."""
     column = table["timestamp"]
     if not isinstance(column.dtype, pd.DatetimeTZDtype):
         raise DataError(

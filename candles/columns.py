@@ -40,6 +40,16 @@ def make_table(timestamps: np.ndarray, values: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame({"timestamp": index, **values}, copy=False)
 
 
+def require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raises a `DataError` where a table has not all the named candle columns."""
+    if missing := [name for name in names if name not in table.columns]:
+        raise DataError(
+            f"expected the candle columns {', '.join(names)}. "
+            f"Received: {', '.join(map(str, table.columns))}; "
+            f"missing {', '.join(missing)}. Read the file with `candles.read_candles`."
+        )
+
+
 def pick_columns(names: Sequence[str], path: Path) -> dict[str, int]:
     """Returns the position of each candle column among a file's own names.
 

@@ -40,12 +40,7 @@ from candles.columns import (
 from candles.hdf5 import read_hdf5
 from candles.timestamps import is_number, parse_timestamps
 from files import tables
-from utils import (
-    DataError,
-    MissingInputError,
-    UserError,
-    did_you_mean,
-)
+from utils import DataError, MissingInputError, UserError, did_you_mean
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,7 @@ import pandas as pd
 import utils
 from candles import table
 from candles.checks import check_candles
-from settings.names import (
-    is_pair_of,
-    parse_candle_filename,
-    plain_pair,
-    stated_pair,
-)
+from settings.names import is_pair_of, parse_candle_filename, plain_pair, stated_pair
 from settings.run_fields import RunFields
 from utils import ConfigError, DataError, MissingInputError
 

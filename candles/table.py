@@ -22,11 +22,7 @@ import pandas as pd
 from candles.checks import check_candles, increasing_stamps
 from candles.columns import VALUES, make_table
 from candles.formats import read_file
-from candles.timestamps import (
-    find_timeframe,
-    first_boundary,
-    timeframe_nanoseconds,
-)
+from candles.timestamps import find_timeframe, first_boundary, timeframe_nanoseconds
 from settings.label_fields import MAX_FILL_BARS
 from settings.names import parse_candle_filename, plain_pair
 from utils import ConfigError, DataError, counted

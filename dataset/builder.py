@@ -20,12 +20,7 @@ from typing import Any
 import pandas as pd
 
 import utils
-from candles.sources import (
-    Candles,
-    CandleSource,
-    read_checked,
-    resolve_candles,
-)
+from candles.sources import Candles, CandleSource, read_checked, resolve_candles
 from candles.synthetic import synthetic_candles
 from config import DATASET_FIELDS, Config
 from dataset import dataset as datasets

@@ -183,11 +183,7 @@ def _write(path: Path, table: pa.Table, name: str, facts: Mapping[str, Any]) -> 
 
 
 def _open(path: Path) -> tuple[pa.parquet.ParquetFile, dict[str, Any]]:
-    """Returns a file whose footer and name are those that were written, and its facts.
-
-    Raises:
-        ValueError: If they are not.
-    """
+    """Returns a file whose footer and name are those written, and its facts."""
     file = pa.parquet.ParquetFile(path, page_checksum_verification=True)
     schema = file.schema_arrow
     refuse_extension_types(schema, path)
@@ -205,11 +201,7 @@ def _open(path: Path) -> tuple[pa.parquet.ParquetFile, dict[str, Any]]:
 
 
 def _read(path: Path, names: Sequence[str] | None) -> tuple[pa.Table, dict[str, Any]]:
-    """Reads columns of which every page is the one that was written.
-
-    Raises:
-        ValueError: If one is not.
-    """
+    """Reads columns of which every page is the one that was written."""
     file, facts = _open(path)
     there = file.schema_arrow.names
     table = file.read([name for name in there if names is None or name in names])

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from candles.columns import VALUES, require_columns
 from dataset import indicators
 from dataset.indicators import columns, ratio, rolling_mean, rolling_mean_std, shifted
 from dataset.timeframes import open_nanoseconds
@@ -27,8 +28,6 @@ from utils import ConfigError, DataError, did_you_mean, duration_seconds
 
 FEATURE_VERSION = "2"
 """Part of every cache key: raised when a built-in set gives other numbers."""
-
-_CANDLE_COLUMNS = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ def compute_features(
         ConfigError: If a set is unknown.
         DataError: If a candle column is missing, or a set breaks its contract.
     """
-    _require_columns(candles)
+    require_columns(candles, VALUES)
     context = FeatureContext(timeframe, raw_prices)
     sets = find_feature_sets(feature_sets)
     names = feature_names(feature_sets, timeframe, raw_prices=raw_prices)
@@ -319,7 +318,7 @@ def find_feature_sets(names: Sequence[str]) -> list[FeatureSet]:
 @functools.lru_cache(maxsize=64)
 def _names_of(item: FeatureSet, context: FeatureContext) -> tuple[str, ...]:
     num_bars = item.warm_up_bars(context) + 2
-    flat = pd.DataFrame({name: np.ones(num_bars) for name in _CANDLE_COLUMNS})
+    flat = pd.DataFrame({name: np.ones(num_bars) for name in VALUES})
     step = pd.Timedelta(seconds=duration_seconds(context.timeframe))
     start = pd.Timestamp("2020-01-01", tz="UTC")
     flat.insert(0, "timestamp", start + step * np.arange(num_bars))
@@ -338,16 +337,6 @@ def _segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int
         breaks = np.diff(open_nanoseconds(candles, "candles")) != step
     edges = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(candles)]))
     yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-
-
-def _require_columns(candles: pd.DataFrame) -> None:
-    missing = [name for name in _CANDLE_COLUMNS if name not in candles.columns]
-    if missing:
-        raise DataError(
-            f"expected the candle columns {', '.join(_CANDLE_COLUMNS)}. "
-            f"Received: {', '.join(map(str, candles.columns))}; "
-            f"missing {', '.join(missing)}. Read the file with `candles.read_candles`."
-        )
 
 
 def _require_names(

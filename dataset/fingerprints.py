@@ -145,11 +145,7 @@ def function_fingerprint(function: Callable[..., Any]) -> str | None:
 
 
 def _describe(function: types.FunctionType, seen: set[int]) -> Iterable[str]:
-    """Yields what decides a function's values, and that of functions it names.
-
-    Raises:
-        OSError: If there is no source.
-    """
+    """Yields what decides a function's values, and that of functions it names."""
     if id(function) in seen:
         return
     seen.add(id(function))
@@ -174,11 +170,7 @@ def _describe(function: types.FunctionType, seen: set[int]) -> Iterable[str]:
 
 
 def _value(value: Any) -> str:
-    """Returns a text that differs when the value does, also for long arrays.
-
-    Raises:
-        ValueError: If the value does not show what is in it.
-    """
+    """Returns a text that differs when the value does, also for long arrays."""
     if isinstance(value, np.ndarray):
         digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return f"{value.dtype} {value.shape} {digest}"

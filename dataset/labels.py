@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from candles.columns import PRICES, require_columns
 from config import HOLD, LONG, SHORT
 from utils import DataError
 
@@ -30,7 +31,6 @@ EXIT_NAMES = ("timeout", "tp", "sl")
 NO_OUTCOME = -1
 """Stands in every integer column of a row whose future is not in the table."""
 
-_PRICES = ("open", "high", "low", "close")
 _BLOCK_ROWS = 32_768  # about 20 work arrays of this length stay in a 4 MB cache
 
 
@@ -356,14 +356,8 @@ def _rows_with_outcome(candles: pd.DataFrame, future_window: int) -> np.ndarray:
 
 def _prices(candles: pd.DataFrame) -> dict[str, np.ndarray]:
     """Returns the price columns as float64, checked."""
-    missing = [name for name in _PRICES if name not in candles.columns]
-    if missing:
-        raise DataError(
-            f"expected the candle columns {', '.join(_PRICES)}. "
-            f"Received: {', '.join(map(str, candles.columns))}; "
-            f"missing {', '.join(missing)}. Read the file with `candles.read_candles`."
-        )
-    prices = {name: candles[name].to_numpy(np.float64) for name in _PRICES}
+    require_columns(candles, PRICES)
+    prices = {name: candles[name].to_numpy(np.float64) for name in PRICES}
     for name, values in prices.items():
         bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
         if len(bad):
