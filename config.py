@@ -268,31 +268,30 @@ def field_types() -> dict[str, Any]:
     return {name: hints[name] for name in FIELDS}
 
 
-def build_config(values: Mapping[str, Any]) -> Config:
+def build_config(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
     """Returns a `Config` from names and values; refuses unknown names with the rest.
 
+    Args:
+        values: Fields by name.
+        problems: What is wrong already, of a command line.
+
     Raises:
-        ConfigError: Listing every unknown name and every impossible value.
+        ConfigError: Listing every problem, unknown name and impossible value.
     """
-    unknown = [
-        f"unknown field {name!r}." + utils.did_you_mean(name, FIELDS)
-        for name in values
-        if name not in FIELDS
-    ]
-    known = {name: value for name, value in values.items() if name in FIELDS}
+    found = [*problems]
+    for name in [name for name in values if name not in FIELDS]:
+        found.append(f"unknown field {name!r}." + utils.did_you_mean(name, FIELDS))
     try:
-        config = Config(**known)
+        config = Config(**{k: v for k, v in values.items() if k in FIELDS})
     except ConfigError as error:
-        if not unknown:
-            raise
-        raise ConfigError(problem_list(unknown, f"{error}")) from None
-    if unknown:
-        raise ConfigError(problem_list(unknown))
+        _, *lines = str(error).splitlines()
+        found += [line.removeprefix("  - ") for line in lines]
+    if found:
+        raise ConfigError(problem_list(found))
     return config
 
 
-def problem_list(problems: Sequence[str], rest: str = "") -> str:
-    """Returns `problems` and the problems that the message `rest` lists, as one."""
+def problem_list(problems: Sequence[str]) -> str:
+    """Returns the message of a configuration that has these problems."""
     lines = [f"  - {problem}" for problem in problems]
-    lines += [line for line in rest.splitlines() if line.startswith("  - ")]
-    return "the configuration cannot be run:\n" + "\n".join(lines)
+    return "\n".join(["the configuration cannot be run:", *lines])

@@ -162,12 +162,11 @@ class StandaloneTrainer:
         self.adapter = create_adapter(self.config)
         self._made_outputs = not Path(self.config.outputs_dir).exists()
         require_writable(self.config.outputs_dir)
-        if self._frame is not None:
-            self.data_loader = TrainingDataLoader.from_frame(
-                self._frame, config=self.config
-            )
-        else:
+        if self._frame is None:
             self.data_loader = TrainingDataLoader(config=self.config)
+        else:
+            make = TrainingDataLoader.from_frame
+            self.data_loader = make(self._frame, config=self.config)
 
     def load_and_validate_data(self) -> TrainingData:
         """Step 2: reads, checks, splits and scales the training file.
@@ -193,14 +192,12 @@ class StandaloneTrainer:
 
     def create_generators(self) -> Any:
         """Step 3: makes what feeds the model, and checks its alignment."""
-        data = self.data
-        self.generators = self.adapter.prepare(data)
+        self.generators = self.adapter.prepare(self.data)
         return self.generators
 
     def build_model(self) -> Any:
         """Step 4: makes the model, not yet trained."""
-        data = self.data
-        self.model = self.adapter.build(data)
+        self.model = self.adapter.build(self.data)
         self.model_builder = getattr(self.adapter, "model_builder", None)
         return self.model
 
@@ -216,7 +213,6 @@ class StandaloneTrainer:
         from files.strict import write_json
 
         identity = self._identity()
-
         run_folder.sweep(self.config)
         run = run_folder.find_resumable(self.config, self._resume)
         if run is None:
@@ -252,9 +248,8 @@ class StandaloneTrainer:
                 try:
                     self._train_fold(folder, parts)
                 except utils.DataError as error:
-                    raise utils.DataError(
-                        f"fold {number} of {len(ranges)}: {error}"
-                    ) from error
+                    text = f"fold {number} of {len(ranges)}: {error}"
+                    raise utils.DataError(text) from error
                 utils.return_freed_memory(collect=True)
             self._fold_results.append(read_json(done))
         self._rows = None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
 
 import utils
 from candles.sources import pair_of_files
-from config import Config
+from config import FIELDS
 from experiments import analysts, series
 from settings import options
 from settings.presets import GROUPS
@@ -48,27 +47,21 @@ def _analysts_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take finished runs as they are, and go on with interrupted ones",
     )
-    names = [item.name for item in dataclasses.fields(Config)]
-    options.add_config_arguments(
-        parser, [name for name in names if name not in analysts.OWN_FIELDS]
-    )
+    names = [name for name in FIELDS if name not in analysts.OWN_FIELDS]
+    options.add_config_arguments(parser, names)
     return parser
 
 
 def _analysts(arguments: Sequence[str]) -> None:
     parsed, config = options.parse_arguments(_analysts_parser(), arguments)
     utils.configure_logging(verbose=config.verbose_logging)
-    fields = {item.name for item in dataclasses.fields(Config)}
-    given = {name: getattr(config, name) for name in vars(parsed) if name in fields}
+    given = {name: getattr(config, name) for name in vars(parsed) if name in FIELDS}
     if "pair" not in given:
         given["pair"] = pair_of_files(parsed.candles)
-    configs = analysts.group_configs(
-        parsed.groups, timeframes=parsed.timeframes, **given
-    )
+    frames, resume = parsed.timeframes, "newest" if parsed.resume else None
+    configs = analysts.group_configs(parsed.groups, timeframes=frames, **given)
     with utils.StopSignals():
-        entries = analysts.train_group(
-            parsed.candles, configs, resume="newest" if parsed.resume else None
-        )
+        entries = analysts.train_group(parsed.candles, configs, resume=resume)
     folder = series.new_folder(next(iter(configs.values())), "analysts")
     analysts.write_group(folder, entries)
     logger.info("\n%s", analysts.format_group(entries))
@@ -86,14 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="A comparison of models: python trainer.py --compare MODEL MODEL ...",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    commands.add_parser(
-        "analysts",
-        help="a model for each timeframe, from one file of candles",
-        add_help=False,
-    )
-    parsed = parser.parse_args(words[:1])
-    run = {"analysts": _analysts}[parsed.command]
-    return utils.run_command_line(lambda: run(words[1:]))
+    text = "a model for each timeframe, from one file of candles"
+    commands.add_parser("analysts", help=text, add_help=False)
+    parser.parse_args(words[:1])
+    return utils.run_command_line(lambda: _analysts(words[1:]))
 
 
 if __name__ == "__main__":

@@ -13,15 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 import utils
 from candles.sources import CandleSource
 from config import Config, build_config
 from dataset.builder import DatasetBuilder
 from experiments import comparison as compare
 from experiments import series
-from experiments.comparison import FinishedRun
 from experiments.series import Outcome
 from files.atomic import atomic_write
 from files.strict import to_jsonable, write_json
@@ -123,44 +120,32 @@ def summarise(name: str, outcome: Outcome) -> dict[str, Any]:
         `feature_importance`: name -> share, as the library says.
     """
     config = outcome.config
-    about = {
-        "model": name,
-        "timeframe": config.timeframe,
-        "family": config.model,
-    }
+    about = {"model": name, "timeframe": config.timeframe, "family": config.model}
     if outcome.folder is None:
         return about | outcome.failure()
     run = compare.read_run(outcome.folder)
-    return (
-        about
-        | {"status": "completed"}
-        | _classification(run)
-        | compare.summarise_run(run)
-        | {
-            "feature_importance": {
-                each["name"]: each["share"]
-                for each in run.results.get("library_importance", [])
-            }
-        }
-    )
+    own = run.results.get("library_importance", [])
+    return {
+        **about,
+        "status": "completed",
+        **_classification(run.results["test"]),
+        **compare.summarise_run(run),
+        "feature_importance": {each["name"]: each["share"] for each in own},
+    }
 
 
-def _classification(run: FinishedRun) -> dict[str, Any]:
-    test = run.results["test"]
+def _classification(test: Mapping[str, Any]) -> dict[str, Any]:
+    scores = {"num_samples": test["num_samples"]}
     if "classes" not in test:
-        return {"num_samples": test["num_samples"]}
+        return scores
+    scores["accuracy"] = test["accuracy"]
+    scores["prior_accuracy"] = test["baselines"]["train_prior"]["accuracy"]
     # Not means over classes: a timeframe with three unchanged closes would have one
     # class more, and lower means, than one without any.
     rising = test["classes"]["LONG"]
-    return {
-        "num_samples": test["num_samples"],
-        "accuracy": test["accuracy"],
-        "prior_accuracy": test["baselines"]["train_prior"]["accuracy"],
-        **{
-            name: None if name in rising["undefined"] else rising[name]
-            for name in ("precision", "recall", "f1")
-        },
-    }
+    for name in ("precision", "recall", "f1"):
+        scores[name] = None if name in rising["undefined"] else rising[name]
+    return scores
 
 
 def format_group(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -171,31 +156,21 @@ def format_group(entries: Sequence[Mapping[str, Any]]) -> str:
     rows, notes = [], []
     for entry in finished:
         folds = entry["cross_validation"] or {}
-        skill = folds.get("skill_vs_train_prior") or folds.get(
-            "skill_mse_vs_persistence"
-        )
-        scores = [entry.get(name) for name in _SCORES]
-        rows.append(
-            [
-                entry["model"],
-                f"{entry['num_samples']:,}",
-                *(number(score, "{:.3f}") for score in scores),
-                interval(entry["skill"]),
-                number(entry["direction_p_value"], "{:.3f}"),
-                spread(folds.get("accuracy"), "{:.3f}"),
-                spread(skill, "{:+.4f}"),
-            ]
-        )
+        skills = map(folds.get, ("skill_vs_train_prior", "skill_mse_vs_persistence"))
+        row = [entry["model"], f"{entry['num_samples']:,}"]
+        row += [number(entry.get(name), "{:.3f}") for name in _SCORES]
+        row += [interval(entry["skill"]), number(entry["direction_p_value"], "{:.3f}")]
+        row += [spread(folds.get("accuracy"), "{:.3f}")]
+        rows.append([*row, spread(next(filter(None, skills), None), "{:+.4f}")])
         ranked = sorted(entry["feature_importance"].items(), key=lambda x: -x[1])
         first = ", ".join(f"{k} {v:.0%}" for k, v in ranked[:_MOST_FEATURES])
         notes.append([entry["model"], f"{entry['family']}: {first}"])
         notes.append(["", entry["folder"]])
-    lines = format_table([head, *rows]) if rows else []
+    lines = []
     if rows:
-        lines.append(
-            "  of prior: accuracy of the commonest class of training; "
-            "precision, recall, F1: of LONG"
-        )
+        lines += format_table([head, *rows])
+        lines += ["  of prior: accuracy of the commonest class of training; "]
+        lines[-1] += "precision, recall, F1: of LONG"
     lines += format_table(notes, left=2)
     lines += [
         f"  {entry['model']} failed: {entry['error']}"
@@ -207,6 +182,6 @@ def format_group(entries: Sequence[Mapping[str, Any]]) -> str:
 
 def write_group(folder: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     """Writes `analysts.csv` and, last, `analysts.json`."""
-    table: pd.DataFrame = comparison_report.flat_table(entries)
+    table = comparison_report.flat_table(entries)
     atomic_write(folder / "analysts.csv", table.to_csv(index=False))
     write_json(folder / "analysts.json", {"models": entries})

@@ -4,9 +4,6 @@ In: which models can be compared, the proof that they answered for the same rows
 best and how sure that is. Out: training one after another (`series`), the scores of one
 run (`evaluation.evaluate`), showing the comparison
 (`reports.comparison`).
-
-The best model has the lowest loss on the test rows themselves. That choice favours it,
-so the p-values against it describe these rows and confirm nothing.
 """
 
 from __future__ import annotations
@@ -40,14 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """A published run, as far as a comparison reads it.
-
-    Args:
-        folder: The artifact.
-        metadata: Content of its metadata.
-        results: Content of its report.
-        model_bytes: Size of its model file.
-    """
+    """A published run: what its metadata and its report say, the model file's size."""
 
     folder: Path
     metadata: Mapping[str, Any]
@@ -74,12 +64,8 @@ class FinishedRun:
         is_test = columns.read("part").to_numpy() == "test"
         truth, loss = self.task.truth_and_losses(numbers)
         moments = columns.read("timestamp").to_pandas()[is_test]
-        return {
-            "row": numbers("row"),
-            "time": nanoseconds_of(moments),
-            "truth": truth,
-            "loss": loss,
-        }
+        times = nanoseconds_of(moments)
+        return {"row": numbers("row"), "time": times, "truth": truth, "loss": loss}
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -141,26 +127,16 @@ def compare_models(
 ) -> dict[str, Any]:
     """Trains models one after another, each as an ordinary run, and compares them.
 
-    Args:
-        config: What is the same in all of them; its own `model` does not count.
-        models: Names of families, two or more.
-        train: Runs one configuration.
-
-    Returns:
-        See `compare_runs`.
-
-    Raises:
-        ConfigError: Before anything is trained, listing every problem.
+    See `model_configs` for what is refused, `compare_runs` for what is returned.
 
     Example:
         >>> train = lambda config: StandaloneTrainer(config).run_training()
         >>> found = compare_models(config, ["lstm", "lightgbm"], train=train)
         >>> print(comparison_report.format_comparison(found))
     """
-    configs = model_configs(config, models)
-    return compare_runs(
-        train_all(configs, train, fatal=(OSError, utils.DataError)), seed=config.seed
-    )
+    fatal = (OSError, utils.DataError)
+    outcomes = train_all(model_configs(config, models), train, fatal=fatal)
+    return compare_runs(outcomes, seed=config.seed)
 
 
 # Comparing
@@ -207,20 +183,16 @@ def compare_runs(outcomes: Mapping[str, Outcome], *, seed: int = 0) -> dict[str,
     if order:
         first = runs[order[0]]
         losses = {name: rows[name]["loss"] for name in order}
-        horizon = first.results["settings"]["horizon_bars"]
-        block = significance.suggest_block_rows(
-            len(losses[order[0]]), horizon_bars=horizon
-        )
+        horizon, test = first.results["settings"]["horizon_bars"], first.results["test"]
+        num_rows = len(losses[order[0]])
+        block = significance.suggest_block_rows(num_rows, horizon_bars=horizon)
         against = _against_best(losses, block_rows=block, seed=seed)
         for entry in models[1 : len(order)]:
             entry["against_best"] = against[entry["model"]]
+        span = {key: test[key] for key in ("first", "last", "num_samples")}
         comparison |= {
             "loss": first.task.loss_name,
-            "test": {
-                key: first.results["test"][key]
-                for key in ("first", "last", "num_samples")
-            }
-            | {"block_rows": block},
+            "test": span | {"block_rows": block},
             "num_bootstrap_samples": NUM_SAMPLES,
         }
     return to_jsonable(comparison | {"models": models})
@@ -231,14 +203,9 @@ def _against_best(
 ) -> dict[str, dict[str, Any]]:
     """Returns each model's losses against those of the first, paired by row."""
     best, *others = losses
+    how = {"block_rows": block_rows, "num_samples": NUM_SAMPLES, "seed": seed}
     found = {
-        name: significance.paired_bootstrap_test(
-            losses[name],
-            losses[best],
-            block_rows=block_rows,
-            num_samples=NUM_SAMPLES,
-            seed=seed,
-        )
+        name: significance.paired_bootstrap_test(losses[name], losses[best], **how)
         for name in others
         if len(losses[name]) >= block_rows
     }
@@ -301,12 +268,17 @@ def summarise_run(run: FinishedRun) -> dict[str, Any]:
     trades = test["trading"]
     earned = {"skipped": trades.get("skipped")}
     if "skipped" not in trades:
-        earned = {
-            "num_trades": trades["num_trades"],
-            "mean_net_return_bps": _three(trades["intervals"]["mean_net_return_bps"]),
-            "total_return_pct": trades["total_return_pct"],
-        }
+        keys = ("num_trades", "mean_net_return_bps", "total_return_pct")
+        net = _three(trades["intervals"]["mean_net_return_bps"])
+        earned = {key: trades[key] for key in keys} | {"mean_net_return_bps": net}
     folds = run.results.get("cross_validation")
+    if folds is not None:
+        kept = (task.measures["skill"], "accuracy", "sign_accuracy")
+        folds = {
+            key: {part: folds["metrics"][key][part] for part in ("mean", "std")}
+            for key in kept
+            if key in folds["metrics"]
+        }
     return {
         "folder": run.folder,
         "loss": task.mean_loss(test),
@@ -317,13 +289,7 @@ def summarise_run(run: FinishedRun) -> dict[str, Any]:
         "is_resumed": bool(training["resumes"]),
         "parameters": run.metadata["model"]["total_parameters"],
         "model_bytes": run.model_bytes,
-        "cross_validation": None
-        if folds is None
-        else {
-            key: {part: folds["metrics"][key][part] for part in ("mean", "std")}
-            for key in (task.measures["skill"], "accuracy", "sign_accuracy")
-            if key in folds["metrics"]
-        },
+        "cross_validation": folds,
     }
 
 

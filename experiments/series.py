@@ -43,19 +43,14 @@ class FailedRunsError(utils.UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one of several runs ended.
+    """How one of several runs ended: in a folder, or with an error and its exit code.
 
-    Args:
-        config: The run.
-        folder: Its published folder; None where it failed.
-        error: Why it failed; None where it did not.
-        seconds: How long it took here: nearly nothing where it was finished before.
-        exit_code: What it would have ended with alone; 0 where it did not fail.
+    The seconds are nearly none where it was finished before.
     """
 
     config: Config
-    folder: Path | None
-    error: str | None
+    folder: Path | None = None
+    error: str | None = None
     seconds: float
     exit_code: int = 0
 
@@ -101,25 +96,19 @@ def _train_one(
     name: str, config: Config, train: Train, fatal: tuple[type[Exception], ...]
 ) -> Outcome:
     started = time.perf_counter()
-    folder, error, exit_code = None, None, 0
+    ended: dict[str, Any] = {}
     try:
-        folder = train(config)
+        ended["folder"] = train(config)
     except fatal:
         raise
     except utils.UserError as problem:
-        error, exit_code = str(problem), problem.exit_code
+        ended = {"error": str(problem), "exit_code": problem.exit_code}
         logger.error("%s failed: %s", name, problem)
     except Exception as problem:
         error = f"{type(problem).__name__}: {problem}"
-        exit_code = utils.EXIT_INTERNAL
+        ended = {"error": error, "exit_code": utils.EXIT_INTERNAL}
         logger.exception("%s failed: this is a defect, please report it", name)
-    return Outcome(
-        config=config,
-        folder=folder,
-        error=error,
-        seconds=time.perf_counter() - started,
-        exit_code=exit_code,
-    )
+    return Outcome(config=config, seconds=time.perf_counter() - started, **ended)
 
 
 def new_folder(config: Config, kind: str) -> Path:

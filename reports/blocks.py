@@ -80,15 +80,9 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """A confusion matrix: a row for each true class.
+    """A confusion matrix: a row for each true class, and the shares of its row.
 
-    Args:
-        names: Name of each class.
-        counts: Rows of numbers (num_classes, num_classes).
-        shares: Each count's share of its row (num_classes, num_classes).
-        recall: Of each class.
-        precision: Of each class.
-        caption: What it is.
+    `counts` and `shares` are (num_classes, num_classes), the others (num_classes,).
     """
 
     names: Sequence[str]
@@ -102,13 +96,9 @@ class Matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure and the words below it.
+    """One of `Material.figures`, or a panel of it, and the words below it.
 
-    Args:
-        figure: One of `Material.figures`, or a panel of it.
-        height: Inches of the whole figure, a panel of which is
-            `figures.WIDTH_INCHES` wide.
-        caption: What it shows and how to read it.
+    The whole figure is `height` inches high, a panel `figures.WIDTH_INCHES` wide.
     """
 
     figure: Figure | SubFigure

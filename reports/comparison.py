@@ -17,7 +17,7 @@ import utils
 from files.atomic import atomic_path, atomic_write
 from files.strict import write_json
 from metrics.wording import interval, number
-from reports.plots import BLUE, GREY, INK, draw_interval
+from reports.plots import BLUE, GREY, INK, draw_interval, name_rows, new_axes
 from reports.text import day, format_table, spread, wrap
 
 _WIDTH = 118
@@ -67,11 +67,13 @@ def _columns(comparison: Mapping[str, Any]) -> dict[str, Cell]:
         "p": lambda x: number(x["direction_p_value"], "{:.3f}"),
         "net bps/trade": _net,
         "trades": lambda x: number(x["trading"].get("num_trades"), "{:,}"),
-        "trained": _duration,
+        "trained": lambda x: f"{'>' * x['is_resumed']}{x['training_seconds']:,.1f} s",
         "numbers": lambda x: f"{x['parameters']:,}",
         "file": lambda x: utils.format_bytes(x["model_bytes"]),
         "p vs best": lambda x: (
-            "best" if x["model"] == comparison["best"] else _p_value(x)
+            "best"
+            if x["model"] == comparison["best"]
+            else number(_p_value(x), "{:.3f}")
         ),
     }
     if any(x.get("cross_validation") for x in comparison["models"]):
@@ -88,14 +90,10 @@ def _net(entry: Mapping[str, Any]) -> str:
     return interval(trades["mean_net_return_bps"], "{:+.0f}")
 
 
-def _duration(entry: Mapping[str, Any]) -> str:
-    mark = ">" if entry["is_resumed"] else ""
-    return f"{mark}{entry['training_seconds']:,.1f} s"
-
-
-def _p_value(entry: Mapping[str, Any]) -> str:
+def _p_value(entry: Mapping[str, Any]) -> float | None:
+    """Returns the adjusted p-value against the best; None where there is none."""
     against = entry["against_best"]
-    return number(against and against["adjusted_p_value"], "{:.3f}")
+    return against and against["adjusted_p_value"]
 
 
 def _reading(
@@ -122,8 +120,7 @@ def _reading(
 
 
 def _is_equal(entry: Mapping[str, Any]) -> bool:
-    against = entry["against_best"]
-    p_value = against and against["adjusted_p_value"]
+    p_value = _p_value(entry)
     return p_value is None or p_value >= _SIGNIFICANT
 
 
@@ -144,17 +141,14 @@ def plot_comparison(comparison: Mapping[str, Any]) -> Figure:
         "model_bytes": "model file (bytes)",
     }
     height = 2.4 + 2 * 0.3 * len(models)
-    figure = Figure(figsize=(10.5, height), layout="constrained")
-    places = figure.subplots(2, 3, sharey=True).ravel()
+    figure, places = new_axes(10.5, height, 2, 3, grid="x", sharey=True)
     colors = [
         BLUE if x["model"] == comparison["best"] or _is_equal(x) else GREY
         for x in models
     ]
-    for axes, (key, title) in zip(places, panels.items(), strict=True):
+    for axes, (key, title) in zip(places.flat, panels.items(), strict=True):
         axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3, axis="x")
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
+        name_rows(axes, [x["model"] for x in models])
         if key in ("training_seconds", "model_bytes"):
             values = [max(x[key], 0.1) for x in models]
             axes.set_xscale("log")
@@ -166,11 +160,10 @@ def plot_comparison(comparison: Mapping[str, Any]) -> Figure:
             continue
         axes.axvline(0, color=INK, linewidth=1)
         for k, entry in enumerate(models):
-            found = entry[key] if key != "net" else _net_interval(entry)
-            if found is not None:
+            trades = entry["trading"] if entry["trading"].get("num_trades") else {}
+            net = trades.get("mean_net_return_bps")
+            if found := net if key == "net" else entry[key]:
                 draw_interval(axes, found, k, colors[k])
-    places[0].set_yticks(range(len(models)), [x["model"] for x in models])
-    places[0].set_ylim(len(models) - 0.4, -0.6)
     test = comparison["test"]
     figure.suptitle(
         f"{test['num_samples']:,} test windows, {day(test['first'])} to "
@@ -179,11 +172,6 @@ def plot_comparison(comparison: Mapping[str, Any]) -> Figure:
         fontsize=9,
     )
     return figure
-
-
-def _net_interval(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    trades = entry["trading"]
-    return trades.get("mean_net_return_bps") if trades.get("num_trades") else None
 
 
 def flat_table(entries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

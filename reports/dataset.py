@@ -35,9 +35,8 @@ def describe_file(file: str, output: str | None = None) -> None:
     logger.info("%s\n%s", file, format_summary(dataset))
     target = Path(output or Path(file).with_suffix(".png"))
     if target.suffix != ".png":
-        raise utils.ConfigError(
-            f"--output: expected a name in .png. Received: {target}"
-        )
+        text = f"--output: expected a name in .png. Received: {target}"
+        raise utils.ConfigError(text)
     with atomic_path(target) as temporary:
         plot_dataset(dataset).savefig(temporary, dpi=110)
     logger.info("%s", target)
@@ -50,12 +49,11 @@ def format_summary(dataset: Dataset) -> str:
     facts, frame = dataset.metadata, dataset.frame
     stated = facts.get("parameters", {})
     times = frame["timestamp"]
+    span = f"{times.iloc[0]:%F %R} to {times.iloc[-1]:%F %R}"
     lines = [
         _line("dataset", f"{stated.get('pair', 'unknown pair')}, {dataset.timeframe}"),
         _line("target", _target_words(stated)),
-        _line(
-            "rows", f"{len(frame):,}, {times.iloc[0]:%F %R} to {times.iloc[-1]:%F %R}"
-        ),
+        _line("rows", f"{len(frame):,}, {span}"),
         _line("bars", ", ".join(bar_words(dataset))),
     ]
     if "warm_up_bars" in facts:
@@ -63,17 +61,14 @@ def format_summary(dataset: Dataset) -> str:
         if "future_window" in stated:
             text += f", {stated['future_window']:,} without an outcome after the last"
         lines.append(_line("beside them", text))
-    if "candles" in facts:
-        candles = facts["candles"]
-        lines.append(
-            _line(
-                "candles",
-                f"{facts['num_candles']:,} of {candles['timeframe']}, "
-                f"{utils.counted(candles['num_gaps'], 'gap', 'gaps')}, "
-                f"{utils.counted(candles['missing_bars'], 'bar', 'bars')} missing, "
-                f"longest {candles['longest_gap_bars']}",
-            )
+    if candles := facts.get("candles"):
+        words = (
+            f"{facts['num_candles']:,} of {candles['timeframe']}",
+            utils.counted(candles["num_gaps"], "gap", "gaps"),
+            utils.counted(candles["missing_bars"], "bar", "bars") + " missing",
+            f"longest {candles['longest_gap_bars']}",
         )
+        lines.append(_line("candles", ", ".join(words)))
     lines += _label_lines(dataset)
     lines += _feature_lines(dataset)
     if "digests" in facts:
@@ -87,9 +82,7 @@ def format_summary(dataset: Dataset) -> str:
 
 def _line(name: str, text: str) -> str:
     wrapped = textwrap.wrap(text, 92, break_on_hyphens=False) or [""]
-    return "\n".join(
-        [f"  {name:<14}{wrapped[0]}", *(" " * 16 + w for w in wrapped[1:])]
-    )
+    return f"  {name:<14}" + f"\n{' ':16}".join(wrapped)
 
 
 def _target_words(stated: dict[str, Any]) -> str:
@@ -118,17 +111,11 @@ def _label_lines(dataset: Dataset) -> list[str]:
         return [_line("values", f"1 % {low:.5g}, median {middle:.5g}, 99 % {high:.5g}")]
     shares = np.bincount(labels.clip(0, 2), minlength=3) / len(labels)
     text = ", ".join(f"{n} {s:.1%}" for n, s in zip(CLASS_NAMES, shares, strict=True))
-    lines = [_line("labels", text)]
     mix = mix_over_time(dataset)
     mix = mix[mix.sum(axis=1) > 0]
-    lines.append(
-        _line(
-            "over time",
-            ", ".join(f"{n} {mix[n].min():.0%} to {mix[n].max():.0%}" for n in mix)
-            + f" in {len(mix)} stretches",
-        )
-    )
-    return lines
+    spans = ", ".join(f"{n} {mix[n].min():.0%} to {mix[n].max():.0%}" for n in mix)
+    moved = _line("over time", f"{spans} in {len(mix)} stretches")
+    return [_line("labels", text), moved]
 
 
 def _feature_lines(dataset: Dataset) -> list[str]:

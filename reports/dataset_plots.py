@@ -149,13 +149,12 @@ def _unused_bars(
     """Returns (num_periods,) bars that were there but are no row."""
     facts = dataset.metadata
     future = facts.get("parameters", {}).get("future_window", 0)
-    warm_up = facts.get("warm_up_bars", 0)
     opens = [np.empty(0, np.int64)]
-    for row in np.flatnonzero(np.diff(times) > bar):
+    for row in np.flatnonzero(np.diff(times) > bar) if "warm_up_bars" in facts else ():
         hole = np.arange(times[row] + bar, times[row + 1], bar)
-        if "warm_up_bars" in facts:
-            place = np.arange(len(hole))
-            opens.append(hole[(place < future) | (place >= len(hole) - warm_up)])
+        place = np.arange(len(hole))
+        is_warm_up = place >= len(hole) - facts["warm_up_bars"]
+        opens.append(hole[(place < future) | is_warm_up])
     return np.histogram(np.concatenate(opens), limits)[0]
 
 

@@ -123,11 +123,7 @@ def plot_regression_baselines(result: Mapping[str, Any], *, title: str = "") -> 
 
 
 def plot_target_over_time(table: Mapping[str, Any]) -> Figure:
-    """Draws the spread of the actual log returns over time, and where parts start.
-
-    Args:
-        table: `target_over_time` of the results.
-    """
+    """Draws the spread of the actual log returns over time, and where parts start."""
     figure, axes = plots.new_axes(9, 3.6)
     times = pd.to_datetime(table["time"]).tz_localize(None)
     levels = table["quantiles_bps"]

@@ -53,12 +53,6 @@ TEST_RULE = (
 )
 """What decides the last lines of the verdict."""
 
-NO_WARNINGS = "The report's own checks found nothing that stands out."
-ALWAYS = (
-    "Only the test part counts: validation chose the epoch, the calibration and the "
-    "thresholds. A test part that is looked at run after run is searched, too."
-)
-
 
 def gather(
     results: Mapping[str, Any],
@@ -93,8 +87,6 @@ def render_page(material: Material) -> str:
         verdict=_verdict(results),
         claims=results.get("claims", {}),
         warnings=results.get("warnings", []),
-        no_warnings=NO_WARNINGS,
-        always=ALWAYS,
         sections=[section for section in made if section is not None],
     )
 
@@ -124,18 +116,16 @@ def _headline(material: Material) -> list[Cell]:
     numbers, config = material.numbers, material.metadata.get("config", {})
     cells: list[Cell] = []
     if "future_window" in config:
-        cells.append(
-            f"{config['sequence_length']} bars seen, {config['future_window']} ahead"
-        )
+        seen, ahead = config["sequence_length"], config["future_window"]
+        cells.append(f"{seen} bars seen, {ahead} ahead")
     if config.get("target") == "signal":
-        cells.append(
-            f"take profit {config['long_tp_pct']:g} %, "
-            f"stop loss {config['long_sl_pct']:g} %"
-        )
-    if numbers.find("test.trading.cost_bps") is not None:
-        cells.append(numbers.show("test.trading.cost_bps", "costs {:g} bps a side"))
-    if numbers.find("test.num_samples") is not None:
-        cells.append(numbers.show("test.num_samples", "test part {:,} windows"))
+        profit, loss = config["long_tp_pct"], config["long_sl_pct"]
+        cells.append(f"take profit {profit:g} %, stop loss {loss:g} %")
+    found = (
+        numbers.show("test.trading.cost_bps", "costs {:g} bps a side"),
+        numbers.show("test.num_samples", "test part {:,} windows"),
+    )
+    cells += [cell for cell in found if cell.value is not None]
     if numbers.find("test.first") is not None:
         days = [str(numbers.find(f"test.{end}"))[:10] for end in ("first", "last")]
         cells.append(" to ".join(days))

@@ -35,10 +35,7 @@ def plot_confusion_matrix(
 ) -> Figure:
     """Draws one confusion matrix, coloured by share of the true class.
 
-    Args:
-        result: One part's results, or its `thresholded` ones.
-        title: Name of the part.
-        predicted_by: What decided the predicted class.
+    `result` is one part's, or its `thresholded` one.
     """
     matrix = np.asarray(result["confusion_matrix"])
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -100,10 +97,6 @@ def plot_reliability(result: Mapping[str, Any], *, title: str = "") -> Figure:
     """Draws how often each class happened against its forecast, before and after.
 
     The area of a dot is the share of the rows in its bin.
-
-    Args:
-        result: One part's results.
-        title: Name of the part.
     """
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     names = {"raw": "before calibration", "calibrated": "after"}
@@ -189,10 +182,6 @@ def plot_learning_curves(
 
     Training values are at the class mix that training sees, and with a network's
     dropout; they need not lie below the validation values.
-
-    Args:
-        history: Metric name -> one value an epoch.
-        step: What a value stands for.
     """
     metrics = curve_metrics(history)
     figure = Figure(figsize=(4.5 * len(metrics), 3.8), layout="constrained")

@@ -126,14 +126,7 @@ def write_report(
     """Writes the report into a run folder.
 
     `confusion_matrix_report.json`, `plots/*.png`, and `report.html`, which is one page
-    of the same numbers.
-
-    Args:
-        folder: The run.
-        results: From `evaluation.evaluate`, ready for JSON.
-        history: Metric name -> one value an epoch.
-        label_mix: From `label_mix_over_time`; None where the target is a number.
-        metadata: Sections of the run's metadata, for the page.
+    of the same numbers. See `reports.blocks.Material` for the arguments.
     """
     write_json(folder / "confusion_matrix_report.json", results)
     material = gather(results, history=history, label_mix=label_mix, metadata=metadata)

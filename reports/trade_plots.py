@@ -25,9 +25,6 @@ def plot_thresholds(search: Mapping[str, Any]) -> Figure:
 
     First the total net return of each pair on validation; grey: too few trades. Then
     the net return a trade where only one side trades, by the share of rows signalled.
-
-    Args:
-        search: Its results.
     """
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     figure.suptitle(search["statement"])

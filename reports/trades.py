@@ -196,16 +196,14 @@ def _fold_table(material: Material, key: str, what: str, *, caption: str) -> Tab
     metrics = material.results["cross_validation"][key]
     rows: list[TableRow] = []
     count = 0
-    for name, (words, pattern) in FOLD_ROWS.items():
-        if name not in metrics:
-            continue
-        place = f"cross_validation.{key}.{name}"
+    for name in [name for name in FOLD_ROWS if name in metrics]:
+        place, (words, pattern) = f"cross_validation.{key}.{name}", FOLD_ROWS[name]
         count = len(metrics[name]["folds"])
-        cells: list[Cell] = [
-            numbers.show(f"{place}.mean", pattern),
-            numbers.show(f"{place}.std", pattern.replace("+", "")),
+        places = ["mean", "std", *(f"folds.{k}" for k in range(count))]
+        forms = [pattern, pattern.replace("+", ""), *[pattern] * count]
+        cells = [
+            numbers.show(f"{place}.{x}", f) for x, f in zip(places, forms, strict=True)
         ]
-        cells += [numbers.show(f"{place}.folds.{k}", pattern) for k in range(count)]
         rows.append((words, cells))
     return Table(
         caption=caption,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from config import FIELDS, PARTS, Config, field_types, problem_list
+from config import FIELDS, PARTS, Config, field_types
 from settings import presets, sources
 from settings.sources import load_config
 from settings.values import parse_text
@@ -142,19 +142,14 @@ def add_config_arguments(
 ) -> None:
     """Adds a flag for each field (or each of `names`), in the groups of the parts."""
     for part in PARTS:
-        items = [
-            item
-            for item in dataclasses.fields(part)
-            if names is None or item.name in names
-        ]
+        items = dataclasses.fields(part)
+        items = tuple(x for x in items if names is None or x.name in names)
         if not items:
             continue
         group, texts = parser.add_argument_group(part.title()), part.documentation()
         for item in items:
-            flags = (
-                "--" + item.name.replace("_", "-"),
-                *item.metadata.get("aliases", ()),
-            )
+            flags = ["--" + item.name.replace("_", "-")]
+            flags += item.metadata.get("aliases", ())
             group.add_argument(*flags, **_options(item, texts.get(item.name, "")))
 
 
@@ -195,15 +190,13 @@ def parse_arguments(
     parsed, rest = parser.parse_known_args(arguments)
     kinds = field_types()
     overrides = {}
-    for name in FIELDS:
-        if not hasattr(parsed, name):
-            continue
+    for name in [name for name in FIELDS if hasattr(parsed, name)]:
         value = getattr(parsed, name)
-        if isinstance(value, list) and value != ["none"]:
+        value = "none" if value == ["none"] else value
+        if isinstance(value, list):
             value = [parse_text(item, kinds[name]) for item in value]
-        elif isinstance(value, str | list):
-            text = value if isinstance(value, str) else value[0]
-            value = parse_text(text, kinds[name])
+        elif isinstance(value, str):
+            value = parse_text(value, kinds[name])
         overrides[name] = value
     flags = [option for action in parser._actions for option in action.option_strings]
     # A lone negative number is a stray value, a word with a dash a misspelt flag.
@@ -212,13 +205,6 @@ def parse_arguments(
         for word in rest
         if word.startswith("--") or not any(r.startswith("--") for r in rest)
     ]
-    try:
-        below = dict(base(parsed)) if base is not None else {}
-        config = load_config(getattr(parsed, "config", None), overrides, base=below)
-    except ConfigError as error:
-        if not unknown or "cannot be run" not in str(error):
-            raise
-        raise ConfigError(problem_list(unknown, str(error))) from None
-    if unknown:
-        raise ConfigError(problem_list(unknown))
-    return parsed, config
+    below = base(parsed) if base is not None else {}
+    file = getattr(parsed, "config", None)
+    return parsed, load_config(file, overrides, base=below, problems=unknown)

@@ -2,9 +2,6 @@
 
 In: plain data. Out: what the fields mean (`config`), training (`trainer`,
 `experiments.analysts`).
-
-A preset lies below everything else that is said: a YAML file and the command line
-overlay it. `Config(**PRESETS["analyst"], pair="ETHUSDT")` is the same in Python.
 """
 
 from __future__ import annotations
@@ -49,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tactician": _NEXT_BAR
     | {"model": "classic_gradient_boosting", "timeframe": "1m", "max_depth": 3},
 }
-"""Name of a preset -> the fields of `Config` that it sets."""
+"""Name of a preset -> the fields of `Config` that it sets, below YAML and flags."""
 
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "analysts": ("analyst", ("1h", "15m", "5m", "1m")),

@@ -27,15 +27,18 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     *,
     base: Mapping[str, Any] | None = None,
+    problems: Sequence[str] = (),
 ) -> Config:
     """Returns `base`, overlaid by the YAML at `path`, overlaid by `overrides`.
+
+    `problems` are refused together with those of the values.
 
     Raises:
         MissingInputError: If there is no file at `path`.
         ConfigError: If the file is not a flat YAML mapping, or a value is refused.
     """
     values = read_yaml(path) if path is not None else {}
-    return build_config(dict(base or {}) | values | dict(overrides or {}))
+    return build_config({**(base or {}), **values, **(overrides or {})}, problems)
 
 
 class _StrictLoader(yaml.SafeLoader):
