@@ -205,11 +205,6 @@ class Config(
         return self.loss_of(self.target)
 
     @property
-    def used_losses(self) -> tuple[str, ...]:
-        """The losses that are computed, presets by the name of their loss."""
-        return self.losses_of(self.target)
-
-    @property
     def loss_traits(self) -> LossTraits:
         """What the loss asks of the run."""
         return self.traits_of(self.target)
@@ -230,7 +225,7 @@ class Config(
         Raises:
             ConfigError: If a loss is unknown or does not suit the run.
         """
-        for name in self.used_losses:
+        for name in self.losses_of(self.target):
             require_loss(name)
         self.replace()
 

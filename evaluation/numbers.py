@@ -128,7 +128,7 @@ class Numbers(Task[NumberResults, NumberPart]):
     ) -> dict[str, Any]:
         """Returns units, what a prediction means, the targets' spread over time."""
         train = data.parts["train"].targets
-        is_quantile = config.used_losses == ("quantile",)
+        is_quantile = config.losses_of(config.target) == ("quantile",)
         return {
             "target": self.target,
             "unit": UNITS[self.target],

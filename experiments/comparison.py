@@ -89,10 +89,6 @@ def read_run(folder: Path) -> FinishedRun:
 def model_configs(config: Config, models: Sequence[str]) -> dict[str, Config]:
     """Returns the run of each model, by its name; nothing is trained yet.
 
-    Args:
-        config: What is the same in all of them.
-        models: Names of families, two or more.
-
     Raises:
         ConfigError: Listing every model that cannot be trained or compared.
     """

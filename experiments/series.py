@@ -30,9 +30,7 @@ Train = Callable[[Config], Path]
 class FailedRunsError(utils.UserError):
     """Some of several runs failed; what there is was written.
 
-    Args:
-        message: Which of them.
-        exit_codes: What each would have ended with alone; one code stands for all.
+    Where all of them would have ended with one code alone, this ends with it.
     """
 
     def __init__(self, message: str, exit_codes: Iterable[int]) -> None:

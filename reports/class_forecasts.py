@@ -28,7 +28,7 @@ from reports.blocks import (
     TableRow,
 )
 from reports.plots import SKILL_NAMES, Figure
-from reports.text import TRADES, format_table, number_table
+from reports.text import TRADES, chosen_thresholds, format_table, number_table
 
 _COMPARED: Rows = {
     "skill vs train prior": ("intervals.skill_vs_train_prior", "{:+.3f}"),
@@ -82,14 +82,10 @@ def part_lines(result: Mapping[str, Any]) -> list[str]:
 
 def decided(results: Mapping[str, Any]) -> str:
     """Returns the calibration and the thresholds that validation chose."""
-    fitted, search = results["calibration"], results["thresholds"]
-    limits = [
-        "never" if search.get(key) is None else f"{search[key]:.3f}"
-        for key in ("short_threshold", "long_threshold")
-    ]
-    chosen = "" if "skipped" in search else f"SHORT {limits[0]}, LONG {limits[1]}: "
+    fitted = results["calibration"]
     reason = f" ({fitted['reason']})" if fitted["reason"] else ""
-    return f"calibration {fitted['method']}{reason}; thresholds {chosen}"
+    chosen = chosen_thresholds(results, "{:.3f}", "{:.3f}")
+    return f"calibration {fitted['method']}{reason}; {chosen}"
 
 
 def _matrices(result: Mapping[str, Any]) -> list[str]:
@@ -173,7 +169,8 @@ def part_figures(result: Mapping[str, Any], part: str) -> dict[str, Figure]:
 
 def skill_section(material: Material) -> Section | None:
     """Skill with intervals, against baselines."""
-    parts = [p for p in material.parts("baselines") if "log_loss" in _of(material, p)]
+    results = material.results
+    parts = [p for p in material.parts("baselines") if "log_loss" in results[p]]
     if not parts:
         return None
     rows = material.figures[f"baselines_{parts[0]}"].axes[0].get_yticks()
@@ -182,7 +179,7 @@ def skill_section(material: Material) -> Section | None:
         "training."
     )
     scores = "Scores of the raw probabilities and their most probable class"
-    found = _of(material, parts[0])["intervals"]["skill_vs_train_prior"]
+    found = results[parts[0]]["intervals"]["skill_vs_train_prior"]
     return Section(
         key="skill",
         title="Skill against baselines",
@@ -199,10 +196,6 @@ def skill_section(material: Material) -> Section | None:
     )
 
 
-def _of(material: Material, part: str) -> Mapping[str, Any]:
-    return material.results[part]
-
-
 def _references(material: Material, part: str) -> Table:
     numbers = material.numbers
     keys = {
@@ -214,7 +207,7 @@ def _references(material: Material, part: str) -> Table:
         (name, [numbers.show(key.format(kind), "{:+.3f}") for kind in SKILL_NAMES])
         for name, key in keys.items()
     ]
-    if "gradient_boosting" in _of(material, part).get("comparisons", {}):
+    if "gradient_boosting" in material.results[part].get("comparisons", {}):
         key = f"{part}.comparisons.gradient_boosting.skill"
         boosted = numbers.interval(key, "{:+.3f}")
         rows.append(("gradient boosting", [boosted, None, None]))
@@ -231,7 +224,7 @@ def confusion_section(material: Material) -> Section | None:
     matrices = {}
     for part in parts:
         matrices[part] = f"{part}: most probable class"
-        if "thresholded" in _of(material, part):
+        if "thresholded" in material.results[part]:
             matrices[f"{part}.thresholded"] = f"{part}: signals at the thresholds"
     return Section(
         key="confusion",
@@ -278,12 +271,11 @@ def reliability_section(material: Material) -> Section | None:
         for part in parts
         for when, place in (("before", part), ("after", f"{part}.calibrated"))
     }
-    fitted = [
-        f"{part} on {_of(material, part)['calibrated']['fitted_on']}" for part in parts
-    ]
+    results = material.results
+    fitted = [f"{part} on {results[part]['calibrated']['fitted_on']}" for part in parts]
     note = f"Fitted, for {', for '.join(fitted)}. Errors: of the most probable class."
     name, looks = "Before and after calibration", {"is_wide": True, "note": note}
-    choice = material.results["calibration"]
+    choice = results["calibration"]
     reason = f" ({choice['reason']})" if choice["reason"] else ""
     return Section(
         key="reliability",

@@ -15,7 +15,7 @@ from evaluation.numbers import Numbers
 from evaluation.verdict import MAX_P_VALUE
 from metrics.wording import interval, number, p_value
 from reports.blocks import Material, Rows, Section
-from reports.text import TRADES, format_table, number_table
+from reports.text import TRADES, chosen_thresholds, format_table, number_table
 
 _SCORES: Rows = {
     "from": ("first", "day"),
@@ -169,13 +169,7 @@ def _error(value: float, target: str) -> str:
 
 def decided(results: Mapping[str, Any]) -> str:
     """Returns the thresholds that validation chose."""
-    search = results["thresholds"]
-    limits = [
-        "never" if search.get(key) is None else f"{sign}{1e4 * search[key]:.2f} bps"
-        for key, sign in (("short_threshold", "-"), ("long_threshold", "+"))
-    ]
-    chosen = "" if "skipped" in search else f"SHORT {limits[0]}, LONG {limits[1]}: "
-    return f"thresholds {chosen}"
+    return chosen_thresholds(results, "-{:.2f} bps", "+{:.2f} bps", scale=1e4)
 
 
 # Sections

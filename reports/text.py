@@ -69,6 +69,18 @@ def number_table(
     return format_table([["", *columns], *cells])
 
 
+def chosen_thresholds(
+    results: Mapping[str, Any], short: str, long: str, *, scale: float = 1.0
+) -> str:
+    """Returns the thresholds that validation chose, each in its format."""
+    search, limits = results["thresholds"], []
+    for side, pattern in (("short", short), ("long", long)):
+        limit = search.get(f"{side}_threshold")
+        limits.append("never" if limit is None else pattern.format(scale * limit))
+    chosen = f"SHORT {limits[0]}, LONG {limits[1]}: "
+    return "thresholds " + ("" if "skipped" in search else chosen)
+
+
 def spread(found: Mapping[str, Any] | None, pattern: str = "{:+.3f}") -> str:
     """Returns mean and standard deviation over folds: `+0.031 ± 0.012`."""
     if not found or found["mean"] is None:

@@ -200,10 +200,8 @@ def _fold_table(material: Material, key: str, what: str, *, caption: str) -> Tab
         place, (words, pattern) = f"cross_validation.{key}.{name}", FOLD_ROWS[name]
         count = len(metrics[name]["folds"])
         places = ["mean", "std", *(f"folds.{k}" for k in range(count))]
-        forms = [pattern, pattern.replace("+", ""), *[pattern] * count]
-        cells = [
-            numbers.show(f"{place}.{x}", f) for x, f in zip(places, forms, strict=True)
-        ]
+        cells = [numbers.show(f"{place}.{each}", pattern) for each in places]
+        cells[1] = numbers.show(f"{place}.std", pattern.replace("+", ""))
         rows.append((words, cells))
     return Table(
         caption=caption,

@@ -17,9 +17,7 @@ def describe_configuration(
 ) -> str:
     """Returns what a dry run says: configuration, files, memory.
 
-    Args:
-        config: The run.
-        described: Rows and features of its file (`dataset.sidecar.described_size`).
+    `described` are rows and features of its file (`dataset.sidecar.described_size`).
     """
     path = file_names.find_training_file(config)
     rows, num_features = described

@@ -24,14 +24,9 @@ from utils import ConfigError
 def parse(
     arguments: Sequence[str] | None, *, program: str = "trainer.py"
 ) -> tuple[argparse.Namespace, Config]:
-    """Returns the options and the configuration of a command line.
-
-    Args:
-        arguments: The words; None takes the process's.
-        program: Its name.
+    """Returns the options and the configuration of a command line; see its parts.
 
     Raises:
-        ConfigError: Listing unknown flags and impossible values together.
         MissingInputError: If there is no run in the folder to resume.
     """
     return parse_arguments(_parser(program), arguments, base=_base_values)
@@ -179,10 +174,7 @@ def parse_arguments(
 ) -> tuple[argparse.Namespace, Config]:
     """Parses a command line made with `add_config_arguments`; returns it and its run.
 
-    Args:
-        parser: The parser.
-        arguments: The words; None takes the process's.
-        base: Gives values that YAML and command line overlay.
+    `base` gives values that YAML and command line overlay.
 
     Raises:
         ConfigError: Listing unknown flags and impossible values together.

@@ -84,13 +84,8 @@ def own_name_problems(
 ) -> list[str]:
     """Returns what is wrong with a name, built in or of one's own: nothing or one line.
 
-    One's own is any word, but none that reads like a typing error.
-
-    Args:
-        field: What is named.
-        name: The name.
-        known: The built-in names.
-        is_small: Whether its letters must be small ones.
+    One's own is any word, of small letters where `is_small`, but none that reads like a
+    typing error of one that is `known`.
     """
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
     word, letters = ("a-z0-9", "small ") if is_small else ("A-Za-z0-9", "")

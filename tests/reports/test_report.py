@@ -34,7 +34,7 @@ def test_the_verdict_comes_first(results):
     text = report.format_results(results)
     lines = text.splitlines()
     assert lines[:4] == results["verdict"]
-    assert lines[3] == ""
+    assert lines[4] == ""
     assert max(map(len, lines)) <= 100
     for words in ("true / predicted", "gradient boosting", "buy and hold", "Sharpe"):
         assert words in text
