@@ -6,7 +6,6 @@ Imports `config` and `utils` alone; a dry run needs nothing more.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 import os
@@ -401,25 +400,18 @@ def _refuse_other_file(folder: Path, config: Config) -> None:
         )
 
 
-Several = Callable[[argparse.Namespace, Config, Callable[[Config], Path]], None]
-"""Options, what is the same in all runs, and what trains one of them."""
-
-
 def main(
-    arguments: Sequence[str] | None = None, *, compare: Several | None = None
+    arguments: Sequence[str] | None = None, *, compare: Callable[..., Any] | None = None
 ) -> int:
     """Runs the command line; returns its exit code.
 
-    Args:
-        arguments: The words; None takes the process's.
-        compare: What `--compare` calls: `experiments.comparison.run_command`, which
-            stands above this module.
+    `compare` is `experiments.comparison.run_command`, which stands above this module.
     """
     utils.configure_logging()
     return utils.run_command_line(lambda: _run(arguments, compare))
 
 
-def _run(arguments: Sequence[str] | None, compare: Several | None) -> None:
+def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) -> None:
     from settings import options
 
     parsed, config = options.parse(arguments)
@@ -438,7 +430,7 @@ def _run(arguments: Sequence[str] | None, compare: Several | None) -> None:
     if parsed.compare:
         if compare is None:
             raise utils.ConfigError("--compare: expected `python trainer.py` to run it")
-        compare(parsed, config, train)
+        compare(config, parsed.compare, train=train, is_dry_run=parsed.config_test)
     elif parsed.config_test:
         from dataset.sidecar import described_size
         from settings import dry_run
@@ -458,11 +450,9 @@ def _run(arguments: Sequence[str] | None, compare: Several | None) -> None:
 
 if __name__ == "__main__":
 
-    def _compare(
-        parsed: argparse.Namespace, config: Config, train: Callable[[Config], Path]
-    ) -> None:
+    def _compare(*words: Any, **options: Any) -> None:
         from experiments.comparison import run_command
 
-        run_command(config, parsed.compare, train=train, is_dry_run=parsed.config_test)
+        run_command(*words, **options)
 
     sys.exit(main(compare=_compare))

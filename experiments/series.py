@@ -119,10 +119,8 @@ def new_folder(config: Config, kind: str) -> Path:
     stem = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{config.digest()[:8]}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for name in (stem, f"{stem}-{secrets.token_hex(2)}"):
-            folder = parent / name
-            if not folder.exists():
-                break
+        if (folder := parent / stem).exists():
+            folder = parent / f"{stem}-{secrets.token_hex(2)}"
         folder.mkdir()
     except OSError as error:
         raise utils.StorageError(

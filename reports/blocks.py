@@ -121,11 +121,7 @@ class Section:
 
 
 class Numbers:
-    """Finds numbers by key, and keeps key and exact value beside what is shown.
-
-    Args:
-        tree: Nested mappings and sequences.
-    """
+    """Finds numbers in a tree, keeps key and exact value beside what is shown."""
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
         self._tree = tree

@@ -86,9 +86,7 @@ def plot_gaps(dataset: Dataset) -> Figure:
 def plot_features(dataset: Dataset, *, scaler: FeatureScaler | None = None) -> Figure:
     """Draws the distribution of each feature before and after scaling.
 
-    Args:
-        dataset: The dataset.
-        scaler: What scales them; None fits the default one as a training would.
+    Without a `scaler` the default one is fitted as a training would.
     """
     height = _feature_height(dataset)
     figure, (before, after) = new_axes(13, height, 1, 2, grid=None, sharey=True)

@@ -5,7 +5,7 @@ In: showing `importance` of the results. Out: measuring it (`evaluation.importan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,20 +25,20 @@ _COLUMNS: Rows = {
 }
 
 
+def _columns(features: Sequence[Mapping[str, Any]]) -> Rows:
+    """Returns the columns, that of the direction where it was measured."""
+    has_direction = any(each.get("direction_mean") is not None for each in features)
+    return dict([*_COLUMNS.items()][: 2 + has_direction])
+
+
 def format_importance(importance: Mapping[str, Any]) -> str:
     """Returns the most important features, a line each."""
     features = importance["features"]
-    has_direction = any(each.get("direction_mean") is not None for each in features)
-    shown = {"skill lost": "skill lost", "spread": "spread"}
-    if has_direction:
-        shown["direction skill lost"] = "direction"
+    rows = [(each["name"][:28], each) for each in features[:MOST_FEATURES]]
     lines = [
         f"without a feature, {importance['part']}: skill lost when it is shuffled, "
         f"{importance['num_windows']:,} windows, {importance['num_repeats']} times",
-        *number_table(
-            [(each["name"][:28], each) for each in features[:MOST_FEATURES]],
-            {heading: _COLUMNS[name] for name, heading in shown.items()},
-        ),
+        *number_table(rows, _columns(features)),
     ]
     if len(features) > MOST_FEATURES:
         lines.append(f"  ... and {len(features) - MOST_FEATURES} more")
@@ -48,9 +48,8 @@ def format_importance(importance: Mapping[str, Any]) -> str:
 def plot_importance(importance: Mapping[str, Any]) -> Figure:
     """Draws the skill that is lost without each of the most important features."""
     features = importance["features"][:MOST_FEATURES]
-    kinds = {"mean": "all of it"}
-    if any(each.get("direction_mean") is not None for each in features):
-        kinds["direction_mean"] = "direction"
+    titles = {"mean": "all of it", "direction_mean": "direction"}
+    kinds = {key: titles[key] for key, _ in _columns(features).values() if key != "std"}
     size, shape = (4.5 * len(kinds), 1.2 + 0.26 * len(features)), (1, len(kinds))
     figure, panels = new_axes(*size, *shape, grid="x", sharey=True, squeeze=False)
     places = np.arange(len(features))
@@ -71,12 +70,7 @@ def importance_section(material: Material) -> Section | None:
     if not found:
         return None
     names = [each["name"] for each in found["features"]]
-    has_direction = len(material.figures["importance"].axes) > 1
-    columns = {
-        name: place
-        for name, place in _COLUMNS.items()
-        if has_direction or not place[0].startswith("direction")
-    }
+    columns = _columns(found["features"])
     places = {name: f"importance.features.{k}" for k, name in enumerate(names)}
     blocks: list[Block] = [
         material.picture(

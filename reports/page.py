@@ -25,8 +25,6 @@ from reports.figures import draw_figures, to_svg
 from reports.importance import importance_section
 from reports.views import view_of
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     trades.trading_section,
     trades.thresholds_section,
@@ -94,7 +92,7 @@ def render_page(material: Material) -> str:
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -60,12 +60,8 @@ def new_axes(
 ) -> tuple[Figure, Any]:
     """Returns a figure of so many inches, and its axes with a pale grid.
 
-    Args:
-        width: Inches.
-        height: Inches.
-        *shape: Rows and columns of axes; none for one.
-        grid: Directions that have lines: "both", "x", "y"; None for none.
-        **options: Of `Figure.subplots`.
+    `shape` has rows and columns of axes, `grid` the directions that have lines ("both",
+    "x", "y" or None), `options` are those of `Figure.subplots`.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     found = figure.subplots(*shape, **options)
@@ -243,9 +239,7 @@ def plot_fold_skill(
 ) -> Figure:
     """Draws each fold's skill against references; dotted: the folds' mean.
 
-    Args:
-        summary: `cross_validation` of the results.
-        skills: Kind of the skill; key of the summary -> name of the line.
+    `skills` are the kind of the skill, and key of the summary -> name of its line.
     """
     kind, names = skills
     figure, axes = new_axes(6, 3.6, grid="y")

@@ -85,10 +85,9 @@ def _fold_table(metrics: Mapping[str, Any], what: str) -> list[str]:
 
 def _format_part(part: str, result: Mapping[str, Any], view: View) -> str:
     span = f"{day(result['first'])} to {day(result['last'])}"
-    lines = [f"{part}: {result['num_samples']:,} windows, {span}"]
-    lines += view.part_lines(result)
-    lines.append(_trading_line(result["trading"]))
-    return "\n".join(lines)
+    head = f"{part}: {result['num_samples']:,} windows, {span}"
+    lines = view.part_lines(result)
+    return "\n".join([head, *lines, _trading_line(result["trading"])])
 
 
 def _trading_line(trades: Mapping[str, Any]) -> str:

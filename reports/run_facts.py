@@ -10,7 +10,16 @@ import dataclasses
 from typing import Any
 
 from config import CLASS_NAMES, Config
-from reports.blocks import Block, Material, Number, Picture, Rows, Section, Table
+from reports.blocks import (
+    Block,
+    Material,
+    Number,
+    Picture,
+    Rows,
+    Section,
+    Table,
+    TableRow,
+)
 from reports.plots import curve_metrics
 
 _PARTS = {
@@ -138,16 +147,11 @@ def data_section(material: Material) -> Section | None:
     blocks = [numbers.facts("Source", _SOURCE)]
     names = data.get("feature_names") or []
     if names:
-        features = Table(
-            caption=f"{len(names)} features, in the model's order",
-            head=[],
-            rows=[
-                ("", [numbers.show(f"metadata.data.feature_names.{k}", "text")])
-                for k in range(len(names))
-            ],
-            is_open=len(names) <= _MOST_FEATURES,
-        )
-        blocks.append(features)
+        caption = f"{len(names)} features, in the model's order"
+        is_open = len(names) <= _MOST_FEATURES
+        keys = (f"metadata.data.feature_names.{k}" for k in range(len(names)))
+        rows = [("", [numbers.show(key, "text")]) for key in keys]
+        blocks.append(Table(caption=caption, head=[], rows=rows, is_open=is_open))
     made = "built here" if data.get("built_by_us") else "made elsewhere"
     origin = f"The training file was {made}"
     if data.get("path") is None:
@@ -173,22 +177,15 @@ def configuration_section(material: Material) -> Section | None:
         text = _setting(config[name])
         return numbers.show(f"metadata.config.{name}", "text", text=text)
 
-    changed = Table(
-        caption="Different from the default",
-        head=["", "here", "default"],
-        rows=[
-            (name, [cell(name), _setting(defaults.get(name))])
-            for name, value in config.items()
-            if value != defaults.get(name)
-        ],
-    )
-    every = Table(
-        caption=f"All {len(config)} settings",
-        head=[],
-        rows=[(name, [cell(name)]) for name in config],
-        is_open=False,
-        is_wide=True,
-    )
+    different: list[TableRow] = [
+        (name, [cell(name), _setting(defaults.get(name))])
+        for name, value in config.items()
+        if value != defaults.get(name)
+    ]
+    caption, head = "Different from the default", ["", "here", "default"]
+    changed = Table(caption=caption, head=head, rows=different)
+    rows, caption = [(k, [cell(k)]) for k in config], f"All {len(config)} settings"
+    every = Table(caption=caption, head=[], rows=rows, is_open=False, is_wide=True)
     return Section(
         key="configuration",
         title="Configuration",

@@ -58,9 +58,7 @@ def number_table(
 ) -> list[str]:
     """Returns a head and a line for each row, with what each column's key leads to.
 
-    Args:
-        rows: (name, tree that its numbers stand in) pairs.
-        columns: Heading -> key, as `Numbers.find` takes it, and format.
+    A row is a name and the tree that its numbers stand in.
     """
     cells = [
         [name, *(number(Numbers(tree).find(k), form) for k, form in columns.values())]

@@ -61,13 +61,11 @@ def label_mix_over_time(
     return mix
 
 
-def plot_label_mix(
-    mix: pd.DataFrame, *, edges: Mapping[str, Any] | None = None
-) -> Figure:
-    """Draws `label_mix_over_time`; `edges` marks where each part starts."""
+def plot_label_mix(mix: pd.DataFrame) -> Figure:
+    """Draws `label_mix_over_time`; its `attrs["edges"]` are where each part starts."""
     figure, axes = new_axes(9, 3.6, grid=None)
     draw_label_mix(axes, mix)
-    mark_parts(axes, edges or mix.attrs.get("edges", {}))
+    mark_parts(axes, mix.attrs.get("edges", {}))
     axes.set_ylabel("share of labels")
     legend_below(figure)
     return figure

@@ -160,19 +160,15 @@ class LossFields(Part):
         """Returns what is wrong with names, a combination, tables of numbers."""
         named = [("loss", self.loss or "combined")]
         named += [("loss_parts", name) for name in self.loss_parts]
-        problems = [
-            problem
-            for field_name, name in named
-            for problem in own_name_problems(field_name, name, LOSS_NAMES)
-        ]
+        problems = []
+        for field_name, name in named:
+            problems += own_name_problems(field_name, name, LOSS_NAMES)
         if self.loss == "combined":
             problems += self._combination_problems()
-        for field_name, count in (("focal_alpha", 3), ("misclassification_costs", 9)):
-            given = getattr(self, field_name)
+        for name, count in (("focal_alpha", 3), ("misclassification_costs", 9)):
+            given = getattr(self, name)
             if given is not None and len(given) != count:
-                problems.append(
-                    f"{field_name}: expected {count} numbers. Received: {given}"
-                )
+                problems.append(f"{name}: expected {count} numbers. Received: {given}")
         costs = self.misclassification_costs
         if costs is not None and any(costs[::4]):
             problems.append(

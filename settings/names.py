@@ -17,8 +17,6 @@ _NAME = re.compile(
     r"(?P<pair>[A-Za-z0-9_-]+?)_TF-(?P<timeframe>[0-9]+[a-z])(?P<numbers>(__[A-Z]+-[\w.+]+?)*)"
     r"__(training_ready|single_label)\.(feather|parquet|csv)"
 )
-
-
 _CANDLE_NAME = re.compile(
     r"(?P<pair>[A-Za-z0-9]+([_-][A-Za-z0-9]+)*?)(-|_TF-?)"
     r"(?P<timeframe>\d{1,5}[smhdw])(?![A-Za-z0-9])"

@@ -5,12 +5,9 @@ import trainer
 
 
 def train(words):
-    def compare(parsed, config, train):
-        from experiments.comparison import run_command
+    from experiments.comparison import run_command
 
-        run_command(config, parsed.compare, train=train, is_dry_run=parsed.config_test)
-
-    return trainer.main(words, compare=compare)
+    return trainer.main(words, compare=run_command)
 
 
 def build(words):
