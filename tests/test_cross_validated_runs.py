@@ -21,6 +21,7 @@ RUN = TINY | {
     "windows_per_epoch": 200,
     "dropout_rate": 0.3,
     "baseline_model": False,
+    "importance_windows": None,
 }
 
 

@@ -22,6 +22,7 @@ from settings.sources import load_config
 from trainer import StandaloneTrainer
 
 NUM_ROWS = 1200
+PLAIN = {"baseline_model": False, "importance_windows": None}
 
 
 def pattern(row):
@@ -196,10 +197,19 @@ def test_metadata(finished):
     assert history["val_loss"].tolist() == finished.history["val_loss"]
 
 
+def test_metadata_repeat_the_headlines_of_each_part(finished):
+    folder = finished.artifact_dir
+    metadata = json.loads(next(folder.glob("metadata_*.json")).read_text())["results"]
+    report = json.loads((folder / "confusion_matrix_report.json").read_text())
+    assert metadata["verdict"] == report["verdict"]
+    for part in ("validation", "test"):
+        assert "log_loss" in metadata[part]
+        assert metadata[part] == {key: report[part][key] for key in metadata[part]}
+
+
 def test_metadata_name_what_the_run_was_trained_with(planted, tmp_path):
     fields = {"optimizer": "sgd", "loss": "focal", "epochs": 1}
-    fields |= {"baseline_model": False, "importance_windows": None}
-    config = Config(**TINY | fields | {"outputs_dir": str(tmp_path)})
+    config = Config(**TINY | PLAIN | fields | {"outputs_dir": str(tmp_path)})
     folder = StandaloneTrainer(config, frame=planted).run_training()
     model = read_json(next(folder.glob("metadata_*.json")))["model"]
     assert (model["optimizer"], model["loss"]) == ("sgd", "focal")
@@ -212,16 +222,17 @@ def test_every_report_says_what_was_looked_for(finished):
     assert checks == ["unpurged split", "fitted beyond train"]
 
 
-def test_same_configuration_gives_the_same_weights(planted, tmp_path):
-    digests = []
-    for name in ("a", "b"):
-        config = Config(**TINY | {"outputs_dir": str(tmp_path / name)})
-        run = StandaloneTrainer(config, frame=planted)
-        run.run_training()
-        manifest = json.loads((run.artifact_dir / "MANIFEST.json").read_text())
-        entry = manifest["files"]["model_TESTUSDT_FW005_SL050_TP100.keras"]
-        digests.append(entry["weights_sha256"])
-    assert digests[0] == digests[1]
+def test_same_configuration_gives_the_same_weights(finished, planted, tmp_path):
+    config = Config(**TINY | PLAIN | {"outputs_dir": str(tmp_path)})
+    again = StandaloneTrainer(config, frame=planted)
+    again.run_training()
+    first, second = (
+        read_json(run.artifact_dir / "MANIFEST.json")["files"][
+            "model_TESTUSDT_FW005_SL050_TP100.keras"
+        ]["weights_sha256"]
+        for run in (finished, again)
+    )
+    assert first == second
 
 
 def test_steps_out_of_order_name_the_missing_one(tmp_path):
@@ -241,7 +252,7 @@ def test_steps_out_of_order_name_the_missing_one(tmp_path):
 
 
 def test_failing_report_keeps_the_model(planted, tmp_path, monkeypatch):
-    config = Config(**TINY | {"outputs_dir": str(tmp_path)})
+    config = Config(**TINY | PLAIN | {"outputs_dir": str(tmp_path)})
 
     def fail(*_, **__):
         raise ZeroDivisionError("in the report")
@@ -313,13 +324,16 @@ def test_command_line_runs_a_file_end_to_end(tmp_path):
 
 DEMO = {
     "pair": "DEMOUSDT",
-    "sequence_length": 60,
-    "lstm_units": (32, 16),
+    "sequence_length": 30,
+    "lstm_units": (16,),
     "dense_units": (16,),
-    "epochs": 2,
-    "windows_per_epoch": 15_000,
-    "validation_windows": 5_000,
+    "epochs": 1,
+    "batch_size": 64,
+    "learning_rate": 0.003,
+    "windows_per_epoch": 8_000,
+    "validation_windows": 2_000,
     "tensorboard": False,
+    **PLAIN,
 }
 
 
@@ -380,16 +394,6 @@ def test_loader_and_trainer_take_the_same_frame(planted):
     config = Config(**TINY)
     data = TrainingDataLoader.from_frame(planted, config=config).load_training_data()
     assert data.num_rows == NUM_ROWS - 20
-
-
-def test_metadata_repeat_the_headlines_of_each_part(finished):
-    folder = finished.artifact_dir
-    metadata = json.loads(next(folder.glob("metadata_*.json")).read_text())["results"]
-    report = json.loads((folder / "confusion_matrix_report.json").read_text())
-    assert metadata["verdict"] == report["verdict"]
-    for part in ("validation", "test"):
-        assert "log_loss" in metadata[part]
-        assert metadata[part] == {key: report[part][key] for key in metadata[part]}
 
 
 def test_a_finished_run_that_was_changed_is_refused(tmp_path):

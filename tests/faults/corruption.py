@@ -74,7 +74,7 @@ def corruption_room(world: World) -> list[Row]:
     folder = world.folder / "corrupt"
     folder.mkdir()
     formats = make_formats(folder)
-    count = world.count(1000, 15)
+    count = world.count(1000, 8)
     for position, item in enumerate(formats):
         row = rows[0 if item.has_digest else 1]
         for failure in _attack(world, item, position, count):

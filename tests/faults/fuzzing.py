@@ -35,7 +35,7 @@ def fuzz_room(world: World) -> list[Row]:
     # Threads that training starts do not outlive a fork.
     if Child(lambda _: _write_models(folder), folder / "log").wait() != 0:
         raise SystemExit((folder / "log").read_text())
-    return [_fuzz(world, sorted(folder.glob("*.npz")), world.count(20_000, 200))]
+    return [_fuzz(world, sorted(folder.glob("*.npz")), world.count(20_000, 100))]
 
 
 def _write_models(folder: Path) -> int:

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from scene import Child, Row, World, import_everything, outcome, prepare, say, train
+from world.pictures import pictures
 
 ROOMS = {
     "publish": ("publication", "publication_room"),
@@ -33,7 +34,7 @@ ROOMS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sample", action="store_true", help="about two minutes")
+    parser.add_argument("--sample", action="store_true", help="about a minute")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--only", nargs="+", choices=list(ROOMS), default=list(ROOMS))
     parser.add_argument("--keep", action="store_true", help="keep the folders")
@@ -47,14 +48,15 @@ def main() -> int:
     import_everything()
     rows: list[Row] = []
     try:
-        if set(options.only) & {"kill", "disk", "signal"}:
-            prove_that_forking_is_sound(world)
-        for name in options.only:
-            module, function = ROOMS[name]
-            started = time.monotonic()
-            found = getattr(importlib.import_module(module), function)(world)
-            rows += found if isinstance(found, list) else [found]
-            say(f"{name}: {time.monotonic() - started:.0f} s")
+        with pictures(are_rendered=not options.sample):
+            if set(options.only) & {"kill", "disk", "signal"}:
+                prove_that_forking_is_sound(world)
+            for name in options.only:
+                module, function = ROOMS[name]
+                started = time.monotonic()
+                found = getattr(importlib.import_module(module), function)(world)
+                rows += found if isinstance(found, list) else [found]
+                say(f"{name}: {time.monotonic() - started:.0f} s")
     finally:
         if options.keep:
             say(f"kept: {folder}")

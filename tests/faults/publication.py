@@ -122,7 +122,7 @@ def publication_room(world: Any) -> Any:
     _run_program(old, [])
     mode = "strace" if has_strace() and not world.is_sample else "shim"
     points = list(_points(world, mode, old))
-    chosen = world.rng(3).permutation(len(points))[: world.count(len(points), 12)]
+    chosen = world.rng(3).permutation(len(points))[: world.count(len(points), 6)]
     with ThreadPoolExecutor(2) as pool:
         for problem in pool.map(
             lambda i: _one_point(world, mode, points[i], old), sorted(chosen)
