@@ -309,7 +309,7 @@ def test_unwritable_outputs_end_with_74(tmp_path):
 
 
 def test_command_line_runs_a_file_end_to_end(tmp_path):
-    config = Config(**TINY)
+    config = Config(**TINY | PLAIN)
     path = tmp_path / "inputs" / config.expected_filename
     path.parent.mkdir()
     make_own_frame(1000).to_feather(path)
