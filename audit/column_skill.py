@@ -17,8 +17,9 @@ import numpy as np
 
 from audit.findings import LEAK, NOT_DONE, PASSED, TOO_GOOD, Finding
 from data_loader import TrainingData
+from metrics.intervals import block_error
 from metrics.scores import EPSILON
-from metrics.significance import bootstrap_interval, suggest_block_rows
+from metrics.significance import suggest_block_rows
 
 _SHOWN = 4
 
@@ -54,7 +55,7 @@ class ColumnSkill:
         skill: Log-loss skill for the label of row `t` itself.
         lost: Skill for row `t` above that for row `t - lag_bars`, where it is largest.
         lag_bars: That distance.
-        standard_error: Of `lost`, by block bootstrap; None where it was not needed.
+        standard_error: Of `lost`, from sums of blocks; None where it was not needed.
         losses: Loss and reference loss at row `t` (num_targets, 2).
     """
 
@@ -189,13 +190,12 @@ def _bin_losses(bins: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _fall_error(own: np.ndarray, earlier: np.ndarray, block_rows: int) -> float:
     """Returns the standard error of skill at the own row less skill at the earlier."""
-    result = bootstrap_interval(
+    error = block_error(
         np.hstack([own, earlier]),
         lambda mean: mean[..., 2] / mean[..., 3] - mean[..., 0] / mean[..., 1],
         block_rows=block_rows,
-        num_samples=300,
     )
-    return result["standard_error"] or np.inf
+    return error or np.inf
 
 
 def _is_peak(item: ColumnSkill) -> bool:
@@ -211,11 +211,12 @@ def _is_far_beyond(skills: Sequence[ColumnSkill], *, block_rows: int) -> bool:
     # Where no other column has a skill, the class mix is the rest.
     has_rest = len(skills) > 1 and skills[1].skill > 0
     rest = skills[1].losses[:, 0] if has_rest else best[:, 1]
-    if (rest.mean() - best[:, 0].mean()) / best[:, 1].mean() < FAR_BEYOND:
+    beyond = (rest.mean() - best[:, 0].mean()) / best[:, 1].mean() - FAR_BEYOND
+    if beyond < 0:
         return False
-    result = bootstrap_interval(
+    error = block_error(
         np.column_stack([best[:, 0], rest, best[:, 1]]),
         lambda mean: (mean[..., 1] - mean[..., 0]) / mean[..., 2],
         block_rows=block_rows,
     )
-    return result["low"] is not None and result["low"] >= FAR_BEYOND
+    return bool(beyond >= 2 * error)

@@ -20,7 +20,8 @@ import numpy as np
 from audit.findings import LATER_BAR, LEAK, NOT_DONE, PASSED, SHIFTED_LABEL, Finding
 from config import LONG, SHORT
 from data_loader import TrainingData
-from metrics.significance import bootstrap_interval, suggest_block_rows
+from metrics.intervals import block_error
+from metrics.significance import suggest_block_rows
 
 _SHOWN = 4
 
@@ -31,7 +32,7 @@ _EARLIER_ROWS = 20
 _LATER_ROWS = 40  # beyond the horizon: enough rows to see the noise
 _MAX_HORIZON = 500
 _SHARPNESS = 0.4  # share of a column's largest correlation that falls in one bar
-_CLEAR_ERRORS = 4.0  # block-bootstrap errors; 9 % trades in 44,000 rows give 5.2
+_CLEAR_ERRORS = 4.0  # standard errors; 9 % trades in 44,000 rows give 5.2
 _CLEAR_NOISE = 8.0  # times the spread of the other falls; noise reached 4.6
 _SAME_RULE = 0.98  # of labels equal: only the tie policy or a few candles differ
 _SHOWN_OFFSETS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
@@ -52,7 +53,7 @@ class LabelEdge:
         shift_bars: The `k` before which the correlation falls.
         before: Correlation at `k = shift_bars - 1`.
         after: Correlation at `k = shift_bars`.
-        standard_error: Of their difference, by block bootstrap.
+        standard_error: Of their difference, from sums of blocks.
         curve: Correlation at some `k` around 0.
     """
 
@@ -205,13 +206,10 @@ def _sharpest_edge(
     shift = int(offsets[at + 1])
     rows = np.arange(_EARLIER_ROWS, len(side) - later - 1)
     products = series[rows] * (side[rows + shift - 1] - side[rows + shift])
-    result = bootstrap_interval(
-        products,
-        block_rows=suggest_block_rows(len(rows), horizon_bars=horizon),
-        num_samples=300,
+    error = block_error(
+        products, block_rows=suggest_block_rows(len(rows), horizon_bars=horizon)
     )
-    error = result["standard_error"]
-    if error is None or abs(result["estimate"]) < _CLEAR_ERRORS * error:
+    if not abs(products.mean()) >= _CLEAR_ERRORS * error > 0:
         return None
     return LabelEdge(
         column=column,

@@ -26,7 +26,7 @@ from evaluation.evaluate import decide, evaluate
 
 NUM_SEEDS = 20
 MOST_BELOW = 3
-NUM_BARS = 120_000  # 43,200 warm the features up
+NUM_BARS = 160_000  # 43,200 warm the features up; 24 days are left to test
 
 
 def run_seed(seed, *, strength=0.0, num_bars=NUM_BARS, **fields):

@@ -6,7 +6,7 @@ Sharpe ratio of its positions after costs. Test part, positions from one bar to 
 next, starting flat, COST_BPS for a change by 1. Positions are `tanh(output)`; those of
 the squared error are also tried as `sign(output)`, and its better one counts.
 
-Annual Sharpe ratios with 95 % block-bootstrap intervals. Exit code 1 unless, planted,
+Annual Sharpe ratios with 95 % intervals. Exit code 1 unless, planted,
 the median of the Sharpe loss is above that of squared error, and on noise at most one
 interval in five leaves 0 out.
 
@@ -32,7 +32,7 @@ from candles.synthetic import synthetic_candles
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame
-from metrics.significance import bootstrap_interval, suggest_block_rows
+from metrics.intervals import Length, cosine_interval
 from model_builder import NetworkBuilder
 from sequence_generator import MemoryEfficientDataLoader, next_bar_returns
 
@@ -99,15 +99,13 @@ def realised_sharpe(positions, returns, *, cost_bps):
     """Returns the annual Sharpe ratio of positions after costs, with its interval."""
     change = np.abs(np.diff(positions, prepend=0.0))
     net = positions * returns - cost_bps / 1e4 * change
-    block = suggest_block_rows(len(net), horizon_bars=HORIZON_BARS)
+    length = Length.of(len(net), horizon_bars=HORIZON_BARS, bar_seconds=60)
 
     def annual(means):
         variance = means[..., 1] - means[..., 0] ** 2
         return np.sqrt(BARS_PER_YEAR) * means[..., 0] / np.sqrt(variance)
 
-    result = bootstrap_interval(
-        np.column_stack([net, net**2]), annual, block_rows=block
-    )
+    result = cosine_interval(np.column_stack([net, net**2]), annual, length=length)
     return result | {"turnover": float(change.mean())}
 
 

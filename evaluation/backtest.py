@@ -18,6 +18,7 @@ from evaluation import thresholds, trading
 from evaluation.position_sizes import kelly_sizes, volatility_target_sizes
 from evaluation.trading import TradeOutcomes, TradeRules
 from metrics import significance
+from metrics.intervals import TOO_SHORT, Length, cosine_interval
 from preprocessing.windows import window_statistics
 
 OUTCOME_COLUMNS = (
@@ -29,7 +30,9 @@ OUTCOME_COLUMNS = (
     "long_exit",
     "short_exit",
 )
-NUM_SAMPLES = 1000
+MIN_TRADES = 10
+"""Fewer trades have no interval."""
+
 _CURVE_POINTS = 300
 _DAY_SECONDS = 86_400
 
@@ -161,7 +164,7 @@ def backtest(
     Args:
         table: One part, with its outcome columns.
         signals: Class ids (num_rows,).
-        config: Costs, barriers, seed.
+        config: Costs and barriers.
         horizon_bars: Bars of a label.
         sizes: Size of a SHORT and a LONG at each row (num_rows, 2); None: full.
         num_trials: Variants tried on these very rows.
@@ -178,10 +181,11 @@ def backtest(
         len(daily), num_trials=num_trials
     )
     year = math.sqrt(trading.DAYS_PER_YEAR)
+    length = Length.of(
+        len(table), horizon_bars=horizon_bars, bar_seconds=config.bar_seconds
+    )
     return trading.trading_metrics(trades, outcomes, rules=rules) | {
-        "intervals": _intervals(
-            trades, daily, len(table), config=config, horizon_bars=horizon_bars
-        ),
+        "intervals": _intervals(trades, daily, len(table), length),
         "probabilistic_sharpe": significance.probabilistic_sharpe(daily),
         "deflated_sharpe": significance.deflated_sharpe(daily, num_trials=num_trials),
         "num_variants_tried": num_trials,
@@ -192,50 +196,34 @@ def backtest(
 
 
 def _intervals(
-    trades: np.ndarray,
-    daily: np.ndarray,
-    num_rows: int,
-    *,
-    config: Config,
-    horizon_bars: int,
+    trades: np.ndarray, daily: np.ndarray, num_rows: int, length: Length
 ) -> dict[str, Any]:
-    """Returns block-bootstrap intervals; blocks span at least the horizon."""
-    block = significance.suggest_block_rows(num_rows, horizon_bars=horizon_bars)
+    """Returns the intervals of a trade, of the whole, of the Sharpe ratio of days."""
     columns = np.zeros((num_rows, 3))
     growth = np.maximum(1.0 + trades["size"] * trades["net_return"], 1e-12)
-    columns[trades["row"], 0] = trades["net_return"]
+    columns[trades["row"], 0] = 1e4 * trades["net_return"]
     columns[trades["row"], 1] = 1.0
-    columns[trades["row"], 2] = np.log(growth)
-    days = max(1, math.ceil(horizon_bars * config.bar_seconds / _DAY_SECONDS))
+    columns[trades["row"], 2] = num_rows * np.log(growth)
     # As in `trading.daily_metrics`: spread of a sample, n - 1.
     year = math.sqrt(trading.DAYS_PER_YEAR * (len(daily) - 1) / len(daily))
-
-    def mean_net_bps(means: np.ndarray) -> np.ndarray:
-        return 1e4 * means[..., 0] / means[..., 1]
-
-    def total_pct(means: np.ndarray) -> np.ndarray:
-        return 100.0 * np.expm1(num_rows * means[..., 2])
 
     def sharpe(means: np.ndarray) -> np.ndarray:
         variance = means[..., 1] - np.square(means[..., 0])
         return year * means[..., 0] / np.sqrt(np.maximum(variance, 0.0))
 
+    # A mean of few trades has a spread that says nothing: of one it is zero.
+    enough = length if len(trades) >= MIN_TRADES else TOO_SHORT
+    total = cosine_interval(columns[:, 2], length=enough)
+    for key in ("estimate", "low", "high", "standard_error"):
+        if total[key] is not None:
+            total[key] = 100.0 * math.expm1(total[key])
     squares = np.stack([daily, np.square(daily)], axis=1)
-    by_day = significance.suggest_block_rows(len(daily), horizon_bars=days)
-    jobs = {
-        "mean_net_return_bps": (columns, mean_net_bps, block),
-        "total_return_pct": (columns, total_pct, block),
-        "sharpe": (squares, sharpe, by_day),
-    }
     return {
-        name: significance.bootstrap_interval(
-            values,
-            statistic,
-            block_rows=block_rows,
-            num_samples=NUM_SAMPLES,
-            seed=config.seed,
-        )
-        for name, (values, statistic, block_rows) in jobs.items()
+        "mean_net_return_bps": cosine_interval(
+            columns[:, :2], lambda m: m[..., 0] / m[..., 1], length=enough
+        ),
+        "total_return_pct": total,
+        "sharpe": cosine_interval(squares, sharpe, length=enough),
     }
 
 

@@ -13,12 +13,10 @@ import pandas as pd
 
 from config import CLASS_NAMES, HOLD
 from evaluation import calibration
-from evaluation.backtest import NUM_SAMPLES
 from evaluation.baselines import BOOSTED, Forecast, simple_forecasts
 from evaluation.part_scores import PartScores
 from evaluation.policies import CALIBRATED_COLUMNS, SignalPolicy, probabilities_of
 from metrics import scores as metrics
-from metrics import significance
 from metrics.classification import (
     classification_metrics,
     confusion_matrix,
@@ -87,20 +85,13 @@ class ClassScores(PartScores):
                 intervals[f"{key}_vs_{name}"] = self.skill_interval(own, known[:, k])
         hits = self.raw.argmax(axis=1) == self.labels
         for key, values in (("log_loss", self.losses), ("accuracy", hits)):
-            intervals[key] = significance.bootstrap_interval(values, **self.options())
+            intervals[key] = self.interval(values)
         return self._metrics(self.raw) | {"intervals": intervals}
 
     def direction(self) -> dict[str, Any]:
         """Returns the one pre-declared test: does the model know the side of trades?"""
-        is_trade = self.labels != HOLD
-        test = significance.shuffle_test(
-            self.labels,
-            metrics.class_losses(self.raw, part="direction_log_loss"),
-            is_counted=is_trade,
-            block_rows=self.block_rows(int(is_trade.sum())),
-            num_permutations=NUM_SAMPLES,
-            seed=self.config.seed,
-        )
+        losses = metrics.class_losses(self.raw, part="direction_log_loss")
+        test = self.shuffle(self.labels, losses, self.labels != HOLD)
         return {"direction_test": test, "direction_p_value": test["p_value"]}
 
     def calibrated(self) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class Classes(Task[ClassResults, ClassPart]):
         }
 
     def warnings(self, results: ClassResults) -> list[str]:
-        """Returns collapse, drift, few blocks, and a calibration that did not last."""
+        """Returns collapse, drift, a short test, a calibration that did not last."""
         found = []
         for part in PARTS:
             if part in results:
@@ -137,7 +137,7 @@ class Classes(Task[ClassResults, ClassPart]):
                         f"the class mix drifted: {name} {share:.0%} in training, "
                         f"{true:.0%} in test"
                     )
-            found += verdict.few_blocks(test["intervals"]["skill_vs_train_prior"])
+            found += verdict.of_length(test["length"])
         fitted = results["calibration"]
         if fitted["reason"] not in (None, "switched off"):
             instead = "not calibrated"

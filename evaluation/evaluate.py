@@ -22,7 +22,6 @@ from config import CLASS_TARGETS, Config
 from data_loader import TrainingData
 from evaluation import thresholds, verdict
 from evaluation.backtest import (
-    NUM_SAMPLES,
     position_sizes,
     trade_outcomes,
     trade_rules,
@@ -177,7 +176,6 @@ def evaluate(
         seed=config.seed,
         window_bars=data.window_bars,
         horizon_bars=data.future_window,
-        num_bootstrap_samples=NUM_SAMPLES,
         confidence_pct=95.0,
     )
     trials = trials or FIRST_LOOK

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from config import HOLD, LONG, SHORT
-from evaluation.backtest import NUM_SAMPLES, trade_rules
+from evaluation.backtest import trade_rules
 from evaluation.baselines import BOOSTED, simple_return_forecasts
 from evaluation.part_scores import PartScores
 from evaluation.policies import log_returns
 from metrics import scores as metrics
-from metrics import significance
-from metrics.significance import bootstrap_interval
+from metrics.intervals import Length, cosine_interval
 
 REFERENCES = ("train_mean", "trailing_7d")
 """Forecasts without a model that skill is measured against, beside persistence."""
@@ -65,8 +64,7 @@ class NumberScores(PartScores):
                 self.predicted,
                 self.known,
                 is_price=self.is_price,
-                horizon_bars=self.data.future_window,
-                seed=self.config.seed,
+                length=self.length,
             ),
             self.skill(),
             self.signs(),
@@ -119,7 +117,7 @@ class NumberScores(PartScores):
             return both / over_x if not is_flat else both * np.nan
 
         for name, statistic in (("correlation", correlation), ("slope", slope)):
-            intervals[name] = bootstrap_interval(columns, statistic, **self.options())
+            intervals[name] = self.interval(columns, statistic)
         variance = float(self.actual.var())
         naive = float(self._squares_of("persistence").mean())
         return {name: found["estimate"] for name, found in intervals.items()} | {
@@ -153,17 +151,10 @@ class NumberScores(PartScores):
             return m[..., 0] / m[..., 4] - expected(m)
 
         columns = np.stack([hits, up, rises, falls, moved], axis=1).astype(np.float64)
-        found = bootstrap_interval(columns, excess, **self.options())
+        found = self.interval(columns, excess)
         # Loss of a row if the price fell, and if it rose: 1 for the wrong sign.
         losses = 1.0 - np.stack([falls, rises], axis=1)
-        test = significance.shuffle_test(
-            up.astype(np.int64),
-            losses,
-            is_counted=moved,
-            block_rows=self.block_rows(int(moved.sum())),
-            num_permutations=NUM_SAMPLES,
-            seed=self.config.seed,
-        )
+        test = self.shuffle(up.astype(np.int64), losses, moved)
         shares = columns.mean(axis=0)
         return {
             "sign_expected": float(expected(shares)) if moved.any() else None,
@@ -186,9 +177,7 @@ class NumberScores(PartScores):
         for place in np.unique(places):
             inside = places == place
             columns = np.stack([1e4 * self.actual_returns * inside, inside], axis=1)
-            found = bootstrap_interval(
-                columns, lambda m: m[..., 0] / m[..., 1], **self.options()
-            )
+            found = self.interval(columns, lambda m: m[..., 0] / m[..., 1])
             mean = 1e4 * float(self.returns[inside].mean())
             ends = (found["estimate"], found["low"], found["high"])
             rows.append((inside.sum(), mean, *ends))
@@ -296,8 +285,7 @@ def error_scores(
     known: np.ndarray,
     *,
     is_price: bool,
-    horizon_bars: int,
-    seed: int,
+    length: Length,
 ) -> dict[str, Any]:
     """Returns the keys of `metrics.regression_metrics` and `intervals` of most of them.
 
@@ -306,18 +294,14 @@ def error_scores(
         predicted: The forecast (num_rows,).
         known: The forecast of persistence (num_rows,).
         is_price: Whether errors in percent mean something.
-        horizon_bars: Bars that a target looks ahead.
-        seed: Seed of the intervals.
+        length: Of the stretch.
     """
     scores = metrics.regression_metrics(
         actual, predicted, persistence=known, is_price=is_price
     )
     table, statistics = _error_statistics(actual, predicted, known)
-    block = significance.suggest_block_rows(len(actual), horizon_bars=horizon_bars)
     scores["intervals"] = {
-        name: bootstrap_interval(
-            table, statistic, block_rows=block, num_samples=NUM_SAMPLES, seed=seed
-        )
+        name: cosine_interval(table, statistic, length=length)
         for name, statistic in statistics.items()
         if scores.get(name) is not None or name != "mape_pct"
     }
@@ -331,7 +315,7 @@ def _error_statistics(
     error, naive = actual - predicted, actual - known
     moved = naive != 0
     hits = moved & (np.sign(predicted - known) == np.sign(naive))
-    # Deviations from one mean: resampled variances then lose no digits on prices.
+    # Deviations from one mean: variances then lose no digits on prices.
     centred = actual - actual.mean()
     columns = {
         "error": np.abs(error),

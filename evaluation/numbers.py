@@ -30,6 +30,7 @@ from evaluation.results import (
 from evaluation.task import Task
 from files.strict import to_jsonable
 from metrics import scores, wording
+from metrics.intervals import Length
 from settings.evaluation_fields import EvaluationFields
 from utils import did_you_mean
 
@@ -145,7 +146,7 @@ class Numbers(Task[NumberResults, NumberPart]):
         }
 
     def warnings(self, results: NumberResults) -> list[str]:
-        """Returns what the loss means, odd sizes, drift of the spread, few blocks."""
+        """Returns what the loss means, odd sizes, drift of the spread, a short test."""
         found = _of_loss(results["settings"])
         for part in PARTS:
             if part in results:
@@ -159,7 +160,7 @@ class Numbers(Task[NumberResults, NumberPart]):
                     f"the spread of the returns drifted: deviation {before:.1f} bps in "
                     f"training, {test['actual_std_bps']:.1f} in test"
                 )
-            found += verdict.few_blocks(test["intervals"]["skill_mse_vs_persistence"])
+            found += verdict.of_length(test["length"])
         return found
 
     def source_line(self, test: NumberPart, claims: Mapping[str, bool]) -> str:
@@ -256,7 +257,7 @@ def target_over_time(data: TrainingData) -> dict[str, Any]:
 
 
 def evaluate_regression(
-    predictions: pd.DataFrame, *, target: str, horizon_bars: int, seed: int = 0
+    predictions: pd.DataFrame, *, target: str, horizon_bars: int, bar_seconds: int
 ) -> dict[str, Any]:
     """Returns errors of a regression, each with its interval, beside persistence.
 
@@ -266,7 +267,7 @@ def evaluate_regression(
         target: `return`, `price`, or `direction` (`actual` 0 or 1, `predicted` the
             probability of 1; its sign is that of `predicted - 0.5`).
         horizon_bars: Bars that a target looks ahead.
-        seed: Seed of the intervals.
+        bar_seconds: Length of a bar; the intervals depend on the days of a part.
 
     Returns:
         For each part the keys of `metrics.regression_metrics` and `intervals` for
@@ -299,7 +300,8 @@ def evaluate_regression(
             table["predicted"].to_numpy(np.float64),
             known,
             is_price=target == "price",
-            horizon_bars=horizon_bars,
-            seed=seed,
+            length=Length.of(
+                len(table), horizon_bars=horizon_bars, bar_seconds=bar_seconds
+            ),
         )
     return {"target": target} | to_jsonable(results)

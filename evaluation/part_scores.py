@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,6 @@ import pandas as pd
 from config import Config
 from data_loader import TrainingData
 from evaluation.backtest import (
-    NUM_SAMPLES,
     backtest,
     backtest_part,
     trade_outcomes,
@@ -30,6 +29,7 @@ from evaluation.baselines import BOOSTED
 from evaluation.policies import Policy
 from evaluation.trading import buy_and_hold_metrics
 from metrics import significance
+from metrics.intervals import Length, cosine_interval, paired_test
 
 EARNED = (
     "num_trades",
@@ -73,6 +73,7 @@ class PartScores(abc.ABC):
     Attributes:
         forecasts: Each baseline's forecast of the rows, by name.
         losses: Loss of the model in each row (num_rows,).
+        length: Of the part.
     """
 
     loss_difference: ClassVar[str]
@@ -92,6 +93,11 @@ class PartScores(abc.ABC):
         self.table = model.table
         self.part = str(self.table["part"].iloc[0])
         self.rows = self.table["row"].to_numpy()
+        self.length = Length.of(
+            len(self.rows),
+            horizon_bars=data.future_window,
+            bar_seconds=config.bar_seconds,
+        )
         self.losses, self.forecasts = self.prepare()
 
     @abc.abstractmethod
@@ -115,9 +121,13 @@ class PartScores(abc.ABC):
         """Returns the scores of a baseline's forecast."""
 
     def span(self) -> dict[str, Any]:
-        """Returns `first` and `last`, the times of the rows at the ends."""
+        """Returns the times of the rows at the ends, and the length of the part."""
         times = self.table["timestamp"]
-        return {"first": times.iloc[0], "last": times.iloc[-1]}
+        return {
+            "first": times.iloc[0],
+            "last": times.iloc[-1],
+            "length": {"days": self.length.days, "horizons": self.length.horizons},
+        }
 
     def money(self) -> dict[str, Any]:
         """Returns `trading`, `baselines` and `comparisons`."""
@@ -163,8 +173,8 @@ class PartScores(abc.ABC):
         return {
             key: {
                 "baseline": name,
-                self.loss_difference: significance.paired_bootstrap_test(
-                    self.losses, losses[name], **self.options()
+                self.loss_difference: paired_test(
+                    self.losses, losses[name], length=self.length
                 ),
                 "skill": self.skill_interval(self.losses, losses[name]),
             }
@@ -173,24 +183,33 @@ class PartScores(abc.ABC):
 
     def skill_interval(self, own: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
         """Returns the skill of losses (num_rows,) against others of the same rows."""
-        return significance.bootstrap_interval(
+        return self.interval(
             np.stack([own, reference], axis=1),
             lambda means: 1.0 - means[..., 0] / means[..., 1],
-            **self.options(),
         )
 
-    def block_rows(self, num_rows: int) -> int:
-        """Returns the length of the blocks in which so many rows are resampled."""
-        horizon = self.data.future_window
-        return significance.suggest_block_rows(num_rows, horizon_bars=horizon)
+    def interval(
+        self,
+        columns: Any,
+        statistic: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> dict[str, Any]:
+        """Returns `cosine_interval` of columns (num_rows, num_columns)."""
+        return cosine_interval(columns, statistic, length=self.length)
 
-    def options(self) -> dict[str, Any]:
-        """Returns the arguments of every interval over the part's rows."""
-        return {
-            "block_rows": self.block_rows(len(self.rows)),
-            "num_samples": NUM_SAMPLES,
-            "seed": self.config.seed,
-        }
+    def shuffle(
+        self, truth: np.ndarray, losses: np.ndarray, is_counted: np.ndarray
+    ) -> dict[str, Any]:
+        """Returns `significance.shuffle_test` in blocks of counted rows."""
+        block = significance.suggest_block_rows(
+            int(is_counted.sum()), horizon_bars=self.data.future_window
+        )
+        return significance.shuffle_test(
+            truth,
+            losses,
+            is_counted=is_counted,
+            block_rows=block,
+            seed=self.config.seed,
+        )
 
     def _trades(self, judged: Judged) -> dict[str, Any]:
         """Returns what signals earned, or why that is not known."""

@@ -14,14 +14,13 @@ PARTS: tuple[Literal["validation"], Literal["test"]] = ("validation", "test")
 
 
 class Interval(TypedDict):
-    """An estimate with its 95 % interval, from a bootstrap in blocks."""
+    """An estimate with its 95 % interval; see `intervals.cosine_interval`."""
 
     estimate: float | None
-    low: float | None  # None where there are under 5 blocks
+    low: float | None  # None where the stretch is too short
     high: float | None
-    standard_error: float | None
-    num_blocks: int
-    block_rows: int  # rows, or days of a Sharpe ratio
+    standard_error: float | None  # half the interval / 1.96
+    num_cosines: int | None  # of the widest: the rows count as about one piece more
 
 
 class PairedTest(Interval):
@@ -35,7 +34,7 @@ class ShuffleTest(TypedDict):
 
     observed: float  # loss
     shuffled_mean: float  # mean loss of the permutations
-    p_value: float | None  # None where there are under 5 blocks
+    p_value: float | None  # None under 30 horizons of counted rows
     num_blocks: int
     block_rows: int
     num_permutations: int
@@ -51,7 +50,6 @@ class Settings(TypedDict):
     seed: int
     window_bars: int
     horizon_bars: int  # that a target looks ahead
-    num_bootstrap_samples: int
     confidence_pct: float
 
 
@@ -174,6 +172,7 @@ class PartResults(TypedDict):
 
     first: str  # time of its first row
     last: str
+    length: dict[str, float]  # `days`, `horizons` of a label
     intervals: dict[str, Interval]  # of its scores, under the same keys
     trading: Trading
     baselines: dict[str, dict[str, Any]]  # name -> scores, `intervals`, `trading`

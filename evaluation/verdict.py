@@ -1,4 +1,4 @@
-"""Results -> claims, four lines and warnings, by stated rules and nothing else.
+"""Results -> claims, five lines and warnings, by stated rules and nothing else.
 
 In: what may be said about a run. Out: the numbers it rests on (`part_scores`), what is
 said of classes or of numbers alone (`task`), showing it (`reports.report`).
@@ -27,7 +27,7 @@ For a return or a price there is no activity, and
 - direction: the p-value of the shuffle test of the signs is below 0.05 *and* the lower
   end of the share of right signs beyond that of independent signs lies above 0.
 
-What has no interval (too few independent blocks) is not claimed. Validation chose the
+What has no interval (a test too short for one) is not claimed. Validation chose the
 calibration and the thresholds, so nothing is claimed from it.
 """
 
@@ -44,6 +44,7 @@ from evaluation.results import (
     Trading,
     Trials,
 )
+from metrics.intervals import MIN_DAYS, MIN_HORIZONS, WARN_DAYS, Length
 from metrics.wording import interval
 from utils import counted
 
@@ -71,7 +72,7 @@ def add_verdict(results: Any, task: Task[Any, Any]) -> Results[Any]:
             skill or _skill_line(test, claims, task),
             task.source_line(test, claims),
             _costs_line(test, results["thresholds"], claims),
-            *_test_line(test["trading"], results["trials"]),
+            *_test_lines(test, results["trials"]),
         ]
         found |= {"verdict": lines, "claims": claims}
     return found | results
@@ -139,28 +140,40 @@ def _costs_line(test: PartResults, search: Search, claims: Mapping[str, bool]) -
     )
 
 
-def _test_line(trades: Trading, trials: Trials) -> list[str]:
+def _test_lines(test: PartResults, trials: Trials) -> list[str]:
     """Returns how long the test is, how often looked at, and what it could show."""
-    if "skipped" in trades:
-        return []
-    least = trades["minimum_detectable_sharpe"]
-    could = "no edge" if least is None else f"an edge from Sharpe {least:.1f}"
-    num_others = trials["num_trials"] - 1
-    seen = counted(num_others, "other run", "other runs") if num_others else "no other"
-    return [
-        f"Test: {trades['num_days']:.0f} days, seen by {seen}; "
-        f"this test could show {could}"
-    ]
+    length, trades = Length(**test["length"]), test["trading"]
+    if length.is_too_short:
+        return [f"Test: {_words(length)}: too short, {_NEEDED}"]
+    pieces = f"{length.cosines[0] + 1} to {length.cosines[-1] + 1} independent pieces"
+    lines = [f"Test: {_words(length)}, counts as about {pieces}"]
+    if "skipped" not in trades:
+        least = trades["minimum_detectable_sharpe"]
+        could = "no edge" if least is None else f"an edge from Sharpe {least:.1f}"
+        others = trials["num_trials"] - 1
+        seen = counted(others, "other run", "other runs") if others else "no other"
+        lines.append(f"Could show: {could}; seen by {seen}")
+    return lines
 
 
-def few_blocks(found: Interval) -> list[str]:
-    """Returns a warning where test is too short for intervals."""
-    if found["low"] is not None:
-        return []
-    return [
-        f"test has {found['num_blocks']} independent blocks of "
-        f"{found['block_rows']} rows: too few for intervals or claims"
-    ]
+def of_length(found: Mapping[str, float]) -> list[str]:
+    """Returns a warning where test is too short for intervals, or nearly so."""
+    length = Length(**found)
+    if length.is_too_short:
+        return [f"test is {_words(length)}: no interval and no claim, {_NEEDED}"]
+    if length.days < WARN_DAYS:
+        return [
+            f"test is {_words(length)}: its intervals are wide, and where volatility "
+            f"lasts for days too narrow; {WARN_DAYS:.0f} days are better"
+        ]
+    return []
+
+
+_NEEDED = f"expected at least {MIN_DAYS:.0f} days and {MIN_HORIZONS:.0f} horizons"
+
+
+def _words(length: Length) -> str:
+    return f"{length.days:.1f} days, {length.horizons:,.0f} label horizons"
 
 
 def _flat_thresholds(search: Search) -> list[str]:

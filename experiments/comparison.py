@@ -21,13 +21,13 @@ from artifacts.artifact import load_artifact
 from candles.timestamps import nanoseconds_of
 from config import Config
 from dataset.sidecar import described_size
-from evaluation.backtest import NUM_SAMPLES
 from evaluation.evaluate import task_of_results
 from evaluation.task import Task
 from experiments.series import Outcome, Train, new_folder, require_success, train_all
 from files import tables
 from files.strict import read_json, to_jsonable
 from metrics import significance
+from metrics.intervals import Length, paired_test
 from models.families import create_adapter
 from reports import comparison as comparison_report
 from settings.dry_run import describe_configuration
@@ -130,23 +130,21 @@ def compare_models(
         >>> found = compare_models(config, ["lstm", "lightgbm"], train=train)
         >>> print(comparison_report.format_comparison(found))
     """
-    fatal = (OSError, utils.DataError)
-    outcomes = train_all(model_configs(config, models), train, fatal=fatal)
-    return compare_runs(outcomes, seed=config.seed)
+    configs = model_configs(config, models)
+    return compare_runs(train_all(configs, train, fatal=(OSError, utils.DataError)))
 
 
 # Comparing
 
 
-def compare_runs(outcomes: Mapping[str, Outcome], *, seed: int = 0) -> dict[str, Any]:
+def compare_runs(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     """Compares finished runs row by row of their test parts.
 
     Args:
         outcomes: How each run ended, by name; failed ones are listed as such.
-        seed: Seed of the intervals.
 
     Returns:
-        Ready for JSON: `loss` (its name), `test` (first, last, rows, blocks), `best`
+        Ready for JSON: `loss` (its name), `test` (first, last, rows, length), `best`
         (None where no run finished), `num_samples`, and `models`, the best first: for
         each its scores (`summarise_run`), and in `against_best` the difference of the
         mean loss with its interval, `p_value`, and `adjusted_p_value` (Holm, over the
@@ -179,31 +177,26 @@ def compare_runs(outcomes: Mapping[str, Outcome], *, seed: int = 0) -> dict[str,
     if order:
         first = runs[order[0]]
         losses = {name: rows[name]["loss"] for name in order}
-        horizon, test = first.results["settings"]["horizon_bars"], first.results["test"]
-        num_rows = len(losses[order[0]])
-        block = significance.suggest_block_rows(num_rows, horizon_bars=horizon)
-        against = _against_best(losses, block_rows=block, seed=seed)
+        against = _against_best(losses, Length(**first.results["test"]["length"]))
         for entry in models[1 : len(order)]:
             entry["against_best"] = against[entry["model"]]
-        span = {key: test[key] for key in ("first", "last", "num_samples")}
         comparison |= {
             "loss": first.task.loss_name,
-            "test": span | {"block_rows": block},
-            "num_bootstrap_samples": NUM_SAMPLES,
+            "test": {
+                key: first.results["test"][key]
+                for key in ("first", "last", "num_samples", "length")
+            },
         }
     return to_jsonable(comparison | {"models": models})
 
 
 def _against_best(
-    losses: Mapping[str, np.ndarray], *, block_rows: int, seed: int
+    losses: Mapping[str, np.ndarray], length: Length
 ) -> dict[str, dict[str, Any]]:
     """Returns each model's losses against those of the first, paired by row."""
     best, *others = losses
-    how = {"block_rows": block_rows, "num_samples": NUM_SAMPLES, "seed": seed}
     found = {
-        name: significance.paired_bootstrap_test(losses[name], losses[best], **how)
-        for name in others
-        if len(losses[name]) >= block_rows
+        name: paired_test(losses[name], losses[best], length=length) for name in others
     }
     adjusted = significance.adjust_p_values([x["p_value"] for x in found.values()])
     for each, p_value in zip(found.values(), adjusted, strict=True):

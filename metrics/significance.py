@@ -1,185 +1,30 @@
-"""How sure a number is: block bootstrap, shuffle test, Sharpe ratios after selection.
+"""Tests by shuffling, of several at once, and Sharpe ratios after selection.
 
-In: resampling and tests of arrays of numbers. Out: what the numbers mean (`scores`,
-`evaluation.trading`). Labels of neighbouring bars share most of their future, so rows
-are never resampled one by one: a block spans at least the horizon of the labels.
+In: tests of arrays of numbers. Out: intervals (`intervals`), what the numbers mean
+(`scores`, `evaluation.trading`). Labels of neighbouring bars share most of their
+future, so rows are never shuffled one by one: a block spans several horizons.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-_MIN_BLOCKS = 5  # below, an interval or a p-value says nothing: 4! = 24 orders
+_MIN_BLOCKS = 10  # of three horizons at least: 30 horizons, as for an interval
 _MAX_BLOCKS = 4000  # their cross table has this size squared: 128 MB
-_CHUNK_STARTS = 4_000_000  # block starts drawn at a time: 32 MB
-
-# Bootstrap
 
 
 def suggest_block_rows(num_rows: int, *, horizon_bars: int) -> int:
-    """Returns a block length: five horizons, fewer where that leaves under 20 blocks.
+    """Returns a block length: five horizons, three where that leaves under 20 blocks.
 
     The mean of losses of overlapping labels has an autocorrelation of about 1 - k/H;
     blocks of one horizon H keep two thirds of its variance, of five horizons 93 %.
-    Never below the horizon.
     """
-    return max(horizon_bars, min(5 * horizon_bars, num_rows // 20))
-
-
-def bootstrap_means(
-    columns: Any, *, block_rows: int, num_samples: int = 1000, seed: int = 0
-) -> np.ndarray:
-    """Returns means of `columns` over resampled blocks (num_samples, num_columns).
-
-    Circular block bootstrap: blocks start anywhere and wrap around, so every row is
-    drawn equally often. All columns are drawn together. Costs num_rows once and the
-    number of blocks per sample, through cumulative sums.
-    Source: Politis and Romano (1992), "A circular block-resampling procedure for
-    stationary data".
-
-    Args:
-        columns: Values in time order (num_rows,) or (num_rows, num_columns).
-        block_rows: Rows in a block, at least the horizon of the labels.
-        num_samples: Number of resamples.
-        seed: Same seed, same means.
-    """
-    table = np.asarray(columns, dtype=np.float64)
-    table = table.reshape(len(table), -1)
-    num_rows, num_columns = table.shape
-    if not 1 <= block_rows <= num_rows:
-        raise ValueError(
-            f"`block_rows` must lie between 1 and the {num_rows} rows. "
-            f"Received: block_rows={block_rows}"
-        )
-    if not np.isfinite(table).all():
-        raise ValueError(
-            "`columns` must be finite. Received: NaN or infinity. Use 0 and a column "
-            "that counts rows for values that exist in some rows only."
-        )
-    wrapped = np.concatenate([table, table[:block_rows]])
-    sums = np.zeros((len(wrapped) + 1, num_columns))
-    np.cumsum(wrapped, axis=0, out=sums[1:])
-    num_blocks = -(-num_rows // block_rows)
-    lengths = np.full(num_blocks, block_rows)
-    lengths[-1] = num_rows - block_rows * (num_blocks - 1)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    means = np.empty((num_samples, num_columns))
-    step = max(1, _CHUNK_STARTS // num_blocks)
-    for first in range(0, num_samples, step):
-        size = (min(step, num_samples - first), num_blocks)
-        starts = generator.integers(0, num_rows, size=size)
-        for k in range(num_columns):
-            drawn = sums[starts + lengths, k] - sums[starts, k]
-            means[first : first + step, k] = drawn.sum(axis=1) / num_rows
-    return means
-
-
-def bootstrap_interval(
-    columns: Any,
-    statistic: Callable[[np.ndarray], np.ndarray] | None = None,
-    *,
-    block_rows: int,
-    num_samples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Returns a statistic of column means with its block-bootstrap interval.
-
-    Ratios are statistics of means: direction skill, for one, has the columns (direction
-    loss, reference's direction loss), both 0 outside trades, and the statistic
-    `lambda m: 1 - m[..., 0] / m[..., 1]`.
-    Source of the percentile interval: Efron and Tibshirani (1993), chapter 13.
-
-    Args:
-        columns: Values in time order (num_rows,) or (num_rows, num_columns).
-        statistic: From means (..., num_columns) to values (...,); None: the mean of the
-            first column.
-        block_rows: Rows in a block, at least the horizon of the labels.
-        num_samples: Number of resamples.
-        confidence: Coverage of the interval.
-        seed: Same seed, same interval.
-
-    Returns:
-        `estimate`, `low`, `high`, `standard_error`, `num_blocks`, `block_rows`. The
-        interval is None with fewer than 5 blocks, or where over 1 % of the resamples
-        leave the statistic undefined.
-    """
-    table = np.asarray(columns, dtype=np.float64)
-    table = table.reshape(len(table), -1)
-    statistic = statistic or (lambda means: means[..., 0])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = float(statistic(table.mean(axis=0)))
-    result = {
-        "estimate": estimate if math.isfinite(estimate) else None,
-        "low": None,
-        "high": None,
-        "standard_error": None,
-        "num_blocks": len(table) // block_rows,
-        "block_rows": block_rows,
-    }
-    if len(table) < _MIN_BLOCKS * block_rows or result["estimate"] is None:
-        return result
-    means = bootstrap_means(
-        table, block_rows=block_rows, num_samples=num_samples, seed=seed
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.asarray(statistic(means))
-    values = values[np.isfinite(values)]
-    if len(values) >= 0.99 * num_samples:
-        tail = (1.0 - confidence) / 2.0
-        low, high = np.quantile(values, [tail, 1.0 - tail])
-        result |= {"low": float(low), "high": float(high)}
-        result["standard_error"] = float(values.std(ddof=1))
-    return result
-
-
-def paired_bootstrap_test(
-    losses_a: Any,
-    losses_b: Any,
-    *,
-    block_rows: int,
-    num_samples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Tests whether two models lose equally on the same rows.
-
-    The two-sided p-value counts resampled mean differences, centred, that are at least
-    as far from 0 as the observed one, plus 1 in numerator and denominator.
-    Source: Hall and Wilson (1991), "Two guidelines for bootstrap hypothesis testing".
-
-    Args:
-        losses_a: Loss of every row, in time order (num_rows,).
-        losses_b: The other model's losses on the same rows (num_rows,).
-        block_rows: Rows in a block, at least the horizon of the labels.
-        num_samples: Number of resamples.
-        seed: Same seed, same result.
-
-    Returns:
-        The keys of `bootstrap_interval` for mean(a - b), below 0 where a is better, and
-        `p_value` (None with fewer than 5 blocks).
-    """
-    a, b = np.asarray(losses_a, dtype=float), np.asarray(losses_b, dtype=float)
-    if a.ndim != 1 or a.shape != b.shape or a.size == 0:
-        raise ValueError(
-            "`losses_a` and `losses_b` must belong to the same rows (num_rows,). "
-            f"Received: {a.shape} and {b.shape}."
-        )
-    options: dict[str, Any] = {
-        "block_rows": block_rows,
-        "num_samples": num_samples,
-        "seed": seed,
-    }
-    result = bootstrap_interval(a - b, **options)
-    result["p_value"] = None
-    if result["low"] is not None:
-        centred = bootstrap_means(a - b, **options)[:, 0] - result["estimate"]
-        result["p_value"] = _p_value(-np.abs(centred), -abs(result["estimate"]))
-    return result
+    return max(3 * horizon_bars, min(5 * horizon_bars, num_rows // 20))
 
 
 def adjust_p_values(p_values: Sequence[float | None]) -> list[float | None]:
@@ -224,7 +69,7 @@ def shuffle_test(
     Args:
         labels: Class ids in time order (num_rows,).
         class_losses: Loss of each row under each label (num_rows, num_classes).
-        block_rows: Counted rows in a block, at least the horizon of the labels; made
+        block_rows: Counted rows in a block, from `suggest_block_rows`; made
             longer so that blocks fill the rows (fewer than one row a block is left
             out, the newest) and are 4,000 at most.
         is_counted: Rows that take part (num_rows,); None counts all.
@@ -233,7 +78,7 @@ def shuffle_test(
 
     Returns:
         `observed` and `shuffled_mean` loss, `p_value` (share of permutations with a
-        loss as low; None with fewer than 5 blocks), `num_blocks`, `block_rows`,
+        loss as low; None with fewer than 10 blocks), `num_blocks`, `block_rows`,
         `num_permutations`.
     """
     labels = np.asarray(labels)

@@ -197,7 +197,7 @@ print(run.run_audit(leaking_config, frame=rows, candles=blind_candles))
 #
 # 1. **Leaks.** `python trainer.py --audit`, before any number is believed.
 # 2. **What to distrust**, the warnings below the verdict: collapse to one class, a
-#    drift of the class mix, too few independent blocks.
+#    drift of the class mix, a test part too short for intervals.
 # 3. **Direction**, with its interval and its p-value. Activity alone is no signal.
 # 4. **Trades on test, after costs**, with their interval. Validation proves nothing.
 # 5. **Baselines.** What a forecast without a model does as well is no achievement.

@@ -134,7 +134,7 @@ def _skill_table(result: Mapping[str, Any]) -> list[str]:
     boosted = result["comparisons"].get("gradient_boosting")
     if boosted:
         rows.append(["gradient boosting", interval(boosted["skill"])])
-    shown = p_value(result["direction_p_value"], "too few blocks")
+    shown = p_value(result["direction_p_value"], "too few trades")
     return [
         *format_table(rows, left=4),
         f"  direction, shuffle test in blocks of labels: {shown}",
@@ -179,14 +179,12 @@ def skill_section(material: Material) -> Section | None:
         "training."
     )
     scores = "Scores of the raw probabilities and their most probable class"
-    found = results[parts[0]]["intervals"]["skill_vs_train_prior"]
     return Section(
         key="skill",
         title="Skill against baselines",
         lead="1 is a perfect forecast, 0 no better than the reference, below 0 worse. "
-        "In brackets 95 % intervals of a block bootstrap: neighbouring labels overlap, "
-        f"so {parts[0]} counts as {found['num_blocks']} independent blocks of "
-        f"{found['block_rows']} rows.",
+        "In brackets 95 % intervals: neighbouring labels overlap and volatility lasts, "
+        "so a part counts as about 5 to 13 independent pieces, however many its rows.",
         blocks=[
             *material.pictures("baselines", parts, 0.8 + 0.22 * len(rows), caption),
             *(_references(material, part) for part in parts),

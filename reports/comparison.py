@@ -109,7 +109,7 @@ def _reading(
         notes.append(f"not told apart from {best} (p >= {_SIGNIFICANT}): {names}")
         notes.append(
             f"p vs best: two-sided test of an equal mean {comparison['loss']}, paired "
-            f"by row, in blocks of {comparison['test']['block_rows']:,} rows; "
+            f"by row over {comparison['test']['length']['days']:.0f} days; "
             f"Holm-adjusted for {utils.counted(len(others), 'test', 'tests')}. The "
             "best was chosen on these rows: the p-values describe them, and confirm "
             "nothing."

@@ -131,7 +131,7 @@ def _skill_lines(result: Mapping[str, Any]) -> list[str]:
 def _sign_lines(result: Mapping[str, Any]) -> list[str]:
     if result["sign_accuracy"] is None:
         return ["  signs: the price did not move"]
-    shown = p_value(result["sign_p_value"], "too few blocks")
+    shown = p_value(result["sign_p_value"], "too few moves")
     return [
         f"  signs right {result['sign_accuracy']:.1%}, "
         f"{result['sign_expected']:.1%} by chance: "
@@ -188,7 +188,7 @@ def regression_section(material: Material) -> Section | None:
         title="Errors and skill",
         lead=f"The target is a {material.results['unit']}. Skill is the share of the "
         "squared error taken away: 0 is no better than the reference. In brackets 95 % "
-        "intervals of a block bootstrap.",
+        "intervals.",
         blocks=[
             *itertools.chain(*pictures),
             *material.forecast_tables("Forecasts of {}", parts, _COMPARED),

@@ -9,7 +9,7 @@ from evaluation.trials import FIRST_LOOK
 
 def found(estimate, low=None, high=None):
     keys = {"estimate": estimate, "low": low, "high": high}
-    return keys | {"num_blocks": 30, "block_rows": 600}
+    return keys | {"num_cosines": 4}
 
 
 def good_part():
@@ -21,6 +21,7 @@ def good_part():
     }
     shares = {"SHORT": 0.2, "HOLD": 0.6, "LONG": 0.2}
     return {
+        "length": {"days": 53.2, "horizons": 638.4},
         "intervals": intervals,
         "direction_p_value": 0.01,
         "log_loss": 0.9,
@@ -76,8 +77,9 @@ def test_everything_shown():
         "direction yes +0.200 [+0.100, +0.300] p = 0.010",
         "After costs: survives. 1,234 trades, +5.0 [+1.0, +9.0] bps net each, "
         "P(Sharpe > 0) 0.97",
-        "Test: 53 days, seen by no other; this test could show an edge from Sharpe "
-        "10.2",
+        "Test: 53.2 days, 638 label horizons, counts as about 5 to 13 independent "
+        "pieces",
+        "Could show: an edge from Sharpe 10.2; seen by no other",
     ]
 
 
@@ -115,8 +117,8 @@ def test_a_test_that_was_searched_says_how_often():
     results["trials"] |= {"num_trials": 13, "num_unreadable": 1}
     results["test"]["trading"]["minimum_detectable_sharpe"] = None
     found = verdict.add_verdict(results, Classes())
-    line = "Test: 53 days, seen by 12 other runs; this test could show no edge"
-    assert found["verdict"][3] == line
+    line = "Could show: no edge; seen by 12 other runs"
+    assert found["verdict"][4] == line
     assert found["warnings"] == [
         "1 earlier run cannot be read: how often test was looked at is not known"
     ]
@@ -206,13 +208,14 @@ def test_warnings():
     results["calibration"]["reason"] = "99 rows, expected at least 100"
     results["validation"]["calibrated"]["log_loss"] = 1.0
     results["thresholds"] = {"statement": "best of 9; flat: 8", "is_flat": True}
-    results["test"]["intervals"]["skill_vs_train_prior"] = found(0.2)
+    results["test"]["length"] = {"days": 9.9, "horizons": 119.0}
     assert verdict.add_verdict(results, Classes())["warnings"] == [
         "validation: SHORT is the most probable class in 0.5% of the rows "
         "(true share 20.0%)",
         "test: the most probable class is HOLD in 95.0% of the rows (true share 60.0%)",
         "the class mix drifted: HOLD 40% in training, 60% in test",
-        "test has 30 independent blocks of 600 rows: too few for intervals or claims",
+        "test is 9.9 days, 119 label horizons: no interval and no claim, expected at "
+        "least 10 days and 30 horizons",
         "not calibrated: 99 rows, expected at least 100",
         "calibration did not last: fitted on one half of validation, it turned the "
         "log-loss of the other from 0.9000 to 1.0000",

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from world import commands
+from world.classes import hours
 from world.frames import TINY, make_own_frame
 
 import utils
@@ -15,6 +16,7 @@ from evaluation import baselines
 from experiments import comparison as compare
 from experiments import series
 from metrics import significance
+from metrics.intervals import Length, cosine_interval
 from reports import comparison as comparison_report
 from trainer import StandaloneTrainer
 
@@ -23,6 +25,7 @@ FIELDS = TINY | {
     "importance_windows": None,
     "num_trees": 5,
     "class_balancing_method": "none",
+    "timeframe": "1h",  # ten days are enough for an interval
 }
 
 
@@ -33,7 +36,9 @@ def config(tmp_path):
 
 @pytest.fixture(scope="module")
 def frame():
-    return make_own_frame(2500)
+    frame = make_own_frame(2500)
+    frame["timestamp"] = hours(2500)
+    return frame
 
 
 def trainer_of(frame):
@@ -150,6 +155,7 @@ def test_what_cannot_be_compared_is_refused_before_training(models, fields, mess
 
 def test_numbers_are_compared_by_their_squared_error(config, tmp_path):
     rows = make_own_frame(2505).drop(columns="label")
+    rows["timestamp"] = hours(2505)
     rows["target"] = np.log(rows["close"].shift(-5) / rows["close"])
     rows = rows.iloc[:2500]
     found = compare.compare_models(
@@ -172,7 +178,8 @@ def test_numbers_are_compared_by_their_squared_error(config, tmp_path):
 def test_command_line_writes_table_and_picture(tmp_path, config, frame, capsys):
     frame.to_feather(tmp_path / "rows.feather")
     words = ["--training-file", str(tmp_path / "rows.feather")]
-    for name in ("pair", "sequence_length", "future_window", "outputs_dir"):
+    named = "pair", "sequence_length", "future_window", "outputs_dir", "timeframe"
+    for name in named:
         words += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
     words += ["--undersampling-min-samples", "100", "--num-trees", "5"]
     words += ["--no-baseline-model", "--importance-windows", "none"]
@@ -258,15 +265,14 @@ def test_the_best_has_the_lowest_loss_and_stands_first(finished):
 
 
 def test_differences_from_the_best_are_paired_by_row(finished):
-    found = compare.compare_runs(finished, seed=3)
+    found = compare.compare_runs(finished)
     best, *others = found["models"]
     first = row_loss(finished[best["model"]].folder)
     for entry in others:
         difference = row_loss(finished[entry["model"]].folder) - first
         assert difference.notna().all()
-        expected = significance.bootstrap_interval(
-            difference, block_rows=found["test"]["block_rows"], seed=3
-        )
+        length = Length(**found["test"]["length"])
+        expected = cosine_interval(difference, length=length)
         for key in ("estimate", "low", "high"):
             assert entry["against_best"][key] == pytest.approx(expected[key], rel=1e-5)
         assert entry["loss"] - best["loss"] == pytest.approx(

@@ -33,8 +33,8 @@ def foreign():
 def test_the_verdict_comes_first(results):
     text = report.format_results(results)
     lines = text.splitlines()
-    assert lines[:4] == results["verdict"]
-    assert lines[4] == ""
+    assert lines[:5] == results["verdict"]
+    assert lines[5] == ""
     assert max(map(len, lines)) <= 100
     for words in ("true / predicted", "gradient boosting", "buy and hold", "Sharpe"):
         assert words in text
