@@ -432,11 +432,13 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
             raise utils.ConfigError("--compare: expected `python trainer.py` to run it")
         compare(config, parsed.compare, train=train, is_dry_run=parsed.config_test)
     elif parsed.config_test:
-        from dataset.sidecar import described_size
+        from dataset.barriers import barrier_notes
+        from dataset.sidecar import described_move_pct, described_size
         from settings import dry_run
 
+        notes = barrier_notes(config, described_move_pct(config))
         described = described_size(config)
-        logger.info("%s", dry_run.describe_configuration(config, described))
+        logger.info("%s", dry_run.describe_configuration(config, described, notes))
     elif parsed.audit or parsed.audit_candles or parsed.audit_features:
         from audit.run import run_command
 

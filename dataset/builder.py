@@ -26,6 +26,7 @@ from config import DATASET_FIELDS, Config
 from dataset import dataset as datasets
 from dataset import fingerprints, training_file
 from dataset import rows as dataset_rows
+from dataset.barriers import barrier_notes
 from dataset.cache import DEFAULT_MAX_BYTES, DatasetCache
 from dataset.dataset import Dataset
 from files.strict import sha256_json
@@ -330,6 +331,7 @@ def write_training_file(builder: DatasetBuilder, built: Dataset) -> Path:
     if "label_shares" in facts:
         shares = facts["label_shares"].items()
         logger.info("  %s", ", ".join(f"{name} {part:.1%}" for name, part in shares))
-    for problem in builder.validate_dataset(built):
+    notes = barrier_notes(builder.config, facts.get("usual_move_pct"))
+    for problem in [*builder.validate_dataset(built), *notes]:
         logger.warning("  doubtful: %s", problem)
     return path

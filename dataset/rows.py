@@ -20,6 +20,7 @@ from candles import table as candle_tables
 from candles.checks import detect_timeframe, increasing_stamps
 from config import Config
 from dataset import features, labels, timeframes
+from dataset.barriers import usual_move_pct
 from dataset.dataset import Dataset, describe_frame
 from dataset.training_file import NOT_FEATURES
 from files.strict import to_jsonable
@@ -88,6 +89,7 @@ def build_parts(
             "features": feature_table.column_names,
             "feature_version": features.FEATURE_VERSION,
             "warm_up_bars": warm_up_bars(config),
+            "usual_move_pct": usual_move_pct(filled["close"], config.future_window),
             **_describe_candles(candles, filled, own_timeframe(candles, config)),
         },
     )

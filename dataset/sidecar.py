@@ -76,13 +76,22 @@ def read_sidecar(
 
 def described_size(config: Config) -> tuple[int, int] | tuple[None, None]:
     """Returns rows and features as the description of a run's file has them."""
-    path = find_training_file(config)
-    if path is None or not sidecar_path(path).is_file():
-        return None, None
-    content = read_json(sidecar_path(path))
-    if not isinstance(content, dict):
-        return None, None
+    content = _described(config)
     rows, names = content.get("num_rows"), content.get("features")
     if not isinstance(rows, int) or not isinstance(names, list):
         return None, None
     return rows, len(names)
+
+
+def described_move_pct(config: Config) -> float | None:
+    """Returns `barriers.usual_move_pct` of a run's file, where it is described."""
+    found = _described(config).get("usual_move_pct")
+    return found if isinstance(found, float) else None
+
+
+def _described(config: Config) -> dict[str, Any]:
+    path = find_training_file(config)
+    if path is None or not sidecar_path(path).is_file():
+        return {}
+    content = read_json(sidecar_path(path))
+    return content if isinstance(content, dict) else {}

@@ -11,7 +11,7 @@ Validation chose the calibrator and the thresholds, so its trades are marked
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import pandas as pd
 from artifacts.run_folder import RunFolder
 from config import CLASS_TARGETS, Config
 from data_loader import TrainingData
+from dataset.barriers import barrier_notes, usual_move_pct
 from evaluation import thresholds, verdict
 from evaluation.backtest import (
     position_sizes,
@@ -68,7 +69,23 @@ def judge(
     write_json(run.file("calibrator", ".json"), model.policy.to_dict())
     tables.write_parquet(run.file("predictions", ".parquet"), model.table)
     trials = count_trials(data, adapter.config)
-    return model.table, evaluate(model, data, adapter.config, trials=trials)
+    notes = training_notes(adapter)
+    return model.table, evaluate(
+        model, data, adapter.config, trials=trials, notes=notes
+    )
+
+
+def training_notes(adapter: ModelAdapter) -> list[str]:
+    """Returns whether training ended while its loss on validation still fell."""
+    config, history = adapter.config, adapter.training_history()
+    rounds = len(history[config.monitor])
+    if rounds < 2 or adapter.best_round < rounds:
+        return []
+    verb = "rose" if config.monitor_mode == "max" else "fell"
+    return [
+        f"training ended while {config.monitor} still {verb}: the last of {rounds} "
+        "rounds was the best"
+    ]
 
 
 def decide(
@@ -153,7 +170,12 @@ def fit_policy(
 
 
 def evaluate(
-    model: Judged, data: TrainingData, config: Config, *, trials: Trials | None = None
+    model: Judged,
+    data: TrainingData,
+    config: Config,
+    *,
+    trials: Trials | None = None,
+    notes: Sequence[str] = (),
 ) -> Results[Any]:
     """Returns the results of each part of what a model said, ready for JSON.
 
@@ -162,6 +184,7 @@ def evaluate(
         data: The same data.
         config: The same run.
         trials: How often the test part was looked at; None: never before.
+        notes: What a reader has to know of the training.
     """
     task, parts = task_of(data.target), model.table["part"].unique()
     boosted = None
@@ -189,4 +212,9 @@ def evaluate(
             num_trials=trials["num_trials"],
         )
         results[part] = scores.results()
-    return verdict.add_verdict(to_jsonable(results), task)
+    close, move_pct = data.outcomes.get("close"), None
+    if close is not None:
+        known = data.parts["train"].take(close)
+        move_pct = usual_move_pct(known, data.future_window)
+    notes = [*notes, *barrier_notes(config, move_pct)]
+    return verdict.add_verdict(to_jsonable(results), task, notes=notes)

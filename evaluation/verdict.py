@@ -33,7 +33,7 @@ calibration and the thresholds, so nothing is claimed from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evaluation.results import (
@@ -56,9 +56,19 @@ MIN_DEFLATED_SHARPE = 0.95
 YES = {True: "yes", False: "no"}
 
 
-def add_verdict(results: Any, task: Task[Any, Any]) -> Results[Any]:
-    """Returns the results with `verdict`, `claims` and `warnings` in front."""
-    warnings = task.warnings(results) + _flat_thresholds(results["thresholds"])
+def add_verdict(
+    results: Any, task: Task[Any, Any], *, notes: Sequence[str] = ()
+) -> Results[Any]:
+    """Returns the results with `verdict`, `claims` and `warnings` in front.
+
+    Args:
+        results: Without them, ready for JSON.
+        task: What the model was asked for.
+        notes: Warnings that do not follow from the results.
+    """
+    warnings = (
+        [*notes] + task.warnings(results) + _flat_thresholds(results["thresholds"])
+    )
     warnings += _unknown_looks(results["trials"])
     found: Any = {"verdict": [], "claims": {}, "warnings": warnings}
     if "test" in results:

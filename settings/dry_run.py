@@ -6,6 +6,8 @@ In: the text of a dry run. Out: reading the training file. Imports nothing heavi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import utils
 from config import Config
 from settings import names as file_names
@@ -13,11 +15,14 @@ from settings.sizes import estimate_memory
 
 
 def describe_configuration(
-    config: Config, described: tuple[int, int] | tuple[None, None]
+    config: Config,
+    described: tuple[int, int] | tuple[None, None],
+    notes: Iterable[str] = (),
 ) -> str:
     """Returns what a dry run says: configuration, files, memory.
 
-    `described` are rows and features of its file (`dataset.sidecar.described_size`).
+    `described` are rows and features of its file (`dataset.sidecar.described_size`),
+    `notes` what is doubtful about it (`dataset.barriers.barrier_notes`).
     """
     path = file_names.find_training_file(config)
     rows, num_features = described

@@ -153,7 +153,8 @@ def test_config_test_prints_and_imports_little(tmp_path):
     light = {"trainer", "config", "settings", "utils", "files", "dataset"}
     assert project & modules == light
     behind = {name for name in loaded if name.startswith(("dataset.", "files."))}
-    assert behind == {"dataset.sidecar", "files.atomic", "files.strict"}
+    described = {"dataset.barriers", "dataset.sidecar"}
+    assert behind == described | {"files.atomic", "files.strict"}
     heavy = {"tensorflow", "keras", "pandas", "pyarrow", "sklearn", "matplotlib"}
     assert not heavy & modules
 
@@ -164,6 +165,20 @@ def test_config_test_says_when_the_file_is_there(tmp_path):
     result = run("--config-test", "--inputs-dir", str(tmp_path))
     assert result.returncode == 0
     assert "not there" not in result.stdout
+
+
+def test_config_test_says_what_cannot_work(tmp_path):
+    path = Config(inputs_dir=str(tmp_path)).expected_path
+    path.write_bytes(b"x")
+    path.with_name(path.name + ".json").write_text('{"usual_move_pct": 0.9}')
+    result = run("--config-test", "--inputs-dir", str(tmp_path), "--fee-bps", "30")
+    doubts = [line for line in result.stdout.splitlines() if "doubtful" in line]
+    assert doubts == [
+        "doubtful: take profit of both sides, 1 %: hardly ever reached, 99 of 100 "
+        "moves over 120 bars stay below 0.9 %",
+        "doubtful: stop loss of both sides, 0.5 %: not above the costs of a round "
+        "trip, 0.7 %",
+    ]
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", '{"format": 1, "num_rows": "x"}'])

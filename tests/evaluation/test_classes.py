@@ -9,7 +9,13 @@ from world.frames import make_frame
 from benchmarks.noise import run_seed
 from evaluation import backtest, trading
 from evaluation.class_scores import cross_fit
-from evaluation.evaluate import fit_policy, predictions_table
+from evaluation.evaluate import (
+    decide,
+    evaluate,
+    fit_policy,
+    predictions_table,
+    training_notes,
+)
 from evaluation.numbers import evaluate_regression
 from evaluation.policies import CALIBRATED_COLUMNS, PROBABILITY_COLUMNS, SignalPolicy
 from metrics import scores as metrics
@@ -141,6 +147,42 @@ def test_a_map_no_better_than_the_uniform_forecast_is_not_used(data):
     assert choice["calibration"]["reason"].startswith(
         "platt is not used, a log-loss of "
     )
+
+
+class Trained:
+    """As much of an adapter as a note about its training reads."""
+
+    config = SMALL
+
+    def __init__(self, losses):
+        self.history = losses
+
+    def training_history(self):
+        return {"val_loss": self.history}
+
+    @property
+    def best_round(self):
+        return self.history.index(min(self.history)) + 1
+
+
+@pytest.mark.parametrize(
+    ("losses", "is_told"),
+    [([0.9, 0.8, 0.7], True), ([0.9, 0.7, 0.8], False), ([0.9], False)],
+)
+def test_training_that_ended_too_early_is_said(losses, is_told):
+    assert training_notes(Trained(losses)) == is_told * [
+        "training ended while val_loss still fell: the last of 3 rounds was the best"
+    ]
+
+
+def test_notes_and_doubtful_levels_are_warnings(data):
+    config = SMALL.replace(long_tp_pct=0.2)
+    results = evaluate(
+        decide(data, forecasts(data), config), data, config, notes=["of training"]
+    )
+    first, second = results["warnings"][:2]
+    assert first == "of training"
+    assert second.startswith("take profit of long, 0.2 %: not above the costs")
 
 
 def test_calibration_can_be_switched_off(data):
