@@ -31,6 +31,7 @@ from dataset.builder import build_training_frame
 from evaluation.backtest import backtest, backtest_part
 from evaluation.evaluate import decide
 from evaluation.verdict import has_edge
+from metrics.intervals import Length
 from metrics.significance import minimum_detectable_sharpe
 
 BAR_NANOSECONDS = 300_000_000_000
@@ -183,6 +184,13 @@ def power(num_days, sharpe, num_samples):
     return claims / num_samples
 
 
+def shown_from(num_days):
+    """Returns the annual Sharpe ratio that the report names for such a test."""
+    horizons = num_days * BARS_PER_DAY / HORIZON_BARS
+    length = Length(days=num_days, horizons=horizons)
+    return 365**0.5 * minimum_detectable_sharpe(length)
+
+
 def main():
     arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("--runs", type=int, default=200, help="noise markets")
@@ -210,7 +218,7 @@ def main():
             [
                 days,
                 *(f"{shares[days][s]:.1%}" for s in SHARPES),
-                f"{365**0.5 * minimum_detectable_sharpe(days):.1f}",
+                f"{shown_from(days):.1f}",
             ]
             for days in DAYS
         ],

@@ -177,19 +177,17 @@ def backtest(
     trades = trading.simulate_trades(signals, outcomes, rules=rules, sizes=chosen)
     daily = trading.daily_returns(trades, outcomes, rules=rules)
     num_trials = max(1, num_trials)
-    detectable = significance.minimum_detectable_sharpe(
-        len(daily), num_trials=num_trials
-    )
-    year = math.sqrt(trading.DAYS_PER_YEAR)
     length = Length.of(
         len(table), horizon_bars=horizon_bars, bar_seconds=config.bar_seconds
     )
+    least = significance.minimum_detectable_sharpe(length, num_trials=num_trials)
+    year = math.sqrt(trading.DAYS_PER_YEAR)
     return trading.trading_metrics(trades, outcomes, rules=rules) | {
         "intervals": _intervals(trades, daily, len(table), length),
         "probabilistic_sharpe": significance.probabilistic_sharpe(daily),
         "deflated_sharpe": significance.deflated_sharpe(daily, num_trials=num_trials),
         "num_variants_tried": num_trials,
-        "minimum_detectable_sharpe": None if detectable is None else year * detectable,
+        "minimum_detectable_sharpe": None if least is None else year * least,
         "buy_and_hold": trading.buy_and_hold_metrics(outcomes, rules=rules),
         "curve": _curve(trades, outcomes, rules),
     }

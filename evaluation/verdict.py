@@ -162,7 +162,7 @@ def _test_lines(test: PartResults, trials: Trials) -> list[str]:
         could = "no edge" if least is None else f"an edge from Sharpe {least:.1f}"
         others = trials["num_trials"] - 1
         seen = counted(others, "other run", "other runs") if others else "no other"
-        lines.append(f"Could show: {could}; seen by {seen}")
+        lines.append(f"Power: this test could show {could}; seen by {seen}")
     return lines
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from metrics.intervals import Length
+
 _MIN_BLOCKS = 10  # of three horizons at least: 30 horizons, as for an interval
 _MAX_BLOCKS = 4000  # their cross table has this size squared: 128 MB
 
@@ -128,10 +130,11 @@ def _p_value(values: np.ndarray, observed: float) -> float:
 
 # Sharpe ratios after selection
 
-_INTERVAL_ERRORS = 3.03
-"""Standard errors from a mean to the end of its interval, as far as that decides how
-often a mean is claimed: the widest of four cosine intervals (`intervals`) scatters from
-sample to sample, and 80 of 100 lie above 0 where the mean is 3.03 + 0.84 of them."""
+_SHOWN_ERRORS = {2: 5.73, 3: 4.38, 4: 3.88}
+"""Standard errors that a true mean is above 0 where 80 of 100 intervals lie above 0, by
+the fewest cosines tried: the widest of several intervals scatters from sample to sample
+(a million draws of twelve normal cosines)."""
+_POWER = 0.8
 
 
 def probabilistic_sharpe(
@@ -203,32 +206,29 @@ def deflated_sharpe(
     return probabilistic_sharpe(returns, benchmark_sharpe=benchmark)
 
 
-def minimum_detectable_sharpe(
-    num_periods: int, *, num_trials: int = 1, power: float = 0.8
-) -> float | None:
-    """Returns the true Sharpe ratio of one period that is claimed with some power.
+def minimum_detectable_sharpe(length: Length, *, num_trials: int = 1) -> float | None:
+    """Returns the true Sharpe ratio of a day that is claimed in 8 of 10 tests as long.
 
     Claimed means: the 95 % interval of the mean lies above 0, and `deflated_sharpe`
-    gives more than 0.95. Of independent normal returns; a process with the ratio s has
-    the mean s standard deviations, known to 1 / sqrt(n), and a ratio known to
-    sqrt((1 + s^2 / 2) / n). None where no ratio can be: too few periods.
+    gives more than 0.95. For independent normal days: their mean is known to
+    1 / sqrt(n) deviations, their ratio s to sqrt((1 + s^2 / 2) / n). None where there
+    is no interval, or no ratio is large enough.
     Source of the second: Lo (2002), "The statistics of Sharpe ratios".
 
     Args:
-        num_periods: Periods, such as days.
-        num_trials: Variants tried on them.
-        power: Share of such samples in which it is claimed.
+        length: Of the test.
+        num_trials: Variants tried on it.
     """
-    spare = num_periods - 1
-    if spare < 2:
+    if length.is_too_short:
         return None
-    deflation = expected_maximum_sharpe(num_trials, sharpe_std=1.0)
-    needed = NormalDist().inv_cdf(0.95) + deflation + NormalDist().inv_cdf(power)
-    room = spare - needed**2 / 2.0
+    quantile = NormalDist().inv_cdf
+    needed = quantile(0.95) + quantile(_POWER)
+    needed += expected_maximum_sharpe(num_trials, sharpe_std=1.0)
+    room = length.days - 1.0 - needed**2 / 2.0
     if room <= 0:
         return None
-    by_interval = _INTERVAL_ERRORS + NormalDist().inv_cdf(power)
-    return max(by_interval / math.sqrt(num_periods), needed / math.sqrt(room))
+    shown = _SHOWN_ERRORS[length.cosines[0]] / math.sqrt(length.days)
+    return max(shown, needed / math.sqrt(room))
 
 
 def _period_sharpe(returns: np.ndarray) -> float | None:

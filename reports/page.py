@@ -47,7 +47,7 @@ COSTS_RULE = (
 TEST_RULES = {
     "Test": "Intervals need 10 days and 30 label horizons. Slow movements of the "
     "losses decide how wide they are, so many rows count as a few pieces.",
-    "Could show": "The true Sharpe ratio, a year, that would be claimed in 8 of 10 "
+    "Power": "The true Sharpe ratio, a year, that would be claimed in 8 of 10 "
     "tests as long. Other runs are those below the same outputs folder whose test part "
     "overlaps, and those planned in the same comparison.",
 }

@@ -35,7 +35,7 @@ def describe_configuration(
         f"input:   {path or config.expected_path}\n         {found}\n"
         f"output:  {config.model_dir}\n"
         f"memory:  {_describe_memory(config, num_features, rows)}\n"
-        f"         for {known}"
+        f"         for {known}" + "".join(f"\ndoubtful: {note}" for note in notes)
     )
 
 

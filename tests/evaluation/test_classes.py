@@ -223,7 +223,7 @@ def test_skill_direction_and_edge_are_found(skilled):
     assert "direction yes +" in second and second.endswith("p = 0.001")
     assert third.startswith("After costs: survives. ")
     assert fourth.startswith("Test: 74.6 days, 358 label horizons, counts as about 5 ")
-    assert fifth.startswith("Could show: an edge from Sharpe ")
+    assert fifth.startswith("Power: this test could show an edge from Sharpe ")
 
 
 def test_nothing_is_claimed_without_knowledge(blind):

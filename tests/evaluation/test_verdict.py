@@ -79,7 +79,7 @@ def test_everything_shown():
         "P(Sharpe > 0) 0.97",
         "Test: 53.2 days, 638 label horizons, counts as about 5 to 13 independent "
         "pieces",
-        "Could show: an edge from Sharpe 10.2; seen by no other",
+        "Power: this test could show an edge from Sharpe 10.2; seen by no other",
     ]
 
 
@@ -117,7 +117,7 @@ def test_a_test_that_was_searched_says_how_often():
     results["trials"] |= {"num_trials": 13, "num_unreadable": 1}
     results["test"]["trading"]["minimum_detectable_sharpe"] = None
     found = verdict.add_verdict(results, Classes())
-    line = "Could show: no edge; seen by 12 other runs"
+    line = "Power: this test could show no edge; seen by 12 other runs"
     assert found["verdict"][4] == line
     assert found["warnings"] == [
         "1 earlier run cannot be read: how often test was looked at is not known"

@@ -5,6 +5,7 @@ import pytest
 
 from config import HOLD
 from metrics import scores, significance
+from metrics.intervals import Length
 
 
 def test_suggested_blocks():
@@ -172,16 +173,28 @@ def test_the_best_of_many_noises_is_not_called_skill():
 
 @pytest.mark.parametrize(
     ("days", "num_trials", "expected"),
-    [(18, 1, 17.4), (53, 1, 10.2), (180, 1, 5.5), (365, 1, 3.9), (365, 120, 5.2)],
+    [
+        (12, 1, 31.6),
+        (18, 1, 19.7),
+        (53, 1, 10.2),
+        (180, 1, 5.5),
+        (365, 1, 3.9),
+        (365, 120, 5.2),
+    ],
 )
 def test_a_short_test_shows_large_ratios_alone(days, num_trials, expected):
-    found = significance.minimum_detectable_sharpe(days, num_trials=num_trials)
+    length = Length(days=days, horizons=12 * days)
+    found = significance.minimum_detectable_sharpe(length, num_trials=num_trials)
     assert found * 365**0.5 == pytest.approx(expected, abs=0.06)
 
 
-def test_a_few_days_show_no_ratio():
-    assert significance.minimum_detectable_sharpe(3) is None
-    assert significance.minimum_detectable_sharpe(5, num_trials=1000) is None
+@pytest.mark.parametrize(
+    ("days", "horizons", "num_trials"), [(9, 99, 1), (99, 29, 1), (11, 99, 1000)]
+)
+def test_a_few_days_show_no_ratio(days, horizons, num_trials):
+    length = Length(days=days, horizons=horizons)
+    found = significance.minimum_detectable_sharpe(length, num_trials=num_trials)
+    assert found is None
 
 
 @pytest.mark.parametrize("rows", [[], [0.1], [0.1, 0.2], [0.1] * 50])

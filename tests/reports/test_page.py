@@ -453,11 +453,11 @@ def test_every_rule_of_the_verdict_is_explained(run, foreign, price, pages):
             *class_forecasts.RULES,
             "After costs",
             "Test",
-            *(["Could show"] if material is not foreign else []),  # needs trades
+            *(["Power"] if material is not foreign else []),  # needs trades
         ]
     reader = PageReader((pages["price"] / "report.html").read_text())
     assert number_forecasts.RULES["In what"] in reader.text
-    assert report_page.TEST_RULES["Could show"] in reader.text
+    assert report_page.TEST_RULES["Power"] in reader.text
     assert class_forecasts.RULES["In what"] not in reader.text
 
 
