@@ -13,7 +13,7 @@ import pandas as pd
 
 from config import CLASS_NAMES, HOLD
 from evaluation import calibration
-from evaluation.baselines import BOOSTED, Forecast, simple_forecasts
+from evaluation.baselines import Forecast, simple_forecasts
 from evaluation.part_scores import PartScores
 from evaluation.policies import CALIBRATED_COLUMNS, SignalPolicy, probabilities_of
 from metrics import scores as metrics
@@ -56,9 +56,8 @@ class ClassScores(PartScores):
             bar_seconds=self.config.bar_seconds,
             seed=self.config.seed,
         )
-        if self.boosted is not None:
-            said = probabilities_of(self.boosted.table)
-            forecasts[BOOSTED] = Forecast.of(said)
+        for name, judged in self.beside.items():
+            forecasts[name] = Forecast.of(probabilities_of(judged.table))
         self.references = {
             name: np.asarray(forecasts[name].probabilities) for name in REFERENCES
         }

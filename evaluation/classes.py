@@ -55,6 +55,7 @@ class Classes(Task[ClassResults, ClassPart]):
         "last_known_label": "last known label",
         "always_hold": "always HOLD",
         "stratified_random": "stratified random",
+        "logistic_regression": "logistic regression",
         "gradient_boosting": "gradient boosting",
         "buy_and_hold": "buy and hold",
     }

@@ -28,7 +28,7 @@ from evaluation.backtest import (
     trade_rules,
     trading_problem,
 )
-from evaluation.baselines import boosted_outputs
+from evaluation.baselines import trained_outputs
 from evaluation.classes import Classes
 from evaluation.numbers import Numbers
 from evaluation.part_scores import Judged
@@ -187,10 +187,10 @@ def evaluate(
         notes: What a reader has to know of the training.
     """
     task, parts = task_of(data.target), model.table["part"].unique()
-    boosted = None
+    beside = {}
     if config.baseline_model:
-        outputs = boosted_outputs(data, parts, seed=config.seed)
-        boosted = decide(data, outputs, config)
+        trained = trained_outputs(data, parts, seed=config.seed)
+        beside = {name: decide(data, said, config) for name, said in trained.items()}
     settings = Settings(
         fee_bps=config.fee_bps,
         slippage_bps=config.slippage_bps,
@@ -208,7 +208,7 @@ def evaluate(
             model.of_part(part),
             data,
             config,
-            boosted=None if boosted is None else boosted.of_part(part),
+            beside={name: each.of_part(part) for name, each in beside.items()},
             num_trials=trials["num_trials"],
         )
         results[part] = scores.results()

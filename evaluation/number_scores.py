@@ -17,7 +17,7 @@ import numpy as np
 
 from config import HOLD, LONG, SHORT
 from evaluation.backtest import trade_rules
-from evaluation.baselines import BOOSTED, simple_return_forecasts
+from evaluation.baselines import simple_return_forecasts
 from evaluation.part_scores import PartScores
 from evaluation.policies import log_returns
 from metrics import scores as metrics
@@ -52,8 +52,8 @@ class NumberScores(PartScores):
         forecasts = simple_return_forecasts(
             self.data, self.rows, bar_seconds=self.config.bar_seconds
         )
-        if self.boosted is not None:
-            forecasts[BOOSTED] = log_returns(self.boosted.table, target)
+        for name, judged in self.beside.items():
+            forecasts[name] = log_returns(judged.table, target)
         return np.square(self.actual - self.predicted), forecasts
 
     def results(self) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Numbers(Task[NumberResults, NumberPart]):
         "train_mean": "train mean",
         "trailing_7d": "trailing 7-day mean",
         "last_known_return": "last known return",
+        "ridge_regression": "ridge regression",
         "gradient_boosting": "gradient boosting",
         "buy_and_hold": "buy and hold",
     }

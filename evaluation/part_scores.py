@@ -11,6 +11,7 @@ import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +26,6 @@ from evaluation.backtest import (
     trade_rules,
     trading_problem,
 )
-from evaluation.baselines import BOOSTED
 from evaluation.policies import Policy
 from evaluation.trading import buy_and_hold_metrics
 from metrics import significance
@@ -67,7 +67,7 @@ class PartScores(abc.ABC):
         model: Rows of the part.
         data: The same data.
         config: The run.
-        boosted: The same rows by the boosting baseline, where it was trained.
+        beside: The same rows by each baseline that was trained, by name.
         num_trials: Runs that looked at these rows, if they are a test part.
 
     Attributes:
@@ -85,11 +85,11 @@ class PartScores(abc.ABC):
         data: TrainingData,
         config: Config,
         *,
-        boosted: Judged | None = None,
+        beside: Mapping[str, Judged] = MappingProxyType({}),
         num_trials: int = 1,
     ) -> None:
         self.num_trials = num_trials
-        self.model, self.data, self.config, self.boosted = model, data, config, boosted
+        self.model, self.data, self.config, self.beside = model, data, config, beside
         self.table = model.table
         self.part = str(self.table["part"].iloc[0])
         self.rows = self.table["row"].to_numpy()
@@ -140,14 +140,14 @@ class PartScores(abc.ABC):
     def baselines(self) -> dict[str, Any]:
         """Returns scores and trades of every baseline; without trades no buy and hold.
 
-        The boosting model trades at thresholds of its own, the others as they are.
+        Trained ones trade at thresholds of their own, the others as they are.
         """
         results = {name: self.baseline_scores(name) for name in self.forecasts}
         if trading_problem(self.table):
             return results
         for name, scores in results.items():
-            if name == BOOSTED and self.boosted is not None:
-                earned = self._trades(self.boosted)
+            if name in self.beside:
+                earned = self._trades(self.beside[name])
             else:
                 earned = backtest(
                     self.table,
@@ -162,14 +162,13 @@ class PartScores(abc.ABC):
         return results | {"buy_and_hold": {"trading": held}}
 
     def comparisons(self) -> dict[str, Any]:
-        """Returns the model against the boosting model and the best baseline, paired.
+        """Returns the model against the best baseline and each trained one, paired.
 
         Best: the lowest loss in this very part, so the choice favours the baseline.
         """
         losses = self.baseline_losses()
         pairs = {"best_baseline": min(losses, key=lambda k: float(losses[k].mean()))}
-        if BOOSTED in losses:
-            pairs[BOOSTED] = BOOSTED
+        pairs |= {name: name for name in self.beside}
         return {
             key: {
                 "baseline": name,

@@ -176,7 +176,7 @@ class PartResults(TypedDict):
     intervals: dict[str, Interval]  # of its scores, under the same keys
     trading: Trading
     baselines: dict[str, dict[str, Any]]  # name -> scores, `intervals`, `trading`
-    comparisons: dict[str, Comparison]  # `best_baseline`, `gradient_boosting`
+    comparisons: dict[str, Comparison]  # `best_baseline`, and the trained baselines
 
 
 class Matrix(TypedDict):

@@ -131,9 +131,9 @@ def _skill_table(result: Mapping[str, Any]) -> list[str]:
         rows.append([name, *map(interval, found)])
     own = (result[f"{kind}skill_vs_own_mix"] for kind in SKILL_NAMES)
     rows.append(["this part's own mix", *(number(each, "{:+.3f}") for each in own)])
-    boosted = result["comparisons"].get("gradient_boosting")
-    if boosted:
-        rows.append(["gradient boosting", interval(boosted["skill"])])
+    for name in _trained(result):
+        skill = result["comparisons"][name]["skill"]
+        rows.append([Classes.baseline_names[name], interval(skill)])
     shown = p_value(result["direction_p_value"], "too few trades")
     return [
         *format_table(rows, left=4),
@@ -194,6 +194,11 @@ def skill_section(material: Material) -> Section | None:
     )
 
 
+def _trained(result: Mapping[str, Any]) -> list[str]:
+    """Returns the trained baselines that a part is compared with."""
+    return [name for name in result.get("comparisons", {}) if name != "best_baseline"]
+
+
 def _references(material: Material, part: str) -> Table:
     numbers = material.numbers
     keys = {
@@ -205,10 +210,9 @@ def _references(material: Material, part: str) -> Table:
         (name, [numbers.show(key.format(kind), "{:+.3f}") for kind in SKILL_NAMES])
         for name, key in keys.items()
     ]
-    if "gradient_boosting" in material.results[part].get("comparisons", {}):
-        key = f"{part}.comparisons.gradient_boosting.skill"
-        boosted = numbers.interval(key, "{:+.3f}")
-        rows.append(("gradient boosting", [boosted, None, None]))
+    for name in _trained(material.results[part]):
+        skill = numbers.interval(f"{part}.comparisons.{name}.skill", "{:+.3f}")
+        rows.append((Classes.baseline_names[name], [skill, None, None]))
     caption = f"Skill of this model in {part}, against"
     head = ["", *SKILL_NAMES.values()]
     return Table(caption=caption, head=head, rows=rows, is_stacked=True)

@@ -116,8 +116,11 @@ def _error_lines(result: Mapping[str, Any]) -> list[str]:
 def _skill_lines(result: Mapping[str, Any]) -> list[str]:
     intervals = result["intervals"]
     rows = {name: intervals[f"skill_mse_vs_{key}"] for key, name in _REFERENCES.items()}
-    if boosted := result["comparisons"].get("gradient_boosting"):
-        rows["gradient boosting"] = boosted["skill"]
+    rows |= {
+        Numbers.baseline_names[name]: found["skill"]
+        for name, found in result["comparisons"].items()
+        if name != "best_baseline"
+    }
     return [
         "  squared-error skill against",
         *format_table([(k, interval(v)) for k, v in rows.items()], left=2, indent=4),

@@ -31,8 +31,8 @@ class EvaluationFields(Part):
             equity.
         volatility_target_pct: Daily volatility that `volatility` aims at, in percent;
             at most all equity.
-        baseline_model: Trains a gradient-boosting model beside, for comparison in the
-            report.
+        baseline_model: Trains gradient boosting and a linear regression (logistic for
+            classes) beside, for comparison in the report.
         importance_windows: Evenly spaced validation windows on which each feature is
             shuffled, to measure what the model loses without it; fewer with many
             features. None measures nothing.

@@ -3,11 +3,19 @@ import dataclasses
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from world.frames import make_own_frame
 
 from data_loader import TrainingDataLoader
 from evaluation import baselines
-from evaluation.baselines import boosted_outputs, keeping_forecasts, simple_forecasts
+from evaluation.baselines import (
+    boosted_outputs,
+    keeping_forecasts,
+    linear_outputs,
+    simple_forecasts,
+)
 from preprocessing.windows import value_limits, window_statistics
 
 SMALL = {
@@ -117,6 +125,26 @@ def test_gradient_boosting_is_the_library_s_at_the_natural_mix(planted):
     np.testing.assert_array_equal(outputs(planted, seed=5), expected)
     weighted = dataclasses.replace(planted, class_weights=np.array([3.0, 1.0, 2.0]))
     np.testing.assert_array_equal(outputs(weighted, seed=5), expected)
+
+
+def test_a_linear_regression_reads_what_boosting_reads(planted, monkeypatch):
+    monkeypatch.setattr(baselines, "MAX_LINEAR_TARGETS", 1000)
+    targets = planted.parts["train"].targets
+    chosen = targets[(2 * np.arange(1000) + 1) * len(targets) // 2000]
+    limits = value_limits(planted.features[: planted.parts["train"].stop])
+
+    def inputs(rows):
+        return window_statistics(planted.features, rows, window_bars=8, limits=limits)
+
+    regression = LogisticRegression(C=1 / (0.2 * 1000), max_iter=1000)
+    model = make_pipeline(StandardScaler(), regression)
+    model.fit(inputs(chosen), planted.labels[chosen])
+    said = model.predict_proba(inputs(planted.parts["test"].targets).astype("f8"))
+    weighted = dataclasses.replace(planted, class_weights=np.array([3.0, 1.0, 2.0]))
+    for each in (planted, weighted):
+        found = linear_outputs(each, ("test",), seed=0)["test"]
+        # A class as if met once more: see `ClassMix.natural`.
+        np.testing.assert_allclose(found, (1000 * said + 1) / 1003, atol=1e-9)
 
 
 @pytest.fixture

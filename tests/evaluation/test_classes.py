@@ -450,6 +450,7 @@ def test_baselines_stand_beside_the_model(data):
         "last_known_label",
         "always_hold",
         "stratified_random",
+        "logistic_regression",
         "gradient_boosting",
         "buy_and_hold",
     ]
@@ -470,7 +471,8 @@ def test_baselines_stand_beside_the_model(data):
     expected = test["log_loss"] - min(losses.values())
     assert difference["estimate"] == pytest.approx(expected)
     assert difference["high"] < 0 and difference["p_value"] < 1e-5
-    assert test["comparisons"]["gradient_boosting"]["skill"]["low"] > 0
+    for name in ("gradient_boosting", "logistic_regression"):
+        assert test["comparisons"][name]["skill"]["low"] > 0
 
 
 # Synthetic markets

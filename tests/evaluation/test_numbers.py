@@ -182,12 +182,13 @@ def test_simple_forecasts_by_hand():
     np.testing.assert_allclose(found["trailing_7d"], week, atol=1e-12)
 
 
-def test_gradient_boosting_learns_numbers():
+@pytest.mark.parametrize("name", ["boosted_outputs", "linear_outputs"])
+def test_trained_baselines_learn_numbers(name):
     frame = market()
     frame["high_change"] = frame["target"] + np.float32(0.001)
     data = load(frame)
     rows = data.parts["test"].targets
-    found = baselines.boosted_outputs(data, ("test",), seed=0)["test"]
+    found = getattr(baselines, name)(data, ("test",), seed=0)["test"]
     assert np.corrcoef(found, data.values[rows])[0, 1] > 0.5
 
 
@@ -331,6 +332,7 @@ def test_baselines_stand_beside_the_model(known):
         "train_mean",
         "trailing_7d",
         "last_known_return",
+        "ridge_regression",
         "gradient_boosting",
         "buy_and_hold",
     ]
