@@ -30,6 +30,7 @@ bench: .venv/bench.stamp
 
 noise: .venv/run.stamp
 	$(BIN)/python benchmarks/noise.py
+	$(BIN)/python benchmarks/edge_power.py
 
 # Kills, full disks, broken and changed files; under an hour. SEED=N replays.
 faults: .venv/dev.stamp
