@@ -7,14 +7,17 @@ training a fold (`trainer`).
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from config import Config
 from preprocessing import splits
 from preprocessing.splits import PurgedSplitter
-from settings.data_fields import DataFields
+from settings.data_fields import MAX_FOLDS, DataFields
+from utils import ConfigError
 
+_DAY_SECONDS = 86_400
 PART_NAMES = ("train", "validation", "test")
 
 Range = tuple[int, int]
@@ -43,7 +46,15 @@ def create_splitter(config: Config) -> PurgedSplitter:
         "future_window": config.future_window,
         "embargo_bars": config.embargo_bars,
     }
-    count = config.n_splits or 1
+    if config.n_splits is None:
+        return splits.PurgedTimeSeriesSplit(
+            None,
+            max_train_size=_bars("train", config),
+            test_size=_bars("test", config),
+            gap=math.ceil(config.cv_gap_days * _DAY_SECONDS / config.bar_seconds),
+            **options,
+        )
+    count = config.n_splits
     if config.cv == "combinatorial":
         return splits.CombinatorialPurgedSplit(count, config.cv_test_blocks, **options)
     if config.cv == "purged":
@@ -59,7 +70,8 @@ def fold_ranges(num_rows: int, config: Config) -> list[Ranges]:
 
     Folds lie in the rows before the run's test part, which none of them sees. The
     newest rows of a fold's training block become its validation part, in the
-    proportion of `validation_split` to the training share.
+    proportion of `validation_split` to the training share. None where the
+    configuration asks for no folds.
 
     Args:
         num_rows: Rows of the training file that are used.
@@ -67,12 +79,20 @@ def fold_ranges(num_rows: int, config: Config) -> list[Ranges]:
 
     Raises:
         DataError: If there are too few rows.
+        ConfigError: If there would be more than `MAX_FOLDS`.
     """
+    if not config.has_folds:
+        return []
     share = config.validation_split / (1.0 - config.test_split)
     folds: list[Ranges] = []
-    for train, test in create_splitter(config).get_ranges(
-        development_targets(num_rows, config)
-    ):
+    num_targets = development_targets(num_rows, config)
+    found = create_splitter(config).get_ranges(num_targets)
+    if len(found) > MAX_FOLDS:
+        raise ConfigError(
+            f"cv_train_days, cv_test_days: expected at most {MAX_FOLDS} folds. Received:"
+            f" {len(found)} of these {num_rows} rows. Use longer tests, or start_date."
+        )
+    for train, test in found:
         blocks = [_rows_of(each, config) for each in train]
         edge = sum(stop - start for start, stop in blocks)
         edge -= round(edge * share)
@@ -90,6 +110,14 @@ def development_targets(num_rows: int, config: Config) -> int:
     """Returns how many target rows, from the first row on, folds are made of."""
     start, _ = chronological_ranges(num_rows, config)["test"]
     return start - config.future_window
+
+
+def _bars(part: str, config: Config) -> int | None:
+    """Returns how long a part of a walk-forward fold is; days are rounded up."""
+    days = getattr(config, f"cv_{part}_days")
+    if days is None:
+        return getattr(config, f"cv_{part}_bars")
+    return math.ceil(days * _DAY_SECONDS / config.bar_seconds)
 
 
 def _rows_of(targets: Range, config: Config) -> Range:

@@ -22,6 +22,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -32,18 +33,42 @@ Range = tuple[int, int]
 """First sample and one past the last, as in Python's `range`."""
 
 
+_FROM_0, _FROM_1, _FROM_2 = ({"least": least} for least in range(3))
+"""Least value of a splitter's whole number; None passes where its type has None."""
+
+
+@dataclass(frozen=True)
 class PurgedSplitter(ABC):
-    """What all splitters have in common; a subclass says where the folds lie."""
+    """What all splitters have in common; a subclass says where the folds lie.
 
-    n_splits: int
+    Args:
+        window_bars: Rows that a sample's window reads.
+        future_window: Bars that a sample's label looks ahead.
+        embargo_bars: Samples left out between one test block and the next; of
+            combinatorial folds, of training after a test block, beyond the purge.
+    """
 
-    def __init__(self, *, window_bars: int, future_window: int, embargo_bars: int):
-        _require_whole("window_bars", window_bars, 1)
-        _require_whole("future_window", future_window, 1)
-        _require_whole("embargo_bars", embargo_bars, 0)
-        self.window_bars = window_bars
-        self.future_window = future_window
-        self.embargo_bars = embargo_bars
+    _: KW_ONLY
+    window_bars: int = field(metadata=_FROM_1)
+    future_window: int = field(metadata=_FROM_1)
+    embargo_bars: int = field(default=0, metadata=_FROM_0)
+
+    def __post_init__(self) -> None:
+        """Refuses what is no whole number, or too small."""
+        for item in fields(self):
+            value, least = getattr(self, item.name), item.metadata.get("least")
+            is_whole = isinstance(value, int | np.integer) and type(value) is not bool
+            is_left_out = value is None and str(item.type).endswith("None")
+            if least is not None and not (is_left_out or is_whole and value >= least):
+                raise ConfigError(
+                    f"`{item.name}` must be a whole number, at least {least}. "
+                    f"Received: {item.name}={value!r}"
+                )
+
+    @property
+    @abstractmethod
+    def n_splits(self) -> int | None:
+        """Number of folds."""
 
     @property
     def purge_bars(self) -> int:
@@ -51,8 +76,8 @@ class PurgedSplitter(ABC):
         return self.window_bars + self.future_window - 1
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
-        """Returns the number of folds."""
-        return self.n_splits
+        """Returns the number of folds, where it follows from them of the samples X."""
+        return self.n_splits or len(self.get_ranges(len(X)))
 
     @abstractmethod
     def get_ranges(self, num_samples: int) -> list[tuple[list[Range], list[Range]]]:
@@ -78,76 +103,69 @@ class PurgedSplitter(ABC):
         folds = self.get_ranges(len(X))
         return ((_indices(train), _indices(test)) for train, test in folds)
 
-    def _too_few(self, num_samples: int, enough: int) -> DataError:
+    def _too_few(self, num_samples: int, num_folds: int, enough: int) -> DataError:
         return DataError(
             f"{type(self).__name__} expected more samples, {enough} are enough: of its "
-            f"{self.n_splits} folds, each leaves out {self.purge_bars} (window_bars="
+            f"{num_folds} folds, each leaves out {self.purge_bars} (window_bars="
             f"{self.window_bars} + future_window={self.future_window} - 1) at a border "
             f"between training and test. Received: {num_samples}. "
             "Use fewer folds, a shorter window or more data."
         )
 
 
+@dataclass(frozen=True)
 class PurgedTimeSeriesSplit(PurgedSplitter):
     """Equal test blocks at the end of the data, each trained on what came before.
 
     Args:
-        n_splits: Number of folds.
-        window_bars: Rows that a sample's window reads.
-        future_window: Bars that a sample's label looks ahead.
+        n_splits: Number of folds; None makes as many, at least two, as leave each
+            `max_train_size` training samples.
         max_train_size: Keeps the newest so many training samples; None keeps all.
         test_size: Samples in a test block; None shares the data into n_splits + 1.
         gap: Samples left out before a test block, beyond the purge.
-        embargo_bars: Samples left out between one test block and the next.
     """
 
-    def __init__(
-        self,
-        n_splits: int = 5,
-        *,
-        window_bars: int,
-        future_window: int,
-        max_train_size: int | None = None,
-        test_size: int | None = None,
-        gap: int = 0,
-        embargo_bars: int = 0,
-    ):
-        super().__init__(
-            window_bars=window_bars,
-            future_window=future_window,
-            embargo_bars=embargo_bars,
-        )
-        _require_whole("n_splits", n_splits, 2)
-        _require_whole("gap", gap, 0)
-        if max_train_size is not None:
-            _require_whole("max_train_size", max_train_size, 1)
-        if test_size is not None:
-            _require_whole("test_size", test_size, 1)
-        self.n_splits = n_splits
-        self.max_train_size = max_train_size
-        self.test_size = test_size
-        self.gap = gap
+    n_splits: int | None = field(default=5, metadata=_FROM_2)
+    _: KW_ONLY
+    max_train_size: int | None = field(default=None, metadata=_FROM_1)
+    test_size: int | None = field(default=None, metadata=_FROM_1)
+    gap: int = field(default=0, metadata=_FROM_0)
+
+    def __post_init__(self) -> None:
+        """Refuses a number of folds that follows from nothing."""
+        super().__post_init__()
+        if self.n_splits is None and None in (self.max_train_size, self.test_size):
+            raise ConfigError(
+                "`n_splits` may be None where `max_train_size` and `test_size` decide. "
+                f"Received: {self.max_train_size} and {self.test_size}"
+            )
 
     def get_ranges(self, num_samples: int) -> list[tuple[list[Range], list[Range]]]:
         """Returns the training range and the test range of every fold."""
-        n, between = self.n_splits, self.embargo_bars * (self.n_splits - 1)
+        left_out, n = self.purge_bars + self.gap, self.n_splits
+        first_train = 1 if n else self.max_train_size or 1
+        if n is None:
+            block = (self.test_size or 1) + self.embargo_bars
+            room = num_samples - left_out - first_train + self.embargo_bars
+            n = max(2, room // block)
+        between = self.embargo_bars * (n - 1)
         size = self.test_size or (num_samples - between) // (n + 1)
         first_test = num_samples - n * size - between
-        first_train_stop = first_test - self.purge_bars - self.gap
-        if size < 1 or first_train_stop < 1:
-            left_out = self.purge_bars + self.gap + 1
-            shared = self.test_size or left_out
-            raise self._too_few(num_samples, n * shared + between + left_out)
+        if size < 1 or first_test - left_out < first_train:
+            shared = self.test_size or left_out + 1
+            enough = n * shared + between + left_out + first_train
+            raise self._too_few(num_samples, n, enough)
         starts = range(first_test, num_samples, size + self.embargo_bars)
         return [
             (
-                [_newest(start - self.purge_bars - self.gap, self.max_train_size)],
+                [_newest(start - left_out, self.max_train_size)],
                 [(start, start + size)],
             )
             for start in starts
         ]
 
 
+@dataclass(frozen=True)
 class WalkForwardSplit(PurgedSplitter):
     """Walks through all samples after the first training block; none is left unscored.
 
@@ -156,36 +174,16 @@ class WalkForwardSplit(PurgedSplitter):
 
     Args:
         n_splits: Number of folds.
-        window_bars: Rows that a sample's window reads.
-        future_window: Bars that a sample's label looks ahead.
         min_train_size: Training samples of the first fold; None shares the samples
             that are left after the purge into n_splits + 1.
         expanding: Whether training starts at the first sample in every fold; otherwise
             it keeps the size of the first fold and rolls.
-        embargo_bars: Samples left out between one test block and the next.
     """
 
-    def __init__(
-        self,
-        n_splits: int = 5,
-        *,
-        window_bars: int,
-        future_window: int,
-        min_train_size: int | None = None,
-        expanding: bool = True,
-        embargo_bars: int = 0,
-    ):
-        super().__init__(
-            window_bars=window_bars,
-            future_window=future_window,
-            embargo_bars=embargo_bars,
-        )
-        _require_whole("n_splits", n_splits, 1)
-        if min_train_size is not None:
-            _require_whole("min_train_size", min_train_size, 1)
-        self.n_splits = n_splits
-        self.min_train_size = min_train_size
-        self.expanding = expanding
+    n_splits: int = field(default=5, metadata=_FROM_1)
+    _: KW_ONLY
+    min_train_size: int | None = field(default=None, metadata=_FROM_1)
+    expanding: bool = True
 
     def get_ranges(self, num_samples: int) -> list[tuple[list[Range], list[Range]]]:
         """Returns the training range and the test range of every fold."""
@@ -194,7 +192,8 @@ class WalkForwardSplit(PurgedSplitter):
         first_train = self.min_train_size or (num_samples - left_out) // (n + 1)
         scored = num_samples - left_out - first_train
         if first_train < 1 or scored < n:
-            raise self._too_few(num_samples, left_out + n + (self.min_train_size or 1))
+            enough = left_out + n + (self.min_train_size or 1)
+            raise self._too_few(num_samples, n, enough)
         start, folds = first_train + self.purge_bars, []
         for k in range(n):
             stop = start + scored // n + (k < scored % n)
@@ -204,39 +203,27 @@ class WalkForwardSplit(PurgedSplitter):
         return folds
 
 
+@dataclass(frozen=True)
 class BlockingTimeSeriesSplit(PurgedSplitter):
     """Disjoint blocks of time, each with its own training and, later, its own test.
 
     Args:
         n_splits: Number of blocks.
-        window_bars: Rows that a sample's window reads.
-        future_window: Bars that a sample's label looks ahead.
         test_share: Part of a block's usable samples that are test.
-        embargo_bars: Samples left out between one block's test and the next block.
     """
 
-    def __init__(
-        self,
-        n_splits: int = 5,
-        *,
-        window_bars: int,
-        future_window: int,
-        test_share: float = 0.2,
-        embargo_bars: int = 0,
-    ):
-        super().__init__(
-            window_bars=window_bars,
-            future_window=future_window,
-            embargo_bars=embargo_bars,
-        )
-        _require_whole("n_splits", n_splits, 1)
-        if not 0 < test_share < 1:
+    n_splits: int = field(default=5, metadata=_FROM_1)
+    _: KW_ONLY
+    test_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Refuses a share that leaves no test, or no training."""
+        super().__post_init__()
+        if not 0 < self.test_share < 1:
             raise ConfigError(
                 "`test_share` must lie between 0 and 1. "
-                f"Received: test_share={test_share}"
+                f"Received: test_share={self.test_share}"
             )
-        self.n_splits = n_splits
-        self.test_share = test_share
 
     def get_ranges(self, num_samples: int) -> list[tuple[list[Range], list[Range]]]:
         """Returns the training range and the test range of every fold."""
@@ -245,7 +232,7 @@ class BlockingTimeSeriesSplit(PurgedSplitter):
         usable = size - self.purge_bars
         if usable < 2:
             needed = self.n_splits * (self.purge_bars + 2) + between
-            raise self._too_few(num_samples, needed)
+            raise self._too_few(num_samples, self.n_splits, needed)
         num_test = min(max(1, round(usable * self.test_share)), usable - 1)
         # What does not divide evenly is left out at the start: the oldest samples.
         first = num_samples - between - size * self.n_splits
@@ -259,6 +246,7 @@ class BlockingTimeSeriesSplit(PurgedSplitter):
         ]
 
 
+@dataclass(frozen=True)
 class CombinatorialPurgedSplit(PurgedSplitter):
     """Every choice of test blocks among equal blocks of time: several paths, not one.
 
@@ -271,35 +259,25 @@ class CombinatorialPurgedSplit(PurgedSplitter):
     Args:
         n_blocks: Number of blocks.
         n_test_blocks: Blocks tested in a fold.
-        window_bars: Rows that a sample's window reads.
-        future_window: Bars that a sample's label looks ahead.
-        embargo_bars: Samples left out of training after a test block, beyond the purge.
     """
 
-    def __init__(
-        self,
-        n_blocks: int = 6,
-        n_test_blocks: int = 2,
-        *,
-        window_bars: int,
-        future_window: int,
-        embargo_bars: int = 0,
-    ):
-        super().__init__(
-            window_bars=window_bars,
-            future_window=future_window,
-            embargo_bars=embargo_bars,
-        )
-        _require_whole("n_blocks", n_blocks, 2)
-        _require_whole("n_test_blocks", n_test_blocks, 1)
-        if n_test_blocks >= n_blocks:
+    n_blocks: int = field(default=6, metadata=_FROM_2)
+    n_test_blocks: int = field(default=2, metadata=_FROM_1)
+
+    def __post_init__(self) -> None:
+        """Refuses to test all blocks."""
+        super().__post_init__()
+        if self.n_test_blocks >= self.n_blocks:
             raise ConfigError(
                 "`n_test_blocks` must be below `n_blocks`: some are to train on. "
-                f"Received: n_test_blocks={n_test_blocks}, n_blocks={n_blocks}"
+                f"Received: n_test_blocks={self.n_test_blocks}, "
+                f"n_blocks={self.n_blocks}"
             )
-        self.n_blocks = n_blocks
-        self.n_test_blocks = n_test_blocks
-        self.n_splits = math.comb(n_blocks, n_test_blocks)
+
+    @property
+    def n_splits(self) -> int:
+        """Number of folds."""
+        return math.comb(self.n_blocks, self.n_test_blocks)
 
     def get_test_blocks(self) -> np.ndarray:
         """Returns the blocks that each fold tests (num_folds, n_test_blocks)."""
@@ -343,7 +321,8 @@ class CombinatorialPurgedSplit(PurgedSplitter):
         if num_samples < self.n_blocks or not all(train for train, _ in folds):
             # A lone training block in the middle loses two purges and the embargo.
             lone = 2 * self.purge_bars + self.embargo_bars + 1
-            raise self._too_few(num_samples, self.n_blocks * lone)
+            enough = self.n_blocks * lone
+            raise self._too_few(num_samples, self.n_splits, enough)
         return folds
 
 
@@ -365,11 +344,3 @@ def _merge(ranges: list[Range]) -> list[Range]:
 def _indices(ranges: list[Range]) -> np.ndarray:
     return np.concatenate([np.arange(start, stop) for start, stop in ranges])
 
-
-def _require_whole(name: str, value: Any, least: int) -> None:
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_whole or value < least:
-        raise ConfigError(
-            f"`{name}` must be a whole number, at least {least}. "
-            f"Received: {name}={value!r}"
-        )

@@ -8,11 +8,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from settings.part import Part, field
 
 MAX_FOLDS = 500
-"""Most folds of `combinatorial`: as many models are trained."""
+"""Most folds: as many models are trained."""
+
+_UNITS = ("days", "bars")
+
+NO_FOLDS: dict[str, Any] = {
+    "n_splits": None,
+    "cv_train_days": None,
+    "cv_test_days": None,
+    "cv_train_bars": None,
+    "cv_test_bars": None,
+    "cv_gap_days": 0.0,
+    "keep_folds": False,
+}
+"""Fields of a run that trains its final model alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +44,22 @@ class DataFields(Part):
         embargo_bars: Bars left out at the end of a part, beyond the windows and labels
             kept apart.
         n_splits: Folds that are trained and evaluated before the final model; None for
-            none.
-        cv: Kind of folds: training from the first row on, training of a fixed length,
+            none, or as many as `cv_train_days` and `cv_test_days` make.
+        cv: Kind of folds: training from the first row on (of `cv_train_days`, where
+            they are given), training of a fixed length,
             equal test blocks, disjoint blocks, or every choice of `cv_test_blocks`
             among `n_splits` blocks, with training on both sides.
         cv_test_blocks: Blocks that each fold of `combinatorial` tests.
+        cv_train_days: Walk-forward: days that each fold trains and chooses on, its
+            windows before and labels behind them; the newest are its validation. None
+            leaves the length to `cv`.
+        cv_test_days: Walk-forward: days that each fold is judged on, the last of them
+            next to the run's test part; as many folds as there is room for.
+        cv_train_bars: The same as `cv_train_days`, in bars.
+        cv_test_bars: The same as `cv_test_days`, in bars.
+        cv_gap_days: Walk-forward: days left out before each fold's test, beyond the
+            windows and labels kept apart.
+        keep_folds: Keeps model, scaler and calibrator of every fold in the artifact.
         scaler_type: Feature scaling, fitted on the training rows.
         clip_limit: Scaled features are clipped to plus and minus this many scale units.
         class_balancing_method: How training answers unequal classes; outputs stay at
@@ -50,12 +75,18 @@ class DataFields(Part):
     validation_split: float = field(0.2, gt=0, lt=1)
     test_split: float = field(0.1, gt=0, lt=1)
     embargo_bars: int = field(0, ge=0)
-    n_splits: int | None = field(None, ge=1, le=100)
+    n_splits: int | None = field(None, ge=2, le=100)
     cv: str = field(
         "walk_forward",
         choices=("walk_forward", "rolling", "purged", "blocking", "combinatorial"),
     )
     cv_test_blocks: int = field(2, ge=1)
+    cv_train_days: float | None = field(None, gt=0)
+    cv_test_days: float | None = field(None, gt=0)
+    cv_train_bars: int | None = field(None, ge=1)
+    cv_test_bars: int | None = field(None, ge=1)
+    cv_gap_days: float = field(0.0, ge=0)
+    keep_folds: bool = False
     scaler_type: str = field("robust", choices=("robust", "standard", "minmax", "none"))
     clip_limit: float = field(10.0, gt=0)
     class_balancing_method: str = field(
@@ -86,10 +117,55 @@ class DataFields(Part):
             )
         return problems + self._fold_problems() + self._date_problems()
 
+    @property
+    def has_folds(self) -> bool:
+        """Whether folds are trained before the final model."""
+        return self.n_splits is not None or self._walks_in_lengths
+
+    @property
+    def _walks_in_lengths(self) -> bool:
+        lengths = (self.cv_train_days, self.cv_train_bars)
+        return any(lengths) or any((self.cv_test_days, self.cv_test_bars))
+
     def _fold_problems(self) -> list[str]:
-        if self.cv != "combinatorial" or self.n_splits is None:
-            return []
-        blocks, tested = self.n_splits, self.cv_test_blocks
+        if self._walks_in_lengths:
+            return self._length_problems()
+        problems = []
+        if self.cv_gap_days:
+            problems.append(
+                "cv_gap_days: expected cv_train_days and cv_test_days with it. "
+                f"Received: {self.cv_gap_days} alone"
+            )
+        if self.keep_folds and self.n_splits is None:
+            problems.append("keep_folds: expected folds with it. Received: no n_splits")
+        if self.cv == "combinatorial" and self.n_splits is not None:
+            problems += self._block_problems()
+        return problems
+
+    def _length_problems(self) -> list[str]:
+        """Returns what contradicts folds whose lengths are given."""
+        problems = []
+        for part in ("train", "test"):
+            days, bars = (getattr(self, f"cv_{part}_{unit}") for unit in _UNITS)
+            if (days is None) == (bars is None):
+                problems.append(
+                    f"cv_{part}_days, cv_{part}_bars: expected one of them, in a "
+                    f"walk-forward of given lengths. Received: {days} and {bars}"
+                )
+        if self.n_splits is not None:
+            problems.append(
+                "n_splits: expected none with cv_train_days and cv_test_days, from "
+                f"which the number of folds follows. Received: {self.n_splits}"
+            )
+        if self.cv not in ("walk_forward", "rolling"):
+            problems.append(
+                "cv: expected 'walk_forward' or 'rolling' with cv_train_days and "
+                f"cv_test_days. Received: {self.cv!r}"
+            )
+        return problems
+
+    def _block_problems(self) -> list[str]:
+        blocks, tested = self.n_splits or 0, self.cv_test_blocks
         if tested >= blocks:
             return [
                 "cv_test_blocks: expected fewer than n_splits, so that some blocks "
