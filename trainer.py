@@ -97,6 +97,7 @@ class StandaloneTrainer:
         self._made_outputs = False
         self._ranges: Mapping[str, Any] | None = None
         self._rows: Rows | None = None
+        self._folds: list[dict[str, Any]] = []
         self._fold_results: list[dict[str, Any]] = []
         self._metadata: dict[str, Any] = {}
 
@@ -124,7 +125,7 @@ class StandaloneTrainer:
             self.create_generators()
             self.build_model()
             self.setup_callbacks()
-            if self.config.n_splits is not None:
+            if self.config.has_folds:
                 self.cross_validate()
             self.train_model()
             self.save_model_and_metadata()
@@ -174,11 +175,14 @@ class StandaloneTrainer:
             MissingInputError: If there is no training file.
             DataError: If it breaks its contract.
         """
+        from preprocessing.parts import fold_ranges
+
         loader = self.data_loader
         try:
-            if self.config.n_splits is not None:
+            if self.config.has_folds:
                 self._rows = loader.read_rows()  # which every fold is cut from
             self.data = data = loader.load_training_data(self._ranges, rows=self._rows)
+            self._folds = fold_ranges(data.num_rows, self.config)
         except utils.UserError:
             if self._made_outputs:  # leaves nothing behind, not even an empty folder
                 with contextlib.suppress(OSError):
@@ -227,7 +231,7 @@ class StandaloneTrainer:
         return self.callbacks
 
     def cross_validate(self) -> list[dict[str, Any]]:
-        """Between steps 5 and 6: trains and scores each fold of `n_splits`.
+        """Between steps 5 and 6: trains and scores each fold.
 
         Folds lie before the test part. A resumed run does not repeat finished ones.
 
@@ -235,10 +239,8 @@ class StandaloneTrainer:
             The results of each fold; its `test` is the fold's test block.
         """
         from files.strict import read_json
-        from preprocessing.parts import fold_ranges
 
-        self._fold_results = []
-        ranges = fold_ranges(self.data.num_rows, self.config)
+        self._fold_results, ranges = [], self._folds
         for number, parts in enumerate(ranges, 1):
             folder = self.run.fold(number)
             done = folder.path / "results.json"
@@ -361,10 +363,11 @@ class StandaloneTrainer:
 
     def _train_fold(self, folder: RunFolder, ranges: Mapping[str, Any]) -> None:
         """Trains and scores one fold with the same steps, in a folder of its own."""
-        from evaluation.folds import count_lookback
+        from evaluation import folds
         from files.strict import write_json
+        from settings.data_fields import NO_FOLDS
 
-        fold = StandaloneTrainer(self.config.replace(n_splits=None), frame=self._frame)
+        fold = StandaloneTrainer(self.config.replace(**NO_FOLDS), frame=self._frame)
         fold._ranges, fold._rows = ranges, self._rows
         fold.initialize_components()
         fold.load_and_validate_data()
@@ -373,8 +376,14 @@ class StandaloneTrainer:
         fold._attach(folder)
         fold.train_model()
         fold._judge(folder)
+        if ranges is self._folds[0] and self.config.cv != "combinatorial":
+            tested = [each["test"] for each in self._folds]
+            later = fold.data_loader.load_training_data(
+                {**ranges, "test": tested}, rows=self._rows
+            )
+            folds.keep_never_retrained(folder, later, fold.adapter)
         # Written last: a fold with it is done.
-        seen = {"lookback_rows": count_lookback(fold.data)}
+        seen = {"lookback_rows": folds.count_lookback(fold.data)}
         write_json(folder.path / "results.json", fold.results | seen)
 
     def _attach(self, run: RunFolder) -> None:

@@ -190,6 +190,8 @@ def backtest(
         "minimum_detectable_sharpe": None if least is None else year * least,
         "buy_and_hold": trading.buy_and_hold_metrics(outcomes, rules=rules),
         "curve": _curve(trades, outcomes, rules),
+        "months": months(trades, outcomes, rules),
+        **drawdown_days(trades, outcomes, rules),
     }
 
 
@@ -246,4 +248,63 @@ def _curve(
         "equity_before_costs": before[done],
         "drawdown_pct": drawdown[done],
         "buy_and_hold": (1.0 - rules.round_trip_cost / 2.0) * close[rows] / close[0],
+    }
+
+
+def months(
+    trades: np.ndarray, outcomes: TradeOutcomes, rules: TradeRules
+) -> list[dict[str, Any]]:
+    """Returns the keys of `results.Month` for each month (UTC) from first to last.
+
+    A trade counts in the month of its exit, a close at midnight in the one before.
+    """
+    start, end = trading.period(trades, outcomes, rules)
+    first, last = np.array([start, end - 1], "M8[s]").astype("M8[M]")
+    names = np.arange(first, last + 1)
+    exits = (trades["exit_time"] - np.timedelta64(1, "s")).astype("M8[M]")
+    ended = np.searchsorted(exits, names, side="right")
+    equity = trading.equity_curve(trades)[ended]
+    close = np.asarray(outcomes.close, dtype=np.float64)
+    rows = np.searchsorted(outcomes.timestamps.astype("M8[M]"), names, side="right")
+    held = np.concatenate([close[:1], close[rows - 1]])
+    before = np.concatenate([[1.0], equity[:-1]])
+    returns = np.where(before > 0, equity / np.where(before > 0, before, 1.0) - 1, 0.0)
+    return [
+        {
+            "month": str(name),
+            "return_pct": 100.0 * float(earned),
+            "buy_and_hold_pct": 100.0 * float(moved),
+            "num_trades": int(count),
+        }
+        for name, earned, moved, count in zip(
+            names,
+            returns,
+            held[1:] / held[:-1] - 1,
+            np.diff(ended, prepend=0),
+            strict=True,
+        )
+    ]
+
+
+def drawdown_days(
+    trades: np.ndarray, outcomes: TradeOutcomes, rules: TradeRules
+) -> dict[str, float]:
+    """Returns how long the largest drawdown and the longest one last, in days.
+
+    From the exit at the peak to the exit that regains it, or to the end.
+    """
+    start, end = trading.period(trades, outcomes, rules)
+    exits = trades["exit_time"].astype("M8[s]").astype(np.int64)
+    times = np.concatenate([[start], exits, [end]])
+    equity = trading.equity_curve(trades)
+    equity = np.append(equity, equity[-1])
+    peaks = np.maximum.accumulate(equity)
+    # One past the end stands for the peak that is not regained.
+    highs = np.append(np.flatnonzero(equity >= peaks), len(equity))
+    spans = np.append(times, end)[highs]
+    days = np.diff(spans) / _DAY_SECONDS * (np.diff(highs) > 1)
+    depths = np.maximum.reduceat(1.0 - equity / peaks, highs[:-1])
+    return {
+        "max_drawdown_days": float(days[depths.argmax()]),
+        "longest_drawdown_days": float(days.max()),
     }

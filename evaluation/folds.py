@@ -15,11 +15,13 @@ import pandas as pd
 from artifacts.run_folder import RunFolder
 from config import Config
 from data_loader import TrainingData
-from evaluation.evaluate import task_of
+from evaluation.backtest import backtest_part
+from evaluation.evaluate import predictions_table, task_of
 from evaluation.part_scores import Judged
 from evaluation.policies import Policy, policy_from_dict
 from files import tables
 from files.strict import read_json, to_jsonable
+from models.adapter import ModelAdapter
 from preprocessing.parts import (
     create_splitter,
     development_targets,
@@ -27,6 +29,8 @@ from preprocessing.parts import (
 )
 from preprocessing.shared_bars import count_lookback_rows
 from preprocessing.splits import CombinatorialPurgedSplit
+
+_NEVER_RETRAINED = ("never_retrained", ".parquet")
 
 HEADLINES = (
     "num_samples",
@@ -61,8 +65,9 @@ def gather(
 ) -> dict[str, Any]:
     """Keeps the out-of-fold predictions in one file; returns the folds' summary.
 
-    Of combinatorial folds it has `paths`, too: what `summarise` says of the paths, and
-    in each fold `lookback_rows`.
+    It has `trading`, what the trades of all folds came to in one simulation, and, of
+    its first model alone, `never_retrained`. Combinatorial folds have `paths` instead,
+    what `summarise` says of them, and `lookback_rows` each.
 
     Args:
         run: The run, with a folder of its own for each fold.
@@ -89,10 +94,16 @@ def gather(
         ],
     }
     splitter = create_splitter(config)
-    if isinstance(splitter, CombinatorialPurgedSplit):
+    policy = policy_from_dict(read_json(run.fold(1).file("calibrator", ".json")))
+    if not isinstance(splitter, CombinatorialPurgedSplit):
+        fixed = pd.read_parquet(run.fold(1).file(*_NEVER_RETRAINED))
+        summary |= {
+            "trading": _earned(table, policy, data, config),
+            "never_retrained": {"trading": _earned(fixed, policy, data, config)},
+        }
+    else:
         for fold, item in zip(summary["folds"], results, strict=True):
             fold["lookback_rows"] = item["lookback_rows"]
-        policy = policy_from_dict(read_json(run.fold(1).file("calibrator", ".json")))
         summary["paths"] = summarise(
             [
                 headline(to_jsonable(_judge(path, policy, data, config)), HEADLINES)
@@ -102,6 +113,31 @@ def gather(
             ]
         )
     return summary
+
+
+def keep_never_retrained(
+    folder: RunFolder, data: TrainingData, adapter: ModelAdapter
+) -> None:
+    """Keeps what the model and the policy of the first fold say of every fold's test.
+
+    Args:
+        folder: Of the first fold, judged.
+        data: Scaled as the first fold's, its `test` all of the folds' tests.
+        adapter: The first fold's model.
+    """
+    policy = policy_from_dict(read_json(folder.file("calibrator", ".json")))
+    outputs = {"test": adapter.predict_rows(data, data.parts["test"].targets)}
+    table = policy.add_signals(predictions_table(data, outputs))
+    tables.write_parquet(folder.file(*_NEVER_RETRAINED), table.drop(columns="part"))
+
+
+def _earned(
+    table: pd.DataFrame, policy: Policy, data: TrainingData, config: Config
+) -> dict[str, Any]:
+    """Returns what the signals of all folds came to, one position at a time."""
+    table = table.assign(part="test")
+    scores = policy.scores(policy.answers_of(table))
+    return backtest_part(table, scores, data, config, num_trials=1)
 
 
 def count_lookback(data: TrainingData) -> int | None:

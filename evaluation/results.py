@@ -124,6 +124,15 @@ class Equity(TypedDict):
     cvar_95_pct: float  # mean loss of the worst 5 % of the days
 
 
+class Month(TypedDict):
+    """A calendar month (UTC) of trades."""
+
+    month: str  # YYYY-MM
+    return_pct: float
+    buy_and_hold_pct: float  # before costs
+    num_trades: int  # that ended in it
+
+
 class Trading(Equity):
     """What signals earned after costs; `skipped` alone where that is not known.
 
@@ -134,6 +143,9 @@ class Trading(Equity):
     skipped: NotRequired[str]  # why
     in_sample: bool  # the thresholds were chosen on these rows
     num_days: float
+    max_drawdown_days: float  # from its peak until that is regained, or the end
+    longest_drawdown_days: float
+    months: list[Month]
     num_trades: int
     num_long: int
     num_short: int

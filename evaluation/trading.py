@@ -171,7 +171,7 @@ def daily_returns(
     Days without a trade count as 0, from the day of the first row to that of the last
     row or exit.
     """
-    start, end = _period(trades, outcomes, rules)
+    start, end = period(trades, outcomes, rules)
     first, last = start // _DAY_SECONDS, (end - 1) // _DAY_SECONDS
     # A bar that closes at midnight belongs to the day before.
     days = (_seconds(trades["exit_time"]) - 1) // _DAY_SECONDS - first
@@ -190,7 +190,7 @@ def trading_metrics(
     The period is that of the outcomes. The precision that breaks even is
     (SL + c) / (TP + SL), c the cost of a round trip, averaged over the sides traded.
     """
-    start, end = _period(trades, outcomes, rules)
+    start, end = period(trades, outcomes, rules)
     num_days = (end - start) / _DAY_SECONDS
     size, net, gross = trades["size"], trades["net_return"], trades["gross_return"]
     gains, losses = (float(part.sum()) for part in _gains_and_losses(size * net))
@@ -328,7 +328,7 @@ def _non_overlapping(opens: np.ndarray, exit_opens: np.ndarray) -> np.ndarray:
     return np.array(taken, dtype=np.int64)
 
 
-def _period(
+def period(
     trades: np.ndarray, outcomes: TradeOutcomes, rules: TradeRules
 ) -> tuple[int, int]:
     """Returns the first bar's open and the close of the last bar or trade, seconds."""

@@ -89,8 +89,8 @@ def fold_ranges(num_rows: int, config: Config) -> list[Ranges]:
     found = create_splitter(config).get_ranges(num_targets)
     if len(found) > MAX_FOLDS:
         raise ConfigError(
-            f"cv_train_days, cv_test_days: expected at most {MAX_FOLDS} folds. Received:"
-            f" {len(found)} of these {num_rows} rows. Use longer tests, or start_date."
+            f"cv_train_days, cv_test_days: expected at most {MAX_FOLDS} folds. "
+            f"Received: {len(found)} of these {num_rows} rows. Use longer tests."
         )
     for train, test in found:
         blocks = [_rows_of(each, config) for each in train]

@@ -343,4 +343,3 @@ def _merge(ranges: list[Range]) -> list[Range]:
 
 def _indices(ranges: list[Range]) -> np.ndarray:
     return np.concatenate([np.arange(start, stop) for start, stop in ranges])
-

@@ -117,10 +117,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "bf31d04f373af4845e93f3ec55349fe09e6d3e642222876ee8f08754f42db47f"
+        "0f10cd720c1bd6ce1042a6d675f30c4e5740bb63f88b2f2f9095a2c2bf4a2918"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "7c310436c4b3636c2cfea71ec3813a9658e1122734a1e2f09b2fab0b7bbbdc73"
+        "60acb83f9b2623c8f61a89ec5695366d8ff701faf9bd3e592df8633ccd474a63"
     )
 
 

@@ -9,7 +9,7 @@ from world.frames import TINY, make_own_frame
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import training_file
-from evaluation.folds import count_lookback, paths_of
+from evaluation.folds import count_lookback, gather, paths_of
 from files import tables
 from preprocessing.parts import create_splitter, development_targets, fold_ranges
 from reports.report import format_results
@@ -121,6 +121,61 @@ def test_finished_folds_are_not_repeated(frame, tmp_path, finished, monkeypatch)
     pd.testing.assert_frame_equal(oof(again.artifact_dir), oof(finished.artifact_dir))
     key = "weights_sha256"
     assert again._metadata["model"][key] == finished._metadata["model"][key]
+
+
+@pytest.fixture(scope="module")
+def walk(frame, tmp_path_factory):
+    """A run whose three folds are trained, and nothing else."""
+    tmp_path = tmp_path_factory.mktemp("walk")
+    walk = {"n_splits": None, "cv_train_bars": 700, "cv_test_bars": 400}
+    fields = RUN | walk | {"model": "logistic", "outputs_dir": str(tmp_path)}
+    trainer = StandaloneTrainer(Config(**fields), frame=frame)
+    for step in ("initialize_components", "load_and_validate_data"):
+        getattr(trainer, step)()
+    trainer.create_generators()
+    trainer.build_model()
+    trainer.setup_callbacks()
+    assert len(trainer.cross_validate()) == 3
+    return trainer
+
+
+def test_the_first_model_says_the_same_of_its_own_block(walk):
+    folders = [walk.run.fold(number) for number in (1, 2, 3)]
+    fixed = pd.read_parquet(folders[0].file("never_retrained", ".parquet"))
+    parts = [pd.read_parquet(each.file("predictions", ".parquet")) for each in folders]
+    first, *later = [part[part["part"] == "test"] for part in parts]
+    rows = pd.concat([first, *later])["row"]
+    assert fixed["row"].tolist() == rows.tolist()
+    same = fixed[: len(first)].reset_index(drop=True)
+    first = first.drop(columns="part").reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, first)
+    said = "probability_long"
+    assert (fixed[said][len(first) :].to_numpy() != pd.concat(later)[said]).any()
+
+
+def test_folds_trade_in_one_simulation_beside_the_first_model(walk):
+    rng, said = np.random.default_rng(5), []
+    for number in (1, 2, 3):
+        path = walk.run.fold(number).file("predictions", ".parquet")
+        table = pd.read_parquet(path)
+        table["signal"] = rng.integers(0, 3, len(table)).astype(np.int8)
+        table.to_parquet(path)
+        said.append(table[table["part"] == "test"])
+    summary = gather(walk.run, walk._fold_results, walk.data)
+    table, earned = pd.concat(said), summary["trading"]
+    equity, free_at = 1.0, -1
+    count = 0
+    for row in table.itertuples():
+        if row.signal != 1 and row.row >= free_at:
+            gross = row.long_return if row.signal == 2 else row.short_return
+            equity *= 1 + gross - 0.003
+            free_at, count = row.row + 3, count + 1
+    assert earned["num_trades"] == count
+    assert earned["total_return_pct"] == pytest.approx(100 * (equity - 1))
+    assert [item["month"] for item in earned["months"]] == ["2024-01"]
+    fixed = summary["never_retrained"]["trading"]
+    assert fixed["num_days"] == pytest.approx(earned["num_days"], abs=0.01)
+    assert fixed["num_trades"] != count
 
 
 def test_combinatorial_folds_have_paths_that_are_judged(frame, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from config import HOLD, LONG, SHORT
-from evaluation import trading
+from evaluation import backtest, trading
 from evaluation.position_sizes import kelly_sizes, volatility_target_sizes
 from evaluation.trading import TradeOutcomes, TradeRules
 
@@ -349,3 +349,76 @@ def test_volatility_target():
     np.testing.assert_allclose(sizes, [1.0, 1.0, 0.5, 0.25])
     with pytest.raises(ValueError, match="finite"):
         volatility_target_sizes([np.nan], target_pct=20.0)
+
+
+# Over time
+
+
+def hours(num_rows, start, **columns):
+    stamps = np.datetime64(start, "ns") + np.arange(num_rows) * np.timedelta64(1, "h")
+    return make_outcomes(num_rows, timestamps=stamps, **columns)
+
+
+BY_HOUR = TradeRules(bar_seconds=3600, fee_bps=0.0, slippage_bps=0.0)
+
+
+def test_months_by_hand():
+    close = np.concatenate([np.full(24, 100.0), np.full(24, 110.0)])
+    outcomes = hours(48, "2024-01-31", close=close)
+    signals = np.full(48, HOLD)
+    # The first leaves at midnight: still January. The second leaves a row later.
+    signals[[21, 22, 30]] = LONG, LONG, SHORT
+    trades = trading.simulate_trades(signals, outcomes, rules=BY_HOUR)
+    january, february = backtest.months(trades, outcomes, BY_HOUR)
+    assert january == {
+        "month": "2024-01",
+        "return_pct": pytest.approx(1.0),
+        "buy_and_hold_pct": 0.0,
+        "num_trades": 1,
+    }
+    assert february["return_pct"] == pytest.approx(-0.5)
+    assert february["buy_and_hold_pct"] == pytest.approx(10.0)
+
+
+def test_months_and_drawdowns_equal_a_loop():
+    moves = np.random.default_rng(3).normal(0, 0.01, 3000)
+    outcomes = hours(3000, "2023-11-20", long_return=moves, short_return=-moves)
+    signals = np.random.default_rng(4).integers(0, 3, 3000)
+    trades = trading.simulate_trades(signals, outcomes, rules=BY_HOUR)
+    equity, peak, since, growth = 1.0, 1.0, outcomes.timestamps[0], {}
+    spells, deepest = [], {}
+    for trade in trades:
+        equity *= 1 + trade["net_return"]
+        month = str(trade["exit_time"] - np.timedelta64(1, "s"))[:7]
+        growth[month] = growth.get(month, 1.0) * (1 + trade["net_return"])
+        if equity >= peak:
+            spells.append((trade["exit_time"] - since, since))
+            peak, since = equity, trade["exit_time"]
+        else:
+            deepest[since] = max(deepest.get(since, 0), 1 - equity / peak)
+    end = outcomes.timestamps[-1] + np.timedelta64(1, "h")
+    spells.append((max(end, trades["exit_time"][-1]) - since, since))
+    under = {since: spell for spell, since in spells if since in deepest}
+    found = backtest.months(trades, outcomes, BY_HOUR)
+    assert {item["month"]: item["return_pct"] for item in found} == pytest.approx(
+        {month: 100 * (value - 1) for month, value in growth.items()}
+    )
+    assert sum(item["num_trades"] for item in found) == len(trades)
+    day = np.timedelta64(1, "D")
+    assert backtest.drawdown_days(trades, outcomes, BY_HOUR) == pytest.approx(
+        {
+            "max_drawdown_days": under[max(deepest, key=deepest.get)] / day,
+            "longest_drawdown_days": max(under.values()) / day,
+        }
+    )
+
+
+def test_without_a_trade_no_month_earns_and_nothing_is_drawn_down():
+    outcomes = hours(30 * 24, "2024-01-15")
+    trades = trading.simulate_trades(np.full(720, HOLD), outcomes, rules=BY_HOUR)
+    found = backtest.months(trades, outcomes, BY_HOUR)
+    assert [(item["month"], item["return_pct"]) for item in found] == [
+        ("2024-01", 0.0),
+        ("2024-02", 0.0),
+    ]
+    assert set(backtest.drawdown_days(trades, outcomes, BY_HOUR).values()) == {0.0}

@@ -25,13 +25,11 @@ def test_walk_forward_literally():
     ("cv", "n_splits", "embargo"),
     list(
         itertools.product(
-            ("walk_forward", "rolling", "purged", "blocking"), (1, 2, 5), (0, 7)
+            ("walk_forward", "rolling", "purged", "blocking"), (2, 5), (0, 7)
         )
     ),
 )
 def test_no_fold_shares_a_bar_with_what_it_is_judged_by(cv, n_splits, embargo):
-    if cv == "purged" and n_splits == 1:
-        pytest.skip("this splitter has at least two folds")
     config = Config(**SMALL, n_splits=n_splits, cv=cv, embargo_bars=embargo)
     frame = make_own_frame(2500).drop(index=range(900, 930))
     loader = TrainingDataLoader.from_frame(frame, "TESTUSDT", config=config)
@@ -49,6 +47,57 @@ def test_no_fold_shares_a_bar_with_what_it_is_judged_by(cv, n_splits, embargo):
         blocks.append(test)
     for a, b in itertools.pairwise(blocks):
         assert a.max() < b.min()
+
+
+def test_walk_forward_in_days_literally():
+    days = {"cv_train_days": 10, "cv_test_days": 2.5, "cv_gap_days": 1}
+    config = Config(**SMALL, timeframe="1h", test_split=0.5, **days)
+    folds = fold_ranges(1000, config)
+    # 485 targets before the test part; ten days, 34 purged, one day, two and a half.
+    assert len(folds) == (485 - 240 - 34 - 24) // 60 == 3
+    assert folds[0] == {
+        "train": (0, 157),
+        "validation": (157, 262),
+        "test": (286, 380),
+    }
+    for number, fold in enumerate(folds):
+        first, stop = fold["test"][0] + 19, fold["test"][1] - 15
+        assert (first, stop) == (305 + 60 * number, 365 + 60 * number)
+        assert fold["train"][0] == max(0, 7 + 60 * number - 19)
+        assert fold["validation"][1] - 15 == 247 + 60 * number
+    bars = {"cv_train_bars": 240, "cv_test_bars": 60, "cv_gap_days": 1}
+    assert fold_ranges(1000, Config(**SMALL, timeframe="1h", test_split=0.5, **bars))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cv_train_days": 9}, "cv_test_days, cv_test_bars: expected one of them"),
+        (
+            {"cv_train_days": 9, "cv_train_bars": 9, "cv_test_days": 1},
+            "cv_train_days, cv_train_bars: expected one of them",
+        ),
+        ({"cv_train_days": 9, "cv_test_days": 1, "n_splits": 3}, "n_splits: expected"),
+        ({"cv_train_days": 9, "cv_test_days": 1, "cv": "purged"}, "cv: expected"),
+        ({"cv_gap_days": 1}, "cv_gap_days: expected cv_train_days"),
+        ({"keep_folds": True}, "keep_folds: expected folds"),
+        ({"n_splits": 1}, "n_splits: expected >= 2"),
+    ],
+)
+def test_folds_that_contradict(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        Config(**SMALL, **fields)
+
+
+def test_a_walk_has_at_least_two_folds_and_at_most_500():
+    config = Config(**SMALL, cv_train_bars=100, cv_test_bars=1)
+    needed = 100 + 34
+    rows = round((500 + needed + 15) / 0.9)
+    assert len(fold_ranges(rows, config)) == 500
+    with pytest.raises(ConfigError, match="at most 500 folds. Received: 501"):
+        fold_ranges(rows + 1, config)
+    with pytest.raises(DataError, match=f"{needed + 2} are enough"):
+        fold_ranges(round((needed + 1 + 15) / 0.9), config)
 
 
 COMBINATORIAL = Config(
