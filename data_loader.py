@@ -9,7 +9,6 @@ labels (`dataset_builder`), cutting windows (`sequence_generator`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from preprocessing.scaling import FeatureScaler, TargetScaler
 from preprocessing.training_data import Part, TrainingData
 from settings import names as file_names
 from settings import sources
-from settings.data_fields import DataFields
+from settings.data_fields import DataFields, day_after
 from utils import DataError
 
 __all__ = ["TrainingData", "TrainingDataLoader"]
@@ -98,7 +97,7 @@ class TrainingDataLoader:
 
         Args:
             ranges: First row and row after the last of `train`, `validation` and
-                `test`, as a fold has them; None splits by the configured shares.
+                `test`, as a fold has them; None splits as configured.
             rows: What `read_rows` returned, which stays as it is; None reads the file.
 
         Raises:
@@ -124,7 +123,7 @@ class TrainingDataLoader:
             rows.timestamps[kept], bar_seconds=config.bar_seconds
         )
         if ranges is None:
-            ranges = chronological_ranges(len(features), config)
+            ranges = chronological_ranges(timeline, config)
         # What follows the file's last row is in no part; a date cut has rows behind it.
         end = len(features) if kept.stop == len(rows.timestamps) else None
         try:
@@ -235,8 +234,8 @@ def _date_range(timestamps: np.ndarray, config: DataFields) -> slice:
     if config.start_date is not None:
         first = int(np.searchsorted(timestamps, np.datetime64(config.start_date, "ns")))
     if config.end_date is not None:
-        after = date.fromisoformat(config.end_date) + timedelta(days=1)
-        last = int(np.searchsorted(timestamps, np.datetime64(after, "ns")))
+        after = np.datetime64(day_after(config.end_date), "ns")
+        last = int(np.searchsorted(timestamps, after))
     if first >= last:
         span = f"{timestamps[0]} to {timestamps[-1]}"
         first_day, last_day = config.start_date or "the start", config.end_date

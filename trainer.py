@@ -182,7 +182,7 @@ class StandaloneTrainer:
             if self.config.has_folds:
                 self._rows = loader.read_rows()  # which every fold is cut from
             self.data = data = loader.load_training_data(self._ranges, rows=self._rows)
-            self._folds = fold_ranges(data.num_rows, self.config)
+            self._folds = fold_ranges(data.timeline, self.config)
         except utils.UserError:
             if self._made_outputs:  # leaves nothing behind, not even an empty folder
                 with contextlib.suppress(OSError):

@@ -90,7 +90,7 @@ def split_targets(data: TrainingData, config: Config) -> Splits:
     final = {name: part.targets for name, part in data.parts.items()}
     splits: dict[str, Mapping[str, np.ndarray]] = {"run": final}
     window, future = data.window_bars, data.future_window
-    for number, ranges in enumerate(fold_ranges(data.num_rows, config), 1):
+    for number, ranges in enumerate(fold_ranges(data.timeline, config), 1):
         parts = {
             name: np.concatenate(
                 [

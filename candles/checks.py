@@ -13,6 +13,8 @@ import pandas as pd
 
 from candles.columns import COLUMNS, VALUES
 from candles.timestamps import (
+    DAY,
+    HOUR,
     SECOND,
     find_timeframe,
     first_boundary,
@@ -55,6 +57,8 @@ class CandleReport:
     """Rows whose timestamp an earlier row has."""
     misaligned: Finding
     """Rows that do not open on a boundary of the timeframe in UTC."""
+    opening_hour: int
+    """Hour of UTC at which every daily bar opens; 0 for other timeframes."""
     not_finite: dict[str, Finding]
     """By column: NaN or infinite cells."""
     not_positive: dict[str, Finding]
@@ -86,6 +90,15 @@ class CandleReport:
             lines += [f"{what} in column {c!r}: {f}" for c, f in findings.items()]
         return tuple(lines)
 
+    @property
+    def note(self) -> str:
+        """What is unusual and taken as it is; empty for usual candles."""
+        if not self.opening_hour:
+            return ""
+        return (
+            f"every daily bar opens at {self.opening_hour:02d}:00 UTC: taken as it is"
+        )
+
     def summary(self) -> str:
         """Returns a few lines for a reader: range, gaps, zero volume, problems."""
         lines = [
@@ -97,6 +110,7 @@ class CandleReport:
             else "gaps: none",
             f"zero volume: {self.zero_volume or 'none'}",
         ]
+        lines += [f"note: {self.note}"] if self.note else []
         lines += [f"problem: {line}" for line in self.problems] or ["problems: none"]
         return "\n".join(lines)
 
@@ -130,6 +144,8 @@ def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> Candl
         sorted_steps = np.diff(np.unique(stamps))
     own, irregular = find_timeframe(sorted_steps, timeframe)
     step = timeframe_nanoseconds(own) if own else SECOND
+    opens = (stamps - first_boundary(step)) % step
+    hour = _opening_hour(opens) if own and step == DAY else 0
     missing = np.maximum(steps // step - 1, 0) if own else np.zeros(0, np.int64)
     values = {column: _floats(table, column) for column in VALUES}
     finite = {column: np.isfinite(cells) for column, cells in values.items()}
@@ -145,7 +161,8 @@ def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> Candl
         irregular=irregular,
         unordered=_finding(np.flatnonzero(steps < 0) + 1),
         duplicates=_finding(repeated),
-        misaligned=_finding(np.flatnonzero((stamps - first_boundary(step)) % step)),
+        misaligned=_finding(np.flatnonzero(opens - hour * HOUR)),
+        opening_hour=hour,
         not_finite=_by_column({c: ~mask for c, mask in finite.items()}),
         not_positive=_by_column(floor),
         range_violations=_finding(
@@ -156,6 +173,13 @@ def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> Candl
         missing_bars=int(missing.sum()),
         longest_gap_bars=int(missing.max(initial=0)),
     )
+
+
+def _opening_hour(opens: np.ndarray) -> int:
+    """Returns the whole hour of all opens, in nanoseconds of their day; else 0."""
+    # The last minute or second of a day is how a close is written, not an open.
+    same = len(opens) and (opens == opens[0]).all() and opens[0] % HOUR == 0
+    return int(opens[0]) // HOUR if same else 0
 
 
 def _floats(table: pd.DataFrame, column: str) -> np.ndarray:

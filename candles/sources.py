@@ -148,7 +148,10 @@ def read_checked(source: Candles, config: RunFields) -> pd.DataFrame:
     """
     if not isinstance(source, pd.DataFrame):
         return table.read_candles(source, expected_timeframe=config.timeframe)
-    if problems := check_candles(source, timeframe=config.timeframe).problems:
-        lines = "".join(f"\n  {line}" for line in problems)
+    report = check_candles(source, timeframe=config.timeframe)
+    if report.problems:
+        lines = "".join(f"\n  {line}" for line in report.problems)
         raise DataError(f"expected good candles. Received:{lines}")
+    if report.note:
+        logger.info("%s", report.note)
     return source

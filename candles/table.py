@@ -93,13 +93,22 @@ def _join(
             + "".join(f"\n  {line}" for line in bad)
             + "\nRepair these rows, or fetch the files again."
         )
-    steps = {r.timeframe: f for f, r in zip(files, reports, strict=True) if r.timeframe}
-    if len(steps) > 1:
+    kinds = {
+        (r.timeframe, r.opening_hour): file
+        for file, r in zip(files, reports, strict=True)
+        if r.timeframe
+    }
+    if len(kinds) > 1:
         raise DataError(
             "expected files of one timeframe. Received: "
-            + ", ".join(f"{step} in {file}" for step, file in steps.items())
+            + ", ".join(
+                f"{step} in {file}" + f" from {hour:02d}:00 UTC" * (hour > 0)
+                for (step, hour), file in kinds.items()
+            )
             + ". Resample them to one timeframe first."
         )
+    if notes := {report.note for report in reports if report.note}:
+        logger.info("%s", ", ".join(sorted(notes)))
     return tables[0] if len(tables) == 1 else _merge(tables, files)
 
 
@@ -211,6 +220,8 @@ def resample_candles(
 ) -> pd.DataFrame:
     """Builds coarser bars on exact UTC boundaries (weeks open on Mondays).
 
+    Weeks of daily bars that open at another hour open at that hour, too.
+
     A bar is kept only when every source bar inside it is there; any missing one, at the
     edges or within, drops it. Candles without rows for minutes without a trade keep
     more bars when they pass `fill_gaps` first: a filled bar counts as present, and the
@@ -239,7 +250,8 @@ def resample_candles(
             f"Received: candles of {own}. "
             "Choose a coarser timeframe, or fetch finer candles."
         )
-    bins = (stamps - first_boundary(target)) // target
+    origin = first_boundary(target) + (stamps[0] - first_boundary(source)) % source
+    bins = (stamps - origin) // target
     starts = np.flatnonzero(np.diff(bins, prepend=bins[:1] - 1))
     counts = np.diff(np.append(starts, len(bins)))
     whole = counts == target // source
@@ -260,5 +272,5 @@ def resample_candles(
             columns[name] = rule.reduceat(table[name].to_numpy(), starts)
     columns["close"] = table["close"].to_numpy()[starts + counts - 1]
     order = [name for name in (*VALUES, "is_filled") if name in columns]
-    opens = bins[starts[whole]] * target + first_boundary(target)
+    opens = bins[starts[whole]] * target + origin
     return make_table(opens, {name: columns[name][whole] for name in order})

@@ -18,8 +18,10 @@ import pyarrow.compute as pc
 from utils import ConfigError, DataError, duration_seconds, format_duration
 
 SECOND = 10**9
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
 
-_MONDAY = 4 * 86400 * SECOND  # 1970-01-05: weeks open on Mondays, the epoch did not
+_MONDAY = 4 * DAY  # 1970-01-05: weeks open on Mondays, the epoch did not
 # Integers from 2001-09-09 (10 digits of seconds) to 2100: no unit reaches into another.
 _UNITS = {
     "seconds": SECOND,
@@ -240,7 +242,7 @@ def timeframe_nanoseconds(timeframe: str) -> int:
 
 def first_boundary(step: int) -> int:
     """Returns the first boundary since 1970 of bars of `step` nanoseconds, in UTC."""
-    return _MONDAY if step % (604800 * SECOND) == 0 else 0
+    return _MONDAY if step % (7 * DAY) == 0 else 0
 
 
 def find_timeframe(steps: np.ndarray, wanted: str | None) -> tuple[str | None, str]:

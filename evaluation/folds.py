@@ -82,7 +82,7 @@ def gather(
         parts.append(table.assign(fold=number))
     table = pd.concat(parts, ignore_index=True)
     tables.write_parquet(run.file("oof_predictions", ".parquet"), table)
-    config, ranges = run.config, fold_ranges(data.num_rows, run.config)
+    config, ranges = run.config, fold_ranges(data.timeline, run.config)
     summary: dict[str, Any] = {
         "cv": config.cv,
         "num_folds": len(results),
@@ -108,7 +108,7 @@ def gather(
             [
                 headline(to_jsonable(_judge(path, policy, data, config)), HEADLINES)
                 for path in paths_of(
-                    table, splitter, development_targets(data.num_rows, config)
+                    table, splitter, development_targets(data.timeline, config)
                 )
             ]
         )

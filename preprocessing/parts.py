@@ -11,11 +11,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from candles.timestamps import Timeline
 from config import Config
 from preprocessing import splits
 from preprocessing.splits import PurgedSplitter
-from settings.data_fields import MAX_FOLDS, DataFields
-from utils import ConfigError
+from settings.data_fields import MAX_FOLDS, DataFields, day_after
+from utils import ConfigError, DataError
 
 _DAY_SECONDS = 86_400
 PART_NAMES = ("train", "validation", "test")
@@ -25,11 +28,33 @@ Ranges = dict[str, Range | list[Range]]
 """First row and row after the last of each part; of combinatorial folds several."""
 
 
-def chronological_ranges(num_rows: int, config: DataFields) -> dict[str, Range]:
-    """Returns first row and row after the last of train | validation | test."""
+def chronological_ranges(rows: Timeline | int, config: DataFields) -> dict[str, Range]:
+    """Returns first row and row after the last of train | validation | test.
+
+    Args:
+        rows: The times of the rows; where parts are shares, their number will do.
+        config: The last days of the parts, or their shares.
+
+    Raises:
+        DataError: If a part that ends on a given day has no row.
+    """
+    num_rows = rows if isinstance(rows, int) else rows.num_rows
     num_test = round(num_rows * config.test_split)
     num_validation = round(num_rows * config.validation_split)
     edges = [0, num_rows - num_test - num_validation, num_rows - num_test, num_rows]
+    if config.train_end is not None and config.validation_end is not None:
+        if isinstance(rows, int):
+            raise ValueError("`rows`: expected times for parts by date, not a number.")
+        times = rows.array()
+        days = [day_after(config.train_end), day_after(config.validation_end)]
+        edges[1:3] = np.searchsorted(times, np.array(days, times.dtype)).tolist()
+        if not edges[0] < edges[1] < edges[2] < edges[3]:
+            raise DataError(
+                "train_end, validation_end: expected rows in every part. Received: "
+                f"{config.train_end} and {config.validation_end} for rows from "
+                f"{times[0]} to {times[-1]}. Choose days inside the file, or a longer "
+                "file."
+            )
     return dict(zip(PART_NAMES, itertools.pairwise(edges), strict=True))
 
 
@@ -65,16 +90,16 @@ def create_splitter(config: Config) -> PurgedSplitter:
     return splits.WalkForwardSplit(count, expanding=expanding, **options)
 
 
-def fold_ranges(num_rows: int, config: Config) -> list[Ranges]:
+def fold_ranges(rows: Timeline | int, config: Config) -> list[Ranges]:
     """Returns the parts of each fold as row ranges, oldest fold first.
 
     Folds lie in the rows before the run's test part, which none of them sees. The
     newest rows of a fold's training block become its validation part, in the
-    proportion of `validation_split` to the training share. None where the
-    configuration asks for no folds.
+    proportion that the run's own validation part has to its training part. None where
+    the configuration asks for no folds.
 
     Args:
-        num_rows: Rows of the training file that are used.
+        rows: Times or number of the rows used, as `chronological_ranges` takes them.
         config: Number and kind of folds, window, horizon, splits.
 
     Raises:
@@ -83,14 +108,14 @@ def fold_ranges(num_rows: int, config: Config) -> list[Ranges]:
     """
     if not config.has_folds:
         return []
-    share = config.validation_split / (1.0 - config.test_split)
+    start, stop = chronological_ranges(rows, config)["validation"]
+    share = (stop - start) / stop
     folds: list[Ranges] = []
-    num_targets = development_targets(num_rows, config)
-    found = create_splitter(config).get_ranges(num_targets)
+    found = create_splitter(config).get_ranges(development_targets(rows, config))
     if len(found) > MAX_FOLDS:
         raise ConfigError(
             f"cv_train_days, cv_test_days: expected at most {MAX_FOLDS} folds. "
-            f"Received: {len(found)} of these {num_rows} rows. Use longer tests."
+            f"Received: {len(found)} of {stop} rows before the test. Use longer tests."
         )
     for train, test in found:
         blocks = [_rows_of(each, config) for each in train]
@@ -106,9 +131,9 @@ def fold_ranges(num_rows: int, config: Config) -> list[Ranges]:
     return folds
 
 
-def development_targets(num_rows: int, config: Config) -> int:
+def development_targets(rows: Timeline | int, config: Config) -> int:
     """Returns how many target rows, from the first row on, folds are made of."""
-    start, _ = chronological_ranges(num_rows, config)["test"]
+    start, _ = chronological_ranges(rows, config)["test"]
     return start - config.future_window
 
 

@@ -5,12 +5,15 @@ In: dates, shares, folds, scaling, class balance. Out: doing it (`preprocessing`
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from settings.part import Part, field
+
+_DAYS = ("start_date", "train_end", "validation_end", "end_date")
 
 MAX_FOLDS = 500
 """Most folds: as many models are trained."""
@@ -41,6 +44,10 @@ class DataFields(Part):
             calibration.
         test_split: Share of the rows, the newest ones, that are read once, for the
             report.
+        train_end: Last day of the training part, by the opens of its bars (UTC,
+            YYYY-MM-DD), in place of shares; with `validation_end`.
+        validation_end: Last day of the validation part; the test part follows, to
+            `end_date` or the end of the file.
         embargo_bars: Bars left out at the end of a part, beyond the windows and labels
             kept apart.
         n_splits: Folds that are trained and evaluated before the final model; None for
@@ -74,6 +81,8 @@ class DataFields(Part):
     end_date: str | None = None
     validation_split: float = field(0.2, gt=0, lt=1)
     test_split: float = field(0.1, gt=0, lt=1)
+    train_end: str | None = None
+    validation_end: str | None = None
     embargo_bars: int = field(0, ge=0)
     n_splits: int | None = field(None, ge=2, le=100)
     cv: str = field(
@@ -98,13 +107,7 @@ class DataFields(Part):
 
     def problems(self) -> list[str]:
         """Returns what is wrong with dates, shares of the rows and class weights."""
-        problems = []
-        if self.validation_split + self.test_split >= 1:
-            problems.append(
-                "validation_split, test_split: expected a sum below 1, so that "
-                "training rows remain. "
-                f"Received: {self.validation_split} + {self.test_split}"
-            )
+        problems = self._part_problems()
         if self.manual_class_weights and len(self.manual_class_weights) != 3:
             problems.append(
                 "manual_class_weights: expected three numbers (SHORT, HOLD, LONG). "
@@ -126,6 +129,28 @@ class DataFields(Part):
     def _walks_in_lengths(self) -> bool:
         lengths = (self.cv_train_days, self.cv_train_bars)
         return any(lengths) or any((self.cv_test_days, self.cv_test_bars))
+
+    def _part_problems(self) -> list[str]:
+        shares = (self.validation_split, self.test_split)
+        ends = (self.train_end, self.validation_end)
+        if sum(shares) >= 1:
+            return [
+                "validation_split, test_split: expected a sum below 1, so that "
+                f"training rows remain. Received: {shares[0]} + {shares[1]}"
+            ]
+        if (ends[0] is None) != (ends[1] is None):
+            return [
+                "train_end, validation_end: expected both or neither. "
+                f"Received: {ends[0]} and {ends[1]}"
+            ]
+        usual = (DataFields.validation_split, DataFields.test_split)
+        if ends[0] is not None and shares != usual:
+            return [
+                f"validation_split, test_split: expected {usual[0]} and {usual[1]}, "
+                "their defaults, beside train_end and validation_end, which say where "
+                f"parts end. Received: {shares[0]} and {shares[1]}"
+            ]
+        return []
 
     def _fold_problems(self) -> list[str]:
         if self._walks_in_lengths:
@@ -180,7 +205,7 @@ class DataFields(Part):
 
     def _date_problems(self) -> list[str]:
         problems, days = [], {}
-        for name in ("start_date", "end_date"):
+        for name in _DAYS:
             text = getattr(self, name)
             if text is None:
                 continue
@@ -192,9 +217,19 @@ class DataFields(Part):
                 problems.append(
                     f"{name}: expected YYYY-MM-DD, 1970 to 2199. Received: {text!r}"
                 )
-        if len(days) == 2 and days["start_date"] > days["end_date"]:
-            problems.append(
-                "start_date: expected not after end_date. "
-                f"Received: {self.start_date} > {self.end_date}"
-            )
+        for name, later in itertools.pairwise(days):
+            # A first day may be the last as well; a later part needs a day of its own.
+            rule, sign, least = "before", ">=", timedelta(days=1)
+            if name == "start_date":
+                rule, sign, least = "not after", ">", timedelta(0)
+            if days[later] - days[name] < least:
+                problems.append(
+                    f"{name}: expected {rule} {later}. "
+                    f"Received: {days[name]} {sign} {days[later]}"
+                )
         return problems
+
+
+def day_after(day: str) -> date:
+    """Returns the day after one of the fields' days, where it ends in UTC."""
+    return date.fromisoformat(day) + timedelta(days=1)

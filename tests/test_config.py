@@ -117,10 +117,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "0f10cd720c1bd6ce1042a6d675f30c4e5740bb63f88b2f2f9095a2c2bf4a2918"
+        "61260574970bdb21b253439d14b16cb4dee807a621363c0d3e5d9eddd51394d1"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "60acb83f9b2623c8f61a89ec5695366d8ff701faf9bd3e592df8633ccd474a63"
+        "c808aa7bc693a017e1e49f5659112d2686c02e4a92c70636837bebdd2668f4db"
     )
 
 

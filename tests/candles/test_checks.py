@@ -79,6 +79,23 @@ def test_weeks_open_on_mondays():
     assert check_candles(shifted).misaligned.count == 3
 
 
+def test_days_may_open_at_another_hour_that_all_share():
+    days = synthetic_candles(5, timeframe="1d", start="2024-01-01")
+    assert check_candles(days).opening_hour == 0 and not check_candles(days).note
+    seven = days.assign(timestamp=days["timestamp"] + pd.Timedelta("7h"))
+    report = check_candles(seven.drop(index=2))
+    assert report.problems == () and report.opening_hour == 7
+    assert "note: every daily bar opens at 07:00 UTC" in report.summary()
+    mixed = pd.concat([days[:2], seven[2:]])
+    assert check_candles(mixed, timeframe="1d").misaligned.rows == (2, 3, 4)
+    # The last minute of a day is a close; hours have no such habit.
+    closes = days.assign(timestamp=days["timestamp"] + pd.Timedelta("23h59m"))
+    assert check_candles(closes).misaligned.count == 5
+    hours = synthetic_candles(5, timeframe="1h", start="2024-01-01")
+    half = hours.assign(timestamp=hours["timestamp"] + pd.Timedelta("30m"))
+    assert check_candles(half).misaligned.count == 5
+
+
 def test_timeframe_of_sparse_candles_must_be_named():
     sparse = market([0, 5, 10, 15, 16])
     with pytest.raises(DataError, match="most are 5m apart, the nearest 1m"):

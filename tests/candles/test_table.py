@@ -165,6 +165,23 @@ def test_misaligned_timestamps_are_refused(tmp_path):
         read_candles(save(table, tmp_path / "a.csv"))
 
 
+def test_days_that_open_at_seven_make_weeks_that_do(tmp_path, caplog):
+    days = synthetic_candles(20, timeframe="1d", start="2024-01-01")
+    seven = days.assign(timestamp=days["timestamp"] + pd.Timedelta("7h"))
+    files = [save(seven[:9], tmp_path / "a.csv"), save(seven[9:], tmp_path / "b.csv")]
+    with caplog.at_level(logging.INFO):
+        weeks = read_candles(files, timeframe="1w")
+    assert caplog.text.count("every daily bar opens at 07:00 UTC") == 1
+    assert [str(time)[:16] for time in weeks["timestamp"]] == [
+        "2024-01-01 07:00",
+        "2024-01-08 07:00",
+    ]
+    assert weeks["close"].tolist() == days["close"][[6, 13]].tolist()
+    files.append(save(days[-5:], tmp_path / "c.csv"))
+    with pytest.raises(DataError, match=r"1d in .*b.csv from 07:00 UTC, 1d in .*c.csv"):
+        read_candles(files)
+
+
 # Gaps
 
 

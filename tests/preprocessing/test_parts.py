@@ -21,6 +21,30 @@ def test_walk_forward_literally():
     ]
 
 
+def test_parts_by_date_end_with_the_last_bar_of_their_day():
+    days = {"train_end": "2024-01-01", "validation_end": "2024-01-02"}
+    config = Config(**SMALL, **days, n_splits=2)
+    frame = make_own_frame(4000).drop(index=range(100, 140))
+    loader = TrainingDataLoader.from_frame(frame, "TESTUSDT", config=config)
+    data = loader.load_training_data()
+    spans = {name: part.spans for name, part in data.parts.items()}
+    assert spans == {
+        "train": ((0, 1400),),
+        "validation": ((1400, 2840),),
+        "test": ((2840, 3960),),
+    }
+    assert str(data.timestamps[1399])[:16] == "2024-01-01T23:59"
+    assert str(data.timestamps[2840])[:16] == "2024-01-03T00:00"
+    # Folds lie before the test; 1440 of 2840 rows of theirs are validation.
+    last = fold_ranges(data.timeline, config)[-1]
+    assert last["test"][1] == 2840
+    start, stop = last["validation"]
+    assert stop - start == round(stop * 1440 / 2840)
+    late = config.replace(validation_end="2024-01-03")
+    with pytest.raises(DataError, match="rows in every part. Received: 2024-01-01 and"):
+        TrainingDataLoader.from_frame(frame, config=late).load_training_data()
+
+
 @pytest.mark.parametrize(
     ("cv", "n_splits", "embargo"),
     list(

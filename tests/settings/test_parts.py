@@ -57,6 +57,35 @@ from settings.training_fields import TrainingFields
             "start_date: expected not after end_date. "
             "Received: 2024-02-01 > 2024-01-01",
         ),
+        (DataFields(train_end="2022-09-16", validation_end="2023-09-16"), ""),
+        (
+            DataFields(train_end="2022-09-16"),
+            "train_end, validation_end: expected both or neither. "
+            "Received: 2022-09-16 and None",
+        ),
+        (
+            DataFields(
+                train_end="2022-09-16", validation_end="2023-09-16", test_split=0.2
+            ),
+            "validation_split, test_split: expected 0.2 and 0.1, their defaults, "
+            "beside train_end and validation_end, which say where parts end. "
+            "Received: 0.2 and 0.2",
+        ),
+        (
+            DataFields(train_end="2023-09-16", validation_end="2023-09-16"),
+            "train_end: expected before validation_end. "
+            "Received: 2023-09-16 >= 2023-09-16",
+        ),
+        (
+            DataFields(
+                start_date="2023-01-01",
+                train_end="2023-01-01",
+                validation_end="2023-09-16",
+                end_date="2023-09-16",
+            ),
+            "validation_end: expected before end_date. "
+            "Received: 2023-09-16 >= 2023-09-16",
+        ),
         (
             TrainingFields(lr_schedule="cosine", warmup_epochs=3, epochs=3),
             "warmup_epochs: expected fewer than epochs. Received: 3 of 3",
