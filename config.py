@@ -117,6 +117,13 @@ class Config(
                 "a number, because Kelly sizes need probabilities. Received: 'kelly' "
                 f"with target {self.target!r}"
             )
+        has_rounds = self.model not in NETWORKS and self.target in CLASS_TARGETS
+        if self.monitor == "val_direction_loss" and not has_rounds:
+            problems.append(
+                "monitor: expected 'val_loss' of a network, and of a target that is a "
+                f"number. Received: 'val_direction_loss' with model {self.model!r} and "
+                f"target {self.target!r}"
+            )
         if self.loss_traits.y_true == "class":
             return problems
         if self.monitor == "val_accuracy":

@@ -203,6 +203,9 @@ def learning_curves(
 ) -> dict[str, list[float]]:
     """Returns scores of each round: `loss` as training sees it, `val_loss` not.
 
+    Of classes `val_direction_loss`, too: that of the side of the true trades, 0 without
+    any.
+
     Args:
         sampled: Rows of training.
         monitored: Rows of validation.
@@ -218,6 +221,9 @@ def learning_curves(
             f"val_{name}": value
             for name, value in _scores(monitored.targets, after).items()
         }
+        if mix is not None:
+            parts = metrics.log_loss_parts(monitored.targets, after)
+            scores["val_direction_loss"] = parts["direction_log_loss"] or 0.0
         for name, value in scores.items():
             curves.setdefault(name, []).append(value)
     return curves

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from settings.part import Part, field
 
+MONITORS = ("val_loss", "val_accuracy", "val_direction_loss")
+"""What a training can go by; the last of models fitted on tables alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFields(Part):
@@ -32,7 +35,9 @@ class TrainingFields(Part):
         gradient_accumulation_steps: Steps whose gradients make one update; keeps the
             effective batch where memory asks for a smaller one. None updates in every
             step.
-        monitor: What early stopping and the best model go by.
+        monitor: What early stopping and the best model go by. `val_direction_loss`, of
+            rounds of trees, is the log-loss of LONG against SHORT alone: `val_loss` is
+            mostly activity, whose best round need not be that of direction.
         early_stopping_patience: Epochs without improvement before training stops.
         early_stopping_min_delta: Change of `monitor` that counts as an improvement for
             the patience. The best model is the best by any margin.
@@ -58,7 +63,7 @@ class TrainingFields(Part):
     weight_decay: float | None = field(None, ge=0, lt=1)
     gradient_clip_norm: float | None = field(1.0, gt=0)
     gradient_accumulation_steps: int | None = field(None, ge=2, le=10_000)
-    monitor: str = field("val_loss", choices=("val_loss", "val_accuracy"))
+    monitor: str = field("val_loss", choices=MONITORS)
     early_stopping_patience: int = field(10, ge=1)
     early_stopping_min_delta: float = field(0.0, ge=0)
     lr_schedule: str = field(

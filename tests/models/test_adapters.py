@@ -362,6 +362,24 @@ def test_the_best_round_is_kept(frame, model):
     assert kept == pytest.approx(min(losses), rel=1e-9)
 
 
+def test_rounds_can_be_chosen_by_direction(frame):
+    data = load(frame)
+    options = {"num_trees": 60, "boosting_rate": 0.5, "min_leaf_share": 0.01}
+    by_loss = fit(data, "gradient_boosting", **options)
+    adapter = fit(data, "gradient_boosting", monitor="val_direction_loss", **options)
+    history = adapter.training_history()
+    losses = history["val_direction_loss"]
+    assert history == by_loss.training_history()
+    assert adapter.best_round == losses.index(min(losses)) + 1 != by_loss.best_round
+    rows = data.parts["validation"].targets
+    answers = adapter.predict_proba(data, rows)
+    parts = scores.log_loss_parts(data.labels[rows], answers)
+    assert parts["direction_log_loss"] == pytest.approx(min(losses), rel=1e-9)
+    for fields in ({"model": "lstm"}, {"model": "lightgbm", "target": "return"}):
+        with pytest.raises(ConfigError, match="monitor: expected 'val_loss' of a"):
+            Config(monitor="val_direction_loss", **fields)
+
+
 @pytest.mark.parametrize("model", [m for m in TABULAR if m != "logistic"])
 def test_numbers_are_predicted_too(model, tmp_path, no_report):
     frame = returns_of(make_own_frame(1500))
