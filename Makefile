@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: train test lint bench noise faults format notebook notebooks pictures clean
+.PHONY: train test lint bench noise coverage faults format notebook notebooks pictures clean
 
 train: .venv/run.stamp
 	$(BIN)/python dataset_builder.py --demo
@@ -31,6 +31,10 @@ bench: .venv/bench.stamp
 noise: .venv/run.stamp
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/edge_power.py
+
+# Do the intervals of the report hold the truth? 15 minutes on two idle cores.
+coverage: .venv/run.stamp
+	$(BIN)/python benchmarks/coverage.py
 
 # Kills, full disks, broken and changed files; under an hour. SEED=N replays.
 faults: .venv/dev.stamp

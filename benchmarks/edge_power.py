@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.signal import lfilter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import parser, show
+from markets import unit_ar1
 
 from candles.columns import make_table
 from config import HOLD, LONG, SHORT, Config
@@ -84,14 +84,6 @@ def garch_candles(num_days, seed):
         "volume": rng.lognormal(0.0, 0.5, num_bars),
     }
     return make_table(times, columns)
-
-
-def unit_ar1(rng, length, half_life_bars):
-    """Returns a process of variance 1 (length,)."""
-    keep = 0.5 ** (1 / half_life_bars)
-    steps = rng.standard_normal(length) * np.sqrt(1 - keep**2)
-    steps[0] /= np.sqrt(1 - keep**2)
-    return lfilter([1.0], [1.0, -keep], steps)
 
 
 # False claims

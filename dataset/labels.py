@@ -345,7 +345,7 @@ def _rows_with_outcome(candles: pd.DataFrame, future_window: int) -> np.ndarray:
         segment = candles["segment"].to_numpy()
         starts = np.flatnonzero(segment[1:] != segment[:-1]) + 1
     elif "timestamp" in candles.columns and num_bars > 1:
-        steps = np.diff(candles["timestamp"].to_numpy())
+        steps = np.diff(candles["timestamp"].to_numpy("datetime64[ns]"))
         starts = np.flatnonzero(steps != steps.min()) + 1
     else:
         starts = np.empty(0, np.int64)
