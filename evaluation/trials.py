@@ -30,19 +30,17 @@ _NO_CHOICE = frozenset(
     ("inputs_dir", "outputs_dir", "training_file", "tensorboard", "verbose_logging")
 )
 """Fields that change nothing that is judged; a file is known by its digest."""
-_PLANNED: ContextVar[frozenset[str]] = ContextVar("planned", default=frozenset())
+_PLANNED: ContextVar[tuple[Config, ...]] = ContextVar("planned", default=())
 
 
 @contextlib.contextmanager
 def planned_trials(configs: Iterable[Config]) -> Iterator[None]:
     """Counts runs that will look at the same test part before they have done so.
 
-    A series, a sweep or a registry names all its runs; each of them is then judged as
-    one of so many, the first like the last.
+    A series, a sweep or a registry names all its runs; those of one pair and timeframe
+    are then judged as one of so many, the first like the last.
     """
-    token = _PLANNED.set(
-        _PLANNED.get() | {_identity(each.to_dict()) for each in configs}
-    )
+    token = _PLANNED.set((*_PLANNED.get(), *configs))
     try:
         yield
     finally:
@@ -73,7 +71,12 @@ def count_trials(data: TrainingData, config: Config) -> Trials:
         if look is not None:
             earlier.add(look)
     seen = {identity for identity, _ in earlier} | {own[0]}
-    num_earlier, num_planned = len(earlier - {own}), len(_PLANNED.get() - seen)
+    planned = {
+        _identity(each.to_dict())
+        for each in _PLANNED.get()
+        if (each.pair, each.timeframe) == (config.pair, config.timeframe)
+    }
+    num_earlier, num_planned = len(earlier - {own}), len(planned - seen)
     return {
         "num_trials": 1 + num_earlier + num_planned,
         "num_earlier": num_earlier,

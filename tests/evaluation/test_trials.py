@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_read_is_said(data, config, content):
 
 def test_cells_of_a_comparison_count_from_the_first_to_the_last(data, config):
     cells = [config.replace(seed=seed) for seed in range(4)]
-    with planned_trials(cells):
+    with planned_trials([*cells, config.replace(timeframe="4h")]):
         first = count_trials(data, cells[0])
         publish(cells[0], data)
         second = count_trials(data, cells[1])
