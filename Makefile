@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: train test lint bench noise coverage faults format notebook notebooks pictures clean
+.PHONY: train test lint bench noise coverage next-stretch faults format notebook notebooks pictures clean
 
 train: .venv/run.stamp
 	$(BIN)/python dataset_builder.py --demo
@@ -35,6 +35,10 @@ noise: .venv/run.stamp
 # Do the intervals of the report hold the truth? 15 minutes on two idle cores.
 coverage: .venv/run.stamp
 	$(BIN)/python benchmarks/coverage.py
+
+# Does the next stretch of real candles lie in the range that a report gives?
+next-stretch: .venv/run.stamp
+	$(BIN)/python benchmarks/next_stretch.py
 
 # Kills, full disks, broken and changed files; under an hour. SEED=N replays.
 faults: .venv/dev.stamp

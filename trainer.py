@@ -195,12 +195,14 @@ class StandaloneTrainer:
 
     def create_generators(self) -> Any:
         """Step 3: makes what feeds the model, and checks its alignment."""
-        self.generators = self.adapter.prepare(self.data)
+        data = self.data  # first: the step that makes it is the later one
+        self.generators = self.adapter.prepare(data)
         return self.generators
 
     def build_model(self) -> Any:
         """Step 4: makes the model, not yet trained."""
-        self.model = self.adapter.build(self.data)
+        data = self.data
+        self.model = self.adapter.build(data)
         self.model_builder = getattr(self.adapter, "model_builder", None)
         return self.model
 
@@ -342,6 +344,8 @@ class StandaloneTrainer:
     def _report(self, run: RunFolder, data: TrainingData) -> None:
         from audit.run import quick_audit
         from evaluation import folds, importance
+        from evaluation.evaluate import task_of
+        from evaluation.outlook import outlook
         from reports.report import write_run_report
 
         self._judge(run)
@@ -349,8 +353,9 @@ class StandaloneTrainer:
             self.results["cross_validation"] = folds.gather(
                 run, self._fold_results, data
             )
+        self.results["outlook"] = outlook(self.results, task_of(data.target))
         importance.add_importance(self.results, self.adapter, data)
-        self.results["audit"] = quick_audit(data, self.config).to_dict()
+        self.results["audit"] = quick_audit(data).to_dict()
         write_run_report(
             run, data, self.results, history=self.history, metadata=self._metadata
         )
@@ -448,15 +453,11 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
         notes = barrier_notes(config, described_move_pct(config))
         described = described_size(config)
         logger.info("%s", dry_run.describe_configuration(config, described, notes))
-    elif parsed.audit:
+    elif parsed.audit or parsed.audit_candles or parsed.audit_features:
         from audit.run import run_command
 
         run_command(
-            config,
-            candles=parsed.audit_candles,
-            feature_file=parsed.audit_features,
-            json_file=parsed.audit_json,
-            is_strict=parsed.audit_strict,
+            config, candles=parsed.audit_candles, feature_file=parsed.audit_features
         )
     else:
         with utils.StopSignals():

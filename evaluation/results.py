@@ -23,6 +23,15 @@ class Interval(TypedDict):
     num_cosines: int | None  # of the widest: the rows count as about one piece more
 
 
+class Expected(TypedDict):
+    """What 85 to 90 of 100 next stretches as long are expected to show; `outlook`."""
+
+    estimate: float | None  # of the stretch that was seen
+    low: float | None  # None where that has no interval
+    high: float | None
+    widened_by: str | None  # `drift` or `folds`, where they say more than the interval
+
+
 class PairedTest(Interval):
     """The mean difference of two models' losses, below 0 where the first is better."""
 
@@ -288,6 +297,7 @@ class Results(TypedDict, Generic[Part]):
     test: NotRequired[Part]
     importance: NotRequired[dict[str, Any]]  # `importance.permutation_importance`
     library_importance: NotRequired[list[dict[str, Any]]]  # `name`, `share`, by share
+    outlook: NotRequired[dict[str, Expected]]  # skill, activity, direction, net
     cross_validation: NotRequired[dict[str, Any]]  # `folds.gather`
     audit: NotRequired[dict[str, Any]]  # `audit.findings.AuditReport`
 

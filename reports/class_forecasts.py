@@ -27,6 +27,7 @@ from reports.blocks import (
     Table,
     TableRow,
 )
+from reports.outlook import outlook_table
 from reports.plots import SKILL_NAMES, Figure
 from reports.text import TRADES, chosen_thresholds, format_table, number_table
 
@@ -188,6 +189,7 @@ def skill_section(material: Material) -> Section | None:
         blocks=[
             *material.pictures("baselines", parts, 0.8 + 0.22 * len(rows), caption),
             *(_references(material, part) for part in parts),
+            *outlook_table(material),
             *material.forecast_tables("Forecasts of {}", parts, _COMPARED),
             material.numbers.by_column(scores, parts, _SCORES),
         ],

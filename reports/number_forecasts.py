@@ -15,6 +15,7 @@ from evaluation.numbers import Numbers
 from evaluation.verdict import MAX_P_VALUE
 from metrics.wording import interval, number, p_value
 from reports.blocks import Material, Rows, Section
+from reports.outlook import outlook_table
 from reports.text import TRADES, chosen_thresholds, format_table, number_table
 
 _SCORES: Rows = {
@@ -194,6 +195,7 @@ def regression_section(material: Material) -> Section | None:
         "intervals.",
         blocks=[
             *itertools.chain(*pictures),
+            *outlook_table(material),
             *material.forecast_tables("Forecasts of {}", parts, _COMPARED),
             material.numbers.by_column("Scores", parts, _SCORES),
         ],

@@ -22,6 +22,7 @@ from files.strict import write_json
 from metrics.wording import interval, number
 from reports.figures import save_figures
 from reports.importance import format_importance
+from reports.outlook import outlook_text
 from reports.page import gather, render_page
 from reports.text import day, format_table, wrap
 from reports.time_plots import label_mix_over_time
@@ -34,7 +35,7 @@ PARTS = ("validation", "test")
 
 
 def format_results(results: Mapping[str, Any]) -> str:
-    """Returns the verdict in four lines, the warnings, and each part's tables."""
+    """Returns the verdict, the warnings, and each part's tables."""
     blocks, view = [], view_of(results)
     if results.get("verdict"):
         blocks.append("\n".join(results["verdict"]))
@@ -44,6 +45,7 @@ def format_results(results: Mapping[str, Any]) -> str:
     for part in PARTS:
         if part in results:
             blocks.append(_format_part(part, results[part], view))
+    blocks += filter(None, [outlook_text(results)])
     words = view.decided(results) + results["thresholds"]["statement"]
     blocks.append(wrap(f"decided on validation: {words}"))
     if "importance" in results:
