@@ -74,9 +74,15 @@ def draw_figures(material: Material) -> dict[str, Figure]:
     with mpl.rc_context(STYLE):
         figures = plot_results(results)
         if "cross_validation" in results:
-            figures |= plots.plot_cross_validation(
-                results["cross_validation"], skills=view_of(results).fold_skills
-            )
+            folds = results["cross_validation"]
+            skills = view_of(results).fold_skills
+            figures |= plots.plot_cross_validation(folds, skills=skills)
+            if "trading" in folds:
+                figures["folds_equity"] = plot_equity(
+                    folds["trading"],
+                    title="tests of all folds",
+                    beside={"never retrained": folds["never_retrained"]["trading"]},
+                )
         if plots.curve_metrics(material.history):
             figures["learning_curves"] = plots.plot_learning_curves(
                 material.history, step=material.step

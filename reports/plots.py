@@ -7,6 +7,7 @@ Figures are made without pyplot: nothing global, no window, nothing to close.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -220,7 +221,8 @@ def plot_splits(
         num_samples: Samples that were split.
         title: Name of the splitter.
     """
-    figure, axes = new_axes(9, 1.4 + 0.3 * len(ranges), grid=None)
+    count = len(ranges)
+    figure, axes = new_axes(9, 1.4 + 0.3 * min(count, 20), grid=None)
     kinds = {"left out": FAINT, "training": GREY, "test": BLUE}
     for fold, (train, test) in enumerate(ranges):
         parts = ([(0, num_samples)], train, test)
@@ -228,7 +230,9 @@ def plot_splits(
             bars = [(start, stop - start) for start, stop in spans]
             label = name if fold == 0 else None
             axes.broken_barh(bars, (fold - 0.35, 0.7), color=color, label=label)
-    name_rows(axes, [f"fold {fold + 1}" for fold in range(len(ranges))])
+    name_rows(axes, [""] * count)
+    every = range(0, count, math.ceil(count / 20))
+    axes.set_yticks(every, [f"fold {fold + 1}" for fold in every])
     axes.set(xlim=(0, num_samples), xlabel="sample, in time order", title=title)
     legend_below(figure)
     return figure
@@ -245,6 +249,7 @@ def plot_fold_skill(
     figure, axes = new_axes(6, 3.6, grid="y")
     axes.axhline(0, color=INK, linewidth=1)
     styles = zip(names.items(), (BLUE, GREY, VIOLET), "osD", strict=False)
+    size = 6 if summary["num_folds"] <= 12 else 3
     for place, ((key, name), color, marker) in enumerate(styles):
         row = summary["metrics"].get(key)
         if row is None or row["mean"] is None:
@@ -252,10 +257,11 @@ def plot_fold_skill(
         values = np.array(row["folds"], dtype=float)
         numbers = np.arange(1, len(values) + 1) + 0.12 * (place - 1)
         axes.axhline(row["mean"], color=color, linestyle=":", linewidth=1)
-        axes.plot(numbers, values, marker, color=color, markersize=6, label=name)
-    axes.set_xticks(range(1, summary["num_folds"] + 1))
+        axes.plot(numbers, values, marker, color=color, markersize=size, label=name)
+    count = summary["num_folds"]
+    axes.set_xticks(range(1, count + 1, math.ceil(count / 12)))
     order = "fold" if "paths" in summary else "fold, oldest first"
-    axes.set(xlim=(0.5, summary["num_folds"] + 0.5), xlabel=order, ylabel=kind)
+    axes.set(xlim=(0.5, count + 0.5), xlabel=order, ylabel=kind)
     legend_below(figure)
     return figure
 

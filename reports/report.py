@@ -20,13 +20,14 @@ from evaluation.results import Results
 from files.atomic import atomic_write
 from files.strict import write_json
 from metrics.wording import interval, number
+from reports.blocks import Numbers
 from reports.figures import save_figures
 from reports.importance import format_importance
 from reports.outlook import outlook_text
 from reports.page import gather, render_page
 from reports.text import day, format_table, wrap
 from reports.time_plots import label_mix_over_time
-from reports.trades import FOLD_ROWS
+from reports.trades import FOLD_ROWS, WALKED, WALKS, shown_folds
 from reports.views import View, view_of
 
 logger = logging.getLogger(__name__)
@@ -70,18 +71,38 @@ def format_cross_validation(summary: Mapping[str, Any]) -> str:
         counts = known if None in seen else ", ".join(f"{n:,}" for n in seen)
         lines += _fold_table(summary["paths"], "paths through all blocks")
         lines.append(f"  training rows whose look-back touches a test block: {counts}")
+    if "skipped" not in summary.get("trading", {"skipped": ""}):
+        lines += ["the folds' tests as one, one position at a time:"]
+        lines += _walk_table(summary)
     return "\n".join(lines)
 
 
+def _walk_table(summary: Mapping[str, Any]) -> list[str]:
+    """Returns what the folds' tests earned, and what else would have, as text."""
+    numbers, rows = Numbers(summary), []
+    for name, place in WALKS.items():
+        cells = []
+        for key, pattern in WALKED.values():
+            _, of_interval, found = key.rpartition("intervals.")
+            full = numbers.find(f"{place}.{key}") if of_interval else None
+            value = numbers.find(f"{place}.{found}")
+            cells.append(interval(full, pattern) if full else number(value, pattern))
+        rows.append([name, *cells])
+    return format_table([["", *WALKED], *rows])
+
+
 def _fold_table(metrics: Mapping[str, Any], what: str) -> list[str]:
-    rows = []
+    rows, shown = [], {}
     for key, (name, pattern) in FOLD_ROWS.items():
         row = metrics.get(key)
         if row is not None:
             mean, std = number(row["mean"], pattern), number(row["std"], pattern)
-            each = (number(value, pattern) for value in row["folds"])
+            shown = shown_folds(row["folds"])
+            each = (number(row["folds"][k], pattern) for k in shown.values())
             rows.append([name, mean, std.lstrip("+"), *each])
-    head, *lines = format_table([["", "mean", "spread"], *rows])
+    extremes = [name for name in shown if not name.isdigit()]
+    head, *lines = format_table([["", "mean", "spread", *extremes], *rows])
+    what = f"of the {what.partition(',')[0]}" if extremes else what
     return [f"{head}   {what}", *lines]
 
 

@@ -112,8 +112,16 @@ def _share(value: float) -> str:
     return "never" if value == 0 else f"{value:.1%}"
 
 
-def plot_equity(trades: Mapping[str, Any], *, title: str = "") -> Figure:
-    """Draws equity with and without costs beside buy and hold, and the drawdown."""
+def plot_equity(
+    trades: Mapping[str, Any],
+    *,
+    title: str = "",
+    beside: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Figure:
+    """Draws equity with and without costs beside buy and hold, and the drawdown.
+
+    `beside` are other trades of the same rows by name.
+    """
     if "skipped" in trades:
         figure = Figure(figsize=(9, 5.4), layout="constrained")
         figure.suptitle(f"no trades: {trades['skipped']}")
@@ -133,6 +141,10 @@ def plot_equity(trades: Mapping[str, Any], *, title: str = "") -> Figure:
     for key, (color, style, label) in lines.items():
         values = curve[key]
         upper.plot(times, values, color=color, linestyle=style, label=label)
+    for name, other in (beside or {}).items():
+        label = f"{name}: {other['total_return_pct']:+.1f}%"
+        there = pd.to_datetime(other["curve"]["time"]).tz_localize(None)
+        upper.plot(there, other["curve"]["equity"], color=plots.VIOLET, label=label)
     upper.axhline(1, color=INK, linewidth=0.8)
     upper.set_ylabel("equity, start = 1")
     sample = ", thresholds chosen here" if trades.get("in_sample") else ""

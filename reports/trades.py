@@ -6,6 +6,8 @@ the run (`run_facts`), how it looks (`page`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reports.blocks import (
     Block,
     Cell,
@@ -76,6 +78,34 @@ FOLD_ROWS = {
     "trading_total_return_pct": ("net return, %", "{:+.1f}"),
 }
 """Headline numbers of a fold -> name and format."""
+
+_MOST_FOLDS = 12
+WALKED: Rows = {
+    "trades": ("num_trades", "{:,}"),
+    "bps a trade": ("mean_net_return_bps", "{:+.1f}"),
+    "net, %": ("total_return_pct", "{:+.1f}"),
+    "Sharpe": ("intervals.sharpe", "{:+.1f}"),
+    "drawdown, %": ("max_drawdown_pct", "{:.1f}"),
+    "its days": ("max_drawdown_days", "{:.0f}"),
+    "longest, days": ("longest_drawdown_days", "{:.0f}"),
+    "VaR, %": ("value_at_risk_95_pct", "{:.2f}"),
+    "CVaR, %": ("cvar_95_pct", "{:.2f}"),
+}
+WALKS = {
+    "retrained in each fold": "trading",
+    "the first fold's model": "never_retrained.trading",
+    "buy and hold": "trading.buy_and_hold",
+}
+"""What the tests of all folds earned, one after the other -> where that stands."""
+
+
+def shown_folds(values: Sequence[float | None]) -> dict[str, int]:
+    """Returns a column's name -> its fold: each one, or of many the extremes."""
+    if len(values) <= _MOST_FOLDS:
+        return {str(k + 1): k for k in range(len(values))}
+    known = [k for k, value in enumerate(values) if value is not None] or [0]
+    low, high = (end(known, key=lambda k: values[k] or 0.0) for end in (min, max))
+    return {"lowest": low, "highest": high}
 
 
 def trading_section(material: Material) -> Section | None:
@@ -163,7 +193,7 @@ def folds_section(material: Material) -> Section | None:
     blocks: list[Block] = [
         material.picture("folds_skill", 3.0, skill),
         material.picture(
-            "folds", 1.5 + 0.25 * count, "Rows of each fold. Grey: left out."
+            "folds", 1.5 + 0.25 * min(count, 20), "Rows of each fold. Grey: left out."
         ),
         _fold_table(material, "metrics", "fold", caption="Test rows of each fold"),
     ]
@@ -181,6 +211,8 @@ def folds_section(material: Material) -> Section | None:
                 is_wide=True,
             ),
         ]
+    elif "skipped" not in summary.get("trading", {"skipped": ""}):
+        blocks += _walk_blocks(material)
     return Section(
         key="folds",
         title=f"Cross-validation, {count} folds",
@@ -190,22 +222,76 @@ def folds_section(material: Material) -> Section | None:
     )
 
 
+def _walk_blocks(material: Material) -> list[Block]:
+    """What the folds' tests earned one after the other: curve, numbers, months."""
+    numbers = material.numbers
+    places = {name: f"cross_validation.{place}" for name, place in WALKS.items()}
+    rows: list[TableRow] = []
+    for name, place in places.items():
+        cells: list[Cell] = []
+        for key, form in WALKED.values():
+            found = numbers.show(f"{place}.{key}", form)
+            if found.value is None:  # buy and hold has no intervals
+                found = numbers.show(f"{place}.{key.split('.')[-1]}", form)
+            cells.append(found)
+        rows.append((name, cells))
+    months = material.results["cross_validation"]["trading"]["months"]
+    retrained, fixed, _ = places.values()
+    of_month = (
+        (retrained, "return_pct", "{:+.1f}"),
+        (fixed, "return_pct", "{:+.1f}"),
+        (retrained, "buy_and_hold_pct", "{:+.1f}"),
+        (retrained, "num_trades", "{:,}"),
+    )
+    return [
+        material.picture(
+            "folds_equity", 3.5, "Equity over the tests of all folds, its drawdown."
+        ),
+        Table(
+            caption="The folds' tests as one: one position at a time",
+            head=["", *WALKED],
+            rows=rows,
+            note="Each fold's model, calibration and thresholds trade its own test. "
+            "VaR and CVaR: loss of a day at 95 %. Drawdowns last from their peak until "
+            "it is regained, or to the end.",
+            is_wide=True,
+        ),
+        Table(
+            caption="Months of the folds' tests",
+            head=["", *(f"{name}, %" for name in WALKS), "trades"],
+            rows=[
+                (
+                    month["month"],
+                    [
+                        numbers.show(f"{place}.months.{k}.{key}", form)
+                        for place, key, form in of_month
+                    ],
+                )
+                for k, month in enumerate(months)
+            ],
+        ),
+    ]
+
+
 def _fold_table(material: Material, key: str, what: str, *, caption: str) -> Table:
     """Returns mean, spread and each value of what folds or paths say."""
     numbers = material.numbers
     metrics = material.results["cross_validation"][key]
     rows: list[TableRow] = []
-    count = 0
+    shown: dict[str, int] = {}
     for name in [name for name in FOLD_ROWS if name in metrics]:
         place, (words, pattern) = f"cross_validation.{key}.{name}", FOLD_ROWS[name]
-        count = len(metrics[name]["folds"])
-        places = ["mean", "std", *(f"folds.{k}" for k in range(count))]
+        shown = shown_folds(metrics[name]["folds"])
+        places = ["mean", "std", *(f"folds.{k}" for k in shown.values())]
         cells = [numbers.show(f"{place}.{each}", pattern) for each in places]
         cells[1] = numbers.show(f"{place}.std", pattern.replace("+", ""))
         rows.append((words, cells))
     return Table(
         caption=caption,
-        head=["", "mean", "spread", *(f"{what} {k + 1}" for k in range(count))],
+        head=[
+            *("", "mean", "spread"),
+            *(f"{what} {name}" if name.isdigit() else name for name in shown),
+        ],
         rows=rows,
         note=f"Spread: sample standard deviation over the {what}s.",
         is_wide=True,

@@ -127,6 +127,8 @@ def with_folds(results, data):
             [folds.headline(item, folds.HEADLINES) for item in judged]
         ),
         "folds": [{"rows": each} for each in rows],
+        "trading": results["test"]["trading"],
+        "never_retrained": {"trading": results["validation"]["trading"]},
     }
     return to_jsonable(results | {"cross_validation": summary})
 
@@ -296,6 +298,8 @@ def test_every_number_is_that_of_the_report(kind, pages, request):
         ("The search", "SHORT from a probability of", "", "thresholds.short_threshold"),
         ("Test rows of each fold", "skill", "fold 2",
          "cross_validation.metrics.skill_vs_train_prior.folds.1"),
+        ("The folds' tests as one: one position at a time", "buy and hold", "Sharpe",
+         "cross_validation.trading.buy_and_hold.sharpe"),
         ("Parts, and their targets", "validation", "LONG",
          "metadata.split.validation.label_shares.2"),
         ("Training", "the best, kept", "", "metadata.training.best_epoch"),
@@ -654,7 +658,7 @@ def test_the_page_fits_and_asks_for_nothing(browser, pages, kind, width):
 
 
 @pytest.mark.parametrize("width", [380, 1400])
-@pytest.mark.parametrize("kind, count", [("full", 16), ("price", 15)])
+@pytest.mark.parametrize("kind, count", [("full", 17), ("price", 16)])
 def test_pictures_are_drawn_and_can_be_read(browser, pages, kind, count, width):
     open_page(browser, pages[kind], width)
     boxes = browser.execute_script(
