@@ -19,6 +19,8 @@ import utils
 from candles.timestamps import Timeline
 from config import DATASET_FIELDS, Config
 from dataset import training_file
+from dataset.lengths import warm_up_words
+from dataset.rows import shorter_warm_ups
 from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
 from preprocessing.balance import class_fields
@@ -129,8 +131,14 @@ class TrainingDataLoader:
         try:
             parts = _split(ranges, breaks, eligible, config, open_end=end)
         except DataError as error:
-            path = rows.source.get("path")
-            raise DataError(f"{path}: {error}" if path else str(error)) from error
+            path, warm_up = map(rows.source.get, ("path", "warm_up_bars"))
+            text = f"{path}: {error}" if path else str(error)
+            if warm_up:
+                shorter = shorter_warm_ups(config, warm_up)
+                text += (
+                    f" Before its first row, {warm_up_words(warm_up, shorter, config)}."
+                )
+            raise DataError(text) from error
         scaler = FeatureScaler.fit(
             parts["train"].take(features),
             rows.feature_names,

@@ -447,10 +447,12 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
         compare(config, parsed.compare, train=train, is_dry_run=parsed.config_test)
     elif parsed.config_test:
         from dataset.barriers import barrier_notes
-        from dataset.sidecar import described_move_pct, described_size
+        from dataset.lengths import short_test_notes
+        from dataset.sidecar import described_move_pct, described_size, description_of
         from settings import dry_run
 
         notes = barrier_notes(config, described_move_pct(config))
+        notes += short_test_notes(config, description_of(config))
         described = described_size(config)
         logger.info("%s", dry_run.describe_configuration(config, described, notes))
     elif parsed.audit or parsed.audit_candles or parsed.audit_features:

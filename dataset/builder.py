@@ -29,6 +29,7 @@ from dataset import rows as dataset_rows
 from dataset.barriers import barrier_notes
 from dataset.cache import DEFAULT_MAX_BYTES, DatasetCache
 from dataset.dataset import Dataset
+from dataset.lengths import short_test_notes
 from files.strict import sha256_json
 from settings import names as file_names
 from settings.names import plain_pair
@@ -332,6 +333,7 @@ def write_training_file(builder: DatasetBuilder, built: Dataset) -> Path:
         shares = facts["label_shares"].items()
         logger.info("  %s", ", ".join(f"{name} {part:.1%}" for name, part in shares))
     notes = barrier_notes(builder.config, facts.get("usual_move_pct"))
+    notes += short_test_notes(builder.config, facts)
     for problem in [*builder.validate_dataset(built), *notes]:
         logger.warning("  doubtful: %s", problem)
     return path

@@ -46,8 +46,13 @@ class FeatureContext:
         return max(1, 86_400 // duration_seconds(self.timeframe))
 
     @property
+    def week_bars(self) -> int:
+        """Bars in 7 days, always more than in a day: their columns need two names."""
+        return max(self.day_bars + 1, 7 * 86_400 // duration_seconds(self.timeframe))
+
+    @property
     def month_bars(self) -> int:
-        """Bars in 30 days, always more than in a day: their columns need two names."""
+        """Bars in 30 days, always more than in a day, as those of a week."""
         month = 30 * 86_400 // duration_seconds(self.timeframe)
         return max(self.day_bars + 1, month)
 
@@ -236,9 +241,27 @@ def _month_warm_up(context: FeatureContext) -> int:
 def _core8(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
     """The eight features of V3 files (docs/contracts.md), in the model's column order.
 
+    Their means are those of the last day and 30 days.
+    """
+    return _eight(candles, (context.day_bars, context.month_bars))
+
+
+def _week_warm_up(context: FeatureContext) -> int:
+    return context.week_bars - 1
+
+
+@feature_set("core8_7d", warm_up_bars=_week_warm_up)
+def _core8_7d(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+    """The eight of `core8` with means of the last day and 7 days, for fewer candles."""
+    return _eight(candles, (context.day_bars, context.week_bars))
+
+
+def _eight(candles: pd.DataFrame, windows: Sequence[int]) -> pd.DataFrame:
+    """Changes of a bar, and ratios to means of two windows.
+
     Percent changes against the previous close (volume: the previous volume), and ratios
-    to the means of the last day and 30 days. Where a bar is a day or longer there is no
-    ratio to the day: it would always be 1. A volume change from nothing is 0, a volume
+    to the means. Where a bar is a day or longer there is no ratio to the day: it would
+    always be 1. A volume change from nothing is 0, a volume
     ratio to nothing is 1.
     """
     high, low, close, volume = columns(candles, "high", "low", "close", "volume")
@@ -249,7 +272,7 @@ def _core8(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
         "close_change": 100 * (close - previous) / previous,
         "volume_change": 100 * ratio(volume - shifted(volume, 1), shifted(volume, 1)),
     }
-    windows = [bars for bars in (context.day_bars, context.month_bars) if bars > 1]
+    windows = [bars for bars in windows if bars > 1]
     for bars in windows:
         features[f"price_to_ma{bars}"] = close / rolling_mean(close, bars)
     for bars in windows:

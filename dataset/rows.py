@@ -89,6 +89,7 @@ def build_parts(
             "features": feature_table.column_names,
             "feature_version": features.FEATURE_VERSION,
             "warm_up_bars": warm_up_bars(config),
+            "shorter_warm_ups": shorter_warm_ups(config, warm_up_bars(config)),
             "usual_move_pct": usual_move_pct(filled["close"], config.future_window),
             **_describe_candles(candles, filled, own_timeframe(candles, config)),
         },
@@ -237,14 +238,28 @@ def _describe_candles(
     }
 
 
-def warm_up_bars(config: Config) -> int:
-    """Returns the bars a segment needs before its first value of every feature."""
-    needed = [features.warm_up_bars(config.feature_sets, config.timeframe)]
+def warm_up_bars(config: Config, feature_sets: Sequence[str] = ()) -> int:
+    """Returns the bars a segment needs before its first value of every feature.
+
+    `feature_sets` are others than those of the configuration.
+    """
+    sets = feature_sets or config.feature_sets
+    needed = [features.warm_up_bars(sets, config.timeframe)]
     for higher in config.higher_timeframes:
         ratio = utils.duration_seconds(higher) // config.bar_seconds
-        bars = features.warm_up_bars(config.feature_sets, higher) + 1
+        bars = features.warm_up_bars(sets, higher) + 1
         needed.append(bars * ratio - 1)
     return max(needed)
+
+
+def shorter_warm_ups(config: Config, num_bars: int) -> dict[str, int]:
+    """Returns the warm-up of each feature set that needs fewer bars, longest first.
+
+    Joined with the higher timeframes of the configuration.
+    """
+    needed = {n: warm_up_bars(config, (n,)) for n in features.feature_set_names()}
+    names = sorted(needed, key=needed.__getitem__, reverse=True)
+    return {name: needed[name] for name in names if needed[name] < num_bars}
 
 
 def _nothing_kept_message(filled: pd.DataFrame, config: Config) -> str:
@@ -256,11 +271,13 @@ def _nothing_kept_message(filled: pd.DataFrame, config: Config) -> str:
             f"{len(sizes) - 1} gaps longer than max_fill_bars ({config.max_fill_bars}) "
             f"cut the candles into {len(sizes)} segments; {longest}"
         )
+    fitting = shorter_warm_ups(config, sizes.max() - config.future_window)
+    named = ", ".join(f"{name} ({bars} bars)" for name, bars in fitting.items())
     return (
         f"no segment holds a warm-up: expected one of at least "
         f"{warm_up_bars(config) + config.future_window + 1} bars, "
         f"{warm_up_bars(config)} before the first value of "
         f"{'+'.join(config.feature_sets)} and {config.future_window} of future. "
         f"Received: {received}. Fetch the missing candles, use longer ones, or feature "
-        "sets with a shorter warm-up."
+        f"sets whose warm-up fits these: {named or 'none does'}."
     )

@@ -76,7 +76,7 @@ def read_sidecar(
 
 def described_size(config: Config) -> tuple[int, int] | tuple[None, None]:
     """Returns rows and features as the description of a run's file has them."""
-    content = _described(config)
+    content = description_of(config)
     rows, names = content.get("num_rows"), content.get("features")
     if not isinstance(rows, int) or not isinstance(names, list):
         return None, None
@@ -85,11 +85,12 @@ def described_size(config: Config) -> tuple[int, int] | tuple[None, None]:
 
 def described_move_pct(config: Config) -> float | None:
     """Returns `barriers.usual_move_pct` of a run's file, where it is described."""
-    found = _described(config).get("usual_move_pct")
+    found = description_of(config).get("usual_move_pct")
     return found if isinstance(found, float) else None
 
 
-def _described(config: Config) -> dict[str, Any]:
+def description_of(config: Config) -> dict[str, Any]:
+    """Returns the description of a run's file, unverified; empty without one."""
     path = find_training_file(config)
     if path is None or not sidecar_path(path).is_file():
         return {}

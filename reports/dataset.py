@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 import utils
-from config import CLASS_NAMES
+from config import CLASS_NAMES, Config
 from dataset.dataset import Dataset, find_problems, label_ids, read_dataset
+from dataset.lengths import short_test_notes
 from files.atomic import atomic_path
 from reports.dataset_plots import bar_words, in_time_order, mix_over_time, plot_dataset
 from reports.text import format_table
@@ -69,6 +70,11 @@ def format_summary(dataset: Dataset) -> str:
             f"longest {candles['longest_gap_bars']}",
         )
         lines.append(_line("candles", ", ".join(words)))
+    if {"timeframe", "future_window"} <= stated.keys():
+        usual = Config(
+            timeframe=stated["timeframe"], future_window=stated["future_window"]
+        )
+        lines += [_line("test part", note) for note in short_test_notes(usual, facts)]
     lines += _label_lines(dataset)
     lines += _feature_lines(dataset)
     if "digests" in facts:

@@ -22,7 +22,7 @@ def describe_configuration(
     """Returns what a dry run says: configuration, files, memory.
 
     `described` are rows and features of its file (`dataset.sidecar.described_size`),
-    `notes` what is doubtful about it (`dataset.barriers.barrier_notes`).
+    `notes` what is doubtful about it (`dataset.barriers`, `dataset.lengths`).
     """
     path = file_names.find_training_file(config)
     rows, num_features = described

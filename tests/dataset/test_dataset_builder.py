@@ -160,7 +160,7 @@ def test_direction_file_is_loaded_like_a_signal_file(tmp_path, market):
     config = made.config.replace(sequence_length=10)
     data = TrainingDataLoader(config=config).load_training_data()
     assert data.num_features == 8
-    with pytest.raises(DataError, match="TARGET: the configuration says the default"):
+    with pytest.raises(DataError, match="target: the configuration says signal"):
         TrainingDataLoader(
             path, config=config, target="signal", dead_zone_pct=0.0
         ).load_training_data()

@@ -19,13 +19,14 @@ from dataset.indicators import (
 from utils import ConfigError, DataError, DependencyError, duration_seconds
 
 DATA = SHARED_DATA
-BUILT_IN = ("core8", "window_stats", "ray12", "indicators34")
+BUILT_IN = ("core8", "core8_7d", "window_stats", "ray12", "indicators34")
 needs_talib = pytest.mark.skipif(
     importlib.util.find_spec("talib") is None,
     reason="needs requirements-features.txt",
 )
 EVERY_SET = [
     "core8",
+    "core8_7d",
     "window_stats",
     "ray12",
     pytest.param("indicators34", marks=needs_talib),
@@ -114,6 +115,21 @@ def test_core8_of_hand_made_bars():
     )
 
 
+def test_core8_7d_is_core8_with_a_week_for_the_month():
+    candles = make_candles(300)
+    month = compute_features(candles, timeframe="4h")
+    week = compute_features(candles, timeframe="4h", feature_sets=["core8_7d"])
+    assert list(week.columns) == [name.replace("180", "42") for name in month.columns]
+    assert warm_up_bars(["core8_7d"], "4h") == 41
+    assert_same_bits(week.iloc[179:, :5], month.iloc[179:, :5])
+    close = candles["close"]
+    assert week["price_to_ma42"].iloc[41] == pytest.approx(
+        close[41] / close[:42].mean(), rel=1e-6
+    )
+    assert feature_names(["core8_7d"], "1d")[4:] == ("price_to_ma7", "volume_to_ma7")
+    assert warm_up_bars(["core8_7d"], "1w") == 1
+
+
 def test_volume_from_nothing_is_no_change_and_ratio_one():
     candles = make_candles(40, timeframe="1d", flat=False).assign(volume=0.0)
     candles.loc[35, "volume"] = 7.0
@@ -152,8 +168,9 @@ def test_windows_follow_the_timeframe(timeframe, windows):
 
 @needs_talib
 def test_names_and_warm_up_without_data():
-    assert [len(feature_names([name], "1m")) for name in BUILT_IN] == [8, 64, 12, 34]
-    assert [warm_up_bars([name], "1m") for name in BUILT_IN] == [43199, 43318, 255, 300]
+    assert [len(feature_names([name], "1m")) for name in BUILT_IN] == [8, 8, 64, 12, 34]
+    warm_ups = [warm_up_bars([name], "1m") for name in BUILT_IN]
+    assert warm_ups == [43199, 10079, 43318, 255, 300]
     assert feature_names(["ray12"], "1m") == (
         "price_change",
         "high_low_ratio",
@@ -303,7 +320,7 @@ def test_later_bars_change_nothing(name, seed, raw_prices):
         assert_same_bits(prefix, whole.iloc[: row + 1])
 
 
-@pytest.mark.parametrize("name", ["core8", "window_stats", "ray12"])
+@pytest.mark.parametrize("name", ["core8", "core8_7d", "window_stats", "ray12"])
 def test_the_start_of_the_table_leaves_no_trace(name):
     candles = make_candles(900)
     candles.loc[:100, "volume"] = 1e12
