@@ -39,6 +39,7 @@ from evaluation.trials import FIRST_LOOK, count_trials
 from files import tables
 from files.strict import to_jsonable, write_json
 from models.adapter import ModelAdapter
+from settings.tree_fields import TABULAR_MODELS
 
 
 def task_of(target: str) -> Task[Any, Any]:
@@ -84,7 +85,7 @@ def training_notes(adapter: ModelAdapter) -> list[str]:
     verb = "rose" if config.monitor_mode == "max" else "fell"
     return [
         f"training ended while {config.monitor} still {verb}: the last of {rounds} "
-        "rounds was the best"
+        f"{'rounds' if config.model in TABULAR_MODELS else 'epochs'} was the best"
     ]
 
 

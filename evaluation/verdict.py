@@ -161,7 +161,7 @@ def _test_lines(test: PartResults, trials: Trials) -> list[str]:
         least = trades["minimum_detectable_sharpe"]
         could = "no edge" if least is None else f"an edge from Sharpe {least:.1f}"
         others = trials["num_trials"] - 1
-        seen = counted(others, "other run", "other runs") if others else "no other"
+        seen = counted(others, "other run", "other runs") if others else "no other run"
         lines.append(f"Power: this test could show {could}; seen by {seen}")
     return lines
 

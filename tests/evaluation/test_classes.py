@@ -171,7 +171,7 @@ class Trained:
 )
 def test_training_that_ended_too_early_is_said(losses, is_told):
     assert training_notes(Trained(losses)) == is_told * [
-        "training ended while val_loss still fell: the last of 3 rounds was the best"
+        "training ended while val_loss still fell: the last of 3 epochs was the best"
     ]
 
 

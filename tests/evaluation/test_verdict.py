@@ -79,7 +79,7 @@ def test_everything_shown():
         "P(Sharpe > 0) 0.97",
         "Test: 53.2 days, 638 label horizons, counts as about 5 to 13 independent "
         "pieces",
-        "Power: this test could show an edge from Sharpe 10.2; seen by no other",
+        "Power: this test could show an edge from Sharpe 10.2; seen by no other run",
     ]
 
 
