@@ -20,7 +20,8 @@ import utils
 from artifacts.artifact import load_artifact
 from candles.timestamps import nanoseconds_of
 from config import Config
-from dataset.sidecar import described_size
+from dataset.barriers import barrier_notes
+from dataset.sidecar import described_move_pct, described_size
 from evaluation.evaluate import task_of_results
 from evaluation.task import Task
 from experiments.series import Outcome, Train, new_folder, require_success, train_all
@@ -305,7 +306,9 @@ def run_command(
     """
     if is_dry_run:
         for each in model_configs(config, models).values():
-            logger.info("%s", describe_configuration(each, described_size(each)))
+            notes = barrier_notes(each, described_move_pct(each))
+            described = described_size(each)
+            logger.info("%s", describe_configuration(each, described, notes))
         return None
     with utils.StopSignals():
         comparison = compare_models(config, models, train=train)

@@ -531,6 +531,20 @@ def test_concurrent_builders_do_not_disturb_each_other(tmp_path, market):
     assert not list((tmp_path / ".cache").glob(".tmp-*"))
 
 
+def test_levels_that_cannot_work_are_doubtful(tmp_path, market, caplog):
+    made = builder(tmp_path, long_tp_pct=50.0, short_tp_pct=0.2)
+    built = made.build_dataset(candles=market)
+    usual = built.metadata["usual_move_pct"]
+    assert 0 < usual < 50
+    dataset_builder.write_training_file(made, built)
+    assert [line for line in caplog.messages if "take profit" in line] == [
+        "  doubtful: take profit of long, 50 %: hardly ever reached, 99 of 100 moves "
+        f"over {made.config.future_window} bars stay below {usual:.2g} %",
+        "  doubtful: take profit of short, 0.2 %: not above the costs of a round "
+        "trip, 0.3 %",
+    ]
+
+
 def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, market, caplog):
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
