@@ -124,6 +124,15 @@ class Config(
                 f"number. Received: 'val_direction_loss' with model {self.model!r} and "
                 f"target {self.target!r}"
             )
+        is_learned_apart = self.has_folds and self.cv != "combinatorial"
+        if self.calibrate_on == "oof" and not (
+            is_learned_apart and self.target in CLASS_TARGETS
+        ):
+            problems.append(
+                "calibrate_on: expected classes, and folds that test a row once, with "
+                f"'oof'. Received: target {self.target!r}, n_splits {self.n_splits}, "
+                f"cv {self.cv!r}"
+            )
         if self.loss_traits.y_true == "class":
             return problems
         if self.monitor == "val_accuracy":

@@ -348,11 +348,13 @@ class StandaloneTrainer:
         from evaluation.outlook import outlook
         from reports.report import write_run_report
 
-        self._judge(run)
-        if self._fold_results:
-            self.results["cross_validation"] = folds.gather(
-                run, self._fold_results, data
-            )
+        table, said = None, self._fold_results
+        if said:
+            table = folds.out_of_fold(run, len(said))
+        uses_folds = self.config.calibrate_on == "oof"
+        self._judge(run, calibrate_on=table if uses_folds else None)
+        if table is not None:
+            self.results["cross_validation"] = folds.gather(run, table, said, data)
         self.results["outlook"] = outlook(self.results, task_of(data.target))
         importance.add_importance(self.results, self.adapter, data)
         self.results["audit"] = quick_audit(data).to_dict()
@@ -360,11 +362,12 @@ class StandaloneTrainer:
             run, data, self.results, history=self.history, metadata=self._metadata
         )
 
-    def _judge(self, run: RunFolder) -> None:
+    def _judge(self, run: RunFolder, **options: Any) -> None:
         """Predicts validation and test, chooses on validation, scores both."""
         from evaluation.evaluate import judge
 
-        self.predictions, self.results = judge(run, self.data, self.adapter)
+        judged = judge(run, self.data, self.adapter, **options)
+        self.predictions, self.results = judged
 
     def _train_fold(self, folder: RunFolder, ranges: Mapping[str, Any]) -> None:
         """Trains and scores one fold with the same steps, in a folder of its own."""
@@ -387,6 +390,9 @@ class StandaloneTrainer:
                 {**ranges, "test": tested}, rows=self._rows
             )
             folds.keep_never_retrained(folder, later, fold.adapter)
+        if self.config.keep_folds:
+            fold.save_model_and_metadata()
+            folder.keep()
         # Written last: a fold with it is done.
         seen = {"lookback_rows": folds.count_lookback(fold.data)}
         write_json(folder.path / "results.json", fold.results | seen)

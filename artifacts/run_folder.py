@@ -38,6 +38,7 @@ STATE = "state.json"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 FOLDS = "folds"
+KEPT_FOLDS = "kept_folds"
 _INTERNALS = (CHECKPOINTS, FOLDS, STATE, LOCK)
 """What a run needs to go on, and a published one does not have."""
 
@@ -106,11 +107,23 @@ class RunFolder:
 
     def resumes(self) -> list[dict[str, Any]]:
         """Returns when this run was resumed, and whether exactly."""
+        if not (self.path / STATE).is_file():
+            return []  # a fold: it begins anew
         return list(read_json(self.path / STATE).get("resumes", []))
 
     def fold(self, number: int) -> RunFolder:
         """Returns the folder of one fold, counted from 1."""
         return RunFolder(self.config, f"{self.run_id}/{FOLDS}/fold_{number:02d}")
+
+    def keep(self) -> None:
+        """Copies what was saved of a fold into the run, as an artifact of its own."""
+        kept = self.path.parents[1] / KEPT_FOLDS / self.path.name
+        shutil.rmtree(kept, ignore_errors=True)  # of an interrupted attempt
+        kept.mkdir(parents=True)
+        for kind in ("model", "scaler", "calibrator", "metadata", "history"):
+            for path in self.path.glob(f"{kind}_{self.config.tag}.*"):
+                shutil.copy2(path, kept)
+        manifest.write_manifest(kept, MANIFEST, is_internal=is_internal)
 
     def has_progress(self) -> bool:
         """Whether there is something that a resume need not repeat."""

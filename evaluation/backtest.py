@@ -64,6 +64,7 @@ def trade_rules(config: Config) -> TradeRules:
         bar_seconds=config.bar_seconds,
         fee_bps=config.fee_bps,
         slippage_bps=config.slippage_bps,
+        funding_bps_per_day=config.funding_bps_per_day,
         long_tp_pct=config.long_tp_pct,
         long_sl_pct=config.long_sl_pct,
         short_tp_pct=config.short_tp_pct,
@@ -77,7 +78,8 @@ def position_sizes(
     """Returns the size of a SHORT and a LONG at each row (num_rows, 2), or None: full.
 
     The Kelly size takes the calibrated probability of a class for that of its take
-    profit. Volatility is that of the closes in the row's own window, scaled to a day.
+    profit, and charges the funding of a whole horizon. Volatility is that of the closes
+    in the row's own window, scaled to a day.
 
     Args:
         calibrated: Calibrated probabilities (num_rows, 3).
@@ -97,6 +99,7 @@ def position_sizes(
         sizes = volatility_target_sizes(per_day, target_pct=target)
         return np.stack([sizes, sizes], axis=1)
     rules = trade_rules(config)
+    cost = rules.round_trip_cost + rules.funding(data.future_window)
     barriers = {
         SHORT: (rules.short_tp_pct, rules.short_sl_pct),
         LONG: (rules.long_tp_pct, rules.long_sl_pct),
@@ -106,7 +109,7 @@ def position_sizes(
             np.clip(calibrated[:, side], 0.0, 1.0),
             tp_pct=tp_pct,
             sl_pct=sl_pct,
-            cost_pct=100.0 * rules.round_trip_cost,
+            cost_pct=100.0 * cost,
             fraction=config.kelly_fraction,
         )
         for side, (tp_pct, sl_pct) in barriers.items()

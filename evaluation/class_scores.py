@@ -96,13 +96,14 @@ class ClassScores(PartScores):
     def calibrated(self) -> dict[str, Any]:
         """Returns scores of calibrated probabilities and the reliability of both.
 
-        Those of validation, which taught the calibration, are cross-fitted.
+        Those of validation are cross-fitted where it taught the calibration.
         """
         values = probabilities_of(self.table, CALIBRATED_COLUMNS)
-        fitted_on, policy = "validation", self.model.policy
+        learned, policy = self.model.choice.get("calibration"), self.model.policy
+        fitted_on = learned["fitted_on"] if learned else "validation"
         if not isinstance(policy, SignalPolicy) or policy.calibrator is None:
             fitted_on = "nothing"
-        elif self.part == "validation":
+        elif self.part == fitted_on:
             purge = self.data.window_bars + self.data.future_window - 1
             crossed = cross_fit(self.table, policy.calibrator.name, purge_bars=purge)
             values = values if crossed is None else crossed

@@ -53,11 +53,21 @@ def task_of_results(results: Mapping[str, Any]) -> Task[Any, Any]:
 
 
 def judge(
-    run: RunFolder, data: TrainingData, adapter: ModelAdapter
+    run: RunFolder,
+    data: TrainingData,
+    adapter: ModelAdapter,
+    *,
+    calibrate_on: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, Results[Any]]:
     """Predicts validation and test, chooses on validation, scores both.
 
     Writes `calibrator_{tag}.json` and `predictions_{tag}.parquet`.
+
+    Args:
+        run: Its folder.
+        data: Arrays and parts.
+        adapter: The trained model.
+        calibrate_on: See `fit_policy`.
 
     Returns:
         One row a predicted target, and the results of both parts.
@@ -66,7 +76,7 @@ def judge(
         part: adapter.predict_rows(data, data.parts[part].targets)
         for part in ("validation", "test")
     }
-    model = decide(data, outputs, adapter.config)
+    model = decide(data, outputs, adapter.config, calibrate_on=calibrate_on)
     write_json(run.file("calibrator", ".json"), model.policy.to_dict())
     tables.write_parquet(run.file("predictions", ".parquet"), model.table)
     trials = count_trials(data, adapter.config)
@@ -90,11 +100,15 @@ def training_notes(adapter: ModelAdapter) -> list[str]:
 
 
 def decide(
-    data: TrainingData, outputs: Mapping[str, np.ndarray], config: Config
+    data: TrainingData,
+    outputs: Mapping[str, np.ndarray],
+    config: Config,
+    *,
+    calibrate_on: pd.DataFrame | None = None,
 ) -> Judged:
     """Returns what the outputs of a model mean, by what validation decides."""
     table = predictions_table(data, outputs)
-    policy, choice = fit_policy(table, data, config)
+    policy, choice = fit_policy(table, data, config, calibrate_on=calibrate_on)
     return Judged(table=policy.add_signals(table), policy=policy, choice=choice)
 
 
@@ -136,16 +150,32 @@ def predictions_table(
 
 
 def fit_policy(
-    predictions: pd.DataFrame, data: TrainingData, config: Config
+    predictions: pd.DataFrame,
+    data: TrainingData,
+    config: Config,
+    *,
+    calibrate_on: pd.DataFrame | None = None,
 ) -> tuple[Policy, dict[str, Any]]:
     """Learns on the validation part what turns outputs into answers and signals.
+
+    Args:
+        predictions: From `predictions_table`.
+        data: The same data.
+        config: The same run.
+        calibrate_on: Out-of-fold predictions that teach the calibration; None: those of
+            validation do.
 
     Returns:
         The policy, and how it came about: of classes `calibration` (method, rows, or
         the reason why there is none), and `thresholds` (see `search_thresholds`).
     """
     table = predictions[predictions["part"] == "validation"]
-    policy, choice = task_of(data.target).learn_policy(table, data, config)
+    task = task_of(data.target)
+    if calibrate_on is None:
+        policy, choice = task.learn_policy(table, data, config)
+    else:
+        policy, choice = task.learn_policy(calibrate_on, data, config)
+        choice["calibration"]["fitted_on"] = "out-of-fold predictions"
     problem = trading_problem(predictions)
     if problem:
         statement = f"not searched: {problem}"
@@ -195,6 +225,7 @@ def evaluate(
     settings = Settings(
         fee_bps=config.fee_bps,
         slippage_bps=config.slippage_bps,
+        funding_bps_per_day=config.funding_bps_per_day,
         position_sizing=config.position_sizing,
         bar_seconds=config.bar_seconds,
         seed=config.seed,

@@ -60,10 +60,25 @@ HEADLINES = (
 """Numbers of a part that stand for it: in the metadata, and in the folds' summary."""
 
 
+def out_of_fold(run: RunFolder, num_folds: int) -> pd.DataFrame:
+    """Keeps what the folds said of their tests in one file; returns it."""
+    parts = []
+    for number in range(1, num_folds + 1):
+        table = pd.read_parquet(run.fold(number).file("predictions", ".parquet"))
+        table = table[table["part"] == "test"].drop(columns="part")
+        parts.append(table.assign(fold=number))
+    table = pd.concat(parts, ignore_index=True)
+    tables.write_parquet(run.file("oof_predictions", ".parquet"), table)
+    return table
+
+
 def gather(
-    run: RunFolder, results: Sequence[Mapping[str, Any]], data: TrainingData
+    run: RunFolder,
+    table: pd.DataFrame,
+    results: Sequence[Mapping[str, Any]],
+    data: TrainingData,
 ) -> dict[str, Any]:
-    """Keeps the out-of-fold predictions in one file; returns the folds' summary.
+    """Returns the folds' summary.
 
     It has `trading`, what the trades of all folds came to in one simulation, and, of
     its first model alone, `never_retrained`. Combinatorial folds have `paths` instead,
@@ -71,17 +86,10 @@ def gather(
 
     Args:
         run: The run, with a folder of its own for each fold.
+        table: From `out_of_fold`.
         results: Each fold's results; their `test` is the fold's test block.
         data: Of the run.
     """
-    parts = []
-    for number in range(1, len(results) + 1):
-        folder = run.fold(number)
-        table = pd.read_parquet(folder.file("predictions", ".parquet"))
-        table = table[table["part"] == "test"].drop(columns="part")
-        parts.append(table.assign(fold=number))
-    table = pd.concat(parts, ignore_index=True)
-    tables.write_parquet(run.file("oof_predictions", ".parquet"), table)
     config, ranges = run.config, fold_ranges(data.timeline, run.config)
     summary: dict[str, Any] = {
         "cv": config.cv,

@@ -54,6 +54,7 @@ class Settings(TypedDict):
 
     fee_bps: float  # a side
     slippage_bps: float  # a side
+    funding_bps_per_day: float  # of the amount held
     position_sizing: str
     bar_seconds: int
     seed: int
@@ -163,12 +164,15 @@ class Trading(Equity):
     profit_factor: float | None  # net gains / net losses
     mean_net_return_bps: float | None  # a trade
     mean_gross_return_bps: float | None
+    mean_funding_bps: float | None  # a trade; None where none is charged
     mean_holding_bars: float | None
     turnover_per_day: float  # amount traded / equity
     exposure_pct: float  # time in a trade
     trade_precision_pct: float | None  # exits at the take profit
     break_even_precision_pct: float | None  # that pays for stops and costs
-    break_even_cost_bps: float | None  # costs a side at which the edge is 0
+    break_even_cost_bps: (
+        float | None
+    )  # costs a side, beside funding, at which the edge is 0
     cost_bps: float  # a side, as charged
     intervals: dict[str, Interval]  # of mean_net_return_bps, total_return_pct, sharpe
     probabilistic_sharpe: float | None  # probability that the Sharpe ratio is above 0

@@ -77,11 +77,12 @@ class TradeOutcomes:
 
 @dataclass(frozen=True, kw_only=True)
 class TradeRules:
-    """Bar length, costs a side, and the barriers that the labels were made with."""
+    """Bar length, costs, and the barriers that the labels were made with."""
 
     bar_seconds: int
     fee_bps: float = 10.0
     slippage_bps: float = 5.0
+    funding_bps_per_day: float = 0.0
     long_tp_pct: float = 1.0
     long_sl_pct: float = 0.5
     short_tp_pct: float = 1.0
@@ -92,6 +93,10 @@ class TradeRules:
         """Fee and slippage of entry and exit, as a fraction of the amount traded."""
         return 2.0 * (self.fee_bps + self.slippage_bps) / 1e4
 
+    def funding(self, bars: Any) -> Any:
+        """Returns what holding for so many bars costs, as a fraction of the amount."""
+        return self.funding_bps_per_day / 1e4 * bars * self.bar_seconds / _DAY_SECONDS
+
 
 # Simulation
 
@@ -101,9 +106,9 @@ def simulate_trades(
 ) -> np.ndarray:
     """Turns signals into trades that never overlap; a signal during a trade is missed.
 
-    Costs are charged on the amount at entry for both sides, so that
-    net_return = gross_return - 2 (fee + slippage). Equity is multiplied by
-    1 + size * net_return and never falls below 0.
+    Costs are charged on the amount at entry, so that
+    net_return = gross_return - 2 (fee + slippage) - funding * days held. Equity is
+    multiplied by 1 + size * net_return and never falls below 0.
 
     Args:
         signals: 0 SHORT, 1 HOLD, 2 LONG, negative for rejected (num_rows,).
@@ -152,7 +157,8 @@ def simulate_trades(
     trades["exit_code"] = exit_code[taken]
     trades["size"] = sizes[rows[taken]]
     trades["gross_return"] = gross[taken]
-    trades["net_return"] = gross[taken] - rules.round_trip_cost
+    costs = rules.round_trip_cost + rules.funding(exit_bars[taken])
+    trades["net_return"] = gross[taken] - costs
     growth = 1.0 + trades["size"] * trades["net_return"]
     trades["equity"] = np.cumprod(np.maximum(growth, 0.0))
     return trades
@@ -188,21 +194,23 @@ def trading_metrics(
     """Returns what the trades came to, as the first keys of `results.Trading`.
 
     The period is that of the outcomes. The precision that breaks even is
-    (SL + c) / (TP + SL), c the cost of a round trip, averaged over the sides traded.
+    (SL + c) / (TP + SL), c the cost of a trade, averaged over the trades.
     """
     start, end = period(trades, outcomes, rules)
     num_days = (end - start) / _DAY_SECONDS
     size, net, gross = trades["size"], trades["net_return"], trades["gross_return"]
     gains, losses = (float(part.sum()) for part in _gains_and_losses(size * net))
     total_size = float(size.sum())
-    cost_pct = 100.0 * rules.round_trip_cost
+    cost_pct = 100.0 * (gross - net)
     is_long = trades["side"] == 1
     break_even = np.where(
         is_long,
         (rules.long_sl_pct + cost_pct) / (rules.long_tp_pct + rules.long_sl_pct),
         (rules.short_sl_pct + cost_pct) / (rules.short_tp_pct + rules.short_sl_pct),
     )
-    edge = float((size * gross).sum()) / total_size if total_size > 0 else None
+    unpaid = net + rules.round_trip_cost
+    edge = float((size * unpaid).sum()) / total_size if total_size > 0 else None
+    funding = rules.funding(trades["exit_bars"])
     exits = np.bincount(trades["exit_code"], minlength=3)
     return {
         **equity_metrics(equity_curve(trades), num_days=num_days),
@@ -220,6 +228,7 @@ def trading_metrics(
         "profit_factor": gains / losses if losses > 0 else None,
         "mean_net_return_bps": _mean(1e4 * net),
         "mean_gross_return_bps": _mean(1e4 * gross),
+        "mean_funding_bps": _mean(1e4 * funding) if rules.funding_bps_per_day else None,
         "mean_holding_bars": _mean(trades["exit_bars"]),
         "turnover_per_day": 2.0 * total_size / num_days,
         "exposure_pct": 100.0
@@ -295,7 +304,7 @@ def buy_and_hold_metrics(
     """Returns `results.Equity` of buying at the first close and selling at the last.
 
     Unlike a simulated trade it is valued at every row. Each side costs its share of
-    the amount at that side.
+    the amount at that side; what is bought, and not borrowed, pays no funding.
     """
     close = np.asarray(outcomes.close, dtype=np.float64)
     opens = _seconds(outcomes.timestamps)

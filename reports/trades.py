@@ -32,6 +32,7 @@ _TRADES: Rows = {
     "of them SHORT": ("num_short", "{:,}"),
     "net a trade, bps": ("intervals.mean_net_return_bps", "{:+.1f}"),
     "gross a trade, bps": ("mean_gross_return_bps", "{:+.1f}"),
+    "funding a trade, bps": ("mean_funding_bps", "{:.1f}"),
     "costs a side, bps": ("cost_bps", "{:g}"),
     "costs a side at which the edge is 0, bps": ("break_even_cost_bps", "{:.1f}"),
     "take profit hit, % of trades": ("trade_precision_pct", "{:.1f}"),

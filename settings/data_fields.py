@@ -28,6 +28,7 @@ NO_FOLDS: dict[str, Any] = {
     "cv_test_bars": None,
     "cv_gap_days": 0.0,
     "keep_folds": False,
+    "calibrate_on": "validation",
 }
 """Fields of a run that trains its final model alone."""
 

@@ -16,7 +16,10 @@ class EvaluationFields(Part):
 
     Attributes:
         calibration_method: Map from the model's probabilities to calibrated ones,
-            fitted on validation.
+            fitted on `calibrate_on`.
+        calibrate_on: What the run's calibration is fitted on: validation, or the
+            predictions of all folds for rows that they never saw. Folds and baselines
+            use validation.
         threshold_objective: What the thresholds of SHORT and LONG maximise on
             validation.
         turnover_penalty_bps: Basis points a side charged on top of the costs while
@@ -25,6 +28,8 @@ class EvaluationFields(Part):
             be chosen.
         fee_bps: Fee of a side of a trade, in basis points of the amount.
         slippage_bps: Slippage of a side of a trade, in basis points of the amount.
+        funding_bps_per_day: Funding of a position, long or short, in basis points of
+            the amount for each day that it is held.
         position_sizing: Amount of a trade: all equity, fractional Kelly, or a
             volatility target.
         kelly_fraction: Share of the full Kelly size that `kelly` trades; at most all
@@ -41,6 +46,7 @@ class EvaluationFields(Part):
     calibration_method: str = field(
         "temperature", choices=("isotonic", "platt", "beta", "temperature", "none")
     )
+    calibrate_on: str = field("validation", choices=("validation", "oof"))
     threshold_objective: str = field(
         "net_return", choices=("net_return", "mean_net_return", "sharpe")
     )
@@ -48,6 +54,7 @@ class EvaluationFields(Part):
     threshold_min_trades: int = field(30, ge=1)
     fee_bps: float = field(10.0, ge=0, le=1000)
     slippage_bps: float = field(5.0, ge=0, le=1000)
+    funding_bps_per_day: float = field(0.0, ge=0, le=1000)
     position_sizing: str = field("full", choices=("full", "kelly", "volatility"))
     kelly_fraction: float = field(0.25, gt=0, le=1)
     volatility_target_pct: float = field(2.0, gt=0, le=1000)

@@ -117,10 +117,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "61260574970bdb21b253439d14b16cb4dee807a621363c0d3e5d9eddd51394d1"
+        "abdaf8172a5e491510c37d969ad96eb262a5c90fa91987f23d144462b672625b"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "c808aa7bc693a017e1e49f5659112d2686c02e4a92c70636837bebdd2668f4db"
+        "b7fe822ff5753cf816e7fee0287b8125ddd1231c9d7fbb0b601ff0ff9a94e1cd"
     )
 
 

@@ -6,11 +6,13 @@ import pandas as pd
 import pytest
 from world.frames import TINY, make_own_frame
 
+from artifacts.artifact import load_artifact
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import training_file
-from evaluation.folds import count_lookback, gather, paths_of
+from evaluation.folds import count_lookback, gather, out_of_fold, paths_of
 from files import tables
+from models.families import load_adapter
 from preprocessing.parts import create_splitter, development_targets, fold_ranges
 from reports.report import format_results
 from trainer import StandaloneTrainer
@@ -128,6 +130,7 @@ def walk(frame, tmp_path_factory):
     """A run whose three folds are trained, and nothing else."""
     tmp_path = tmp_path_factory.mktemp("walk")
     walk = {"n_splits": None, "cv_train_bars": 700, "cv_test_bars": 400}
+    walk |= {"keep_folds": True}
     fields = RUN | walk | {"model": "logistic", "outputs_dir": str(tmp_path)}
     trainer = StandaloneTrainer(Config(**fields), frame=frame)
     for step in ("initialize_components", "load_and_validate_data"):
@@ -153,6 +156,20 @@ def test_the_first_model_says_the_same_of_its_own_block(walk):
     assert (fixed[said][len(first) :].to_numpy() != pd.concat(later)[said]).any()
 
 
+def test_a_kept_fold_is_an_artifact_of_its_own(walk):
+    kept = walk.run.path / "kept_folds" / "fold_02"
+    adapter = load_adapter(load_artifact(kept))
+    table = pd.read_parquet(walk.run.fold(2).file("predictions", ".parquet"))
+    test = table[table["part"] == "test"]
+    ranges = fold_ranges(walk.data.timeline, walk.config)[1]
+    data = walk.data_loader.load_training_data(ranges, rows=walk._rows)
+    said = adapter.predict_proba(data, test["row"].to_numpy())
+    assert np.array_equal(said[:, 2], test["probability_long"])
+    names = {path.name.partition("_")[0] for path in kept.iterdir()}
+    wanted = {"model", "scaler", "calibrator", "metadata", "history", "MANIFEST.json"}
+    assert names == wanted
+
+
 def test_folds_trade_in_one_simulation_beside_the_first_model(walk):
     rng, said = np.random.default_rng(5), []
     for number in (1, 2, 3):
@@ -161,8 +178,10 @@ def test_folds_trade_in_one_simulation_beside_the_first_model(walk):
         table["signal"] = rng.integers(0, 3, len(table)).astype(np.int8)
         table.to_parquet(path)
         said.append(table[table["part"] == "test"])
-    summary = gather(walk.run, walk._fold_results, walk.data)
-    table, earned = pd.concat(said), summary["trading"]
+    table = out_of_fold(walk.run, 3)
+    assert table["signal"].tolist() == pd.concat(said)["signal"].tolist()
+    summary = gather(walk.run, table, walk._fold_results, walk.data)
+    earned = summary["trading"]
     equity, free_at = 1.0, -1
     count = 0
     for row in table.itertuples():

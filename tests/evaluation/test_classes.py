@@ -8,6 +8,7 @@ from world.frames import make_frame
 
 from benchmarks.noise import run_seed
 from evaluation import backtest, trading
+from evaluation.calibration import create_calibrator
 from evaluation.class_scores import cross_fit
 from evaluation.evaluate import (
     decide,
@@ -183,6 +184,37 @@ def test_notes_and_doubtful_levels_are_warnings(data):
     first, second = results["warnings"][:2]
     assert first == "of training"
     assert second.startswith("take profit of long, 0.2 %: not above the costs")
+
+
+def test_out_of_fold_predictions_teach_the_calibration(data):
+    told = forecasts(data, knows=0.3)
+    plain = predictions_table(data, told)
+    oof = plain[plain["part"] == "test"].drop(columns="part")
+    model = decide(data, told, SMALL, calibrate_on=oof)
+    raw = oof[list(PROBABILITY_COLUMNS)].to_numpy(np.float64)
+    wanted = create_calibrator("temperature").fit(raw, oof["label"])
+    assert model.policy.calibrator.parameters_ == wanted.parameters_
+    # Thresholds are still those of validation, under that calibration.
+    assert model.choice["thresholds"]["num_tried"] > 1
+    results = evaluate(model, data, SMALL)
+    taught = [results["calibration"]]
+    taught += [results[part]["calibrated"] for part in ("validation", "test")]
+    names = {each["fitted_on"] for each in taught}
+    assert names == {"out-of-fold predictions"}
+    assert results["calibration"]["num_samples"] == len(oof)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"n_splits": 4, "cv": "combinatorial"},
+        {"n_splits": 4, "target": "return"},
+    ],
+)
+def test_out_of_fold_calibration_needs_folds_of_classes(fields):
+    with pytest.raises(ConfigError, match="calibrate_on: expected classes, and folds"):
+        SMALL.replace(calibrate_on="oof", **fields)
 
 
 def test_calibration_can_be_switched_off(data):

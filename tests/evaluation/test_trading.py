@@ -351,6 +351,21 @@ def test_volatility_target():
         volatility_target_sizes([np.nan], target_pct=20.0)
 
 
+def test_funding_follows_the_time_held():
+    outcomes = make_outcomes(8, long_exit_bars=np.array([3, 1, 1, 1, 1, 1, 1, 1]))
+    signals = np.array([2, 2, 2, 2, 1, 1, 1, 1])
+    rules = dataclasses.replace(FREE, funding_bps_per_day=1440.0)  # a bp a minute
+    trades = trading.simulate_trades(signals, outcomes, rules=rules)
+    np.testing.assert_allclose(trades["net_return"], [0.0097, 0.0099])
+    found = trading.trading_metrics(trades, outcomes, rules=rules)
+    assert found["mean_funding_bps"] == pytest.approx(2.0)
+    assert found["mean_gross_return_bps"] == pytest.approx(100.0)
+    # 98 bp are left for two sides.
+    assert found["break_even_cost_bps"] == pytest.approx(49.0)
+    # A stop of 0.5 % and costs of 0.02 % against 1.5 % between the barriers.
+    assert found["break_even_precision_pct"] == pytest.approx(100 * 0.52 / 1.5)
+
+
 # Over time
 
 
