@@ -163,8 +163,7 @@ def _read_csv(path: Path) -> pa.Table:
         return _parse_csv(stream, last, path)
 
 
-def _read_csv_gz(path: Path) -> pa.Table:
-    data = _unpack_gzip(path)
+def _parse_packed_csv(data: bytes, path: Path) -> pa.Table:
     return _parse_csv(io.BytesIO(data), data[-1:], path)
 
 
@@ -202,33 +201,27 @@ def _parse_csv(stream: IO[bytes], last: bytes, path: Path) -> pa.Table:
     chosen = {f"c{i}": column for column, i in positions.items()}
     types = {name: pa.float64() for name in chosen}
     types[f"c{positions['timestamp']}"] = pa.string()
-    table = _convert_csv(
-        stream,
-        path,
-        column_names=[f"c{i}" for i in range(len(fields))],
-        skip_rows=0 if headless else 1,
-        delimiter=delimiter,
-        types=types,
+    reading = pa_csv.ReadOptions(
+        column_names=[f"c{i}" for i in range(len(fields))], skip_rows=not headless
     )
+    table = _convert_csv(stream, path, reading, delimiter=delimiter, types=types)
     return table.rename_columns([chosen[name] for name in table.column_names])
 
 
 def _convert_csv(
     stream: IO[bytes],
     path: Path,
+    reading: pa_csv.ReadOptions,
     *,
-    column_names: list[str],
-    skip_rows: int,
     delimiter: str,
     types: dict[str, pa.DataType],
 ) -> pa.Table:
     def convert(*, use_threads: bool) -> pa.Table:
         stream.seek(0)
+        reading.use_threads = use_threads
         return pa_csv.read_csv(
             pa.PythonFile(stream, mode="r"),
-            pa_csv.ReadOptions(
-                use_threads=use_threads, column_names=column_names, skip_rows=skip_rows
-            ),
+            reading,
             pa_csv.ParseOptions(delimiter=delimiter),
             pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
         )
@@ -240,14 +233,6 @@ def _convert_csv(
     except pa.ArrowInvalid as error:
         expected = "numbers in rows of equal length"
         raise refusal(path, expected, str(error), "Repair the row.") from error
-
-
-def _read_json(path: Path) -> pa.Table:
-    return _parse_json(path.read_bytes(), path)
-
-
-def _read_json_gz(path: Path) -> pa.Table:
-    return _parse_json(_unpack_gzip(path), path)
 
 
 def _parse_json(data: bytes, path: Path) -> pa.Table:
@@ -295,8 +280,7 @@ def _read_zip(path: Path) -> pa.Table:
             cure = "Pack each CSV by itself."
             raise refusal(path, "a zip with one CSV inside", received, cure)
         with archive.open(members[0]) as stream:
-            data = _unpack(stream, path.stat().st_size, path)
-    return _parse_csv(io.BytesIO(data), data[-1:], path)
+            return _parse_packed_csv(_unpack(stream, path.stat().st_size, path), path)
 
 
 def _read_hdf5(path: Path) -> pa.Table:
@@ -317,22 +301,23 @@ def _looks_like(head: bytes) -> str:
     return f"bytes that begin with {start[:8]!r}"
 
 
-def _require_magic(path: Path, magic: bytes, *, at_end: bool = False) -> None:
+def _require_magic(path: Path, magic: bytes) -> bytes:
+    """Returns the end of a file that begins with `magic`, as many bytes."""
     with open(path, "rb") as stream:
         head = stream.read(64)
         stream.seek(max(0, path.stat().st_size - len(magic)))
         tail = stream.read()
     if not head.startswith(magic):
-        raise refusal(
-            path, _MAGIC[magic], _looks_like(head), "Rename it after what it is."
-        )
-    if at_end and tail != magic:
-        raise refusal(
-            path, f"{_MAGIC[magic]} with its end", "a truncated file", FETCH_AGAIN
-        )
+        cure = "Rename it after what it is."
+        raise refusal(path, _MAGIC[magic], _looks_like(head), cure)
+    return tail
 
 
-def _refuse_extension_types(path: Path, magic: bytes) -> None:
+def _require_plain_arrow(path: Path, magic: bytes) -> None:
+    """Refuses Arrow files that are cut off, or whose types may run code."""
+    if _require_magic(path, magic) != magic:
+        expected = f"{_MAGIC[magic]} with its end"
+        raise refusal(path, expected, "a truncated file", FETCH_AGAIN)
     if tables.has_extension_types(path, tail_bytes=len(magic)):
         raise refusal(
             path,
@@ -343,9 +328,7 @@ def _refuse_extension_types(path: Path, magic: bytes) -> None:
 
 
 def _read_feather(path: Path) -> pa.Table:
-    _require_magic(path, b"ARROW1", at_end=True)
-    _refuse_extension_types(path, b"ARROW1")
-
+    _require_plain_arrow(path, b"ARROW1")
     tables.refuse_bomb(path, len(COLUMNS))
     with pa.OSFile(str(path)) as source:
         chosen = pick_columns(pa.ipc.open_file(source).schema.names, path)
@@ -356,9 +339,7 @@ def _read_feather(path: Path) -> pa.Table:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    _require_magic(path, b"PAR1", at_end=True)
-    _refuse_extension_types(path, b"PAR1")
-
+    _require_plain_arrow(path, b"PAR1")
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         if file.metadata.num_rows > MAX_ROWS:
             received = f"{file.metadata.num_rows} rows"
@@ -374,13 +355,13 @@ def _read_parquet(path: Path) -> pa.Table:
 
 _READERS: dict[str, Callable[[Path], pa.Table]] = {
     ".csv": _read_csv,
-    ".csv.gz": _read_csv_gz,
+    ".csv.gz": lambda path: _parse_packed_csv(_unpack_gzip(path), path),
     ".feather": _read_feather,
     ".parquet": _read_parquet,
     ".zip": _read_zip,
-    ".json": _read_json,
-    ".json.gz": _read_json_gz,
-    ".jsongz": _read_json_gz,
+    ".json": lambda path: _parse_json(path.read_bytes(), path),
+    ".json.gz": lambda path: _parse_json(_unpack_gzip(path), path),
+    ".jsongz": lambda path: _parse_json(_unpack_gzip(path), path),
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
 }

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from candles.timestamps import SECOND, nanoseconds_of, parse_timestamps
+from candles.timestamps import SECOND, nanoseconds_of
 from config import CLASS_NAMES, CLASS_TARGETS
 from dataset import training_file
 from dataset.sidecar import read_sidecar
@@ -128,19 +128,9 @@ def read_dataset(path: str | os.PathLike[str]) -> Dataset:
     columns = tables.open_table(path)
     sidecar = read_sidecar(path, digest=columns.digest)
     metadata = dict(sidecar or {})
-    if "timestamp" not in columns.names:
-        raise utils.DataError(
-            f"{path}: expected a column 'timestamp'. "
-            f"Received: {', '.join(columns.names)}. {training_file.TIMESTAMP_CURE}"
-        )
-    times = columns.read("timestamp")
-    if not len(times):
-        raise utils.DataError(
-            f"{path}: expected rows. Received: an empty table. Make the file again."
-        )
-    nanoseconds, _ = parse_timestamps(times)
-    moments = pd.to_datetime(nanoseconds, unit="ns", utc=True)
-    frame = {"timestamp": pd.Series(moments)}
+    with training_file.naming_the_file(path):
+        times = training_file.read_times(columns)
+    frame = {"timestamp": pd.Series(pd.to_datetime(times, utc=True))}
     for name in columns.names:
         if name != "timestamp":
             frame[name] = columns.read(name).to_pandas()

@@ -15,6 +15,7 @@ Time alignment, the same for every target:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,17 @@ EXIT_NAMES = ("timeout", "tp", "sl")
 
 NO_OUTCOME = -1
 """Stands in every integer column of a row whose future is not in the table."""
+
+OUTCOME_TYPES = {
+    "label_end": np.int32,
+    "long_return": np.float64,
+    "short_return": np.float64,
+    "long_exit_bars": np.int32,
+    "short_exit_bars": np.int32,
+    "long_exit": np.int8,
+    "short_exit": np.int8,
+}
+"""What came of a bar, in the order of a training file's columns."""
 
 _BLOCK_ROWS = 32_768  # about 20 work arrays of this length stay in a 4 MB cache
 
@@ -76,19 +88,21 @@ def label_candles(
         DataError: If a price column is missing or not finite.
     """
     _require_bars("future_window", future_window)
-    for name, pct in (
-        ("long_tp_pct", long_tp_pct),
-        ("long_sl_pct", long_sl_pct),
-        ("short_tp_pct", short_tp_pct),
-        ("short_sl_pct", short_sl_pct),
-    ):
-        _require_pct(name, pct)
+    levels = {"long_tp_pct": long_tp_pct, "long_sl_pct": long_sl_pct}
+    levels |= {"short_tp_pct": short_tp_pct, "short_sl_pct": short_sl_pct}
+    for name, pct in levels.items():
+        # At 100 a level is a price of 0, or twice the entry.
+        if not 0 < pct <= 100:
+            raise ValueError(
+                f"`{name}`: expected a percentage above 0, at most 100. "
+                f"Received: {name}={pct!r}"
+            )
     if tie_policy not in ("pessimistic", "optimistic"):
         raise ValueError(
             "`tie_policy`: expected 'pessimistic' or 'optimistic'. "
             f"Received: tie_policy={tie_policy!r}"
         )
-    market = _Market.from_candles(candles, future_window)
+    market = _Market(candles, future_window)
     optimistic = tie_policy == "optimistic"
     rows = _rows_with_outcome(candles, future_window)
     result = _empty_outcomes(len(candles))
@@ -98,9 +112,8 @@ def label_candles(
         short = market.exits(
             block, -1, short_tp_pct, short_sl_pct, optimistic=optimistic
         )
-        label, label_end = _decide(long, short, optimistic=optimistic)
-        result["label"][block] = label
-        result["label_end"][block] = label_end
+        decided = _decide(long, short, optimistic=optimistic)
+        result["label"][block], result["label_end"][block] = decided
         for side, exits in (("long", long), ("short", short)):
             result[f"{side}_return"][block] = exits.gross_return
             result[f"{side}_exit_bars"][block] = exits.bars
@@ -156,34 +169,16 @@ def return_target(candles: pd.DataFrame, *, horizon: int = 1) -> pd.DataFrame:
         ValueError: If `horizon` is not a positive whole number.
         DataError: If a price column is missing or not finite.
     """
-    outcome, rows = _held_to_horizon(candles, horizon)
-    close = candles["close"].to_numpy(np.float64)
-    target = np.full(len(candles), np.nan)
-    target[rows] = np.log(close[rows + horizon] / close[rows])
-    return _with_target(outcome, target, candles.index)
+    return _number_target(candles, horizon, lambda now, then: np.log(then / now))
 
 
 def price_target(candles: pd.DataFrame, *, horizon: int = 1) -> pd.DataFrame:
-    """Gives every bar the close `horizon` bars later, in price units.
+    """Gives every bar the close `horizon` bars later; the rest is `return_target`'s.
 
     A price level has no stable scale. A model that learns `return_target` reports the
     same thing back in price units as `close[t] * exp(predicted return)`.
-
-    Args:
-        candles: Candle table, as in `label_candles`.
-        horizon: Bars ahead.
-
-    Returns:
-        As `return_target`, with the future close as `target`.
-
-    Raises:
-        ValueError: If `horizon` is not a positive whole number.
-        DataError: If a price column is missing or not finite.
     """
-    outcome, rows = _held_to_horizon(candles, horizon)
-    target = np.full(len(candles), np.nan)
-    target[rows] = candles["close"].to_numpy(np.float64)[rows + horizon]
-    return _with_target(outcome, target, candles.index)
+    return _number_target(candles, horizon, lambda _, then: then)
 
 
 @dataclass(frozen=True)
@@ -195,7 +190,6 @@ class _Exits:
     gross_return: np.ndarray
 
 
-@dataclass(frozen=True)
 class _Market:
     """Prices and, for powers of two, the extremes of that many bars from each bar on.
 
@@ -203,20 +197,10 @@ class _Market:
     all rows at once (binary lifting), instead of one pass per future bar.
     """
 
-    prices: dict[str, np.ndarray]
-    highest: list[np.ndarray]
-    highest_negated_low: list[np.ndarray]
-    future_window: int
-
-    @classmethod
-    def from_candles(cls, candles: pd.DataFrame, future_window: int) -> _Market:
-        prices = _prices(candles)
-        return cls(
-            prices=prices,
-            highest=_running_maxima(prices["high"], future_window),
-            highest_negated_low=_running_maxima(-prices["low"], future_window),
-            future_window=future_window,
-        )
+    def __init__(self, candles: pd.DataFrame, future_window: int) -> None:
+        self.prices, self.future_window = _prices(candles), future_window
+        self.highest = _running_maxima(self.prices["high"], future_window)
+        self.highest_negated_low = _running_maxima(-self.prices["low"], future_window)
 
     def exits(
         self,
@@ -232,12 +216,10 @@ class _Market:
         entry = close[rows]
         take_profit = entry * (1 + side * tp_pct / 100)
         stop = entry * (1 - side * sl_pct / 100)
-        if side > 0:
-            tp_bars = self._first_touch(self.highest, rows, take_profit)
-            sl_bars = self._first_touch(self.highest_negated_low, rows, -stop)
-        else:
-            tp_bars = self._first_touch(self.highest_negated_low, rows, -take_profit)
-            sl_bars = self._first_touch(self.highest, rows, stop)
+        above, below = self.highest, self.highest_negated_low
+        favourable, adverse = (above, below) if side > 0 else (below, above)
+        tp_bars = self._first_touch(favourable, rows, side * take_profit)
+        sl_bars = self._first_touch(adverse, rows, -side * stop)
         by_stop = (sl_bars < tp_bars) if optimistic else (sl_bars <= tp_bars)
         bars = np.minimum(tp_bars, sl_bars)
         timeout = bars > window
@@ -308,26 +290,27 @@ def _held_to_horizon(
     return outcome, rows
 
 
-def _with_target(
-    outcome: dict[str, np.ndarray], target: np.ndarray, index: pd.Index
+def _number_target(
+    candles: pd.DataFrame,
+    horizon: int,
+    number: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> pd.DataFrame:
-    rest = {name: values for name, values in outcome.items() if name != "label"}
-    return pd.DataFrame({"target": target, **rest}, index=index)
+    """Returns the outcomes with `number(close[t], close[t + horizon])` as `target`."""
+    outcome, rows = _held_to_horizon(candles, horizon)
+    del outcome["label"]
+    close = candles["close"].to_numpy(np.float64)
+    target = np.full(len(candles), np.nan)
+    target[rows] = number(close[rows], close[rows + horizon])
+    return pd.DataFrame({"target": target, **outcome}, index=candles.index)
 
 
 def _empty_outcomes(num_bars: int) -> dict[str, np.ndarray]:
     """Returns the columns in their order, every row without an outcome."""
-    return {
-        "label": np.full(num_bars, NO_OUTCOME, np.int8),
-        "label_end": np.full(num_bars, NO_OUTCOME, np.int32),
-        "long_return": np.full(num_bars, np.nan),
-        "short_return": np.full(num_bars, np.nan),
-        "long_exit_bars": np.full(num_bars, NO_OUTCOME, np.int32),
-        "short_exit_bars": np.full(num_bars, NO_OUTCOME, np.int32),
-        "long_exit": np.full(num_bars, NO_OUTCOME, np.int8),
-        "short_exit": np.full(num_bars, NO_OUTCOME, np.int8),
-        "is_target": np.zeros(num_bars, bool),
-    }
+    columns: dict[str, np.ndarray] = {}
+    for name, kind in {"label": np.int8, **OUTCOME_TYPES}.items():
+        nothing = np.nan if kind is np.float64 else NO_OUTCOME
+        columns[name] = np.full(num_bars, nothing, kind)
+    return columns | {"is_target": np.zeros(num_bars, bool)}
 
 
 def _is_target(candles: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
@@ -374,13 +357,4 @@ def _require_bars(name: str, bars: int) -> None:
         raise ValueError(
             f"`{name}`: expected a whole number of bars, at least 1. "
             f"Received: {name}={bars!r}"
-        )
-
-
-def _require_pct(name: str, pct: float) -> None:
-    # At 100 a level is a price of 0, or twice the entry.
-    if not 0 < pct <= 100:
-        raise ValueError(
-            f"`{name}`: expected a percentage above 0, at most 100. "
-            f"Received: {name}={pct!r}"
         )

@@ -7,9 +7,10 @@ and scaling (`data_loader`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import utils
 from candles.timestamps import describe_distance, parse_timestamps
 from config import CLASS_TARGETS
 from dataset import sidecar
+from dataset.labels import OUTCOME_TYPES
 from files import tables
 from files.atomic import atomic_path
 from files.tables import Columns
@@ -33,16 +35,7 @@ from utils import DataError
 logger = logging.getLogger(__name__)
 
 ONE_HOT = ("label_0", "label_1", "label_2")
-OUTCOMES = {
-    "close": np.float64,
-    "label_end": np.int32,
-    "long_return": np.float64,
-    "short_return": np.float64,
-    "long_exit_bars": np.int32,
-    "short_exit_bars": np.int32,
-    "long_exit": np.int8,
-    "short_exit": np.int8,
-}
+OUTCOMES = {"close": np.float64, **OUTCOME_TYPES}
 """Columns that evaluation uses, and the type they are kept in."""
 
 NOT_FEATURES = frozenset(
@@ -55,8 +48,6 @@ MAX_TARGET_DEVIATION = 1e-4
 """Largest distance of a target to the log return of the closes, one basis point: more
 than rounded prices make, less than another horizon does."""
 
-TIMESTAMP_CURE = "Name the column with the open of each bar (UTC) so."
-TARGET_CURE = "Build the file with dataset_builder.py --target {target}."
 LABEL_CURE = (
     "Name the column with the classes (0 SHORT, 1 HOLD, 2 LONG) so, or build the file "
     "with dataset_builder.py."
@@ -131,6 +122,17 @@ def require_suffix(path: str | os.PathLike[str]) -> str:
     return suffix
 
 
+@contextlib.contextmanager
+def naming_the_file(path: Path | None) -> Iterator[None]:
+    """Puts the file before a `DataError` of its content that does not name it."""
+    try:
+        yield
+    except DataError as error:
+        if path is None or str(error).startswith(f"{path}:"):
+            raise
+        raise DataError(f"{path}: {error}") from error
+
+
 def read_rows(
     columns: Columns,
     *,
@@ -153,69 +155,51 @@ def read_rows(
         DataError: Naming the file, the column and the first rows that break the
             contract.
     """
-    try:
-        return _read_checked(columns, bar_seconds, future_window, source, target)
-    except DataError as error:
-        if columns.path is None or str(error).startswith(f"{columns.path}:"):
-            raise
-        raise DataError(f"{columns.path}: {error}") from error
-
-
-def _read_checked(
-    columns: Columns,
-    bar_seconds: int,
-    future_window: int,
-    source: Mapping[str, Any],
-    target: str,
-) -> Rows:
-    names = [name for name in columns.names if name not in NOT_FEATURES]
-    if not names:
-        raise DataError(
-            "expected feature columns beside the timestamp and the label. "
-            f"Received: {', '.join(columns.names)}"
+    with naming_the_file(columns.path):
+        names = [name for name in columns.names if name not in NOT_FEATURES]
+        if not names:
+            raise DataError(
+                "expected feature columns beside the timestamp and the label. "
+                f"Received: {', '.join(columns.names)}"
+            )
+        beside = ("open", "high", "low", "volume", "is_filled")
+        if dropped := [name for name in beside if name in columns.names]:
+            logger.info("not read as features: %s", ", ".join(dropped))
+        timestamps = _read_timestamps(columns, bar_seconds)
+        # Arrow keeps what it frees; the training that follows needs the memory.
+        pa.default_memory_pool().release_unused()
+        count = len(timestamps)
+        features = np.empty((count, len(names)), np.float32)
+        is_number = target not in CLASS_TARGETS
+        wanted = OUTCOMES | ({"target": np.float64} if is_number else {})
+        outcomes = {
+            name: np.empty(count, dtype)
+            for name, dtype in wanted.items()
+            if name in columns.names
+        }
+        by_name = {name: features[:, j] for j, name in enumerate(names)}
+        columns.read_numbers(by_name | outcomes)
+        for name, column in by_name.items():
+            refuse_non_finite(name, column)
+        segment_ids = _segment_ids(columns, timestamps, bar_seconds)
+        is_target = _read_targets(columns, count, future_window)
+        labels, log_returns = np.empty(0, np.int8), None
+        if is_number:
+            log_returns = _log_returns(outcomes, target, is_target)
+            _refuse_other_horizon(log_returns, outcomes, segment_ids, future_window)
+        else:
+            labels = _read_labels(columns, count)
+        return Rows(
+            features=features,
+            feature_names=tuple(names),
+            labels=labels,
+            log_returns=log_returns,
+            timestamps=timestamps,
+            segment_ids=segment_ids,
+            is_target=is_target,
+            outcomes=outcomes,
+            source=dict(source) | {"rows": count, "features": len(names)},
         )
-    dropped = [
-        name
-        for name in ("open", "high", "low", "volume", "is_filled")
-        if name in columns.names
-    ]
-    if dropped:
-        logger.info("not read as features: %s", ", ".join(dropped))
-    timestamps = _read_timestamps(columns, bar_seconds)
-    # Arrow keeps what it frees; the training that follows needs the memory.
-    pa.default_memory_pool().release_unused()
-    count = len(timestamps)
-    features = np.empty((count, len(names)), np.float32)
-    is_number = target not in CLASS_TARGETS
-    wanted = OUTCOMES | ({"target": np.float64} if is_number else {})
-    outcomes = {
-        name: np.empty(count, dtype)
-        for name, dtype in wanted.items()
-        if name in columns.names
-    }
-    by_name = {name: features[:, j] for j, name in enumerate(names)}
-    columns.read_numbers(by_name | outcomes)
-    for name, column in by_name.items():
-        refuse_non_finite(name, column)
-    segment_ids = _segment_ids(columns, timestamps, bar_seconds)
-    is_target = _read_targets(columns, count, future_window)
-    labels, log_returns = np.empty(0, np.int8), None
-    if is_number:
-        log_returns = _log_returns(outcomes, target, is_target)
-        _refuse_other_horizon(log_returns, outcomes, segment_ids, future_window)
-    else:
-        labels = _read_labels(columns, count)
-    return Rows(
-        features=features,
-        feature_names=tuple(names),
-        labels=labels,
-        log_returns=log_returns,
-        timestamps=timestamps,
-        segment_ids=segment_ids,
-        is_target=is_target,
-        outcomes=outcomes,
-        source=dict(source) | {"rows": count, "features": len(names)},
-    )
 
 
 def refuse_non_finite(name: str, values: np.ndarray) -> None:
@@ -229,21 +213,31 @@ def refuse_non_finite(name: str, values: np.ndarray) -> None:
         )
 
 
-def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
+def read_times(columns: Columns) -> np.ndarray:
+    """Returns the column `timestamp` (num_rows,) datetime64[ns], in any order.
+
+    Raises:
+        DataError: If there is none, without rows, or no time in one.
+    """
     if "timestamp" not in columns.names:
         raise DataError(
             "expected a column 'timestamp'. "
             f"Received: {', '.join(columns.names)}."
-            f"{utils.did_you_mean('timestamp', columns.names)} {TIMESTAMP_CURE}"
+            f"{utils.did_you_mean('timestamp', columns.names)} "
+            "Name the column with the open of each bar (UTC) so."
         )
     column = columns.read("timestamp")
     if not len(column):
-        raise DataError("expected rows. Received: an empty table.")
+        raise DataError("expected rows. Received: an empty table. Make the file again.")
     try:
         nanoseconds, _ = parse_timestamps(column)
     except DataError as error:
         raise DataError(f"timestamp: {error}") from error
-    times = nanoseconds.copy().view("datetime64[ns]")
+    return nanoseconds.copy().view("datetime64[ns]")
+
+
+def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
+    times = read_times(columns)
     steps = np.diff(times)
     wrong = np.flatnonzero(steps <= np.timedelta64(0))
     if len(wrong):
@@ -309,7 +303,8 @@ def _log_returns(
     if missing:
         raise DataError(
             f"expected the column {' and '.join(map(repr, needed))} of a {target}. "
-            f"Received: no {', '.join(missing)}. {TARGET_CURE.format(target=target)}"
+            f"Received: no {', '.join(missing)}. "
+            f"Build the file with dataset_builder.py --target {target}."
         )
     values = outcomes["target"]
     if target == "price":

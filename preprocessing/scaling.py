@@ -66,14 +66,8 @@ class FeatureScaler:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns values that strict JSON carries bit for bit."""
-        return {
-            "kind": self.kind,
-            "feature_names": list(self.feature_names),
-            "center": list(self.center),
-            "scale": list(self.scale),
-            "clip_limit": self.clip_limit,
-            "num_rows": self.num_rows,
-        }
+        values = vars(self).items()
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
 
     def to_sklearn(self) -> Any:
         """Returns the fitted scikit-learn scaler of the same kind, which does not clip.
@@ -145,13 +139,10 @@ class FeatureScaler:
                 "expected a scaler with one finite center and one finite, positive "
                 f"scale for each feature. Received: {values!r:.300}"
             )
+        numbers = {name: tuple(map(float, values[name])) for name in names[1:]}
+        limit = {"clip_limit": float(values["clip_limit"])}
         return cls(
-            kind=values["kind"],
-            feature_names=tuple(values["feature_names"]),
-            center=tuple(map(float, values["center"])),
-            scale=tuple(map(float, values["scale"])),
-            clip_limit=float(values["clip_limit"]),
-            num_rows=values["num_rows"],
+            **values | numbers | limit | {"feature_names": tuple(values[names[0]])}
         )
 
 
@@ -201,7 +192,7 @@ class TargetScaler:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns values that strict JSON carries bit for bit."""
-        return {"center": self.center, "scale": self.scale, "num_rows": self.num_rows}
+        return dict(vars(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TargetScaler:
@@ -223,11 +214,8 @@ class TargetScaler:
                 "expected a target's finite center, its finite, positive scale and the "
                 f"rows they were learned from. Received: {values!r:.300}"
             )
-        return cls(
-            center=float(values["center"]),
-            scale=float(values["scale"]),
-            num_rows=values["num_rows"],
-        )
+        numbers = {name: float(values[name]) for name in ("center", "scale")}
+        return cls(**values | numbers)
 
 
 def _is_finite(value: Any) -> bool:
