@@ -357,7 +357,7 @@ class StandaloneTrainer:
             self.results["cross_validation"] = folds.gather(run, table, said, data)
         self.results["outlook"] = outlook(self.results, task_of(data.target))
         importance.add_importance(self.results, self.adapter, data)
-        self.results["audit"] = quick_audit(data).to_dict()
+        self.results["audit"] = quick_audit(data, self.config).to_dict()
         write_run_report(
             run, data, self.results, history=self.history, metadata=self._metadata
         )
@@ -461,11 +461,15 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
         notes += short_test_notes(config, description_of(config))
         described = described_size(config)
         logger.info("%s", dry_run.describe_configuration(config, described, notes))
-    elif parsed.audit or parsed.audit_candles or parsed.audit_features:
+    elif parsed.audit:
         from audit.run import run_command
 
         run_command(
-            config, candles=parsed.audit_candles, feature_file=parsed.audit_features
+            config,
+            candles=parsed.audit_candles,
+            feature_file=parsed.audit_features,
+            json_file=parsed.audit_json,
+            is_strict=parsed.audit_strict,
         )
     else:
         with utils.StopSignals():

@@ -21,7 +21,11 @@ def _run(arguments: Sequence[str] | None) -> None:
     parsed, config = options.parse(["--audit", *words], program="python -m audit")
     utils.configure_logging(verbose=config.verbose_logging)
     run_command(
-        config, candles=parsed.audit_candles, feature_file=parsed.audit_features
+        config,
+        candles=parsed.audit_candles,
+        feature_file=parsed.audit_features,
+        json_file=parsed.audit_json,
+        is_strict=parsed.audit_strict,
     )
 
 

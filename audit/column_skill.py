@@ -116,8 +116,13 @@ def check_single_features(data: TrainingData) -> Finding:
     words += [f"{len(peaks) - _SHOWN} more like it"] * (len(peaks) > _SHOWN)
     if beyond:
         words.append(f"{best.column} alone has a skill of {best.skill:.3f}{of_rest}")
+    named = {item.column for item in peaks} | ({best.column} if beyond else set())
     return Finding(
-        check=TOO_GOOD, outcome=LEAK, what="; ".join(words), evidence=evidence
+        check=TOO_GOOD,
+        outcome=LEAK,
+        what="; ".join(words),
+        evidence=evidence,
+        columns=tuple(sorted(named)),
     )
 
 

@@ -6,7 +6,7 @@ In: the outcome of a check, in words and in numbers. Out: the checks themselves.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import utils
 from files.strict import to_jsonable
 from utils import DataError
 
-PASSED, LEAK, NOT_DONE = "passed", "leak", "not done"
+PASSED, DOUBTFUL, LEAK, NOT_DONE = "passed", "doubtful", "leak", "not done"
 
 LOOKS_AHEAD = "feature looks ahead"
 OTHER_FEATURES = "file unlike its functions"
@@ -25,6 +25,12 @@ TOO_GOOD = "feature too good"
 SHIFTED_LABEL = "shifted label"
 LATER_BAR = "column of a later bar"
 FUTURE_FILLED = "gaps filled from the future"
+NO_FUNCTION = "column without a function"
+LEADS_PRICE = "column leads the price"
+LEADS_VOLUME = "column leads the volume"
+LEADS_VOLATILITY = "column leads the volatility"
+LEARNED = "column learned over all rows"
+INTERPOLATED = "column is interpolated"
 
 _NAME_WIDTH = 29
 _LINE_WIDTH = 100
@@ -36,19 +42,23 @@ class Finding:
 
     Args:
         check: Name of the leak that was looked for.
-        outcome: `passed`, `leak` or `not done`.
+        outcome: `passed`, `doubtful`, `leak` or `not done`.
         what: What was found, or why the check could not be done: one sentence.
         evidence: The numbers behind it.
+        columns: Whom it accuses, or what could not be checked.
     """
 
     check: str
     outcome: str
     what: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Returns outcome, name and reason, on one line or a few."""
-        mark = "LEAK" if self.outcome == LEAK else self.outcome
+        mark = (
+            self.outcome.upper() if self.outcome in (LEAK, DOUBTFUL) else self.outcome
+        )
         head = f"  {mark:<8}  {self.check:<{_NAME_WIDTH}}"
         return textwrap.fill(
             self.what,
@@ -72,25 +82,26 @@ class AuditReport:
     subject: str
     findings: tuple[Finding, ...]
 
+    def of(self, outcome: str) -> tuple[Finding, ...]:
+        """Returns the findings with an outcome."""
+        return tuple(item for item in self.findings if item.outcome == outcome)
+
     @property
     def leaks(self) -> tuple[Finding, ...]:
         """The findings that are leaks."""
-        return tuple(item for item in self.findings if item.outcome == LEAK)
+        return self.of(LEAK)
 
     def __str__(self) -> str:
         """Returns the report as the command line prints it."""
-        counts = {
-            outcome: sum(item.outcome == outcome for item in self.findings)
-            for outcome in (PASSED, NOT_DONE)
-        }
-        found = ", ".join(item.check for item in self.leaks)
-        last = (
-            f"{utils.counted(len(self.leaks), 'leak', 'leaks')}: {found}; "
-            if self.leaks
-            else "no leak found: "
+        first = "" if self.of(DOUBTFUL) else "no leak found: "
+        if self.leaks:
+            first = f"{_names(self.leaks)}; "
+        counts = (
+            f"{len(self.of(PASSED))} passed, {len(self.of(DOUBTFUL))} doubtful, "
+            f"{utils.counted(len(self.leaks), 'leak', 'leaks')}, "
+            f"{len(self.of(NOT_DONE))} not done"
         )
-        last += ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-        lines = [f"audit of {self.subject}", *map(str, self.findings), last]
+        lines = [f"audit of {self.subject}", *map(str, self.findings), first + counts]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,15 +114,47 @@ class AuditReport:
             }
         )
 
-    def require_clean(self) -> None:
+    def to_machine(self) -> dict[str, Any]:
+        """Returns what `--audit-json` writes, for other programs."""
+        return {
+            "subject": self.subject,
+            "counts": {
+                outcome: len(self.of(outcome))
+                for outcome in (PASSED, DOUBTFUL, LEAK, NOT_DONE)
+            },
+            "findings": [
+                {
+                    "check": item.check,
+                    "outcome": item.outcome,
+                    "columns": list(item.columns),
+                    "words": item.what,
+                }
+                for item in self.findings
+            ],
+        }
+
+    def require_clean(self, *, is_strict: bool = False) -> None:
         """Refuses data in which a leak was found.
+
+        Args:
+            is_strict: Whether what is doubtful or was not done is refused, too.
 
         Raises:
             DataError: Naming every leak.
         """
         if self.leaks:
-            names = ", ".join(dict.fromkeys(item.check for item in self.leaks))
             raise DataError(
-                f"{self.subject}: expected no leak. Received: {names}. Results on such "
-                "data do not hold; repair them where they are made."
+                f"{self.subject}: expected no leak. Received: {_names(self.leaks)}. "
+                "Results on such data do not hold; repair them where they are made."
             )
+        open_ends = self.of(DOUBTFUL) + self.of(NOT_DONE)
+        if is_strict and open_ends:
+            raise DataError(
+                f"{self.subject}: --audit-strict: expected every check to pass. "
+                f"Received: {_names(open_ends)}, doubtful or not done. Give candles "
+                "and the functions of all columns, or leave the columns out."
+            )
+
+
+def _names(findings: Iterable[Finding]) -> str:
+    return ", ".join(dict.fromkeys(item.check for item in findings))

@@ -9,13 +9,69 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from audit.findings import FUTURE_FILLED, LEAK, PASSED, Finding
+from audit.findings import FUTURE_FILLED, LEAK, NOT_DONE, PASSED, Finding
 from audit.lookahead import Recomputed
+from candles.timestamps import nanoseconds_of
+from config import Config
+from data_loader import TrainingData
+from files import tables
 
 _ON_LINE = 1e-12  # of the price: rounding of an interpolation in float64
 _MAX_DECIMALS = 9
 _GRID_ROWS = 10_000
 _FEWEST = 3  # one bar on a line may be chance
+
+
+def check_gaps(
+    config: Config,
+    frame: pd.DataFrame | None,
+    data: TrainingData,
+    candles: pd.DataFrame | None,
+    again: Recomputed | None,
+) -> Finding:
+    """Looks at the closes of the file, and at those of the candles."""
+    found = []
+    if "close" in data.outcomes:
+        rows = {
+            "close": data.outcomes["close"],
+            "segment": _stretches(data.timestamps.astype(np.int64)),
+        }
+        rows |= _marks_of_file(config, frame, data)
+        found.append(check_filled_gaps(pd.DataFrame(rows), again))
+    if candles is not None:
+        stretches = _stretches(nanoseconds_of(candles["timestamp"]))
+        table = candles.assign(segment=stretches)
+        found.append(check_filled_gaps(table))
+    if not found:
+        return Finding(
+            check=FUTURE_FILLED,
+            outcome=NOT_DONE,
+            what="neither candles nor a column close: --audit-candles FILE...",
+        )
+    return next((item for item in found if item.outcome == LEAK), found[0])
+
+
+def _stretches(times: np.ndarray) -> np.ndarray:
+    """Returns the number of each row's gapless stretch (num_rows,)."""
+    steps = np.diff(times)
+    return np.cumsum(np.append(0, steps != steps.min(initial=np.iinfo(np.int64).max)))
+
+
+def _marks_of_file(
+    config: Config, frame: pd.DataFrame | None, data: TrainingData
+) -> dict[str, np.ndarray]:
+    """Returns `is_filled` and `volume`, as far as the file has them for all rows."""
+    if frame is None:
+        columns = tables.open_table(data.source["path"])
+    else:
+        columns = tables.from_pandas(frame)
+    found = {
+        name: np.empty(data.source["rows"], kind)
+        for name, kind in (("is_filled", bool), ("volume", np.float64))
+        if name in columns.names and data.source["rows"] == data.num_rows
+    }
+    columns.read_numbers(found)
+    return found
 
 
 def check_filled_gaps(bars: pd.DataFrame, again: Recomputed | None = None) -> Finding:

@@ -177,6 +177,7 @@ def check_column_shift(
         outcome=LEAK if early else PASSED,
         what=what,
         evidence={"shift_bars": evidence},
+        columns=tuple(edge.column for edge in early),
     )
 
 

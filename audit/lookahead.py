@@ -18,6 +18,7 @@ import utils
 from audit.findings import (
     LEAK,
     LOOKS_AHEAD,
+    NO_FUNCTION,
     NOT_DONE,
     OTHER_FEATURES,
     PASSED,
@@ -100,6 +101,7 @@ def check_look_back(
             "num_truncations": len(ends),
             "bars_ahead": reach,
         },
+        columns=tuple(reach),
     )
 
 
@@ -282,7 +284,7 @@ _OF_SPREAD = 1e-3  # of the middle half of a column; rounding and a scaler's rou
 _SAMPLED_ROWS = 20_000
 
 
-def check_features(data: TrainingData, again: Recomputed) -> Finding:
+def check_features(data: TrainingData, again: Recomputed) -> list[Finding]:
     """Compares a file's columns with what their functions give for its candles.
 
     Only then does it follow from functions that look back that the file does. Equal is
@@ -291,29 +293,30 @@ def check_features(data: TrainingData, again: Recomputed) -> Finding:
     Args:
         data: The file's rows, features not scaled.
         again: What the candles give.
+
+    Returns:
+        What became of columns with a function, and those without one: not done.
     """
     shared = [name for name in data.feature_names if name in again.features]
     other = [name for name in data.feature_names if name not in again.features]
+    found = []
+    if other:
+        found = [
+            Finding(
+                check=NO_FUNCTION,
+                outcome=NOT_DONE,
+                what=f"cannot be recomputed: {', '.join(other)}",
+                columns=tuple(other),
+            )
+        ]
     if not shared:
-        return Finding(
-            check=OTHER_FEATURES,
-            outcome=NOT_DONE,
-            what=f"none of the file's columns is one of the feature sets' "
-            f"({', '.join(again.features.columns[:_SHOWN])}, ...): name the sets that "
-            "it was built with",
-        )
+        return found
     wrong = {}
     for name in shared:
         ours = data.features[again.rows, data.feature_names.index(name)]
         theirs = again.features[name].to_numpy()
         if count := _num_different(ours, theirs):
             wrong[name] = (count, _later_bar(ours, theirs))
-    evidence = {
-        "num_rows": len(again.rows),
-        "columns": shared,
-        "not_compared": other,
-        "different": wrong,
-    }
     if wrong:
         words = [
             f"{name} is that of row t+{later}"
@@ -322,23 +325,29 @@ def check_features(data: TrainingData, again: Recomputed) -> Finding:
             for name, (count, later) in list(wrong.items())[:_SHOWN]
         ]
         words += [f"{len(wrong) - _SHOWN} more columns"] * (len(wrong) > _SHOWN)
-        return Finding(
-            check=OTHER_FEATURES,
-            outcome=LEAK,
-            what=f"{', '.join(words)} of {len(again.rows):,}, computed again from the "
+        what = (
+            f"{', '.join(words)} of {len(again.rows):,}, computed again from the "
             "candles: what the functions prove does not hold for the file. Build it "
-            "again",
-            evidence=evidence,
+            "again"
         )
-    rest = f"; not compared: {', '.join(other[:_SHOWN])}" if other else ""
-    columns = utils.counted(len(shared), "column", "columns")
-    return Finding(
+    else:
+        columns = utils.counted(len(shared), "column", "columns")
+        what = (
+            f"{columns} of {len(again.rows):,} rows, computed again from the candles: "
+            "equal"
+        )
+    compared = Finding(
         check=OTHER_FEATURES,
-        outcome=PASSED,
-        what=f"{columns} of {len(again.rows):,} rows, computed again from the "
-        f"candles: equal{rest}",
-        evidence=evidence,
+        outcome=LEAK if wrong else PASSED,
+        what=what,
+        evidence={
+            "num_rows": len(again.rows),
+            "columns": shared,
+            "different": wrong,
+        },
+        columns=tuple(wrong),
     )
+    return [compared, *found]
 
 
 def _num_different(ours: np.ndarray, theirs: np.ndarray) -> int:

@@ -8,23 +8,31 @@ what statistics show (`column_skill`, `label_timing`). Nothing is trained.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import logging
-import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 import utils
-from audit import column_skill, gap_fills, label_timing, lookahead, split_checks
+from audit import (
+    column_skill,
+    gap_fills,
+    label_timing,
+    leading,
+    learned_columns,
+    lookahead,
+    split_checks,
+)
+from audit.feature_files import load_feature_file, refuse_exit
 from audit.findings import (
     FUTURE_FILLED,
     LEAK,
     LOOKS_AHEAD,
     NOT_DONE,
     OTHER_FEATURES,
+    PASSED,
     SHIFTED_LABEL,
     TOO_GOOD,
     AuditReport,
@@ -40,13 +48,12 @@ from candles.sources import (
     resolve_candles,
 )
 from candles.synthetic import synthetic_candles
-from candles.timestamps import nanoseconds_of
 from config import Config
 from data_loader import TrainingData, TrainingDataLoader
 from dataset import features, fingerprints
 from dataset import rows as dataset_rows
 from dataset.builder import DEMO_PAIR, demo_candles
-from files import tables
+from files.strict import write_json
 from settings.run_fields import RunFields
 from utils import ConfigError, MissingInputError
 
@@ -61,14 +68,27 @@ _MAX_SYNTHETIC_BARS = 1_000_000
 _SHOWN = 4
 
 
-def quick_audit(data: TrainingData) -> AuditReport:
-    """Returns what can be said in a moment of data that a training reads."""
+def quick_audit(data: TrainingData, config: Config) -> AuditReport:
+    """Returns what can be said in seconds of data that a training reads.
+
+    Args:
+        data: Its rows, scaled.
+        config: The run.
+    """
     parts = {name: part.targets for name, part in data.parts.items()}
     shared = split_checks.check_shared_bars(
         {"run": parts}, window_bars=data.window_bars, future_window=data.future_window
     )
+    known = _known_columns(data, config) if data.source.get("built_by_us") else []
+    why = "needs candles and functions: python trainer.py --audit"
+    unproven = tuple(
+        Finding(check=check, outcome=NOT_DONE, what=why)
+        for check in (LOOKS_AHEAD, OTHER_FEATURES)
+    )
     fitted = split_checks.check_fitted_on_train(data)
-    return AuditReport(subject=_subject(data), findings=(shared, fitted))
+    statistics = _statistics(data, data, left_out=known)
+    findings = (*unproven, shared, fitted, *statistics)
+    return AuditReport(subject=_subject(data), findings=findings)
 
 
 def run_audit(
@@ -101,15 +121,12 @@ def run_audit(
     if bars is not None:
         has_features = functions.outcome != LEAK and bool(_known_columns(raw, config))
         again = lookahead.recompute(raw, bars, config, has_features=has_features)
-    gaps = _audit_gaps(config, frame, data, table, again)
-    classes, true_labels = _as_classes(data, again)
-    edges = label_timing.find_label_edges(classes)
-    shift = label_timing.check_label_shift(
-        classes, edges=edges, true_labels=true_labels
-    )
+    gaps = gap_fills.check_gaps(config, frame, data, table, again)
+    compared = _audit_columns(raw, again, functions, gaps)
+    proven = compared[0].evidence["columns"] if compared[0].outcome == PASSED else []
     findings = (
         functions,
-        _audit_columns(raw, again, functions, gaps),
+        *compared,
         gaps,
         split_checks.check_shared_bars(
             dict(split_targets(data, config)) | dict(splits or {}),
@@ -117,12 +134,60 @@ def run_audit(
             future_window=data.future_window,
         ),
         split_checks.check_fitted_on_train(data, raw),
-        split_checks.check_scaled_file(raw),
-        shift,
-        label_timing.check_column_shift(classes, edges=edges),
-        _audit_skill(classes, shift),
+        *_statistics(data, raw, bars, again, left_out=proven),
     )
     return AuditReport(subject=_subject(data), findings=findings)
+
+
+def _statistics(
+    data: TrainingData,
+    raw: TrainingData,
+    bars: pd.DataFrame | None = None,
+    again: Recomputed | None = None,
+    *,
+    left_out: Collection[str] = (),
+) -> Iterator[Finding]:
+    """Yields what the columns and labels of a file show by themselves.
+
+    Args:
+        data: What a training reads.
+        raw: The same, not scaled, or scaled where nothing else is at hand.
+        bars: Candles of the file, gaps filled.
+        again: What they give for its rows.
+        left_out: Columns whose functions tell whether they lead the market.
+    """
+    classes, true_labels = _as_classes(data, again)
+    edges = label_timing.find_label_edges(classes)
+    shift = label_timing.check_label_shift(
+        classes, edges=edges, true_labels=true_labels
+    )
+    columns = dict(zip(raw.feature_names, raw.features.T, strict=True))
+    yield split_checks.check_scaled_file(raw)
+    yield learned_columns.check_learned(raw)
+    yield learned_columns.check_interpolated(columns)
+    others = {name: x for name, x in columns.items() if name not in left_out}
+    if others:
+        yield from leading.check_leading(*_with_bars(others, data, bars))
+    yield shift
+    yield label_timing.check_column_shift(classes, edges=edges)
+    yield _audit_skill(classes, shift)
+
+
+def _with_bars(
+    columns: Mapping[str, np.ndarray], data: TrainingData, bars: pd.DataFrame | None
+) -> tuple[Mapping[str, np.ndarray], pd.DataFrame | None]:
+    """Returns columns and bars of the rows that have one; None where none is known."""
+    if bars is None:
+        if "close" not in data.outcomes:
+            return columns, None
+        times = pd.DatetimeIndex(data.timestamps)
+        return columns, pd.DataFrame(
+            {"timestamp": times, "close": data.outcomes["close"]}
+        )
+    rows = pd.DatetimeIndex(data.timestamps).tz_localize("UTC")
+    at = pd.DatetimeIndex(bars["timestamp"]).get_indexer(rows)
+    known = {name: column[at >= 0] for name, column in columns.items()}
+    return known, bars.iloc[at[at >= 0]].reset_index(drop=True)
 
 
 def run_command(
@@ -130,51 +195,30 @@ def run_command(
     *,
     candles: Sequence[str] | None = None,
     feature_file: str | None = None,
+    json_file: str | None = None,
+    is_strict: bool = False,
 ) -> None:
     """Prints the audit of a run.
 
     Args:
         config: The run.
         candles: Candle files, see `run_audit`.
-        feature_file: Python file that registers feature sets.
+        feature_file: Python file that registers feature sets. It is run.
+        json_file: Where the findings are written for other programs, too.
+        is_strict: Whether what is doubtful or was not done is refused, too.
 
     Raises:
         DataError: If a leak was found.
+        ConfigError: If the feature file ends the interpreter.
     """
-    if feature_file is not None:
-        load_feature_file(feature_file)
-    report = run_audit(config, candles=candles)
+    with refuse_exit(feature_file):
+        if feature_file is not None:
+            load_feature_file(feature_file)
+        report = run_audit(config, candles=candles)
     logger.info("%s", report)
-    report.require_clean()
-
-
-def load_feature_file(path: str) -> None:
-    """Runs a Python file of the user, which registers feature sets.
-
-    Raises:
-        MissingInputError: If it is not there.
-        ConfigError: If it fails, or registers none.
-    """
-    file = Path(path)
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise MissingInputError(f"expected a Python file (.py). Received: {path}")
-    before = features.find_feature_sets(features.feature_set_names())
-    sys.path.insert(0, str(file.resolve().parent))
-    try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except Exception as error:
-        raise ConfigError(
-            f"{path}: expected Python that registers feature sets. "
-            f"Received: {type(error).__name__}: {error}"
-        ) from error
-    finally:
-        sys.path.pop(0)
-    if features.find_feature_sets(features.feature_set_names()) == before:
-        raise ConfigError(
-            f"{path}: expected a feature set, registered with @feature_set(...). "
-            "Received: none."
-        )
+    if json_file is not None:
+        write_json(Path(json_file), report.to_machine())
+    report.require_clean(is_strict=is_strict)
 
 
 def _subject(data: TrainingData) -> str:
@@ -316,7 +360,7 @@ def _known_columns(raw: TrainingData, config: Config) -> list[str]:
 
 def _audit_columns(
     raw: TrainingData, again: Recomputed | None, functions: Finding, gaps: Finding
-) -> Finding:
+) -> list[Finding]:
     """Compares columns with recomputed ones, where that would say anything."""
     if again is None:
         why = "no candles given: --audit-candles FILE..."
@@ -328,56 +372,11 @@ def _audit_columns(
         why = f"the file has other bars than the candles, see '{FUTURE_FILLED}'"
     else:
         return lookahead.check_features(raw, again)
-    return Finding(check=OTHER_FEATURES, outcome=NOT_DONE, what=why)
-
-
-def _audit_gaps(
-    config: Config,
-    frame: pd.DataFrame | None,
-    data: TrainingData,
-    candles: pd.DataFrame | None,
-    again: Recomputed | None,
-) -> Finding:
-    """Looks at the closes of the file, and at those of the candles."""
-    found = []
-    if "close" in data.outcomes:
-        rows = {
-            "close": data.outcomes["close"],
-            "segment": _stretches(data.timestamps.astype(np.int64)),
-        }
-        rows |= _marks_of_file(config, frame, data)
-        found.append(gap_fills.check_filled_gaps(pd.DataFrame(rows), again))
-    if candles is not None:
-        stretches = _stretches(nanoseconds_of(candles["timestamp"]))
-        table = candles.assign(segment=stretches)
-        found.append(gap_fills.check_filled_gaps(table))
-    if not found:
-        return Finding(
-            check=FUTURE_FILLED,
+    return [
+        Finding(
+            check=OTHER_FEATURES,
             outcome=NOT_DONE,
-            what="neither candles nor a column close: --audit-candles FILE...",
+            what=f"cannot be recomputed: {', '.join(raw.feature_names)}: {why}",
+            columns=raw.feature_names,
         )
-    return next((item for item in found if item.outcome == LEAK), found[0])
-
-
-def _stretches(times: np.ndarray) -> np.ndarray:
-    """Returns the number of each row's gapless stretch (num_rows,)."""
-    steps = np.diff(times)
-    return np.cumsum(np.append(0, steps != steps.min(initial=np.iinfo(np.int64).max)))
-
-
-def _marks_of_file(
-    config: Config, frame: pd.DataFrame | None, data: TrainingData
-) -> dict[str, np.ndarray]:
-    """Returns `is_filled` and `volume`, as far as the file has them for all rows."""
-    if frame is None:
-        columns = tables.open_table(data.source["path"])
-    else:
-        columns = tables.from_pandas(frame)
-    found = {
-        name: np.empty(data.source["rows"], kind)
-        for name, kind in (("is_filled", bool), ("volume", np.float64))
-        if name in columns.names and data.source["rows"] == data.num_rows
-    }
-    columns.read_numbers(found)
-    return found
+    ]

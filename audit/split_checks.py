@@ -227,13 +227,13 @@ def check_scaled_file(raw: TrainingData) -> Finding:
     fitted before the split.
 
     Args:
-        raw: The file's rows, features not scaled.
+        raw: The file's rows, features not scaled or not clipped.
     """
     train, until = raw.parts["train"], raw.parts["test"].start
     spans = {"every row": raw.num_rows, "train and validation": until}
     found: dict[str, dict[str, str]] = {}
     for j, name in enumerate(raw.feature_names):
-        column = raw.features[:, j].astype(np.float64)
+        column = _unscaled(raw, j)
         own = column[train.start : train.stop]
         for span, stop in spans.items():
             trace = _scaler_trace(column[:stop], own)
@@ -251,7 +251,16 @@ def check_scaled_file(raw: TrainingData) -> Finding:
         outcome=LEAK if words else PASSED,
         what=f"{'; '.join(words)}, but not over train" if words else passed,
         evidence={trace: list(columns) for trace, columns in found.items()},
+        columns=tuple(name for columns in found.values() for name in columns),
     )
+
+
+def _unscaled(data: TrainingData, j: int) -> np.ndarray:
+    """Returns a column as the file has it (num_rows,), clipped where it was."""
+    scaler, column = data.scaler, data.features[:, j].astype(np.float64)
+    if scaler.kind == "none":
+        return column
+    return column * scaler.scale[j] + scaler.center[j]
 
 
 def _scaler_trace(column: np.ndarray, own: np.ndarray) -> str | None:
@@ -269,6 +278,8 @@ def _scaler_trace(column: np.ndarray, own: np.ndarray) -> str | None:
     if high == 1 and low in (0, -1) and is_once:
         is_other = own.min() > low or own.max() < high
         return f"minimum {low:g} and maximum 1" if is_other else None
+    if high == 1 and low > 0 and is_once:
+        return "maximum 1" if own.max() < high else None
     few = column[:: max(1, len(column) // 10_000)]
     if abs(np.median(few)) < 0.1 and abs(np.subtract(*_quartiles(few)) + 1) < 0.2:
         if _is_robustly_scaled(column, _ROUNDING):

@@ -74,7 +74,18 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--audit-features",
         metavar="FILE.py",
-        help="Python file that registers feature sets of your own, for the audit",
+        help="Python file that registers feature sets of your own, for the audit; it "
+        "is run",
+    )
+    parser.add_argument(
+        "--audit-json",
+        metavar="FILE",
+        help="write the findings here, too: check, outcome, columns, words",
+    )
+    parser.add_argument(
+        "--audit-strict",
+        action="store_true",
+        help="end with 65 where a check of the audit is doubtful or was not done, too",
     )
     parser.add_argument(
         "--preset",
@@ -101,11 +112,12 @@ def _base_values(parsed: argparse.Namespace) -> dict[str, Any]:
 
 def _refuse_idle_options(parsed: argparse.Namespace) -> None:
     """Refuses options that what is asked for would not read."""
-    is_audit = parsed.audit or parsed.audit_candles or parsed.audit_features
+    wanted = ("audit_candles", "audit_features", "audit_json", "audit_strict")
+    parsed.audit = parsed.audit or any(getattr(parsed, name) for name in wanted)
     if parsed.resume_anyway and not parsed.resume:
         raise ConfigError("--resume-anyway: expected --resume with it.")
     for name in ("compare", "config_test", "resume_anyway"):
-        if is_audit and getattr(parsed, name):
+        if parsed.audit and getattr(parsed, name):
             flag = "--" + name.replace("_", "-")
             raise ConfigError(
                 f"{flag}: expected no audit with it, which trains nothing."

@@ -219,7 +219,22 @@ def test_every_report_says_what_was_looked_for(finished):
     audit = finished.results["audit"]
     assert audit["leaks"] == []
     checks = [finding["check"] for finding in audit["findings"]]
-    assert checks == ["unpurged split", "fitted beyond train"]
+    assert checks == [
+        "feature looks ahead",
+        "file unlike its functions",
+        "unpurged split",
+        "fitted beyond train",
+        "file scaled as a whole",
+        "column learned over all rows",
+        "column is interpolated",
+        "column leads the price",
+        "column leads the volatility",
+        "column leads the volume",
+        "shifted label",
+        "column of a later bar",
+        "feature too good",
+    ]
+    assert audit["findings"][0]["outcome"] == "not done"
 
 
 def test_same_configuration_gives_the_same_weights(finished, planted, tmp_path):

@@ -13,6 +13,7 @@ from world.frames import make_frame
 import trainer
 from audit import (
     column_skill,
+    feature_files,
     findings,
     gap_fills,
     label_timing,
@@ -89,11 +90,14 @@ def test_clean_file_passes_every_check(market, clean):
         "unpurged split",
         "fitted beyond train",
         "file scaled as a whole",
+        "column learned over all rows",
+        "column is interpolated",
         "shifted label",
         "column of a later bar",
         "feature too good",
     ]
-    assert "no leak found: 9 passed, 0 not done" in str(report)
+    last = "no leak found: 11 passed, 0 doubtful, 0 leaks, 0 not done"
+    assert str(report).splitlines()[-1] == last
     report.require_clean()
 
 
@@ -108,6 +112,9 @@ def test_what_a_file_does_not_allow_is_listed_as_not_done(clean):
         "feature looks ahead",
         "file unlike its functions",
         "gaps filled from the future",
+        "column leads the price",
+        "column leads the volatility",
+        "column leads the volume",
         "shifted label",
         "column of a later bar",
     ]
@@ -712,7 +719,7 @@ def test_report_is_strict_json_and_names_its_leaks():
     assert content["leaks"] == ["shifted label"]
     assert content["findings"][1]["evidence"] == {"n": 3, "bad": None}
     assert str(report).splitlines()[-1] == (
-        "1 leak: shifted label; 1 passed, 0 not done"
+        "shifted label; 1 passed, 0 doubtful, 1 leak, 0 not done"
     )
     assert "  LEAK      shifted label                it is" in str(report)
 
@@ -755,7 +762,7 @@ def test_exit_codes(tmp_path, candle_file, written, clean, capsys):
     before = sorted(tmp_path.rglob("*"))
     assert command(tmp_path, *sets, "--audit-candles", str(candle_file)) == 0
     printed = capsys.readouterr()
-    assert "no leak found: 9 passed, 0 not done" in printed.out
+    assert "no leak found: 11 passed, 0 doubtful, 0 leaks, 0 not done" in printed.out
     assert printed.err == ""
     assert sorted(tmp_path.rglob("*")) == before
     clean.assign(label=clean["label"].shift(1, fill_value=1)).to_feather(
@@ -795,7 +802,7 @@ def test_feature_sets_of_ones_own_come_from_a_file(tmp_path, market, register, c
         "    mean = close.rolling(31, center=True, min_periods=1).mean()\n"
         '    return pd.DataFrame({"price_to_centred": close / mean})\n'
     )
-    run.load_feature_file(str(source))
+    feature_files.load_feature_file(str(source))
     config = CONFIG.replace(feature_sets=("ray12", "mine"), inputs_dir=str(tmp_path))
     dataset_builder.build_training_file(market, config)
     sets = ("--feature-sets", "ray12", "mine")
@@ -817,5 +824,5 @@ def test_feature_files_that_are_none(tmp_path, content, error, message):
         path.write_text(content)
     before = list(sys.path)
     with pytest.raises(error, match=message):
-        run.load_feature_file(str(path))
+        feature_files.load_feature_file(str(path))
     assert sys.path == before

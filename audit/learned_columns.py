@@ -1,0 +1,168 @@
+"""Columns that were learned over rows which come later: encodings, ranks, components.
+
+In: the traces that they leave in the file itself. Out: scalers (`split_checks`), what
+leads the market (`leading`).
+
+What was fitted over all rows holds exactly over all rows, and not over the training
+rows alone: ranks are evenly spaced, components uncorrelated, the levels of a target
+encoding are the means of the target. Clusters, and
+encodings that were smoothed or had noise added, leave none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from audit.findings import DOUBTFUL, INTERPOLATED, LEAK, LEARNED, PASSED, Finding
+from data_loader import TrainingData
+
+_MAX_ROWS = 200_000
+_MAX_LEVELS = 2000
+_MIN_LEVELS = 4
+_EXACT = 1e-5  # of float32 columns, summed in float64
+_OTHERWISE = 1e-3
+_STRAIGHT = 0.8  # share of rows on the line between their neighbours
+_MIN_SLOPES = 20
+
+
+def check_learned(data: TrainingData) -> Finding:
+    """Looks for columns with a trace of having been learned over later rows.
+
+    Args:
+        data: The file's rows; features scaled or not.
+    """
+    until = data.parts["train"].stop
+    spans = {
+        "every row": data.num_rows,
+        "train and validation": data.parts["test"].start,
+    }
+    targets = _targets(data)
+    found: dict[str, str] = {}
+    for j, name in enumerate(data.feature_names):
+        column = data.features[:, j].astype(np.float64)
+        for span, stop in spans.items():
+            for trace in _traces(column, targets, stop=stop, until=until):
+                found.setdefault(name, f"{name}: {trace} over {span}, not over train")
+    for span, stop in spans.items():
+        for names in _components(data, stop=stop, until=until):
+            for name in names:
+                found.setdefault(
+                    name,
+                    f"{name}: one of {len(names)} components that are "
+                    f"uncorrelated over {span}, not over train",
+                )
+    passed = (
+        f"no column of {data.num_features} has the trace of an encoding, of ranks or "
+        "of components of later rows"
+    )
+    return Finding(
+        check=LEARNED,
+        outcome=LEAK if found else PASSED,
+        what="; ".join(found.values()) or passed,
+        columns=tuple(found),
+    )
+
+
+def _targets(data: TrainingData) -> Mapping[str, np.ndarray]:
+    """Returns what an encoding could have taken the mean of (num_rows,)."""
+    if data.values is not None:
+        return {"value": data.values.astype(np.float64)}
+    targets = {f"label {k}": (data.labels == k) * 1.0 for k in range(3)}
+    return targets | {"side": data.labels - 1.0}
+
+
+def _traces(
+    column: np.ndarray, targets: Mapping[str, np.ndarray], *, stop: int, until: int
+) -> Iterator[str]:
+    """Yields what holds for the rows before `stop` and not for those before `until`."""
+    levels, codes, counts = np.unique(
+        column[:stop], return_inverse=True, return_counts=True
+    )
+    if len(levels) < _MIN_LEVELS:
+        return
+    is_ramp = (np.diff(column[:stop]) >= 0).mean() > 0.9  # counts rows, as a clock does
+    if not is_ramp and len(levels) > 0.9 * stop:
+        for words, values in (("ranks", column), ("normal scores", _place(column))):
+            if _is_even(values[:stop]) and not _is_even(values[:until]):
+                yield f"{words}, evenly spaced"
+    if len(levels) > _MAX_LEVELS or counts.max() > 0.5 * stop:
+        return
+    for name, target in targets.items():
+        errors = []
+        for end in (stop, until):
+            known = np.isfinite(target[:end])
+            kept, goal = codes[:end][known], target[:end][known]
+            size = np.bincount(kept, minlength=len(levels))
+            sums = np.bincount(kept, goal, minlength=len(levels))
+            errors.append(_off_line(levels, sums / np.maximum(size, 1), size))
+        if errors[0] < _OTHERWISE and errors[1] > 10 * errors[0] + _EXACT:
+            yield f"its levels are the means of {name}"
+
+
+def _place(column: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtr
+
+    return ndtr(column)
+
+
+def _is_even(values: np.ndarray) -> bool:
+    """Whether sorted values are evenly spaced, up to a few ties."""
+    ordered = np.sort(values)
+    line = np.linspace(ordered[0], ordered[-1], len(ordered))
+    span = ordered[-1] - ordered[0]
+    return bool(span and np.abs(ordered - line).max() < (_EXACT + 3 / len(line)) * span)
+
+
+def _off_line(levels: np.ndarray, means: np.ndarray, size: np.ndarray) -> float:
+    """Returns the share of the means' variance that no line of the levels explains."""
+    used = size > 0
+    if used.sum() < _MIN_LEVELS or np.ptp(means[used]) == 0:
+        return 1.0
+    correlation = np.cov(levels[used], means[used], fweights=size[used])
+    scale = correlation[0, 0] * correlation[1, 1]
+    return float(1 - correlation[0, 1] ** 2 / scale) if scale else 1.0
+
+
+def _components(data: TrainingData, *, stop: int, until: int) -> Iterator[list[str]]:
+    """Yields groups of columns that are uncorrelated over the rows before `stop`."""
+    tables = [data.features[:end].astype(np.float64) for end in (stop, until)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        overall, own = (np.abs(np.corrcoef(x, rowvar=False)) for x in tables)
+    if overall.ndim < 2:
+        return
+    exact = (overall < _EXACT) & (own > _OTHERWISE)
+    partners = exact.sum(axis=1)
+    members = np.flatnonzero(partners >= 2)
+    if len(members) >= 3:
+        yield [data.feature_names[j] for j in members]
+
+
+def check_interpolated(columns: Mapping[str, np.ndarray]) -> Finding:
+    """Looks for columns that run straight from one known value to the next.
+
+    Between two values only the first is known. Counters run straight, too, at one
+    slope.
+
+    Args:
+        columns: Columns (num_rows,).
+    """
+    found = []
+    for name, whole in columns.items():
+        values = np.asarray(whole[-_MAX_ROWS:], np.float64)
+        steps = np.diff(values)
+        rounding = 8 * np.finfo(np.float32).eps * np.abs(values).max()
+        straight = np.abs(np.diff(steps)) <= rounding
+        moving = straight & (np.abs(steps[1:]) > 2 * rounding)
+        slopes = np.unique(np.round(steps[1:][moving] / max(rounding, 1e-300) / 4))
+        if moving.mean() > _STRAIGHT and len(slopes) >= _MIN_SLOPES:
+            found.append(name)
+    passed = f"none of {len(columns)} columns runs straight between values of its own"
+    words = f"{', '.join(found)}: straight from one value to a later one, which was not"
+    return Finding(
+        check=INTERPOLATED,
+        outcome=DOUBTFUL if found else PASSED,
+        what=f"{words} known. Carry the last one forward" if found else passed,
+        columns=tuple(found),
+    )
