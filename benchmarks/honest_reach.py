@@ -2,8 +2,8 @@
 
 Boosting, LightGBM and logistic regression on features that look back alone, trained on
 60 %, judged like any run on the last 20 % of every candle file (long ones in parts), at
-the default costs; labels of two take profits, and a return. The limits in `evaluation.too_good`
-are above the largest figures. Half an hour on two cores.
+the default costs; labels of two take profits, and a return. The limits in
+`evaluation.too_good` are above the largest figures. Half an hour on two cores.
 
     python benchmarks/honest_reach.py DATA_FOLDER
 """
