@@ -57,6 +57,7 @@ _PAST_BARS = (2, 3, 5, 15, 60, 240, 720, 1440)
 _LAGS = (1, 2, 3, 4)
 _VOLATILITY_BARS = 120
 _CLIP = 5.0
+_NUM_TERMS = 5  # of one column: three powers, two tails
 _BLOCKS = (400, 100)  # products of volume and range may follow each other
 _SHOWN = 4
 _CHECKS = {
@@ -300,12 +301,19 @@ def _known(bars: pd.DataFrame, moves: np.ndarray) -> np.ndarray:
         columns += [ranks, *(lagged(ranks, k) for k in _LAGS)]
         columns += [trailing_mean(ranks, k) for k in _PAST_BARS]
         columns += [trailing_mean(np.square(size), k) for k in _PAST_BARS]
-    terms = [np.ones(len(bars), np.float32)]
-    for column in columns:
+    flags = _calendar(bars)
+    shape = (len(bars), 1 + len(flags) + _NUM_TERMS * len(columns))
+    known = np.ones(shape, np.float32, order="F")
+    for k, flag in enumerate(flags):
+        known[:, 1 + k] = flag
+    for k, column in enumerate(columns):
         place = 2 * rank(column)
-        terms += [place, place**2, place**3]
-        terms += [np.maximum(sign * place - 0.8, 0) * 5 for sign in (1, -1)]
-    return np.column_stack([*terms, *_calendar(bars)]).astype(np.float32)
+        first = 1 + len(flags) + _NUM_TERMS * k
+        for power in (1, 2, 3):
+            known[:, first + power - 1] = place**power
+        for side in (1, -1):
+            known[:, first + 3 + (side < 0)] = np.maximum(side * place - 0.8, 0) * 5
+    return known
 
 
 def _calendar(bars: pd.DataFrame) -> list[np.ndarray]:

@@ -19,10 +19,12 @@ from audit.findings import DOUBTFUL, INTERPOLATED, LEAK, LEARNED, PASSED, Findin
 from data_loader import TrainingData
 
 _MAX_ROWS = 200_000
+_BLOCK_ROWS = 50_000
 _MAX_LEVELS = 2000
 _MIN_LEVELS = 4
 _EXACT = 1e-5  # of float32 columns, summed in float64
 _OTHERWISE = 1e-3
+_EVEN, _UNEVEN = 5e-3, 0.05  # some rows may have gone to warm-up since
 _STRAIGHT = 0.8  # share of rows on the line between their neighbours
 _MIN_SLOPES = 20
 
@@ -85,7 +87,8 @@ def _traces(
     is_ramp = (np.diff(column[:stop]) >= 0).mean() > 0.9  # counts rows, as a clock does
     if not is_ramp and len(levels) > 0.9 * stop:
         for words, values in (("ranks", column), ("normal scores", _place(column))):
-            if _is_even(values[:stop]) and not _is_even(values[:until]):
+            everywhere, own = (_unevenness(values[:end]) for end in (stop, until))
+            if everywhere < _EVEN and own > _UNEVEN:
                 yield f"{words}, evenly spaced"
     if len(levels) > _MAX_LEVELS or counts.max() > 0.5 * stop:
         return
@@ -107,12 +110,11 @@ def _place(column: np.ndarray) -> np.ndarray:
     return ndtr(column)
 
 
-def _is_even(values: np.ndarray) -> bool:
-    """Whether sorted values are evenly spaced, up to a few ties."""
+def _unevenness(values: np.ndarray) -> float:
+    """Returns how far sorted values are off an even spacing, as a share of it all."""
     ordered = np.sort(values)
     line = np.linspace(ordered[0], ordered[-1], len(ordered))
-    span = ordered[-1] - ordered[0]
-    return bool(span and np.abs(ordered - line).max() < (_EXACT + 3 / len(line)) * span)
+    return float(np.abs(ordered - line).max() / (ordered[-1] - ordered[0] or np.inf))
 
 
 def _off_line(levels: np.ndarray, means: np.ndarray, size: np.ndarray) -> float:
@@ -127,16 +129,24 @@ def _off_line(levels: np.ndarray, means: np.ndarray, size: np.ndarray) -> float:
 
 def _components(data: TrainingData, *, stop: int, until: int) -> Iterator[list[str]]:
     """Yields groups of columns that are uncorrelated over the rows before `stop`."""
-    tables = [data.features[:end].astype(np.float64) for end in (stop, until)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        overall, own = (np.abs(np.corrcoef(x, rowvar=False)) for x in tables)
-    if overall.ndim < 2:
-        return
+    overall, own = (_correlations(data.features[:end]) for end in (stop, until))
     exact = (overall < _EXACT) & (own > _OTHERWISE)
     partners = exact.sum(axis=1)
     members = np.flatnonzero(partners >= 2)
     if len(members) >= 3:
         yield [data.feature_names[j] for j in members]
+
+
+def _correlations(table: np.ndarray) -> np.ndarray:
+    """Returns absolute correlations (num_features, num_features), 0 of constants."""
+    means = table.mean(axis=0, dtype=np.float64)
+    products = np.zeros((table.shape[1], table.shape[1]))
+    for first in range(0, len(table), _BLOCK_ROWS):
+        block = table[first : first + _BLOCK_ROWS] - means
+        products += block.T @ block
+    spread = np.sqrt(np.diag(products))
+    spread[spread == 0] = np.inf
+    return np.abs(products / np.outer(spread, spread))
 
 
 def check_interpolated(columns: Mapping[str, np.ndarray]) -> Finding:

@@ -278,8 +278,6 @@ def _scaler_trace(column: np.ndarray, own: np.ndarray) -> str | None:
     if high == 1 and low in (0, -1) and is_once:
         is_other = own.min() > low or own.max() < high
         return f"minimum {low:g} and maximum 1" if is_other else None
-    if high == 1 and low > 0 and is_once:
-        return "maximum 1" if own.max() < high else None
     few = column[:: max(1, len(column) // 10_000)]
     if abs(np.median(few)) < 0.1 and abs(np.subtract(*_quartiles(few)) + 1) < 0.2:
         if _is_robustly_scaled(column, _ROUNDING):

@@ -1,11 +1,11 @@
 """How far honest models get on real candles: what is beyond that asks for an audit.
 
 Boosting, LightGBM and logistic regression on features that look back alone, trained on
-60 %, judged like any run on the last 20 % of every candle file (long ones in parts), at
-the default costs; labels of two take profits, and a return. The limits in
-`evaluation.too_good` are above the largest figures. Half an hour on two cores.
+60 %, judged like any run on the last 20 % of every candle file (long ones in parts);
+labels of two take profits, and a return. The limits in `evaluation.verdict` are above
+the largest figures. Half an hour on two cores.
 
-    python benchmarks/honest_reach.py DATA_FOLDER
+    python benchmarks/honest_reach.py CANDLES.parquet ... [--costs-bps 15]
 """
 
 from __future__ import annotations
@@ -74,15 +74,17 @@ def figures(test):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data_folder", type=Path)
+    parser.add_argument("candles", nargs="+", type=Path)
+    parser.add_argument("--costs-bps", type=float, default=0.0, help="of a side")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     rows = []
-    for path in sorted(options.data_folder.glob("*.parquet")):
+    for path in options.candles:
         pair, timeframe = path.stem.split("-")[:2]
         for name, candles in stretches(path):
-            rows += of_candles(name, candles, pair.replace("_", ""), timeframe)
+            market = {"pair": pair.replace("_", ""), "timeframe": timeframe}
+            rows += of_candles(name, candles, market, options.costs_bps)
     table = pd.DataFrame(
         rows,
         columns=[
@@ -106,21 +108,22 @@ def main():
     print(*machine().values(), sep=", ")
 
 
-def of_candles(name, candles, pair, timeframe):
+def of_candles(name, candles, market, costs_bps):
     """Returns a row for each target and model that these candles allow."""
     rows = []
     for target in TARGETS:
         for model in MODELS:
             try:
                 config = Config(
-                    pair=pair,
-                    timeframe=timeframe,
                     model=model,
+                    fee_bps=costs_bps,
+                    slippage_bps=0,
                     sequence_length=30,
                     feature_sets=("ray12",),
                     test_split=0.2,
                     validation_split=0.2,
                     baseline_model=False,
+                    **market,
                     **target,
                 )
                 frame, _ = build_training_frame(candles, config)

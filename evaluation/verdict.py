@@ -55,6 +55,22 @@ MAX_P_VALUE = 0.05
 MIN_DEFLATED_SHARPE = 0.95
 YES = {True: "yes", False: "no"}
 
+HONEST_REACH = {
+    "direction skill": 0.06,
+    "share of right signs": 0.60,
+    "Sharpe ratio without costs": 22.0,
+    "Sharpe ratio": 5.0,
+}
+"""Beyond what honest models reach on real candles, by `benchmarks/honest_reach.py`.
+
+Boosting, LightGBM and logistic regression on BTC and ETH from one minute to a day:
+direction skill at most 0.052 (Bitfinex, 30 minutes ahead), right signs 0.577 (days), an
+annual Sharpe ratio of 21.6 in twelve days without costs, and no trade that survives 15
+basis points a side on minutes.
+"""
+
+_COSTS_BPS = 5.0  # a side; below, trades count as without costs
+
 
 def add_verdict(
     results: Any, task: Task[Any, Any], *, notes: Sequence[str] = ()
@@ -66,9 +82,12 @@ def add_verdict(
         task: What the model was asked for.
         notes: Warnings that do not follow from the results.
     """
-    warnings = (
-        [*notes] + task.warnings(results) + _flat_thresholds(results["thresholds"])
-    )
+    warnings = [
+        *_too_good(results.get("test", {})),
+        *notes,
+        *task.warnings(results),
+        *_flat_thresholds(results["thresholds"]),
+    ]
     warnings += _unknown_looks(results["trials"])
     found: Any = {"verdict": [], "claims": {}, "warnings": warnings}
     if "test" in results:
@@ -86,6 +105,25 @@ def add_verdict(
         ]
         found |= {"verdict": lines, "claims": claims}
     return found | results
+
+
+def _too_good(test: Mapping[str, Any]) -> list[str]:
+    """Returns a warning where a figure is beyond what honest models reach."""
+    trades = test.get("trading", {})
+    has_costs = trades.get("cost_bps", 0.0) >= _COSTS_BPS
+    figures = {
+        "direction skill": test.get("direction_skill_vs_train_prior"),
+        "share of right signs": test.get("sign_accuracy"),
+        f"Sharpe ratio{'' if has_costs else ' without costs'}": trades.get("sharpe"),
+    }
+    found = [
+        f"{name} {value:.2f}, honest ones reach {HONEST_REACH[name]:g}"
+        for name, value in figures.items()
+        if value is not None and value > HONEST_REACH[name]
+    ]
+    if not found:
+        return []
+    return [f"better than anything honest seen here: run --audit ({'; '.join(found)})"]
 
 
 def claims_of(part: Mapping[str, Any], task: Task[Any, Any]) -> dict[str, bool]:

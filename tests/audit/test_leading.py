@@ -96,7 +96,7 @@ def test_columns_learned_over_all_rows_leave_a_trace(market):
     until = int(len(frame) * 0.7)
     columns = {
         "encoded": side.groupby(codes).transform("mean"),
-        "rank": pd.Series(noise[:, 0]).rank(),
+        "rank": pd.Series(noise[:, 0].cumsum()).rank(),
         "honest code": codes,
         "honest index": np.arange(len(frame)),
         **{f"component {k}": components[:, k] for k in range(3)},

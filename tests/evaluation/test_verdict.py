@@ -223,6 +223,18 @@ def test_warnings():
     ]
 
 
+def test_what_no_honest_model_reached_is_distrusted_first():
+    results = good_results()
+    results["test"]["direction_skill_vs_train_prior"] = 0.256
+    results["test"]["trading"] |= {"sharpe": 13.0, "cost_bps": 15.0}
+    results["calibration"]["reason"] = "99 rows, expected at least 100"
+    assert verdict.add_verdict(results, Classes())["warnings"] == [
+        "better than anything honest seen here: run --audit (direction skill 0.26, "
+        "honest ones reach 0.06; Sharpe ratio 13.00, honest ones reach 5)",
+        "not calibrated: 99 rows, expected at least 100",
+    ]
+
+
 def test_a_share_that_is_true_is_no_collapse():
     results = good_results()
     shares = {"SHORT": 0.005, "HOLD": 0.99, "LONG": 0.005}
