@@ -43,6 +43,7 @@ class ClassScores(PartScores):
     """Scores of raw and calibrated probabilities."""
 
     loss_difference = "log_loss_difference"
+    negligible_loss = 2 * metrics.EPSILON  # clipping leaves as much of a loss of 0
     forecasts: dict[str, Forecast]
 
     def prepare(self) -> tuple[np.ndarray, dict[str, Any]]:

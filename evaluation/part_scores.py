@@ -79,6 +79,9 @@ class PartScores(abc.ABC):
     loss_difference: ClassVar[str]
     """Key of the paired test of losses."""
 
+    negligible_loss: ClassVar[float] = 0.0
+    """A reference with no more than this leaves nothing to improve: it has no skill."""
+
     def __init__(
         self,
         model: Judged,
@@ -184,7 +187,11 @@ class PartScores(abc.ABC):
         """Returns the skill of losses (num_rows,) against others of the same rows."""
         return self.interval(
             np.stack([own, reference], axis=1),
-            lambda means: 1.0 - means[..., 0] / means[..., 1],
+            lambda means: np.where(
+                means[..., 1] > self.negligible_loss,
+                1.0 - means[..., 0] / means[..., 1],
+                np.nan,
+            ),
         )
 
     def interval(

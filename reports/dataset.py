@@ -74,7 +74,7 @@ def format_summary(dataset: Dataset) -> str:
         usual = Config(
             timeframe=stated["timeframe"], future_window=stated["future_window"]
         )
-        lines += [_line("test part", note) for note in short_test_notes(usual, facts)]
+        lines += [_line("too short", note) for note in short_test_notes(usual, facts)]
     lines += _label_lines(dataset)
     lines += _feature_lines(dataset)
     if "digests" in facts:

@@ -170,7 +170,10 @@ def test_config_test_says_when_the_file_is_there(tmp_path):
 def test_config_test_says_what_cannot_work(tmp_path):
     path = Config(inputs_dir=str(tmp_path)).expected_path
     path.write_bytes(b"x")
-    path.with_name(path.name + ".json").write_text('{"usual_move_pct": 0.9}')
+    path.with_name(path.name + ".json").write_text(
+        '{"usual_move_pct": 0.9, "first": "2024-01-31T00:00:00+00:00", '
+        '"last": "2024-02-29T23:59:00+00:00"}'
+    )
     result = run("--config-test", "--inputs-dir", str(tmp_path), "--fee-bps", "30")
     doubts = [line for line in result.stdout.splitlines() if "doubtful" in line]
     assert doubts == [
@@ -178,6 +181,8 @@ def test_config_test_says_what_cannot_work(tmp_path):
         "moves over 120 bars stay below 0.9 %",
         "doubtful: stop loss of both sides, 0.5 %: not above the costs of a round "
         "trip, 0.7 %",
+        "doubtful: the test part will have 3.0 days and 36 horizons, too few for an "
+        "interval and a claim (at least 10 days and 30 horizons)",
     ]
 
 

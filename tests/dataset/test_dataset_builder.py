@@ -904,6 +904,8 @@ def test_command_line_builds_describes_and_lists(tmp_path, market, capsys):
     assert "direction over 6 bars" in text
     assert "100.00% traded" in text
     assert "findings      none" in text
+    assert "too short     the test part will have 0.8 days and 39 horizons" in text
+    assert "days of candles are the warm-up: core8_7d takes 7" in " ".join(text.split())
     assert len(text.splitlines()) < 40
     assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert main("cache", "--inputs-dir", folder) == 0
