@@ -85,7 +85,7 @@ def _traces(
     if len(levels) < _MIN_LEVELS:
         return
     is_ramp = (np.diff(column[:stop]) >= 0).mean() > 0.9  # counts rows, as a clock does
-    if not is_ramp and len(levels) > 0.9 * stop:
+    if not is_ramp and len(levels) > 0.1 * stop:
         for words, values in (("ranks", column), ("normal scores", _place(column))):
             everywhere, own = (_unevenness(values[:end]) for end in (stop, until))
             if everywhere < _EVEN and own > _UNEVEN:

@@ -66,15 +66,19 @@ def audit_section(material: Material) -> Section | None:
     audit, numbers = material.results.get("audit"), material.numbers
     if not audit:
         return None
+    order = ("leak", "doubtful", "passed", "not done")
     rows = []
-    for k, finding in enumerate(audit["findings"]):
+    for k, finding in sorted(
+        enumerate(audit["findings"]), key=lambda item: order.index(item[1]["outcome"])
+    ):
         outcome = numbers.show(f"audit.findings.{k}.outcome", "text")
         what = numbers.show(f"audit.findings.{k}.what", "text")
         # Never broken: a short word beside long ones.
         cells = [dataclasses.replace(outcome, is_text=False), what]
         rows.append((finding["check"], cells))
-    rows.sort(key=lambda row: row[0] not in audit["leaks"])
     lead = "What was looked for in the data, and what was found."
+    if any(finding["outcome"] == "not done" for finding in audit["findings"]):
+        lead += " What was not done is not passed: python trainer.py --audit does more."
     if audit["leaks"]:
         lead = (
             "Results on data that leak do not hold. Repair the file where it is made."

@@ -146,6 +146,8 @@ def run():
         findings=(
             Finding(check="unpurged split", outcome="passed", what="0 shared bars"),
             Finding(check="shifted label", outcome="leak", what="by 3 bars"),
+            Finding(check="gaps filled", outcome="not done", what="no candles"),
+            Finding(check="leads the price", outcome="doubtful", what="chg_1h"),
         ),
     ).to_dict()
     return {
@@ -444,7 +446,9 @@ def test_the_verdict_comes_first_then_what_to_distrust(full, run):
 
 
 def test_leaks_come_first_and_are_called_so(full):
-    assert full.text.index("shifted label") < full.text.index("unpurged split")
+    checks = ("shifted label", "leads the price", "unpurged split", "gaps filled")
+    places = [full.text.index(check) for check in checks]
+    assert places == sorted(places)
     assert "Results on data that leak do not hold" in full.text
     keys = [key for key, _, _ in full.numbers if key.startswith("audit.")]
     assert keys[:2] == ["audit.findings.1.outcome", "audit.findings.1.what"]
