@@ -49,6 +49,7 @@ SCORES = (*SKILLS, "accuracy", "log_loss", "mean_net_return_bps", "sharpe")
 PREDICTORS = ("white", "ar1_120", "ar1_1000", "ar1_5000", "momentum", "trend")
 SENSITIVE = ("white", "ar1_120")
 P_VALUE_ROWS = 15_000
+TIME_CONSTANTS = (0.02, 0.05, 0.1, 0.2, 0.5)
 LIMITS = {"cover": (0.92, 0.99), "above": 0.035, "given": 0.9, "fair": (0.02, 0.07)}
 KEYS = ("estimate", "low", "high")
 PILOT_SEED = 1_000_000
@@ -213,6 +214,25 @@ def sizes(num_stretches, pool):
     }
 
 
+def slow_means(num_stretches):
+    """Returns (days, time constant, coverage of a mean) of slow AR(1) processes.
+
+    The time constant is a share of the stretch; a thousand rows show it well enough.
+    """
+    num_rows, found = 1_000, []
+    for days in (n / 1440 for n in LENGTHS[1:]):
+        length = Length(days=days, horizons=np.inf)
+        for share in TIME_CONSTANTS:
+            inside = 0
+            for seed in range(num_stretches):
+                rng = np.random.default_rng([seed, 4])
+                rows = unit_ar1(rng, num_rows, np.log(2) * share * num_rows)
+                interval = cosine_interval(rows, length=length)
+                inside += interval["low"] <= 0 <= interval["high"]
+            found.append((days, share, inside / num_stretches))
+    return found
+
+
 def broken(rows, shares):
     """Returns what is beyond `LIMITS`, in words."""
     words = []
@@ -268,6 +288,17 @@ def main():
         [[k, f"{x['tested']:.3f}", f"{x['below']:.3f}"] for k, x in shares.items()],
         {"coverage": rows, "p_values": shares},
         options.json,
+    )
+    slow = {(days, share): held for days, share, held in slow_means(options.stretches)}
+    show(
+        "Share of intervals that hold a mean that moves as slowly, by time constant",
+        ["days", *(f"{share:.0%} of them" for share in TIME_CONSTANTS)],
+        [
+            [f"{days:.1f}", *(f"{slow[days, x]:.3f}" for x in TIME_CONSTANTS)]
+            for days in sorted({days for days, _ in slow})
+        ],
+        None,
+        None,
     )
     found = broken(rows, shares)
     print("\n".join(["", *found, f"{time.perf_counter() - started:.0f} s"]))

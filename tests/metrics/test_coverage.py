@@ -49,3 +49,9 @@ def test_what_does_not_hold_is_named():
         "GARCH, leverage, 15,000 rows, skill: an interval in 0.890",
         "p-values, white: 0.010 below 0.05",
     ]
+
+
+def test_what_moves_too_slowly_is_the_limit():
+    held = {(days, share): x for days, share, x in coverage.slow_means(60)}
+    assert min(x for (_, share), x in held.items() if share <= 0.05) >= 0.9
+    assert held[60_000 / 1440, 0.5] < 0.9
