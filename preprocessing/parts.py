@@ -95,8 +95,8 @@ def fold_ranges(rows: Timeline | int, config: Config) -> list[Ranges]:
 
     Folds lie in the rows before the run's test part, which none of them sees. The
     newest rows of a fold's training block become its validation part, in the
-    proportion that the run's own validation part has to its training part. None where
-    the configuration asks for no folds.
+    proportion that the run's own validation part has to its training part. No folds
+    where the configuration asks for none.
 
     Args:
         rows: Times or number of the rows used, as `chronological_ranges` takes them.

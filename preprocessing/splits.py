@@ -109,7 +109,7 @@ class PurgedSplitter(ABC):
             f"{num_folds} folds, each leaves out {self.purge_bars} (window_bars="
             f"{self.window_bars} + future_window={self.future_window} - 1) at a border "
             f"between training and test. Received: {num_samples}. "
-            "Use fewer folds, a shorter window or more data."
+            "Use fewer or shorter folds, a shorter window or more data."
         )
 
 
