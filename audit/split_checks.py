@@ -7,6 +7,7 @@ checks (`run`).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -48,36 +49,30 @@ def check_shared_bars(
     shared = {}
     num_pairs = 0
     for split, parts in splits.items():
-        names = list(parts)
-        for i, first in enumerate(names):
-            for second in names[i + 1 :]:
-                num_pairs += 1
-                count = count_shared_bars(
-                    parts[first],
-                    parts[second],
-                    window_bars=window_bars,
-                    future_window=future_window,
-                )
-                if count:
-                    shared[f"{split}: {first} and {second}"] = count
-    evidence = {"num_pairs": num_pairs, "shared_bars": shared}
-    if not shared:
-        of_splits = utils.counted(len(splits), "split", "splits")
-        return Finding(
-            check=UNPURGED_SPLIT,
-            outcome=PASSED,
-            what=f"0 bars shared in {num_pairs} pairs of parts of {of_splits}",
-            evidence=evidence,
-        )
+        for first, second in itertools.combinations(parts, 2):
+            num_pairs += 1
+            count = count_shared_bars(
+                parts[first],
+                parts[second],
+                window_bars=window_bars,
+                future_window=future_window,
+            )
+            if count:
+                shared[f"{split}: {first} and {second}"] = count
+    of_splits = utils.counted(len(splits), "split", "splits")
+    passed = f"0 bars shared in {num_pairs} pairs of parts of {of_splits}"
     words = [f"{pair} share {count:,} bars" for pair, count in shared.items()]
     words[_SHOWN:] = [f"{len(words) - _SHOWN} more pairs"] * (len(words) > _SHOWN)
     left_out = window_bars + future_window - 1
+    cure = (
+        f"Leave out {left_out} targets at each border (window {window_bars} + label "
+        f"{future_window} - 1)"
+    )
     return Finding(
         check=UNPURGED_SPLIT,
-        outcome=LEAK,
-        what=f"{'; '.join(words)}. Leave out {left_out} targets at each border (window "
-        f"{window_bars} + label {future_window} - 1)",
-        evidence=evidence,
+        outcome=LEAK if shared else PASSED,
+        what=f"{'; '.join(words)}. {cure}" if shared else passed,
+        evidence={"num_pairs": num_pairs, "shared_bars": shared},
     )
 
 

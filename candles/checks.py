@@ -129,8 +129,7 @@ def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> Candl
     Raises:
         DataError: If a column is missing.
     """
-    absent = [column for column in COLUMNS if column not in table]
-    if absent:
+    if absent := [column for column in COLUMNS if column not in table]:
         raise DataError(
             f"expected the columns {', '.join(COLUMNS)}. Received: no "
             f"{', '.join(absent)} among {[str(c) for c in table.columns]}."

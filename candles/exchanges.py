@@ -24,6 +24,7 @@ from candles.archives import (
     require_some,
     show_progress,
 )
+from candles.columns import COLUMNS
 from candles.periods import Period
 from files.atomic import atomic_path, require_creatable
 from settings.names import plain_pair
@@ -177,8 +178,7 @@ def _epoch_ms(day: date) -> int:
 def _write_rows(target: Path, rows: list[list[float]]) -> None:
     columns = list(zip(*rows, strict=True))
     stamps = pa.array([int(ms) for ms in columns[0]], pa.timestamp("ms", "UTC"))
-    names = ("open", "high", "low", "close", "volume")
     values = [pa.array(column, pa.float64()) for column in columns[1:]]
-    table = pa.table([stamps, *values], names=["timestamp", *names])
+    table = pa.table([stamps, *values], names=list(COLUMNS))
     with atomic_path(target) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)

@@ -120,9 +120,8 @@ def find_candles(data_dir: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
             f"{' and '.join(map(str, found))}. Choose {choices}, or name the files."
         )
     ((folder, files),) = found.items()
-    logger.info(
-        "%s: %s from %s", pair, utils.counted(len(files), "file", "files"), folder
-    )
+    count = utils.counted(len(files), "file", "files")
+    logger.info("%s: %s from %s", pair, count, folder)
     return files
 
 

@@ -157,12 +157,12 @@ def ray12(candles: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
         "high_low_ratio": high / low,
         "open_close_ratio": open_ / close,
     }
+    for bars, mean in means.items():
+        features |= _level(f"ma_{bars}", f"ma{bars}", mean, close, raw)
     if raw:
-        features |= {f"ma_{bars}": mean for bars, mean in means.items()}
         features |= {f"volatility_{bars}": std for bars, std in stds.items()}
         features["volume_ma_5"] = volume_mean
     else:
-        features |= {f"price_to_ma{bars}": close / mean for bars, mean in means.items()}
         features |= {
             f"volatility_{n}_pct": 100 * std / close for n, std in stds.items()
         }

@@ -19,21 +19,14 @@ from config import CLASS_TARGETS, HOLD, Config
 from data_loader import TrainingData
 from files.strict import sha256_json
 from metrics import scores
-from models.sklearn_adapter import (
-    GradientBoostingAdapter,
-    LogisticAdapter,
-    SklearnAdapter,
-)
+from models import sklearn_adapter as families
 
 MAX_TARGETS = 100_000
 """Neighbouring labels overlap: twice as many made no better trees, of 577,000."""
 SECONDS_OF_TRAILING_MIX = 7 * 86_400
 MAX_LINEAR_TARGETS = 30_000
-BOOSTED, LOGISTIC, RIDGE = (
-    "gradient_boosting",
-    "logistic_regression",
-    "ridge_regression",
-)
+BOOSTED, LOGISTIC = "gradient_boosting", "logistic_regression"
+RIDGE = "ridge_regression"
 """Names of the baselines that are trained; the last of numbers alone."""
 
 _MONITORED = 1000
@@ -148,7 +141,7 @@ def trailing_mean(
     return np.where(known > 0, sums[end] - sums[start], 0.0) / np.maximum(known, 1)
 
 
-class Boosting(GradientBoostingAdapter):
+class Boosting(families.GradientBoostingAdapter):
     """The family of boosting on histograms, at the natural class mix, all its rounds.
 
     Few and wide leaves, because labels of neighbouring bars overlap: 1,000 rows may be
@@ -172,7 +165,7 @@ class Boosting(GradientBoostingAdapter):
         return outputs if self.mix is None else self.mix.training(outputs)
 
 
-class Linear(LogisticAdapter):
+class Linear(families.LogisticAdapter):
     """Logistic regression of what boosting reads, of numbers ridge regression.
 
     A weak direction that is linear in the inputs shows here first: boosting spends its
@@ -222,20 +215,18 @@ def boosted_outputs(
         parts: Names of the parts.
         seed: Seed of the columns that each split may use.
     """
-    names = tuple(parts)
-    config = Config(
+    return _outputs(
+        Boosting,
+        data,
+        parts,
         model="gradient_boosting",
-        target=data.target,
-        sequence_length=data.window_bars,
         num_trees=40,
         boosting_rate=0.1,
         max_leaf_nodes=6,
         max_inputs_share=0.3,
         max_tabular_targets=MAX_TARGETS,
-        validation_windows=_MONITORED,
         seed=seed,
     )
-    return _outputs(Boosting, config, data, names)
 
 
 def linear_outputs(
@@ -245,16 +236,12 @@ def linear_outputs(
 
     It is fitted on fewer targets: of 64 inputs they tell as much.
     """
-    config = Config(
-        # Of numbers any family of tables that has them: `create_model` is its own.
-        model="logistic" if data.target in CLASS_TARGETS else "gradient_boosting",
-        target=data.target,
-        sequence_length=data.window_bars,
-        max_tabular_targets=MAX_LINEAR_TARGETS,
-        validation_windows=_MONITORED,
-        seed=seed,
+    # Of numbers any family of tables that has them: `create_model` is its own.
+    family = "logistic" if data.target in CLASS_TARGETS else "gradient_boosting"
+    limit = MAX_LINEAR_TARGETS
+    return _outputs(
+        Linear, data, parts, model=family, max_tabular_targets=limit, seed=seed
     )
-    return _outputs(Linear, config, data, tuple(parts))
 
 
 def trained_outputs(
@@ -270,13 +257,19 @@ def trained_outputs(
 
 
 def _outputs(
-    kind: type[SklearnAdapter],
-    config: Config,
+    kind: type[families.SklearnAdapter],
     data: TrainingData,
-    names: tuple[str, ...],
+    parts: Iterable[str],
+    **fields: Any,
 ) -> dict[str, np.ndarray]:
     """Trains a baseline at the natural mix, or takes what is kept of it."""
-    train = data.parts["train"]
+    names, train = tuple(parts), data.parts["train"]
+    config = Config(
+        target=data.target,
+        sequence_length=data.window_bars,
+        validation_windows=_MONITORED,
+        **fields,
+    )
     data = dataclasses.replace(
         data, train_targets=train.targets, class_weights=None, class_odds=None
     )
@@ -291,7 +284,7 @@ def _outputs(
 
 
 def _train(
-    adapter: SklearnAdapter, data: TrainingData, parts: Iterable[str]
+    adapter: families.SklearnAdapter, data: TrainingData, parts: Iterable[str]
 ) -> dict[str, np.ndarray]:
     table = adapter.prepare(data)
     adapter.model = adapter.create_model(len(table.targets))

@@ -214,15 +214,9 @@ class BiasScaling(Calibrator):
         return np.exp(scaled - scaled.max(axis=1, keepdims=True))
 
 
+_ONE_BY_ONE = (IsotonicCalibrator, PlattCalibrator, BetaCalibrator)
 CALIBRATORS: dict[str, type[Calibrator]] = {
-    kind.name: kind
-    for kind in (
-        IsotonicCalibrator,
-        PlattCalibrator,
-        BetaCalibrator,
-        TemperatureScaling,
-        BiasScaling,
-    )
+    kind.name: kind for kind in (*_ONE_BY_ONE, TemperatureScaling, BiasScaling)
 }
 
 

@@ -1,7 +1,7 @@
 """Targets that are a number: a return or a price.
 
-In: the answers of `Task` for numbers, errors of a foreign forecast. Out: their scores
-(`number_scores`), the order of judging (`evaluate`).
+In: the answers of `Task` for numbers. Out: their scores (`number_scores`), the order of
+judging (`evaluate`).
 
 A model learns log returns in units of its training part, for a price too: a price level
 has no stable scale. A price is reported back as `close * exp(predicted return)`.
@@ -18,7 +18,7 @@ import pandas as pd
 from config import Config
 from data_loader import TrainingData
 from evaluation import verdict
-from evaluation.number_scores import NumberScores, error_scores
+from evaluation.number_scores import NumberScores
 from evaluation.policies import ReturnPolicy
 from evaluation.results import (
     PARTS,
@@ -28,17 +28,10 @@ from evaluation.results import (
     Settings,
 )
 from evaluation.task import Task
-from files.strict import to_jsonable
 from metrics import scores, wording
-from metrics.intervals import Length
 from settings.evaluation_fields import EvaluationFields
-from utils import did_you_mean
 
 UNITS = {"return": "log return", "price": "price"}
-KNOWN_WITHOUT_MODEL = {"return": 0.0, "direction": 0.5}
-"""What persistence names: no change, and no opinion about the sign. For a price it is
-the column `known`, the price at the forecast."""
-
 _NUM_PERIODS = 120
 _SPREAD_DRIFT = 1.5
 _LEAST_SPREAD = 0.01
@@ -255,54 +248,3 @@ def target_over_time(data: TrainingData) -> dict[str, Any]:
             for name, part in data.parts.items()
         },
     }
-
-
-def evaluate_regression(
-    predictions: pd.DataFrame, *, target: str, horizon_bars: int, bar_seconds: int
-) -> dict[str, Any]:
-    """Returns errors of a regression, each with its interval, beside persistence.
-
-    Args:
-        predictions: One row for each predicted target, in time order: `part`, `actual`,
-            `predicted`, and for a price `known`, the price at the forecast.
-        target: `return`, `price`, or `direction` (`actual` 0 or 1, `predicted` the
-            probability of 1; its sign is that of `predicted - 0.5`).
-        horizon_bars: Bars that a target looks ahead.
-        bar_seconds: Length of a bar; the intervals depend on the days of a part.
-
-    Returns:
-        For each part the keys of `metrics.regression_metrics` and `intervals` for
-        `mae`, `rmse`, `r2`, `sign_accuracy`, `skill_mae_vs_persistence`,
-        `skill_mse_vs_persistence`, and for prices `mape_pct`; ready for JSON.
-
-    Raises:
-        ValueError: If the target is unknown or a column is missing.
-    """
-    if target not in ("return", "price", "direction"):
-        raise ValueError(
-            "`target` must be 'return', 'price' or 'direction'. "
-            f"Received: {target!r}" + did_you_mean(target, ["return", "price"])
-        )
-    wanted = {"part", "actual", "predicted"}
-    wanted |= {"known"} if target == "price" else set()
-    missing = sorted(wanted - set(predictions.columns))
-    if missing:
-        raise ValueError(
-            f"`predictions` of a {target} must have the columns "
-            f"{', '.join(sorted(wanted))}. Missing: {', '.join(missing)}."
-        )
-    results = {}
-    for part, table in predictions.groupby("part", observed=True, sort=False):
-        known = np.full(len(table), KNOWN_WITHOUT_MODEL.get(target, 0.0))
-        if target == "price":
-            known = table["known"].to_numpy(np.float64)
-        results[str(part)] = error_scores(
-            table["actual"].to_numpy(np.float64),
-            table["predicted"].to_numpy(np.float64),
-            known,
-            is_price=target == "price",
-            length=Length.of(
-                len(table), horizon_bars=horizon_bars, bar_seconds=bar_seconds
-            ),
-        )
-    return {"target": target} | to_jsonable(results)

@@ -26,11 +26,9 @@ def count_shared_bars(
     if a.size == 0 or b.size == 0:
         return 0
     last = max(int(a.max()), int(b.max()))
-    used = [
-        _used_bars(rows, last, window_bars=window_bars, future_window=future_window)
-        for rows in (a, b)
-    ]
-    return int(np.count_nonzero(used[0] & used[1]))
+    sizes = {"window_bars": window_bars, "future_window": future_window}
+    used, also_used = (_used_bars(rows, last, **sizes) for rows in (a, b))
+    return int(np.count_nonzero(used & also_used))
 
 
 def count_lookback_rows(

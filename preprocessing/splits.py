@@ -155,13 +155,9 @@ class PurgedTimeSeriesSplit(PurgedSplitter):
             shared = self.test_size or left_out + 1
             enough = n * shared + between + left_out + first_train
             raise self._too_few(num_samples, n, enough)
-        starts = range(first_test, num_samples, size + self.embargo_bars)
         return [
-            (
-                [_newest(start - left_out, self.max_train_size)],
-                [(start, start + size)],
-            )
-            for start in starts
+            ([_newest(at - left_out, self.max_train_size)], [(at, at + size)])
+            for at in range(first_test, num_samples, size + self.embargo_bars)
         ]
 
 
@@ -236,13 +232,9 @@ class BlockingTimeSeriesSplit(PurgedSplitter):
         num_test = min(max(1, round(usable * self.test_share)), usable - 1)
         # What does not divide evenly is left out at the start: the oldest samples.
         first = num_samples - between - size * self.n_splits
-        starts = range(first, num_samples, size + self.embargo_bars)
         return [
-            (
-                [(start, start + usable - num_test)],
-                [(start + size - num_test, start + size)],
-            )
-            for start in starts
+            ([(at, at + usable - num_test)], [(at + size - num_test, at + size)])
+            for at in range(first, num_samples, size + self.embargo_bars)
         ]
 
 
@@ -281,9 +273,8 @@ class CombinatorialPurgedSplit(PurgedSplitter):
 
     def get_test_blocks(self) -> np.ndarray:
         """Returns the blocks that each fold tests (num_folds, n_test_blocks)."""
-        return np.array(
-            list(itertools.combinations(range(self.n_blocks), self.n_test_blocks))
-        )
+        chosen = itertools.combinations(range(self.n_blocks), self.n_test_blocks)
+        return np.array(list(chosen))
 
     def get_block_ranges(self, num_samples: int) -> list[Range]:
         """Returns the range of every block; sizes differ by at most one."""

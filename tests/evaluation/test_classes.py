@@ -17,10 +17,12 @@ from evaluation.evaluate import (
     predictions_table,
     training_notes,
 )
-from evaluation.numbers import evaluate_regression
+from evaluation.number_scores import error_scores
 from evaluation.policies import CALIBRATED_COLUMNS, PROBABILITY_COLUMNS, SignalPolicy
+from files.strict import to_jsonable
 from metrics import scores as metrics
 from metrics.classification import confusion_matrix
+from metrics.intervals import Length
 from utils import ConfigError
 
 SHORT, HOLD, LONG = range(3)
@@ -542,16 +544,20 @@ def regression_table(seed=0, count=3000):
     )
 
 
+def scores_of(rows, known, *, is_price):
+    columns = (rows["actual"], rows["predicted"], known)
+    length = Length.of(len(rows), horizon_bars=10, bar_seconds=3600)
+    arrays = [column.to_numpy(np.float64) for column in columns]
+    return error_scores(*arrays, is_price=is_price, length=length)
+
+
 def test_price_regression_equals_scikit_learn():
     from sklearn.metrics import mean_absolute_percentage_error, r2_score
 
     table = regression_table()
-    results = evaluate_regression(
-        table, target="price", horizon_bars=10, bar_seconds=3600
-    )
-    assert json.loads(json.dumps(results, allow_nan=False)) == results
     rows = table[table["part"] == "test"]
-    test = results["test"]
+    test = scores_of(rows, rows["known"], is_price=True)
+    json.dumps(to_jsonable(test), allow_nan=False)
     assert test["r2"] == pytest.approx(r2_score(rows["actual"], rows["predicted"]))
     percent = mean_absolute_percentage_error(rows["actual"], rows["predicted"])
     assert test["mape_pct"] == pytest.approx(100 * percent)
@@ -569,31 +575,12 @@ def test_return_and_direction_regression():
     table = regression_table()
     table["actual"] -= table["known"]
     table["predicted"] -= table["known"]
-    table = table.drop(columns="known")
-    found = evaluate_regression(
-        table, target="return", horizon_bars=10, bar_seconds=3600
-    )
-    assert found["test"]["mae_persistence"] == pytest.approx(
-        table.loc[table["part"] == "test", "actual"].abs().mean()
-    )
-    assert "mape_pct" not in found["test"]["intervals"]
-    table["actual"] = (table["actual"] > 0) * 1.0
-    table["predicted"] = 1 / (1 + np.exp(-table["predicted"]))
-    found = evaluate_regression(
-        table, target="direction", horizon_bars=10, bar_seconds=3600
-    )
-    assert found["test"]["mae_persistence"] == 0.5
-    assert found["test"]["intervals"]["sign_accuracy"]["low"] > 0.6
-
-
-def test_regression_tables_are_checked():
-    table = regression_table()
-    with pytest.raises(ValueError, match="return.*Did you mean 'price'"):
-        evaluate_regression(table, target="prices", horizon_bars=10, bar_seconds=3600)
-    with pytest.raises(ValueError, match="Missing: known"):
-        evaluate_regression(
-            table.drop(columns="known"),
-            target="price",
-            horizon_bars=10,
-            bar_seconds=3600,
-        )
+    rows = table[table["part"] == "test"].drop(columns="known")
+    found = scores_of(rows, 0 * rows["actual"], is_price=False)
+    assert found["mae_persistence"] == pytest.approx(rows["actual"].abs().mean())
+    assert "mape_pct" not in found["intervals"]
+    rows["actual"] = (rows["actual"] > 0) * 1.0
+    rows["predicted"] = 1 / (1 + np.exp(-rows["predicted"]))
+    found = scores_of(rows, 0 * rows["actual"] + 0.5, is_price=False)
+    assert found["mae_persistence"] == 0.5
+    assert found["intervals"]["sign_accuracy"]["low"] > 0.6
