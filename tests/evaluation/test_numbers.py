@@ -420,7 +420,9 @@ def test_what_a_loss_predicts_is_said():
     assert any("predicts the 0.9 quantile" in note for note in notes)
     notes = judge(data, values, loss="sharpe")[2]["warnings"]
     assert any("loss sharpe trains positions" in note for note in notes)
-    assert not judge(data, values)[2]["warnings"]
+    notes = judge(data, values)[2]["warnings"]
+    # So much knowledge is too good to be true, which another test holds.
+    assert all(note.startswith("better than anything honest") for note in notes)
 
 
 def test_a_file_without_closes_is_judged_without_trades():
@@ -540,7 +542,7 @@ def finished(request, tmp_path_factory):
     settings = TINY | {"target": target, "timeframe": "1h", "epochs": 3}
     settings |= {"outputs_dir": str(tmp_path_factory.mktemp(target))}
     config = Config(
-        **settings, dropout_rate=0.0, learning_rate=0.01, n_splits=1, test_split=0.25
+        **settings, dropout_rate=0.0, learning_rate=0.01, n_splits=2, test_split=0.25
     )
     run = StandaloneTrainer(config, frame=frame)
     run.run_training()
