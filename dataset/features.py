@@ -218,7 +218,11 @@ def compute_features(
         first, filled = start + warm_up, set()
         for item in sets:
             table = item.compute(segment, context)
-            _require_names(item, table, context)
+            if tuple(table.columns) != (wanted := item.names(context)):
+                raise DataError(
+                    f"feature set '{item.name}': expected the columns {wanted} for any "
+                    f"candles. Received: {tuple(table.columns)}."
+                )
             for name in table.columns:
                 column = _checked_column(item, name, table[name], warm_up, first)
                 kept = values[names.index(name), first:stop]
@@ -360,16 +364,6 @@ def _segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int
         breaks = np.diff(open_nanoseconds(candles, "candles")) != step
     edges = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(candles)]))
     yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-
-
-def _require_names(
-    item: FeatureSet, table: pd.DataFrame, context: FeatureContext
-) -> None:
-    if tuple(table.columns) != item.names(context):
-        raise DataError(
-            f"feature set '{item.name}': expected the columns {item.names(context)} "
-            f"for any candles. Received: {tuple(table.columns)}."
-        )
 
 
 def _checked_column(

@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import inspect
+import itertools
 import os
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -49,8 +50,7 @@ def table_fingerprint(table: pd.DataFrame) -> str:
         if name in table.columns:
             values = _plain(table[name]).view(np.uint8)
             digest = _digest_blocks(
-                values[start:stop].tobytes
-                for start, stop in _blocks(len(values), _BLOCK_BYTES)
+                values[start:stop].tobytes for start, stop in _blocks(len(values))
             )
             parts.append([name, len(values), digest])
     return sha256_json(parts)
@@ -59,9 +59,8 @@ def table_fingerprint(table: pd.DataFrame) -> str:
 @functools.cache
 def code_fingerprint() -> str:
     """Returns the digest of the modules and packages that turn candles into rows."""
-    parts: list[list[str | None]] = []
-    for name in code_modules():
-        parts.append([name, sha256_file(_module_file(name))])
+    parts: list[list[str | None]]
+    parts = [[name, sha256_file(_module_file(name))] for name in code_modules()]
     for package in _PACKAGES:
         try:
             parts.append([package, metadata.version(package)])
@@ -198,7 +197,7 @@ def _file_digest(path: Path) -> str:
     size = path.stat().st_size
     digest = _digest_blocks(
         functools.partial(_read_block, path, start, stop)
-        for start, stop in _blocks(size, _BLOCK_BYTES)
+        for start, stop in _blocks(size)
     )
     return f"{size}-{digest}"
 
@@ -208,8 +207,9 @@ def _read_block(path: Path, start: int, stop: int) -> bytes:
         return os.pread(stream.fileno(), stop - start, start)
 
 
-def _blocks(length: int, size: int) -> Iterable[tuple[int, int]]:
-    return ((start, min(start + size, length)) for start in range(0, length, size))
+def _blocks(length: int) -> Iterable[tuple[int, int]]:
+    edges = [*range(0, length, _BLOCK_BYTES), length]
+    return itertools.pairwise(edges)
 
 
 def _digest_blocks(readers: Iterable[Callable[[], bytes]]) -> str:
