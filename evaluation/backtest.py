@@ -153,6 +153,20 @@ def backtest_part(
     return {"in_sample": table["part"].iloc[0] == "validation"} | earned
 
 
+def daily_net(
+    table: pd.DataFrame, scores: np.ndarray, data: TrainingData, config: Config
+) -> np.ndarray:
+    """Returns `trading.daily_returns` of the signals of a table (num_days,).
+
+    See `backtest_part` for the arguments.
+    """
+    outcomes, rules = trade_outcomes(table), trade_rules(config)
+    signals, rows = table["signal"].to_numpy(), table["row"].to_numpy()
+    sizes = thresholds.side_sizes(signals, position_sizes(scores, data, rows, config))
+    trades = trading.simulate_trades(signals, outcomes, rules=rules, sizes=sizes)
+    return trading.daily_returns(trades, outcomes, rules=rules)
+
+
 def backtest(
     table: pd.DataFrame,
     signals: np.ndarray,

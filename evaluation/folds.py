@@ -15,12 +15,13 @@ import pandas as pd
 from artifacts.run_folder import RunFolder
 from config import Config
 from data_loader import TrainingData
-from evaluation.backtest import backtest_part
+from evaluation.backtest import backtest_part, daily_net, trading_problem
 from evaluation.evaluate import predictions_table, task_of
 from evaluation.part_scores import Judged
 from evaluation.policies import Policy, policy_from_dict
 from files import tables
 from files.strict import read_json, to_jsonable
+from metrics.intervals import Length, cosine_interval
 from models.adapter import ModelAdapter
 from preprocessing.parts import (
     create_splitter,
@@ -81,7 +82,8 @@ def gather(
     """Returns the folds' summary.
 
     It has `trading`, what the trades of all folds came to in one simulation, and, of
-    its first model alone, `never_retrained`. Combinatorial folds have `paths` instead,
+    its first model alone, `never_retrained`, with the interval of what retraining
+    gained (`gain_bps_per_day`). Combinatorial folds have `paths` instead,
     what `summarise` says of them, and `lookback_rows` each.
 
     Args:
@@ -107,7 +109,10 @@ def gather(
         fixed = pd.read_parquet(run.fold(1).file(*_NEVER_RETRAINED))
         summary |= {
             "trading": _earned(table, policy, data, config),
-            "never_retrained": {"trading": _earned(fixed, policy, data, config)},
+            "never_retrained": {
+                "trading": _earned(fixed, policy, data, config),
+                "intervals": _gains(table, fixed, policy, data, config),
+            },
         }
     else:
         for fold, item in zip(summary["folds"], results, strict=True):
@@ -146,6 +151,29 @@ def _earned(
     table = table.assign(part="test")
     scores = policy.scores(policy.answers_of(table))
     return backtest_part(table, scores, data, config, num_trials=1)
+
+
+def _gains(
+    table: pd.DataFrame,
+    fixed: pd.DataFrame,
+    policy: Policy,
+    data: TrainingData,
+    config: Config,
+) -> dict[str, Any]:
+    """Returns what a day earned more than without retraining, with its interval."""
+    if trading_problem(table):
+        return {}
+    days = [
+        daily_net(each, policy.scores(policy.answers_of(each)), data, config)
+        for each in (table, fixed)
+    ]
+    count = max(map(len, days))  # a last trade may end on another day
+    ours, theirs = (np.pad(each, (0, count - len(each))) for each in days)
+    length = Length.of(
+        len(table), horizon_bars=data.future_window, bar_seconds=config.bar_seconds
+    )
+    found = cosine_interval(1e4 * (ours - theirs), length=length)
+    return {"gain_bps_per_day": found}
 
 
 def count_lookback(data: TrainingData) -> int | None:

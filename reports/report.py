@@ -88,7 +88,11 @@ def _walk_table(summary: Mapping[str, Any]) -> list[str]:
             value = numbers.find(f"{place}.{found}")
             cells.append(interval(full, pattern) if full else number(value, pattern))
         rows.append([name, *cells])
-    return format_table([["", *WALKED], *rows])
+    gain = interval(
+        summary["never_retrained"]["intervals"]["gain_bps_per_day"], "{:+.1f}"
+    )
+    gained = f"  retraining gained {gain} bps of net return a day"
+    return [*format_table([["", *WALKED], *rows]), gained]
 
 
 def _fold_table(metrics: Mapping[str, Any], what: str) -> list[str]:

@@ -257,6 +257,15 @@ def _walk_blocks(material: Material) -> list[Block]:
             "it is regained, or to the end.",
             is_wide=True,
         ),
+        numbers.facts(
+            "What retraining gained",
+            {
+                "net a day, bps": (
+                    "cross_validation.never_retrained.intervals.gain_bps_per_day",
+                    "{:+.1f}",
+                )
+            },
+        ),
         Table(
             caption="Months of the folds' tests",
             head=["", *(f"{name}, %" for name in WALKS), "trades"],

@@ -170,6 +170,17 @@ def test_a_kept_fold_is_an_artifact_of_its_own(walk):
     assert names == wanted
 
 
+def net_returns(table):
+    """Of one position at a time, each of three bars, at 0.3 % a round trip."""
+    found, free_at = [], -1
+    for row in table.itertuples():
+        if row.signal != 1 and row.row >= free_at:
+            gross = row.long_return if row.signal == 2 else row.short_return
+            found.append(gross - 0.003)
+            free_at = row.row + 3
+    return np.array(found)
+
+
 def test_folds_trade_in_one_simulation_beside_the_first_model(walk):
     rng, said = np.random.default_rng(5), []
     for number in (1, 2, 3):
@@ -181,17 +192,17 @@ def test_folds_trade_in_one_simulation_beside_the_first_model(walk):
     table = out_of_fold(walk.run, 3)
     assert table["signal"].tolist() == pd.concat(said)["signal"].tolist()
     summary = gather(walk.run, table, walk._fold_results, walk.data)
-    earned = summary["trading"]
-    equity, free_at = 1.0, -1
-    count = 0
-    for row in table.itertuples():
-        if row.signal != 1 and row.row >= free_at:
-            gross = row.long_return if row.signal == 2 else row.short_return
-            equity *= 1 + gross - 0.003
-            free_at, count = row.row + 3, count + 1
+    earned, net = summary["trading"], net_returns(table)
+    count = len(net)
     assert earned["num_trades"] == count
-    assert earned["total_return_pct"] == pytest.approx(100 * (equity - 1))
+    assert earned["total_return_pct"] == pytest.approx(100 * (np.prod(1 + net) - 1))
     assert [item["month"] for item in earned["months"]] == ["2024-01"]
+    # Two days have a mean, and are too short for an interval.
+    gain = summary["never_retrained"]["intervals"]["gain_bps_per_day"]
+    assert gain["low"] is None
+    alone = pd.read_parquet(walk.run.fold(1).file("never_retrained", ".parquet"))
+    more = net.sum() - net_returns(alone).sum()
+    assert gain["estimate"] == pytest.approx(1e4 * more / 2)
     fixed = summary["never_retrained"]["trading"]
     assert fixed["num_days"] == pytest.approx(earned["num_days"], abs=0.01)
     assert fixed["num_trades"] != count

@@ -128,7 +128,12 @@ def with_folds(results, data):
         ),
         "folds": [{"rows": each} for each in rows],
         "trading": results["test"]["trading"],
-        "never_retrained": {"trading": results["validation"]["trading"]},
+        "never_retrained": {
+            "trading": results["validation"]["trading"],
+            "intervals": {
+                "gain_bps_per_day": results["test"]["trading"]["intervals"]["sharpe"]
+            },
+        },
     }
     return to_jsonable(results | {"cross_validation": summary})
 
