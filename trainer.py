@@ -359,15 +359,20 @@ class StandaloneTrainer:
         importance.add_importance(self.results, self.adapter, data)
         self.results["audit"] = quick_audit(data, self.config).to_dict()
         write_run_report(
-            run, data, self.results, history=self.history, metadata=self._metadata
+            run,
+            data,
+            self.results,
+            model=self._judged,
+            history=self.history,
+            metadata=self._metadata,
         )
 
     def _judge(self, run: RunFolder, **options: Any) -> None:
         """Predicts validation and test, chooses on validation, scores both."""
         from evaluation.evaluate import judge
 
-        judged = judge(run, self.data, self.adapter, **options)
-        self.predictions, self.results = judged
+        judged, self.results = judge(run, self.data, self.adapter, **options)
+        self._judged, self.predictions = judged, judged.table
 
     def _train_fold(self, folder: RunFolder, ranges: Mapping[str, Any]) -> None:
         """Trains and scores one fold with the same steps, in a folder of its own."""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from config import LONG, SHORT, Config
 from data_loader import TrainingData
+from dataset.labels import STOP_LOSS, TAKE_PROFIT, TIMEOUT
 from evaluation import thresholds, trading
 from evaluation.position_sizes import kelly_sizes, volatility_target_sizes
 from evaluation.trading import TradeOutcomes, TradeRules
@@ -32,6 +33,8 @@ OUTCOME_COLUMNS = (
 )
 MIN_TRADES = 10
 """Fewer trades have no interval."""
+EXITS = {TIMEOUT: "horizon", TAKE_PROFIT: "take profit", STOP_LOSS: "stop loss"}
+"""Exit code -> where a trade ended, in words."""
 
 _CURVE_POINTS = 300
 _DAY_SECONDS = 86_400
@@ -160,11 +163,62 @@ def daily_net(
 
     See `backtest_part` for the arguments.
     """
-    outcomes, rules = trade_outcomes(table), trade_rules(config)
-    signals, rows = table["signal"].to_numpy(), table["row"].to_numpy()
-    sizes = thresholds.side_sizes(signals, position_sizes(scores, data, rows, config))
-    trades = trading.simulate_trades(signals, outcomes, rules=rules, sizes=sizes)
+    trades, outcomes, rules = _simulate_part(table, scores, data, config)
     return trading.daily_returns(trades, outcomes, rules=rules)
+
+
+def list_trades(
+    table: pd.DataFrame, scores: np.ndarray, data: TrainingData, config: Config
+) -> pd.DataFrame:
+    """Returns each trade that the signals of one part made, in time order.
+
+    Columns: `time_in` and `time_out`, closes of bars, UTC; `side`; `entry_price` and
+    `exit_price`; `bars_held`; `exit`, the reason; `size`, the amount traded as a
+    fraction of equity; `gross_bps` and `net_bps` of that amount, before and after
+    costs; `equity` after the trade, 1 at the start. None without outcomes, or trades.
+
+    Args:
+        table: The part, with its `signal`.
+        scores: As those of `backtest_part`.
+        data: The same data.
+        config: The same run.
+    """
+    columns: dict[str, Any] = {}
+    if trading_problem(table) is None:
+        trades, outcomes, _ = _simulate_part(table, scores, data, config)
+        entry = np.asarray(outcomes.close, dtype=np.float64)[trades["row"]]
+        columns = {
+            "time_in": np.char.add(trades["entry_time"].astype(str), "Z"),
+            "time_out": np.char.add(trades["exit_time"].astype(str), "Z"),
+            "side": np.where(trades["side"] == 1, "LONG", "SHORT"),
+            "entry_price": entry,
+            "exit_price": entry * (1.0 + trades["side"] * trades["gross_return"]),
+            "bars_held": trades["exit_bars"],
+            "exit": [EXITS[code] for code in trades["exit_code"].tolist()],
+            "size": trades["size"],
+            "gross_bps": 1e4 * trades["gross_return"],
+            "net_bps": 1e4 * trades["net_return"],
+            "equity": trades["equity"],
+        }
+    return pd.DataFrame(columns)
+
+
+def _simulate_part(
+    table: pd.DataFrame, scores: np.ndarray, data: TrainingData, config: Config
+) -> tuple[np.ndarray, TradeOutcomes, TradeRules]:
+    """Returns what `_simulate` does of a table's own signals."""
+    sizes = position_sizes(scores, data, table["row"].to_numpy(), config)
+    return _simulate(table, table["signal"].to_numpy(), config, sizes)
+
+
+def _simulate(
+    table: pd.DataFrame, signals: np.ndarray, config: Config, sizes: np.ndarray | None
+) -> tuple[np.ndarray, TradeOutcomes, TradeRules]:
+    """Returns the trades of one part, and the outcomes and rules they came from."""
+    outcomes, rules = trade_outcomes(table), trade_rules(config)
+    chosen = thresholds.side_sizes(signals, sizes)
+    trades = trading.simulate_trades(signals, outcomes, rules=rules, sizes=chosen)
+    return trades, outcomes, rules
 
 
 def backtest(
@@ -189,9 +243,7 @@ def backtest(
     Returns:
         The keys of `results.Trading` but `in_sample`.
     """
-    outcomes, rules = trade_outcomes(table), trade_rules(config)
-    chosen = thresholds.side_sizes(signals, sizes)
-    trades = trading.simulate_trades(signals, outcomes, rules=rules, sizes=chosen)
+    trades, outcomes, rules = _simulate(table, signals, config, sizes)
     daily = trading.daily_returns(trades, outcomes, rules=rules)
     num_trials = max(1, num_trials)
     length = Length.of(

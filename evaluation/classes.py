@@ -117,6 +117,7 @@ class Classes(Task[ClassResults, ClassPart]):
     ) -> dict[str, Any]:
         """Returns the classes and their shares in training, before what was given."""
         return {
+            "target": data.target,
             "class_names": list(CLASS_NAMES),
             "train_prior": data.class_prior,
             "settings": settings,

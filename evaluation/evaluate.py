@@ -58,7 +58,7 @@ def judge(
     adapter: ModelAdapter,
     *,
     calibrate_on: pd.DataFrame | None = None,
-) -> tuple[pd.DataFrame, Results[Any]]:
+) -> tuple[Judged, Results[Any]]:
     """Predicts validation and test, chooses on validation, scores both.
 
     Writes `calibrator_{tag}.json` and `predictions_{tag}.parquet`.
@@ -70,7 +70,7 @@ def judge(
         calibrate_on: See `fit_policy`.
 
     Returns:
-        One row a predicted target, and the results of both parts.
+        What the model said, and the results of both parts.
     """
     outputs = {
         part: adapter.predict_rows(data, data.parts[part].targets)
@@ -81,9 +81,7 @@ def judge(
     tables.write_parquet(run.file("predictions", ".parquet"), model.table)
     trials = count_trials(data, adapter.config)
     notes = training_notes(adapter)
-    return model.table, evaluate(
-        model, data, adapter.config, trials=trials, notes=notes
-    )
+    return model, evaluate(model, data, adapter.config, trials=trials, notes=notes)
 
 
 def training_notes(adapter: ModelAdapter) -> list[str]:

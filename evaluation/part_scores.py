@@ -59,6 +59,10 @@ class Judged:
         """Returns the same of the rows of one part."""
         return dataclasses.replace(self, table=self.table[self.table["part"] == part])
 
+    def scores(self) -> np.ndarray:
+        """Returns what speaks for SHORT, HOLD and LONG in each row (num_rows, 3)."""
+        return self.policy.scores(self.policy.answers_of(self.table))
+
 
 class PartScores(abc.ABC):
     """Scores one part of a predictions table; each method answers one question.
@@ -219,12 +223,12 @@ class PartScores(abc.ABC):
 
     def _trades(self, judged: Judged) -> dict[str, Any]:
         """Returns what signals earned, or why that is not known."""
-        policy, num_trials = judged.policy, self.num_trials
+        num_trials = self.num_trials
         if self.part == "validation":
             num_trials = judged.choice["thresholds"]["num_tried"]
         return backtest_part(
             judged.table,
-            policy.scores(policy.answers_of(judged.table)),
+            judged.scores(),
             self.data,
             self.config,
             num_trials=num_trials,

@@ -292,6 +292,7 @@ class NumberPart(PartResults):
 class Results(TypedDict, Generic[Part]):
     """What stands in the results of every run."""
 
+    target: str  # see `config.TARGETS`
     verdict: list[str]  # four lines; none without a test part
     claims: dict[str, bool]  # skill, activity (of classes), direction, edge
     warnings: list[str]
@@ -318,7 +319,6 @@ class ClassResults(Results[ClassPart]):
 class NumberResults(Results[NumberPart]):
     """Of a return or a price."""
 
-    target: str
     unit: str
     settings: NumberSettings
     target_scaler: dict[str, Any]  # units of a model's outputs

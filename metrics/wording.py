@@ -6,6 +6,7 @@ In: the text of one number. Out: computing it (`significance`), tables of many
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,3 +30,9 @@ def interval(found: Mapping[str, Any], pattern: str = "{:+.3f}") -> str:
 def p_value(value: float | None, missing: str = "not tested") -> str:
     """Returns a p-value as text, or why there is none."""
     return missing if value is None else f"p = {value:.3f}"
+
+
+def five_digits(value: float) -> str:
+    """Returns a format with five digits for values of this size, such as prices."""
+    decimals = 4 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{{:,.{min(max(decimals, 0), 15)}f}}"

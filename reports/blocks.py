@@ -34,7 +34,7 @@ class Number:
 
     Args:
         key: Names and positions that lead to it in the results, joined by dots;
-            `metadata.` and `history.` lead into those.
+            `metadata.`, `history.` and `trades.` lead into those.
         value: As it stands there.
         text: As it is shown.
         is_text: May be broken anywhere, as a path or a digest.
@@ -144,8 +144,8 @@ class Numbers:
         Args:
             key: Names and positions joined by dots. One with `intervals` in it leads to
                 an estimate with the ends of its interval.
-            pattern: Format of the value; `text`, `day` and `minute` for what is no
-                number.
+            pattern: Format of the value; `text`, `word` (never broken), `day` and
+                `minute` for what is no number.
             text: Shown instead.
         """
         if "intervals" in key.split("."):
@@ -158,8 +158,8 @@ class Numbers:
         is_text = isinstance(value, str)
         if value is None:
             return Number(key=key, value=None, text=NOTHING)
-        if pattern == "text":
-            shown, is_text = str(value), True
+        if pattern in ("text", "word"):
+            shown, is_text = str(value), pattern == "text"
         elif pattern in ("day", "minute"):
             moment, is_text = str(value), False
             shown = moment[:10] + (pattern == "minute") * f" {moment[11:16]}"
@@ -232,6 +232,8 @@ class Material:
         results: From `evaluation.evaluate`, ready for JSON.
         history: Metric name -> one value an epoch; empty where nothing is learnt so.
         metadata: Sections of the run's metadata; empty where there are none.
+        trades: Those of the test part: column of `backtest.list_trades` -> its values.
+        prices: The test part: `time`, the closes of its bars, UTC; `close`; `signal`.
         label_mix: From `time_plots.label_mix_over_time`; None where there are no
             classes.
         figures: From `figures.draw_figures`, by the name of their file.
@@ -240,6 +242,8 @@ class Material:
     results: Mapping[str, Any]
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    trades: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    prices: pd.DataFrame | None = None
     label_mix: pd.DataFrame | None = None
     figures: Mapping[str, Figure] = field(default_factory=dict)
 
@@ -252,8 +256,8 @@ class Material:
     @property
     def numbers(self) -> Numbers:
         """Finds numbers in all of it."""
-        extra = {"metadata": self.metadata, "history": self.history}
-        return Numbers({**self.results, **extra})
+        names = ("metadata", "history", "trades")
+        return Numbers({**self.results, **{k: getattr(self, k) for k in names}})
 
     def parts(self, key: str) -> list[str]:
         """Returns the parts whose results have `key`, the test part first."""

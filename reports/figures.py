@@ -24,7 +24,7 @@ from reports.blocks import PARTS, Material
 from reports.importance import plot_importance
 from reports.plots import CLASS_COLORS
 from reports.time_plots import plot_label_mix
-from reports.trade_plots import plot_equity, plot_thresholds
+from reports.trade_plots import plot_equity, plot_prices, plot_thresholds
 from reports.views import view_of
 
 WIDTH_INCHES = 4.0
@@ -73,6 +73,10 @@ def draw_figures(material: Material) -> dict[str, Figure]:
     results = material.results
     with mpl.rc_context(STYLE):
         figures = plot_results(results)
+        if material.prices is not None:
+            figures["trades_test"] = plot_prices(
+                material.prices, material.trades, title="test"
+            )
         if "cross_validation" in results:
             folds = results["cross_validation"]
             skills = view_of(results).fold_skills

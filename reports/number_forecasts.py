@@ -7,13 +7,12 @@ trades (`trades`), its pictures (`number_plots`), how it looks (`page`).
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from evaluation.numbers import Numbers
 from evaluation.verdict import MAX_P_VALUE
-from metrics.wording import interval, number, p_value
+from metrics.wording import five_digits, interval, number, p_value
 from reports.blocks import Material, Rows, Section
 from reports.outlook import outlook_table
 from reports.text import TRADES, chosen_thresholds, format_table, number_table
@@ -166,9 +165,7 @@ def _error(value: float, target: str) -> str:
     """Returns an error as basis points of a log return, or in units of the price."""
     if target == "return":
         return f"{1e4 * value:.2f}"
-    # Five digits, whatever a coin costs.
-    decimals = 4 - math.floor(math.log10(value)) if value > 0 else 0
-    return f"{value:,.{min(max(decimals, 0), 15)}f}"
+    return five_digits(value).format(value)
 
 
 def decided(results: Mapping[str, Any]) -> str:

@@ -60,6 +60,8 @@ def gather(
     history: Mapping[str, Sequence[float]] | None = None,
     label_mix: pd.DataFrame | None = None,
     metadata: Mapping[str, Any] | None = None,
+    trades: pd.DataFrame | None = None,
+    prices: pd.DataFrame | None = None,
 ) -> Material:
     """Returns all that a page is made from, its figures drawn; see `Material`."""
     # As the files beside the page have it: lists for arrays, text for moments.
@@ -69,6 +71,8 @@ def gather(
         history=history or {},
         metadata=to_jsonable(metadata or {}),
         label_mix=label_mix,
+        trades=to_jsonable({} if trades is None else trades.to_dict("list")),
+        prices=prices,
     )
     return dataclasses.replace(material, figures=draw_figures(material))
 
@@ -118,6 +122,8 @@ def _headline(material: Material) -> list[Cell]:
     if "future_window" in config:
         seen, ahead = config["sequence_length"], config["future_window"]
         cells.append(f"{seen} bars seen, {ahead} ahead")
+    if "target" in config:
+        cells.append(f"target: {config['target']}")
     if config.get("target") == "signal":
         profit, loss = config["long_tp_pct"], config["long_sl_pct"]
         cells.append(f"take profit {profit:g} %, stop loss {loss:g} %")

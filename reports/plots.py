@@ -81,7 +81,13 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 def legend_below(figure: Figure | SubFigure, num_columns: int = 3) -> None:
     """Puts the legend below everything, where it covers nothing."""
-    figure.legend(loc="outside lower center", ncols=num_columns, frameon=False)
+    figure.legend(
+        loc="outside lower center",
+        ncols=num_columns,
+        frameon=False,
+        columnspacing=1.2,
+        handlelength=1.5,
+    )
 
 
 def panels_of(figure: Figure, count: int) -> list[tuple[SubFigure, Axes]]:

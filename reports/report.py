@@ -14,8 +14,11 @@ from typing import Any
 import pandas as pd
 
 from artifacts.run_folder import RunFolder
+from config import Config
 from data_loader import TrainingData
+from evaluation.backtest import list_trades
 from evaluation.folds import HEADLINES
+from evaluation.part_scores import Judged
 from evaluation.results import Results
 from files.atomic import atomic_write
 from files.strict import write_json
@@ -128,7 +131,10 @@ def _trading_line(trades: Mapping[str, Any]) -> str:
         f"{trades['break_even_precision_pct']:.1f}% to break even"
     )
     if trades["exits"]["timeout"] == trades["num_trades"]:
-        won = f"{trades['win_rate_pct']:.1f}% of them won, held to the horizon"
+        won = (
+            f"{trades['win_rate_pct']:.1f}% of them won, held for "
+            f"{trades['mean_holding_bars']:.0f} bars"
+        )
     intervals = trades["intervals"]
     return (
         f"  {trades['num_trades']:,} trades{sample}: {won}\n"
@@ -148,6 +154,8 @@ def write_report(
     history: Mapping[str, Sequence[float]],
     label_mix: pd.DataFrame | None,
     metadata: Mapping[str, Any] | None = None,
+    trades: pd.DataFrame | None = None,
+    prices: pd.DataFrame | None = None,
 ) -> None:
     """Writes the report into a run folder.
 
@@ -155,10 +163,30 @@ def write_report(
     of the same numbers. See `reports.blocks.Material` for the arguments.
     """
     write_json(folder / "confusion_matrix_report.json", results)
-    material = gather(results, history=history, label_mix=label_mix, metadata=metadata)
+    material = gather(
+        results,
+        history=history,
+        label_mix=label_mix,
+        metadata=metadata,
+        trades=trades,
+        prices=prices,
+    )
     page = render_page(material)
     save_figures(material.figures, folder / "plots")
     atomic_write(folder / "report.html", page)
+
+
+def tested_trades(
+    model: Judged, data: TrainingData, config: Config
+) -> dict[str, pd.DataFrame]:
+    """Returns `trades` and `prices` of the test part, see `Material`; or nothing."""
+    test = model.of_part("test")
+    trades = list_trades(test.table, test.scores(), data, config)
+    if trades.empty:
+        return {}
+    bar = pd.Timedelta(seconds=config.bar_seconds)
+    prices = test.table[["close", "signal"]].assign(time=test.table["timestamp"] + bar)
+    return {"trades": trades, "prices": prices}
 
 
 def write_run_report(
@@ -166,17 +194,32 @@ def write_run_report(
     data: TrainingData,
     results: Results[Any],
     *,
+    model: Judged,
     history: dict[str, list[float]],
     metadata: dict[str, Any],
 ) -> None:
-    """Writes the report and the metadata with its headlines; prints the report."""
+    """Writes the report and the metadata with its headlines; prints the report.
+
+    Where the test part has trades, `trades_{tag}.csv` lists them.
+    """
     mix = None
     if len(data.labels):
         mix = label_mix_over_time(data.timestamps, data.labels)
         mix.attrs["edges"] = {
             name: data.timeline.at(part.start) for name, part in data.parts.items()
         }
-    write_report(run.path, results, history=history, label_mix=mix, metadata=metadata)
+    traded = tested_trades(model, data, run.config)
+    if traded:
+        text = traded["trades"].to_csv(index=False)
+        atomic_write(run.file("trades", ".csv"), text)
+    write_report(
+        run.path,
+        results,
+        history=history,
+        label_mix=mix,
+        metadata=metadata,
+        **traded,
+    )
     metadata["results"] = {
         key: results[key] for key in ("verdict", "claims", "warnings")
     } | {

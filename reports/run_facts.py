@@ -6,7 +6,6 @@ In: which facts, in which order, in which words. Out: results (`class_forecasts`
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from config import CLASS_NAMES, Config
@@ -71,10 +70,9 @@ def audit_section(material: Material) -> Section | None:
     for k, finding in sorted(
         enumerate(audit["findings"]), key=lambda item: order.index(item[1]["outcome"])
     ):
-        outcome = numbers.show(f"audit.findings.{k}.outcome", "text")
-        what = numbers.show(f"audit.findings.{k}.what", "text")
-        # Never broken: a short word beside long ones.
-        cells = [dataclasses.replace(outcome, is_text=False), what]
+        place = f"audit.findings.{k}"
+        forms = {"outcome": "word", "what": "text"}
+        cells = [numbers.show(f"{place}.{key}", form) for key, form in forms.items()]
         rows.append((finding["check"], cells))
     lead = "What was looked for in the data, and what was found."
     if any(finding["outcome"] == "not done" for finding in audit["findings"]):

@@ -5,7 +5,7 @@ In: pictures of money. Out: those of forecasts (`plots`, `number_plots`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
+from config import CLASS_NAMES
 from reports import plots
 from reports.plots import BLUE, CLASS_COLORS, GREY, INK
-from reports.time_plots import name_moments
+from reports.time_plots import name_moments, period_edges
+
+_CLOSES, _MARKS = 500, 75
 
 
 def plot_thresholds(search: Mapping[str, Any]) -> Figure:
@@ -156,4 +159,51 @@ def plot_equity(
     deepest = min(-1.0, -1.1 * trades["max_drawdown_pct"])
     lower.set(ylabel="drawdown (%)", ylim=(deepest, 0))
     name_moments(lower)
+    return figure
+
+
+def plot_prices(
+    prices: pd.DataFrame, trades: Mapping[str, Sequence[Any]], *, title: str = ""
+) -> Figure:
+    """Draws the close with entries and exits by side; below, where signals stood.
+
+    Of long parts the lowest and the highest close of each stretch are drawn, and of
+    marks that would cover each other one.
+
+    Args:
+        prices: See `reports.blocks.Material`.
+        trades: From `backtest.list_trades`, at least one.
+        title: Name of the part.
+    """
+    figure, (upper, lower) = plots.new_axes(
+        9, 5.4, 2, 1, sharex=True, height_ratios=[5, 1]
+    )
+    times = prices["time"].dt.tz_localize(None).to_numpy("datetime64[ns]")
+    stretch = np.arange(len(prices)) * _CLOSES // max(len(prices), _CLOSES)
+    ends = prices["close"].reset_index(drop=True).groupby(stretch)
+    drawn = np.unique(ends.agg(["idxmin", "idxmax"]))
+    close = prices["close"].to_numpy()[drawn]
+    upper.plot(times[drawn], close, color=INK, linewidth=0.8, zorder=3)
+    table = pd.DataFrame(trades)
+    edges = period_edges(times, _MARKS)
+    for side, height in (("LONG", 1), ("SHORT", 0)):
+        color = CLASS_COLORS[side]
+        own = table[table["side"] == side]
+        entry = "^" if side == "LONG" else "v"
+        for end, marker, fill in (("in", entry, color), ("out", "o", "none")):
+            moments = pd.to_datetime(own[f"time_{end}"]).dt.tz_localize(None)
+            price = own["entry_price" if end == "in" else "exit_price"]
+            kept = ~pd.Series(np.searchsorted(edges, moments)).duplicated().to_numpy()
+            marks = upper.scatter(moments[kept], price[kept], s=12, marker=marker)
+            marks.set(facecolor=fill, edgecolor=color, label=f"{side} {end}")
+        signalled = times[prices["signal"] == CLASS_NAMES.index(side)]
+        kept = ~pd.Series(np.searchsorted(edges, signalled)).duplicated().to_numpy()
+        lower.vlines(signalled[kept], height - 0.4, height + 0.4, color=color)
+    count = f"{len(table):,} trade{'s' * (len(table) > 1)}"
+    upper.set(ylabel="close", title=f"{title}: {count}".lstrip(": "))
+    lower.set_yticks([1, 0], ["LONG", "SHORT"])
+    lower.set(ylim=(-0.6, 1.6), ylabel="signals")
+    lower.grid(visible=False)
+    name_moments(lower)
+    plots.legend_below(figure, 2)
     return figure

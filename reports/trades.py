@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metrics.wording import five_digits
 from reports.blocks import (
     Block,
     Cell,
@@ -52,6 +53,17 @@ _TRADES: Rows = {
     "time in a trade, %": ("exposure_pct", "{:.1f}"),
     "traded a day, times the equity": ("turnover_per_day", "{:.1f}"),
     "days": ("num_days", "{:.1f}"),
+}
+_MOST_TRADES = 50
+_LISTED: Rows = {
+    "in": ("time_in", "minute"),
+    "out": ("time_out", "minute"),
+    "side": ("side", "word"),
+    "price": ("entry_price", ""),  # as many digits as it needs
+    "bars": ("bars_held", "{:,}"),
+    "left at": ("exit", "word"),
+    "net, bps": ("net_bps", "{:+.1f}"),
+    "equity": ("equity", "{:.4f}"),
 }
 _OF_BARRIERS = {"trade_precision_pct", "break_even_precision_pct"}
 _SEARCH: Rows = {
@@ -121,7 +133,7 @@ def trading_section(material: Material) -> Section | None:
         return Section(
             key="trades", title="Trades after costs", lead=f"Not simulated: {reason}."
         )
-    has_barriers = view_of(material.results).has_barriers
+    has_barriers = material.results.get("target", "signal") == "signal"
     rows = {
         name: row
         for name, row in _TRADES.items()
@@ -136,20 +148,62 @@ def trading_section(material: Material) -> Section | None:
         )
         for part in parts
     ]
+    if material.prices is not None:
+        words = "Close of the test part, where trades were entered and left; below, "
+        words += "rows that were signalled, traded or not."
+        pictures.insert(1, material.picture("trades_test", 3.8, words))
     compared = [part for part in parts if "baselines" in material.results[part]]
     caption, own = "Trades of every forecast in {}", "Trades of this model"
     return Section(
         key="trades",
         title="Trades after costs",
-        lead="One position at a time, entered at the close of a signal's bar, left at "
-        "its take profit, its stop loss or the end of the horizon. Both sides are "
-        "charged their costs.",
+        lead="One position at a time, entered at the close of a signal's bar, "
+        f"{_left_at(material, has_barriers)}. Both sides are charged their costs.",
         blocks=[
             *pictures,
             *material.forecast_tables(caption, compared, _COMPARED),
             material.numbers.by_column(own, parts, rows, within="trading."),
+            *_list_of_trades(material),
         ],
     )
+
+
+def _left_at(material: Material, has_barriers: bool) -> str:
+    """Returns where a trade ends, in words."""
+    if has_barriers:
+        return "left at its take profit, its stop loss or the end of the horizon"
+    bars = material.results["settings"]["horizon_bars"]
+    return f"held for {bars} bars (future_window), with neither take profit nor stop"
+
+
+def _list_of_trades(material: Material) -> list[Block]:
+    """Returns the table of the latest trades of the test part, the newest first."""
+    numbers, count = material.numbers, len(material.trades.get("side", ()))
+    if not count:
+        return []
+    shown = min(count, _MOST_TRADES)
+    price = five_digits(material.trades["entry_price"][-1])
+    columns = {**_LISTED, "price": ("entry_price", price)}
+    rows: list[TableRow] = [
+        (
+            f"trade {k + 1:,}",
+            [numbers.show(f"trades.{key}.{k}", form) for key, form in columns.values()],
+        )
+        for k in range(count - 1, count - 1 - shown, -1)
+    ]
+    return [
+        Table(
+            caption=f"The latest {shown} of {count:,} trades in test",
+            head=["", *columns],
+            rows=rows,
+            note="All of them are in trades_*.csv beside this page. UTC; a position is "
+            "taken and left at the close of a bar. Equity after the trade, 1 at the "
+            "start.",
+            is_open=False,
+            is_stacked=True,
+            is_wide=True,
+        )
+    ]
 
 
 def thresholds_section(material: Material) -> Section | None:

@@ -33,7 +33,6 @@ class View:
         sections: Sections of the page, in its order.
         fold_skills: Kind of the skill of folds; headline number -> its name.
         threshold: What reaches a threshold, in words, and its format.
-        has_barriers: Whether trades end at a take profit or a stop loss.
     """
 
     rules: Mapping[str, str]
@@ -43,7 +42,6 @@ class View:
     sections: tuple[Callable[[Material], Section | None], ...]
     fold_skills: tuple[str, Mapping[str, str]]
     threshold: tuple[str, str]
-    has_barriers: bool
 
 
 _VIEWS: dict[type[Task[Any, Any]], View] = {
@@ -62,7 +60,6 @@ _VIEWS: dict[type[Task[Any, Any]], View] = {
             {f"{key}skill_vs_train_prior": name for key, name in SKILL_NAMES.items()},
         ),
         threshold=("probability", "{:.3f}"),
-        has_barriers=True,
     ),
     Numbers: View(
         rules=number_forecasts.RULES,
@@ -78,7 +75,6 @@ _VIEWS: dict[type[Task[Any, Any]], View] = {
             },
         ),
         threshold=("predicted log return", "{:.5f}"),
-        has_barriers=False,
     ),
 }
 

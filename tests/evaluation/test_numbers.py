@@ -15,6 +15,7 @@ from config import Config, ConfigError
 from evaluation import baselines, verdict
 from evaluation.evaluate import fit_policy, predictions_table
 from evaluation.numbers import Numbers
+from evaluation.part_scores import Judged
 from evaluation.policies import (
     ReturnPolicy,
     SignalPolicy,
@@ -362,6 +363,30 @@ def test_a_baseline_trades_the_side_of_a_move_beyond_the_costs(drift, trades):
         assert mean["mean_net_return_bps"] > 50
 
 
+def test_the_list_of_trades_is_what_the_numbers_and_the_closes_say(known):
+    target, data, table, policy, results = known
+    config = SMALL.replace(target=target)
+    model = Judged(table=table, policy=policy, choice={})
+    made = report.tested_trades(model, data, config)
+    trades, trading = made["trades"], results["test"]["trading"]
+    assert len(trades) == trading["num_trades"] > 20
+    assert trades["net_bps"].mean() == pytest.approx(trading["mean_net_return_bps"])
+    total = 1 + trading["total_return_pct"] / 100
+    assert trades["equity"].iloc[-1] == pytest.approx(total)
+    assert set(trades["exit"]) == {"horizon"}
+    assert (trades["bars_held"] == HORIZON).all()
+    closes = made["prices"].set_index("time")
+    entered = closes.loc[pd.to_datetime(trades["time_in"])]
+    np.testing.assert_array_equal(trades["entry_price"], entered["close"])
+    sides = entered["signal"].map({SHORT: "SHORT", LONG: "LONG"})
+    assert list(trades["side"]) == list(sides)
+    inside = trades[pd.to_datetime(trades["time_out"]) <= closes.index[-1]]
+    left = closes.loc[pd.to_datetime(inside["time_out"]), "close"]
+    np.testing.assert_allclose(inside["exit_price"], left)
+    silent = Judged(table=table.assign(signal=HOLD), policy=policy, choice={})
+    assert report.tested_trades(silent, data, config) == {}
+
+
 def test_perfect_and_persistent_predictions():
     data = load(market())
     _, _, results = judge(data, outputs(data, knows=1.0))
@@ -566,6 +591,7 @@ def test_a_run_leaves_the_same_folder(finished):
         f"predictions_{tag}.parquet",
         "report.html",
         f"scaler_{tag}.json",
+        f"trades_{tag}.csv",
     }
     plotted = {path.stem for path in (folder / "plots").iterdir()}
     assert plotted >= {"predicted_actual_test", "target_over_time", "folds_skill"}

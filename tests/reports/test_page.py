@@ -14,6 +14,7 @@ from world.pages import PageReader, exact
 from artifacts import metadata
 from audit.findings import AuditReport, Finding
 from evaluation import folds
+from evaluation.part_scores import Judged
 from files.atomic import atomic_write
 from files.strict import to_jsonable, write_json
 from reports import class_forecasts, number_forecasts, report, time_plots, trades
@@ -143,7 +144,8 @@ def run():
     """Everything a page is made from, of a market that a model knows a little."""
     data = load(market())
     config = SMALL.replace(baseline_model=True)
-    results = judge(data, forecasts(data, knows=0.3), config)[2]
+    table, policy, results = judge(data, forecasts(data, knows=0.3), config)
+    model = Judged(table=table, policy=policy, choice={})
     results["warnings"].append("a warning, so that there is one")
     results["importance"] = importance("high_change", "low_change", "close_change")
     results["audit"] = AuditReport(
@@ -160,6 +162,7 @@ def run():
         "history": HISTORY,
         "label_mix": mix(),
         "metadata": describe(data, config),
+        **report.tested_trades(model, data, config),
     }
 
 
@@ -178,11 +181,14 @@ def price():
     data = numbers.load(numbers.market("price"), target="price")
     values = numbers.outputs(data, knows=0.3)
     config = {"target": "price", "baseline_model": True}
-    results = numbers.judge(data, values, **config)[2]
+    table, policy, results = numbers.judge(data, values, **config)
+    model = Judged(table=table, policy=policy, choice={})
+    config = numbers.SMALL.replace(**config)
     return {
         "results": with_folds(results, data),
         "label_mix": None,
-        "metadata": describe(data, numbers.SMALL.replace(**config)),
+        "metadata": describe(data, config),
+        **report.tested_trades(model, data, config),
     }
 
 
@@ -233,9 +239,11 @@ def full(pages):
 
 def tree_of(folder, material):
     written = json.loads((folder / "confusion_matrix_report.json").read_text())
+    listed = material.get("trades", pd.DataFrame()).to_dict("list")
     return written | {
         "metadata": material.get("metadata", {}),
         "history": material.get("history", {}),
+        "trades": listed,
     }
 
 
@@ -293,6 +301,8 @@ def test_every_number_is_that_of_the_report(kind, pages, request):
          "validation.trading.max_drawdown_pct"),
         ("Skill of this model in test, against", "test's own mix, unknown beforehand",
          "activity", "test.activity_skill_vs_own_mix"),
+        ("The latest 50 of 404 trades in test", "trade 404", "net, bps",
+         "trades.net_bps.403"),
         ("Trades of this model", "gross a trade, bps", "test",
          "test.trading.mean_gross_return_bps"),
         ("Trades of this model", "of them LONG", "test", "test.trading.num_long"),
@@ -667,7 +677,7 @@ def test_the_page_fits_and_asks_for_nothing(browser, pages, kind, width):
 
 
 @pytest.mark.parametrize("width", [380, 1400])
-@pytest.mark.parametrize("kind, count", [("full", 17), ("price", 16)])
+@pytest.mark.parametrize("kind, count", [("full", 18), ("price", 17)])
 def test_pictures_are_drawn_and_can_be_read(browser, pages, kind, count, width):
     open_page(browser, pages[kind], width)
     boxes = browser.execute_script(
