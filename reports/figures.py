@@ -85,7 +85,7 @@ def draw_figures(material: Material) -> dict[str, Figure]:
                 figures["folds_equity"] = plot_equity(
                     folds["trading"],
                     title="tests of all folds",
-                    beside={"never retrained": folds["never_retrained"]["trading"]},
+                    beside={"first model": folds["never_retrained"]["trading"]},
                 )
         if plots.curve_metrics(material.history):
             figures["learning_curves"] = plots.plot_learning_curves(

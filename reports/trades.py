@@ -300,7 +300,10 @@ def _walk_blocks(material: Material) -> list[Block]:
     )
     return [
         material.picture(
-            "folds_equity", 3.5, "Equity over the tests of all folds, its drawdown."
+            "folds_equity",
+            3.5,
+            "Equity over the tests of all folds, and its drawdown. "
+            "Beside it the first fold's model, never retrained.",
         ),
         Table(
             caption="The folds' tests as one: one position at a time",
