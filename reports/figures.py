@@ -81,7 +81,7 @@ def draw_figures(material: Material) -> dict[str, Figure]:
             folds = results["cross_validation"]
             skills = view_of(results).fold_skills
             figures |= plots.plot_cross_validation(folds, skills=skills)
-            if "trading" in folds:
+            if "skipped" not in folds.get("trading", {"skipped": ""}):
                 figures["folds_equity"] = plot_equity(
                     folds["trading"],
                     title="tests of all folds",
@@ -99,7 +99,7 @@ def draw_figures(material: Material) -> dict[str, Figure]:
 def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     """Returns every figure that follows from the results alone, by file name."""
     view, figures = view_of(results), {}
-    if "thresholds" in results:
+    if results.get("thresholds", {}).get("tried"):
         figures["thresholds"] = plot_thresholds(results["thresholds"])
     if "importance" in results:
         figures["importance"] = plot_importance(results["importance"])
@@ -109,8 +109,9 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     for part in PARTS:
         if part in results:
             figures |= view.part_figures(results[part], part)
-            equity = plot_equity(results[part]["trading"], title=part)
-            figures[f"equity_{part}"] = equity
+            if "skipped" not in results[part]["trading"]:
+                equity = plot_equity(results[part]["trading"], title=part)
+                figures[f"equity_{part}"] = equity
     return figures
 
 

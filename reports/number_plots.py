@@ -68,7 +68,7 @@ def plot_errors(result: Mapping[str, Any], *, title: str = "") -> Figure:
             errors[key], edges, color=color, linewidth=1.5, baseline=None, label=label
         )
     upper.set(ylabel="mean error (bps)", title=title)
-    upper.legend(frameon=False)
+    plots.legend_below(figure)
     lower.stairs(errors["bias_bps"], edges, color=CLASS_COLORS["SHORT"], baseline=None)
     lower.axhline(0, color=INK, linewidth=0.8)
     lower.set_ylabel("bias (bps)")

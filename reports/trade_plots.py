@@ -27,48 +27,44 @@ def plot_thresholds(search: Mapping[str, Any]) -> Figure:
     """Draws the threshold search: both sides together, and each side alone.
 
     First the total net return of each pair on validation; grey: too few trades. Then
-    the net return a trade where only one side trades, by the share of rows signalled.
+    the net return a trade where only one side trades, by the share of rows signalled;
+    left out where none does.
     """
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     figure.suptitle(search["statement"])
-    if search.get("tried"):
-        table = pd.DataFrame(search["tried"])
-        (panel, pairs), (_, sides) = plots.panels_of(figure, 2)
-        _draw_pairs(pairs, table, search, panel)
-        _draw_sides(sides, table)
+    table = pd.DataFrame(search["tried"])
+    is_alone = table[["short_share", "long_share"]].min(axis=1) == 0
+    alone = table[is_alone & (table["num_trades"] > 0)]
+    panels = plots.panels_of(figure, 1 + (len(alone) > 0))
+    _draw_pairs(panels[0][1], table, search, panels[0][0])
+    if len(alone):
+        _draw_sides(*panels[1], alone)
     return figure
 
 
-def _draw_sides(curve: Axes, table: pd.DataFrame) -> None:
+def _draw_sides(panel: SubFigure, curve: Axes, table: pd.DataFrame) -> None:
     """Draws the net return a trade where only one side trades."""
-    any_alone = False
-    for side, share, other in (
-        ("SHORT", "short_share", "long_share"),
-        ("LONG", "long_share", "short_share"),
-    ):
-        alone = table[(table[other] == 0) & (table["num_trades"] > 0)]
-        alone = alone.sort_values(share)
-        any_alone |= len(alone) > 0
-        look: dict[str, Any] = {"color": CLASS_COLORS[side]}
+    # The numbers of trades stand along the edges: the curves may meet.
+    edges = curve.get_xaxis_transform()
+    for side, height, align in (("SHORT", 0.02, "bottom"), ("LONG", 0.98, "top")):
+        share, color = f"{side.lower()}_share", CLASS_COLORS[side]
+        alone = table[table[share] > 0].sort_values(share)
         net = alone["mean_net_return_bps"].astype(float)
-        curve.plot(alone[share], net, marker="o", label=f"{side} alone", **look)
-        look |= {"fontsize": 7, "ha": "center", "textcoords": "offset points"}
-        # Beyond, there are many trades and the two curves meet.
+        curve.plot(alone[share], net, marker="o", label=f"{side} alone", color=color)
+        # Beyond, there are many trades.
         for row in alone[alone[share] < 0.08].itertuples():
-            place = (getattr(row, share), row.mean_net_return_bps)
-            beside = (0, 6 if side == "LONG" else -12)
-            curve.annotate(f"{row.num_trades}", place, xytext=beside, **look)
+            label = curve.text(getattr(row, share), height, f"{row.num_trades:,}")
+            label.set(color=color, fontsize=7, ha="center", va=align, transform=edges)
     curve.axhline(0, color=INK, linewidth=1)
-    if any_alone:  # an empty axis has no logarithm
-        curve.set_xscale("log")
+    curve.set_xscale("log")
     curve.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     curve.xaxis.set_minor_formatter(NullFormatter())
     curve.set_title("one side alone; small figures: trades")
     curve.set_xlabel("share of rows that reach the threshold")
     curve.set_ylabel("net return a trade (bps)")
     curve.grid(alpha=0.3)
-    curve.margins(y=0.12)
-    curve.legend(frameon=False)
+    curve.margins(y=0.15)
+    plots.legend_below(panel)
 
 
 def _draw_pairs(
@@ -125,10 +121,6 @@ def plot_equity(
 
     `beside` are other trades of the same rows by name.
     """
-    if "skipped" in trades:
-        figure = Figure(figsize=(9, 5.4), layout="constrained")
-        figure.suptitle(f"no trades: {trades['skipped']}")
-        return figure
     figure, (upper, lower) = plots.new_axes(
         9, 5.4, 2, 1, sharex=True, height_ratios=[3, 1]
     )

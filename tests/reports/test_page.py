@@ -703,6 +703,17 @@ def test_pictures_are_drawn_and_can_be_read(browser, pages, kind, count, width):
         "c.bottom > b.bottom + 1}).map(t => t.textContent)})"
     )
     assert cut == []
+    covered = browser.execute_script(
+        "return [...document.querySelectorAll('svg')].flatMap(svg => {"
+        "const level = [...svg.querySelectorAll('text')].filter("
+        "t => !/rotate\\(-?[1-8]/.test(t.getAttribute('transform')));"
+        "const boxes = level.map(t => [t.textContent, t.getBoundingClientRect()]);"
+        "return boxes.flatMap(([s, a], i) => boxes.slice(i + 1).filter(([t, b]) =>"
+        "Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&"
+        "Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4"
+        ").map(([t, b]) => [s, t]))})"
+    )
+    assert covered == []
 
 
 def test_the_page_knows_the_dark(browser, pages):

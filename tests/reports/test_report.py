@@ -67,11 +67,12 @@ def drawn_texts(figure):
 @pytest.mark.parametrize("which", ["results", "foreign"])
 def test_every_plot_is_a_figure_that_draws(which, request, tmp_path):
     figures = plot_results(request.getfixturevalue(which))
+    of_trades = {"thresholds", "equity_validation", "equity_test"}
     assert set(figures) == {
-        "thresholds",
+        *(of_trades if which == "results" else ()),
         *(
             f"{name}_{part}"
-            for name in ("confusion_matrix", "reliability", "equity", "baselines")
+            for name in ("confusion_matrix", "reliability", "baselines")
             for part in ("validation", "test")
         ),
         "confusion_matrix_validation_signals",
@@ -90,6 +91,8 @@ def test_thresholds_are_drawn_where_no_side_alone_trades(results):
     figure = trade_plots.plot_thresholds(search)
     figure.savefig(io.BytesIO())
     assert search["statement"] in drawn_texts(figure)
+    assert len(figure.subfigs) == 1  # none that is empty
+    assert len(trade_plots.plot_thresholds(results["thresholds"]).subfigs) == 2
 
 
 def test_plots_show_the_results(results):
