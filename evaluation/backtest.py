@@ -16,10 +16,10 @@ from config import LONG, SHORT, Config
 from data_loader import TrainingData
 from dataset.labels import STOP_LOSS, TAKE_PROFIT, TIMEOUT
 from evaluation import thresholds, trading
-from evaluation.position_sizes import kelly_sizes, volatility_target_sizes
 from evaluation.trading import TradeOutcomes, TradeRules
 from metrics import significance
 from metrics.intervals import TOO_SHORT, Length, cosine_interval
+from metrics.position_sizes import kelly_sizes, volatility_target_sizes
 from preprocessing.windows import window_statistics
 
 OUTCOME_COLUMNS = (
@@ -282,8 +282,11 @@ def _intervals(
 
     # A mean of few trades has a spread that says nothing: of one it is zero.
     enough = length if len(trades) >= MIN_TRADES else TOO_SHORT
+    # Of the growth, of which the return is a monotone function.
     total = cosine_interval(columns[:, 2], length=enough)
-    for key in ("estimate", "low", "high", "standard_error"):
+    if total["standard_error"] is not None:
+        total["standard_error"] *= 100.0 * math.exp(total["estimate"])
+    for key in ("estimate", "low", "high"):
         if total[key] is not None:
             total[key] = 100.0 * math.expm1(total[key])
     squares = np.stack([daily, np.square(daily)], axis=1)

@@ -1,7 +1,7 @@
 """Signals to trades, trades to money: costs, non-overlapping trades, ratios.
 
 In: simulation with the outcomes that the label engine stored. Out: predictions and
-thresholds (`classes`), how much is traded (`position_sizes`), uncertainty
+thresholds (`classes`), how much is traded (`metrics.position_sizes`), uncertainty
 (`metrics.significance`). Undefined numbers are None.
 
 One position at a time: a trade entered at the close of bar t and resolved in bar

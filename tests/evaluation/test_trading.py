@@ -7,8 +7,8 @@ import pytest
 
 from config import HOLD, LONG, SHORT
 from evaluation import backtest, trading
-from evaluation.position_sizes import kelly_sizes, volatility_target_sizes
 from evaluation.trading import TradeOutcomes, TradeRules
+from metrics.position_sizes import kelly_sizes, volatility_target_sizes
 
 RULES = TradeRules(bar_seconds=60, fee_bps=10.0, slippage_bps=5.0)
 FREE = dataclasses.replace(RULES, fee_bps=0.0, slippage_bps=0.0)

@@ -1,6 +1,7 @@
 """How much is traded: Kelly's share, a target volatility.
 
-In: sizes as fractions of equity. Out: what trades of these sizes come to (`trading`).
+In: sizes as fractions of equity. Out: what trades of these sizes come to
+(`evaluation.trading`).
 """
 
 from __future__ import annotations
