@@ -7,9 +7,11 @@ stands in the page (its sections).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +117,25 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     return figures
 
 
+@contextlib.contextmanager
+def _any_letters() -> Iterator[None]:
+    """Draws names in letters that matplotlib's font lacks without a warning.
+
+    The page shows them in the reader's fonts, a PNG as boxes.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
+
+
 def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     """Writes each figure as a PNG."""
     for name, figure in figures.items():
-        with atomic_path(folder / f"{name}.png") as temporary:
+        with atomic_path(folder / f"{name}.png") as temporary, _any_letters():
             figure.savefig(temporary, dpi=160, facecolor="white")
 
 
+@_any_letters()
 def to_svg(
     figure: Figure | SubFigure, *, height: float, name: str, label: str
 ) -> Markup:

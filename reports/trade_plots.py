@@ -172,25 +172,24 @@ def plot_prices(
     )
     times = prices["time"].dt.tz_localize(None).to_numpy("datetime64[ns]")
     stretch = np.arange(len(prices)) * _CLOSES // max(len(prices), _CLOSES)
-    ends = prices["close"].reset_index(drop=True).groupby(stretch)
-    drawn = np.unique(ends.agg(["idxmin", "idxmax"]))
+    levels = prices["close"].reset_index(drop=True).groupby(stretch)
+    drawn = np.unique(levels.agg(["idxmin", "idxmax"]))
     close = prices["close"].to_numpy()[drawn]
     upper.plot(times[drawn], close, color=INK, linewidth=0.8, zorder=3)
     table = pd.DataFrame(trades)
     edges = period_edges(times, _MARKS)
-    for side, height in (("LONG", 1), ("SHORT", 0)):
-        color = CLASS_COLORS[side]
-        own = table[table["side"] == side]
-        entry = "^" if side == "LONG" else "v"
-        for end, marker, fill in (("in", entry, color), ("out", "o", "none")):
+    for side, height, entry in (("LONG", 1, "^"), ("SHORT", 0, "v")):
+        color, own = CLASS_COLORS[side], table[table["side"] == side]
+        ends = (("in", "entry", entry, color), ("out", "exit", "o", "none"))
+        for end, name, marker, fill in ends if len(own) else ():
             moments = pd.to_datetime(own[f"time_{end}"]).dt.tz_localize(None)
-            price = own["entry_price" if end == "in" else "exit_price"]
-            kept = ~pd.Series(np.searchsorted(edges, moments)).duplicated().to_numpy()
+            kept = _one_a_stretch(moments, edges)
+            price = own[f"{name}_price"]
             marks = upper.scatter(moments[kept], price[kept], s=12, marker=marker)
             marks.set(facecolor=fill, edgecolor=color, label=f"{side} {end}")
         signalled = times[prices["signal"] == CLASS_NAMES.index(side)]
-        kept = ~pd.Series(np.searchsorted(edges, signalled)).duplicated().to_numpy()
-        lower.vlines(signalled[kept], height - 0.4, height + 0.4, color=color)
+        ticks = signalled[_one_a_stretch(signalled, edges)]
+        lower.vlines(ticks, height - 0.4, height + 0.4, color=color)
     count = f"{len(table):,} trade{'s' * (len(table) > 1)}"
     upper.set(ylabel="close", title=f"{title}: {count}".lstrip(": "))
     lower.set_yticks([1, 0], ["LONG", "SHORT"])
@@ -199,3 +198,8 @@ def plot_prices(
     name_moments(lower)
     plots.legend_below(figure, 2)
     return figure
+
+
+def _one_a_stretch(moments: Any, edges: np.ndarray) -> np.ndarray:
+    """Returns whether each moment (num_moments,) is the first of its stretch."""
+    return ~pd.Series(np.searchsorted(edges, moments)).duplicated().to_numpy()

@@ -199,7 +199,7 @@ def hostile(run):
     copy["warnings"] = [HOSTILE]
     copy["verdict"] = [f"Skill: {HOSTILE}"]
     copy["cross_validation"]["cv"] = HOSTILE  # stands in a picture, too
-    copy["importance"] = importance(HOSTILE, "$\\frac{", "x" * 300)
+    copy["importance"] = importance(HOSTILE, "$\\frac{", "x" * 300, "\u91cf\u4ef7")
     copy["audit"]["subject"] = copy["audit"]["findings"][0]["what"] = HOSTILE
     meta = json.loads(json.dumps(run["metadata"]))
     meta["config"]["pair"] = meta["config"]["training_file"] = HOSTILE
@@ -515,6 +515,9 @@ def test_a_price_has_errors_and_no_classes(pages):
     classes = {"audit", "importance", "skill", "confusion", "reliability", "learning"}
     expected = [name for name in ALL_SECTIONS if name not in classes]
     expected.insert(2, "regression")
+    assert "target: price" in reader.text
+    assert "held for 5 bars (future_window)" in reader.text
+    assert "its stop loss" not in reader.text
     assert [s for s in reader.sections if s != "learning"] == expected
     keys = {key for key, _, _ in reader.numbers}
     assert keys >= {

@@ -95,6 +95,33 @@ def test_thresholds_are_drawn_where_no_side_alone_trades(results):
     assert len(trade_plots.plot_thresholds(results["thresholds"]).subfigs) == 2
 
 
+def test_a_long_test_is_thinned_for_its_chart_and_keeps_its_extremes():
+    count, held = 60_000, 30
+    walk = np.random.default_rng(0).standard_normal(count).cumsum() + 1000
+    times = pd.Series(pd.date_range("2024", periods=count, freq="min", tz="UTC"))
+    signal = np.where(np.arange(count) % 60 < 30, 2, 1)  # never SHORT
+    rows = np.arange(0, count - held, 60)
+    texts = times.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    trades = {
+        "side": ["LONG"] * len(rows),
+        "time_in": texts[rows].to_list(),
+        "time_out": texts[rows + held].to_list(),
+        "entry_price": walk[rows],
+        "exit_price": walk[rows + held],
+    }
+    prices = pd.DataFrame({"time": times, "close": walk, "signal": signal})
+    upper, lower = trade_plots.plot_prices(prices, trades, title="test").axes
+    drawn = upper.lines[0].get_ydata()
+    assert len(drawn) <= 1000
+    assert (drawn.min(), drawn.max()) == (walk.min(), walk.max())
+    marks = {m.get_label(): len(m.get_offsets()) for m in upper.collections}
+    assert 70 < marks["LONG in"] < 80 and 70 < marks["LONG out"] < 80
+    assert set(marks) == {"LONG in", "LONG out"}
+    long, short = (len(lines.get_segments()) for lines in lower.collections)
+    assert 70 < long < 80 and short == 0
+    assert upper.get_title() == "test: 1,000 trades"
+
+
 def test_plots_show_the_results(results):
     test = results["test"]
     texts = drawn_texts(plots.plot_confusion_matrix(test, title="test"))
