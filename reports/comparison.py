@@ -14,10 +14,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import utils
-from files.atomic import atomic_path, atomic_write
+from files.atomic import atomic_write
 from files.strict import write_json
 from metrics.wording import interval, number
-from reports.plots import BLUE, GREY, INK, draw_interval, name_rows, new_axes
+from reports.plots import BLUE, GREY, INK, draw_interval, name_rows, new_axes, save_png
 from reports.text import day, format_table, spread, wrap
 
 _WIDTH = 118
@@ -190,6 +190,5 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any]) -> None:
     table = flat_table(comparison["models"])
     atomic_write(folder / "comparison.csv", table.to_csv(index=False))
     if comparison["best"] is not None:
-        with atomic_path(folder / "comparison.png") as temporary:
-            plot_comparison(comparison).savefig(temporary, dpi=120)
+        save_png(plot_comparison(comparison), folder / "comparison.png", dpi=120)
     write_json(folder / "comparison.json", comparison)

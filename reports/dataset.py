@@ -17,8 +17,8 @@ import utils
 from config import CLASS_NAMES, Config
 from dataset.dataset import Dataset, find_problems, label_ids, read_dataset
 from dataset.lengths import short_test_notes
-from files.atomic import atomic_path
 from reports.dataset_plots import bar_words, in_time_order, mix_over_time, plot_dataset
+from reports.plots import save_png
 from reports.text import format_table
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,7 @@ def describe_file(file: str, output: str | None = None) -> None:
     if target.suffix != ".png":
         text = f"--output: expected a name in .png. Received: {target}"
         raise utils.ConfigError(text)
-    with atomic_path(target) as temporary:
-        plot_dataset(dataset).savefig(temporary, dpi=110)
+    save_png(plot_dataset(dataset), target, dpi=110)
     logger.info("%s", target)
 
 

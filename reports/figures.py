@@ -7,11 +7,9 @@ stands in the page (its sections).
 
 from __future__ import annotations
 
-import contextlib
 import io
 import re
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from files.atomic import atomic_path
 from reports import number_plots, plots
 from reports.blocks import PARTS, Material
 from reports.importance import plot_importance
@@ -117,25 +114,13 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     return figures
 
 
-@contextlib.contextmanager
-def _any_letters() -> Iterator[None]:
-    """Draws names in letters that matplotlib's font lacks without a warning.
-
-    The page shows them in the reader's fonts, a PNG as boxes.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
-        yield
-
-
 def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     """Writes each figure as a PNG."""
     for name, figure in figures.items():
-        with atomic_path(folder / f"{name}.png") as temporary, _any_letters():
-            figure.savefig(temporary, dpi=160, facecolor="white")
+        plots.save_png(figure, folder / f"{name}.png", dpi=160)
 
 
-@_any_letters()
+@plots.any_letters()
 def to_svg(
     figure: Figure | SubFigure, *, height: float, name: str, label: str
 ) -> Markup:

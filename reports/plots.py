@@ -7,8 +7,11 @@ Figures are made without pyplot: nothing global, no window, nothing to close.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from config import CLASS_NAMES
 from evaluation.classes import Classes
+from files.atomic import atomic_path
 from preprocessing.parts import spans_of
 
 SKILL_NAMES = {"": "all of it", "activity_": "activity", "direction_": "direction"}
@@ -77,6 +81,23 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+@contextlib.contextmanager
+def any_letters() -> Iterator[None]:
+    """Draws names in letters that matplotlib's font lacks without a warning.
+
+    The page shows them in the reader's fonts, a PNG as boxes.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
+
+
+def save_png(figure: Figure, path: Path, *, dpi: int) -> None:
+    """Writes a figure on white, whole or not at all."""
+    with atomic_path(path) as temporary, any_letters():
+        figure.savefig(temporary, dpi=dpi, facecolor="white")
 
 
 def legend_below(figure: Figure | SubFigure, num_columns: int = 3) -> None:
