@@ -453,7 +453,7 @@ def test_scaler_that_saw_more_than_train(clean, kind, until):
         data, scaler=scaler, features=scaler.transform(raw.features)
     )
     exact = split_checks.check_fitted_on_train(planted, raw)
-    quick = run.quick_audit(planted)
+    quick = run.quick_audit(planted, CONFIG)
     if until == "train":
         assert exact.outcome == "passed"
         assert leaks(quick) == []
@@ -471,7 +471,7 @@ def test_scaler_that_saw_more_than_train(clean, kind, until):
         planted, scaler=dataclasses.replace(scaler, num_rows=train.stop - train.start)
     )
     if kind == "robust":  # clipped rows hide it for the others
-        assert leaks(run.quick_audit(lying)) == ["fitted beyond train"]
+        assert leaks(run.quick_audit(lying, CONFIG)) == ["fitted beyond train"]
 
 
 def test_clipping_prior_and_sampling_beyond_train(clean):
