@@ -346,6 +346,7 @@ class StandaloneTrainer:
         from evaluation import folds, importance
         from evaluation.evaluate import task_of
         from evaluation.outlook import outlook
+        from evaluation.verdict import heed_audit
         from reports.report import write_run_report
 
         table, said = None, self._fold_results
@@ -358,6 +359,7 @@ class StandaloneTrainer:
         self.results["outlook"] = outlook(self.results, task_of(data.target))
         importance.add_importance(self.results, self.adapter, data)
         self.results["audit"] = quick_audit(data, self.config).to_dict()
+        heed_audit(self.results)
         write_run_report(
             run,
             data,

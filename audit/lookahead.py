@@ -18,6 +18,7 @@ import utils
 from audit.findings import (
     LEAK,
     LOOKS_AHEAD,
+    NO_CANDLES,
     NO_FUNCTION,
     NOT_DONE,
     OTHER_FEATURES,
@@ -282,6 +283,19 @@ def _outcomes(candles: pd.DataFrame, config: LabelFields) -> np.ndarray:
 _LATER_BARS = 120
 _OF_SPREAD = 1e-3  # of the middle half of a column; rounding and a scaler's rounding
 _SAMPLED_ROWS = 20_000
+
+
+def uncovered_rows(data: TrainingData, again: Recomputed) -> Finding:
+    """Returns that rows of the file have no candle: nothing was compared there."""
+    missing = np.setdiff1d(np.arange(data.num_rows), again.rows)
+    first, last = data.timestamps[missing[[0, -1]]]
+    return Finding(
+        check=NO_CANDLES,
+        outcome=NOT_DONE,
+        what=f"{len(missing):,} of {data.num_rows:,} rows, {first} to {last}, have no "
+        "candle among those given: neither columns nor labels were compared there",
+        evidence={"num_rows": len(missing)},
+    )
 
 
 def check_features(data: TrainingData, again: Recomputed) -> list[Finding]:

@@ -123,10 +123,15 @@ def run_audit(
         again = lookahead.recompute(raw, bars, config, has_features=has_features)
     gaps = gap_fills.check_gaps(config, frame, data, table, again)
     compared = _audit_columns(raw, again, functions, gaps)
-    proven = compared[0].evidence["columns"] if compared[0].outcome == PASSED else []
+    proven, uncovered = [], []
+    if again is not None and len(again.rows) < raw.num_rows:
+        uncovered = [lookahead.uncovered_rows(raw, again)]
+    elif compared[0].outcome == PASSED:
+        proven = compared[0].evidence["columns"]
     findings = (
         functions,
         *compared,
+        *uncovered,
         gaps,
         split_checks.check_shared_bars(
             dict(split_targets(data, config)) | dict(splits or {}),
@@ -134,7 +139,7 @@ def run_audit(
             future_window=data.future_window,
         ),
         split_checks.check_fitted_on_train(data, raw),
-        *_statistics(data, raw, bars, again, left_out=proven),
+        *_statistics(data, raw, None if uncovered else bars, again, left_out=proven),
     )
     return AuditReport(subject=_subject(data), findings=findings)
 
@@ -161,6 +166,9 @@ def _statistics(
     shift = label_timing.check_label_shift(
         classes, edges=edges, true_labels=true_labels
     )
+    if again is not None and len(again.rows) < raw.num_rows and shift.outcome == PASSED:
+        # What candles prove of their rows does not hold for the others.
+        shift = label_timing.check_label_shift(classes, edges=edges)
     columns = dict(zip(raw.feature_names, raw.features.T, strict=True))
     yield split_checks.check_scaled_file(raw)
     yield learned_columns.check_learned(raw)

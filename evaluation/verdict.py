@@ -126,6 +126,32 @@ def _too_good(test: Mapping[str, Any]) -> list[str]:
     return [f"better than anything honest seen here: run --audit ({'; '.join(found)})"]
 
 
+def heed_audit(results: Any) -> None:
+    """Withdraws claims on data that leak, and puts what was found in front.
+
+    Args:
+        results: From `add_verdict`, with `audit`; changed in place.
+    """
+    found = {
+        outcome: [
+            item for item in results["audit"]["findings"] if item["outcome"] == outcome
+        ]
+        for outcome in ("leak", "doubtful")
+    }
+    notes = [
+        f"{outcome}: {item['check']}: {item['what']}"
+        for outcome, items in found.items()
+        for item in items
+    ]
+    results["warnings"] = notes + results["warnings"]
+    if found["leak"] and results["claims"]:
+        names = ", ".join(item["check"] for item in found["leak"])
+        results["claims"] = dict.fromkeys(results["claims"], False)
+        results["verdict"].insert(
+            0, f"Leak: nothing is claimed, the data leak ({names})"
+        )
+
+
 def claims_of(part: Mapping[str, Any], task: Task[Any, Any]) -> dict[str, bool]:
     """Returns what one part's results show: each of `task.claimed`, and an edge."""
     claims = {

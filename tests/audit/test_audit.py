@@ -101,6 +101,21 @@ def test_clean_file_passes_every_check(market, clean):
     report.require_clean()
 
 
+def test_candles_of_a_part_of_the_file_prove_that_part_alone(market, clean):
+    """A column that leaks where there are no candles is held against the bars."""
+    newest = market.iloc[-5000:]
+    old = clean["timestamp"] < newest["timestamp"].iloc[0]
+    name, changed = load_raw(clean).feature_names[0], clean.copy()
+    ahead = np.log(clean["close"].shift(-5) / clean["close"]).astype(np.float32)
+    changed[name] = changed[name].mask(old, ahead)
+    report = run.run_audit(CONFIG, frame=changed, candles=newest)
+    found = outcomes(report)
+    assert found["row without a candle"] == "not done", str(report)
+    assert found["file unlike its functions"] == "passed", str(report)
+    assert found["column leads the price"] == "doubtful"
+    assert found["column of a later bar"] == "leak"
+
+
 def test_what_a_file_does_not_allow_is_listed_as_not_done(clean):
     report = run.run_audit(CONFIG, frame=clean)
     assert outcomes(report)["file unlike its functions"] == "not done"

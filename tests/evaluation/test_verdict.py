@@ -249,3 +249,26 @@ def test_without_a_test_part_nothing_is_claimed():
     del results["test"]
     results = verdict.add_verdict(results, Classes())
     assert results["verdict"] == [] and results["claims"] == {}
+
+
+def test_a_leak_withdraws_every_claim():
+    results = verdict.add_verdict(good_results(), Classes())
+    findings = [
+        {"check": "shifted label", "outcome": "leak", "what": "of row t+1"},
+        {"check": "column leads the price", "outcome": "doubtful", "what": "x, z 9"},
+        {"check": "unpurged split", "outcome": "passed", "what": "0 bars"},
+    ]
+    results["audit"] = {"findings": findings}
+    verdict.heed_audit(results)
+    assert not any(results["claims"].values())
+    line = "Leak: nothing is claimed, the data leak (shifted label)"
+    assert results["verdict"][0] == line
+    assert results["warnings"] == [
+        "leak: shifted label: of row t+1",
+        "doubtful: column leads the price: x, z 9",
+    ]
+    results = verdict.add_verdict(good_results(), Classes())
+    results["audit"] = {"findings": findings[1:]}
+    verdict.heed_audit(results)
+    assert results["claims"]["skill"] and results["verdict"][0].startswith("Skill: yes")
+    assert results["warnings"] == ["doubtful: column leads the price: x, z 9"]
