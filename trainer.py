@@ -175,7 +175,7 @@ class StandaloneTrainer:
             MissingInputError: If there is no training file.
             DataError: If it breaks its contract.
         """
-        from preprocessing.parts import fold_ranges
+        from preprocessing.parts import fold_ranges, require_windows
 
         loader = self.data_loader
         try:
@@ -183,6 +183,7 @@ class StandaloneTrainer:
                 self._rows = loader.read_rows()  # which every fold is cut from
             self.data = data = loader.load_training_data(self._ranges, rows=self._rows)
             self._folds = fold_ranges(data.timeline, self.config)
+            require_windows(self._folds, self.config)
         except utils.UserError:
             if self._made_outputs:  # leaves nothing behind, not even an empty folder
                 with contextlib.suppress(OSError):

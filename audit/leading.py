@@ -156,12 +156,17 @@ def _finding(name: str, leads: Sequence[Lead] | None, bars: pd.DataFrame) -> Fin
     if not found:
         most = ""
         if ordered:
-            most = f"; nearest is {ordered[0].column}, {abs(ordered[0].z):.1f} errors"
+            z, size = abs(ordered[0].z), abs(ordered[0].correlation)
+            most = (
+                f"; nearest is {ordered[0].column}, {z:.1f} errors of {MAX_CLEAN_Z:g}"
+            )
+            if name != "price":
+                most += f" with a correlation of {size:.3f} of {_least(bars):g}"
         return Finding(
             check=check,
             outcome=PASSED,
             what=f"none of {len(ordered)} columns that vary knows the {name} of later "
-            f"bars beyond the past{most} of {MAX_CLEAN_Z:g}",
+            f"bars beyond the past{most}",
             evidence=evidence,
         )
     words = [

@@ -131,6 +131,24 @@ def fold_ranges(rows: Timeline | int, config: Config) -> list[Ranges]:
     return folds
 
 
+def require_windows(folds: Sequence[Ranges], config: Config) -> None:
+    """Refuses folds of which a part has no target, before anything is trained.
+
+    Raises:
+        DataError: If a part is shorter than a window and a label.
+    """
+    least = config.sequence_length + config.future_window
+    for number, fold in enumerate(folds, 1):
+        for part, rows in fold.items():
+            most = max((b - a for a, b in spans_of(rows)), default=0) if rows else 0
+            if most < least:
+                raise DataError(
+                    f"fold {number} of {len(folds)}: expected at least {least} rows of "
+                    f"{part}, a window and a label. Received: {most}. Use fewer or "
+                    "longer folds, or a shorter sequence_length or future_window."
+                )
+
+
 def development_targets(rows: Timeline | int, config: Config) -> int:
     """Returns how many target rows, from the first row on, folds are made of."""
     start, _ = chronological_ranges(rows, config)["test"]

@@ -6,7 +6,7 @@ from world.frames import make_own_frame
 
 from config import Config, ConfigError
 from data_loader import TrainingDataLoader
-from preprocessing.parts import fold_ranges
+from preprocessing.parts import fold_ranges, require_windows
 from preprocessing.shared_bars import count_shared_bars
 from utils import DataError
 
@@ -202,3 +202,11 @@ def test_folds_cut_from_rows_that_were_read_once(target):
         assert fold.digest() == anew.digest() != final.digest()
         assert fold.scaler == anew.scaler and fold.source == anew.source
     assert np.array_equal(rows.features, features)
+
+
+def test_a_fold_without_a_window_is_refused_before_training():
+    config = Config(
+        sequence_length=50, future_window=50, cv_train_bars=120, cv_test_bars=200
+    )
+    with pytest.raises(DataError, match=r"fold 1 of \d+: expected at least 100 rows"):
+        require_windows(fold_ranges(5000, config), config)
