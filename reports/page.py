@@ -45,13 +45,15 @@ COSTS_RULE = (
     "deflated by the number of runs that looked at this test part."
 )
 TEST_RULES = {
+    "Leak": "Found by the run's own audit, see below. Numbers of data that leak do not "
+    "hold, however good.",
     "Test": "Intervals need 10 days and 30 label horizons. Slow movements of the "
     "losses decide how wide they are, so many rows count as a few pieces.",
     "Power": "The true Sharpe ratio, a year, that would be claimed in 8 of 10 "
     "tests as long. Other runs are those below the same outputs folder whose test part "
     "overlaps, and those planned in the same comparison.",
 }
-"""What decides the last lines of the verdict."""
+"""What decides the other lines of the verdict."""
 
 
 def gather(
