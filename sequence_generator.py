@@ -10,6 +10,7 @@ is one of positions.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 
@@ -178,19 +179,21 @@ class MemoryEfficientDataLoader:
         """Returns the (windows_per_epoch,) rows of one training epoch, in order."""
         return np.concatenate(self.epoch_batches(epoch))
 
-    def train_dataset(self, *, first_epoch: int = 0) -> tf.data.Dataset:
-        """Returns an endless dataset of training batches that starts at an epoch.
+    def train_dataset(
+        self, *, first_epoch: int = 0, first_step: int = 0
+    ) -> tf.data.Dataset:
+        """Returns an endless dataset of training batches from a step of an epoch on.
 
         One epoch is `steps_per_epoch` batches whose sizes differ by at most one, or
         stretches of bars.
         """
 
         def batches() -> Iterator[tuple[np.ndarray, ...]]:
-            epoch = first_epoch
-            while True:
-                for rows in self.epoch_batches(epoch):
+            first = first_step
+            for epoch in itertools.count(first_epoch):
+                for rows in self.epoch_batches(epoch)[first:]:
                     yield self._batch(rows, weighted=True)
-                epoch += 1
+                first = 0
 
         return self._dataset(batches, weighted=self.data.class_weights is not None)
 

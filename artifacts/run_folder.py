@@ -30,7 +30,7 @@ from settings.sources import load_config
 logger = logging.getLogger(__name__)
 
 _PLACES = {"inputs_dir", "outputs_dir", "training_file"}
-_FREE = _PLACES | {"epochs", "tensorboard", "verbose_logging"}
+_FREE = _PLACES | {"epochs", "tensorboard", "verbose_logging", "checkpoint_minutes"}
 """Fields that decide nothing about what is trained."""
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-\w+-[0-9a-f]{8}")
 MANIFEST = "MANIFEST.json"

@@ -109,7 +109,7 @@ class KerasAdapter(ModelAdapter):
     def attach(self, run: RunFolder) -> list[Any]:
         """Makes the callbacks that write into a folder, with its newest state."""
         from networks.callbacks import CollapseMonitor
-        from networks.checkpoints import CompleteState, read_newest
+        from networks.checkpoints import CompleteState, read_newest, steps_done
 
         self._run = run
         self.callbacks = self.model_builder.create_callbacks(run.path)
@@ -118,10 +118,18 @@ class KerasAdapter(ModelAdapter):
             dataset = self.generators.evaluation_dataset(rows)
             monitor = CollapseMonitor(dataset, self._data.label_shares(rows))
             self.callbacks.insert(0, monitor)
+        state = read_newest(run.checkpoints)
         self._checkpointer = CompleteState(
-            run.checkpoints, self.callbacks, state=read_newest(run.checkpoints)
+            run.checkpoints,
+            self.callbacks,
+            state=state,
+            minutes=self.config.checkpoint_minutes,
         )
         self.callbacks.append(self._checkpointer)
+        if state is not None and (steps := steps_done(state)):
+            total = self.generators.steps_per_epoch
+            epoch = int(state["epochs_done"]) + 1
+            logger.info("going on in epoch %d after step %d of %d", epoch, steps, total)
         return self.callbacks
 
     def fit(self, data: TrainingData) -> dict[str, list[float]]:
@@ -164,16 +172,25 @@ class KerasAdapter(ModelAdapter):
 
         from artifacts import run_folder
         from networks.callbacks import StopOnSignal
+        from networks.checkpoints import build_metrics, steps_done
         from networks.runtime import OutOfMemoryError
 
+        saver = self._checkpointer
+        first = steps_done(saver.state or {})
+        if first:
+            _, targets = next(iter(self.generators.validation_dataset()))
+            build_metrics(self.model, targets)
         try:
             record = self.model.fit(
-                self.generators.train_dataset(first_epoch=done),
+                self.generators.train_dataset(first_epoch=done, first_step=first),
                 initial_epoch=done,
                 epochs=self.config.epochs,
                 steps_per_epoch=self.generators.steps_per_epoch,
                 validation_data=self.generators.validation_dataset(),
-                callbacks=[StopOnSignal(signals), *self.callbacks],
+                callbacks=[
+                    *self.callbacks,
+                    StopOnSignal(signals, saver.save_within_epoch),
+                ],
                 shuffle=False,
                 verbose=1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2,
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -47,15 +47,24 @@ def stopping_callbacks(config: TrainingFields) -> list[keras.callbacks.Callback]
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ends training by `Interrupted` after a batch in which a deferred signal came."""
+    """Ends training by `Interrupted` after a batch in which a deferred signal came.
 
-    def __init__(self, signals: utils.StopSignals) -> None:
+    Must be the last callback.
+
+    Args:
+        signals: What is asked after each batch.
+        save: Keeps what was done until then.
+    """
+
+    def __init__(self, signals: utils.StopSignals, save: Callable[[], None]) -> None:
         super().__init__()
         self.signals = signals
+        self.save = save
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Looks for a signal after a step."""
         if self.signals.received is not None:
+            self.save()
             raise utils.Interrupted(self.signals.received)
 
     on_test_batch_end = on_train_batch_end

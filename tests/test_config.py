@@ -117,10 +117,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "abdaf8172a5e491510c37d969ad96eb262a5c90fa91987f23d144462b672625b"
+        "d218cc5e4cfb68239fbda0d87518dc248b8670101b57fcd1dcd9fbcab17161f3"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "b7fe822ff5753cf816e7fee0287b8125ddd1231c9d7fbb0b601ff0ff9a94e1cd"
+        "bb691a63ee1c3bca24defd2566ac5f928ffe10c89b8eb84967212f02ea0a5bc4"
     )
 
 

@@ -52,14 +52,25 @@ def prepare(trainer):
         step()
 
 
-def run_and_die(trainer, after_epoch):
+def run_and_die(trainer, after_epoch, after_step=0, *, in_validation=False):
     class Die(keras.callbacks.Callback):
+        epoch = None
+
         def on_epoch_begin(self, epoch, logs=None):
-            if epoch == after_epoch:
+            self.epoch = epoch
+            if epoch == after_epoch and not (after_step or in_validation):
+                raise Killed
+
+        def on_train_batch_end(self, batch, logs=None):
+            if (self.epoch, batch + 1) == (after_epoch, after_step):
+                raise Killed
+
+        def on_test_batch_end(self, batch, logs=None):
+            if in_validation and self.epoch == after_epoch:
                 raise Killed
 
     prepare(trainer)
-    trainer.callbacks.insert(0, Die())
+    trainer.callbacks.append(Die())
     with pytest.raises(Killed):
         trainer.train_model()
     trainer.run.unlock()  # a dead process holds no lock
@@ -82,14 +93,20 @@ def uninterrupted(frame, tmp_path_factory):
 
 
 def test_resumed_runs_end_byte_identical(frame, tmp_path, uninterrupted):
-    deaths = (1, 2, 3)
-    for epoch in deaths:
-        run_and_die(make_trainer(frame, tmp_path, resume="newest"), epoch)
+    deaths = (0, 2), (0, 3), (1, 0), (2, 1), (3, 4)
+    for epoch, step in deaths:
+        trainer = make_trainer(frame, tmp_path, resume="newest", checkpoint_minutes=0.0)
+        run_and_die(trainer, epoch, step)
+        newest = list_checkpoints(trainer.run.checkpoints)[-1].name
+        within = f"_step_{step:07d}" if step else ""
+        assert newest == f"epoch_{epoch:05d}{within}.ckpt"
+    trainer = make_trainer(frame, tmp_path, resume="newest", checkpoint_minutes=0.0)
+    run_and_die(trainer, 4, in_validation=True)
     trainer = make_trainer(frame, tmp_path, resume="newest")
     trainer.run_training()
     assert outcome(trainer) == uninterrupted
     resumes = trainer._metadata["training"]["resumes"]
-    assert [note["after_epochs"] for note in resumes] == list(deaths)
+    assert [note["after_epochs"] for note in resumes] == [0, 0, 1, 2, 3, 4]
     assert all(note["is_exact"] for note in resumes)
     names = {path.name for path in trainer.artifact_dir.iterdir()}
     assert not names & {"checkpoints", ".lock"}
@@ -169,12 +186,12 @@ COURSES = {
 
 @pytest.mark.parametrize("course", COURSES)
 def test_every_optimizer_and_schedule_resumes_byte_identical(frame, tmp_path, course):
-    fields = COURSES[course] | {"epochs": 4}
+    fields = COURSES[course] | {"epochs": 4, "checkpoint_minutes": 0.0}
     whole = make_trainer(frame, tmp_path / "whole", **fields)
     prepare(whole)
     whole.train_model()
     assert len(set(whole.history["learning_rate"])) > 1
-    run_and_die(make_trainer(frame, tmp_path / "dead", **fields), 2)
+    run_and_die(make_trainer(frame, tmp_path / "dead", **fields), 2, 2)
     again = make_trainer(frame, tmp_path / "dead", resume="newest", **fields)
     prepare(again)
     again.train_model()
@@ -319,7 +336,10 @@ PROGRAM = textwrap.dedent(
 def test_signals_stop_after_the_batch_and_say_how_to_go_on(
     frame, tmp_path, uninterrupted
 ):
-    for number, step, num_kept in ((signal.SIGINT, 6, 1), (signal.SIGTERM, 10, 2)):
+    for number, step, name in (
+        (signal.SIGINT, 1, "epoch_00000_step_0000002.ckpt"),
+        (signal.SIGTERM, 10, "epoch_00002_step_0000003.ckpt"),
+    ):
         program = PROGRAM.format(
             project=str(PROJECT),
             tests=str(PROJECT / "tests"),
@@ -338,7 +358,7 @@ def test_signals_stop_after_the_batch_and_say_how_to_go_on(
         last = result.stderr.splitlines()[-1]
         [run] = (tmp_path / "runs").iterdir()
         assert last == f"interrupted. To go on: python trainer.py --resume {run}"
-        assert len(list_checkpoints(run / "checkpoints")) == num_kept
+        assert list_checkpoints(run / "checkpoints")[-1].name == name
     again = make_trainer(frame, tmp_path, resume="newest")
     again.run_training()
     assert outcome(again) == uninterrupted
