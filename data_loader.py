@@ -8,6 +8,7 @@ labels (`dataset_builder`), cutting windows (`sequence_generator`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,12 @@ from utils import DataError
 
 __all__ = ["TrainingData", "TrainingDataLoader"]
 
+logger = logging.getLogger(__name__)
+
 _STATED_FACTS = (
     "candles",
     "digests",
+    "label_version",
     "num_candles",
     "num_filled_bars",
     "num_segments",
@@ -207,6 +211,8 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
             f"{path}: the file was made for another run:\n{lines}\n"
             "Change the configuration, or build the file for it."
         )
+    for note in training_file.other_label_rule(stated):
+        logger.warning("%s: %s", path.name, note)
     source = {
         "path": str(path),
         "sha256": stated.get("sha256", columns.digest),

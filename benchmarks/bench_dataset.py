@@ -139,13 +139,18 @@ def bench_file(table, folder):
 
 def plain_loop(table, window=120, tp=0.01, sl=0.005):
     """The triple barrier as it is usually written: bar by bar, both sides."""
-    high, low, close = (table[n].tolist() for n in ("high", "low", "close"))
+    names = ("open", "high", "low", "close")
+    opens, high, low, close = (table[name].tolist() for name in names)
     result = []
     for row in range(len(close) - window):
         entry, wins = close[row], {}
         for side in (1, -1):
             take, stop = entry * (1 + side * tp), entry * (1 - side * sl)
+            take, stop = take - side * entry * 1e-15, stop + side * entry * 1e-15
             for later in range(row + 1, row + window + 1):
+                if side * opens[later] >= side * take:
+                    wins[side] = later
+                    break
                 if (low[later] <= stop) if side > 0 else (high[later] >= stop):
                     break
                 if (high[later] >= take) if side > 0 else (low[later] <= take):

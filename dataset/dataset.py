@@ -237,6 +237,7 @@ def find_problems(dataset: Dataset) -> list[str]:
         problems.append("features: expected columns beside time and label. None")
     problems += _label_problems(dataset) + _outcome_problems(frame)
     stated = dataset.metadata
+    problems += training_file.other_label_rule(stated)
     if stated.get("num_rows", len(frame)) != len(frame):
         problems.append(
             f"metadata: expected {stated['num_rows']} rows. Received: {len(frame)}"

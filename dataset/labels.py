@@ -11,6 +11,9 @@ Time alignment, the same for every target:
 | entry | `close[t]` |
 | outcome | `t+1 .. t+future_window`, all inside the segment of `t` |
 | outcome known | once bar `t + label_end` closed, `1 <= label_end <= future_window` |
+
+A price touches a level that it reaches up to rounding (`_TOUCH`): 1.111 is 1 % above
+1.1, although the product in floating point is the next number above it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,12 @@ import pandas as pd
 from candles.columns import PRICES, require_columns
 from config import HOLD, LONG, SHORT
 from utils import DataError
+
+LABEL_VERSION = "2"
+"""Changes with the results of this module; files of version 1 do not name it.
+
+Version 1 took a bar that opens beyond a level for a tie, and a touch by its bits.
+"""
 
 TIMEOUT, TAKE_PROFIT, STOP_LOSS = 0, 1, 2
 EXIT_NAMES = ("timeout", "tp", "sl")
@@ -42,6 +51,10 @@ OUTCOME_TYPES = {
     "short_exit": np.int8,
 }
 """What came of a bar, in the order of a training file's columns."""
+
+_TOUCH = 4 * np.finfo(np.float64).eps
+"""Of the larger of entry and level: decimal prices and percents, the level computed
+from them and the price compared with it are each rounded once, to half of a unit."""
 
 _BLOCK_ROWS = 32_768  # about 20 work arrays of this length stay in a 4 MB cache
 
@@ -64,6 +77,10 @@ def label_candles(
     take profit): its class. Both win: the earlier; in the same bar HOLD, or LONG
     if optimistic. Neither: HOLD.
 
+    What the open decides is no tie, under both policies: a bar that opens at or beyond
+    the stop is stopped at its open, one that opens at or beyond the take profit takes
+    it, whatever the bar touches later, and a side that wins so is the earlier one.
+
     Args:
         candles: Candle table, `(num_bars,)` rows. `segment` and `is_filled` are
             optional: segments then come from the timestamps, and no bar is filled.
@@ -72,8 +89,9 @@ def label_candles(
         long_sl_pct: Stop loss of the long side, percent of the entry.
         short_tp_pct: Take profit of the short side, percent of the entry.
         short_sl_pct: Stop loss of the short side, percent of the entry.
-        tie_policy: What a bar that touches both means: the stop was first
-            (`"pessimistic"`) or the take profit was (`"optimistic"`, the V3 rule).
+        tie_policy: What a bar that opens between both levels and touches both means:
+            the stop was first (`"pessimistic"`) or the take profit was
+            (`"optimistic"`, the V3 rule).
 
     Returns:
         A table with the index of `candles`, `(num_bars, 9)`: `label` (int8),
@@ -147,9 +165,10 @@ def direction_target(
             f"Received: dead_zone_pct={dead_zone_pct}"
         )
     outcome, rows = _held_to_horizon(candles, horizon)
-    move_pct = 100 * outcome["long_return"][rows]
-    flat = np.abs(move_pct) <= dead_zone_pct
-    label = np.where(flat, HOLD, np.where(move_pct > 0, LONG, SHORT))
+    close = candles["close"].to_numpy(np.float64)
+    now, then = close[rows], close[rows + horizon]
+    flat = np.abs(then - now) <= dead_zone_pct / 100 * now + _rounding(now, then)
+    label = np.where(flat, HOLD, np.where(then > now, LONG, SHORT))
     outcome["label"][rows] = label.astype(np.int8)
     return pd.DataFrame(outcome, index=candles.index)
 
@@ -183,11 +202,12 @@ def price_target(candles: pd.DataFrame, *, horizon: int = 1) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Exits:
-    """How one side left, `(num_rows,)` each."""
+    """How one side left, `(num_rows,)` each; `won_at_open`: by what that bar opened."""
 
     bars: np.ndarray
     code: np.ndarray
     gross_return: np.ndarray
+    won_at_open: np.ndarray
 
 
 class _Market:
@@ -216,23 +236,30 @@ class _Market:
         entry = close[rows]
         take_profit = entry * (1 + side * tp_pct / 100)
         stop = entry * (1 - side * sl_pct / 100)
+        # Where a touch begins, seen so that take profits lie above and stops below.
+        near_tp = side * take_profit - _rounding(entry, take_profit)
+        near_stop = side * stop + _rounding(entry, stop)
         above, below = self.highest, self.highest_negated_low
         favourable, adverse = (above, below) if side > 0 else (below, above)
-        tp_bars = self._first_touch(favourable, rows, side * take_profit)
-        sl_bars = self._first_touch(adverse, rows, -side * stop)
-        by_stop = (sl_bars < tp_bars) if optimistic else (sl_bars <= tp_bars)
+        tp_bars = self._first_touch(favourable, rows, near_tp)
+        sl_bars = self._first_touch(adverse, rows, -near_stop)
         bars = np.minimum(tp_bars, sl_bars)
         timeout = bars > window
         bars = np.minimum(bars, window)
+        opened = self.prices["open"][rows + bars]
+        won_at_open = (tp_bars <= sl_bars) & (side * opened >= near_tp)
+        tie_is_stop = ~won_at_open
+        if optimistic:
+            tie_is_stop &= side * opened <= near_stop
+        by_stop = (sl_bars < tp_bars) | ((sl_bars == tp_bars) & tie_is_stop)
         # A bar that opened beyond the stop fills there: the worse of level and open.
         worse = np.minimum if side > 0 else np.maximum
-        stop_fill = worse(stop, self.prices["open"][rows + bars])
-        fill = np.where(by_stop, stop_fill, take_profit)
+        fill = np.where(by_stop, worse(stop, opened), take_profit)
         fill = np.where(timeout, close[rows + bars], fill)
         code = np.where(by_stop, STOP_LOSS, TAKE_PROFIT)
         code = np.where(timeout, TIMEOUT, code).astype(np.int8)
         gross = fill / entry - 1 if side > 0 else 1 - fill / entry
-        return _Exits(bars.astype(np.int32), code, gross)
+        return _Exits(bars.astype(np.int32), code, gross, won_at_open)
 
     def _first_touch(
         self, maxima: list[np.ndarray], rows: np.ndarray, levels: np.ndarray
@@ -246,6 +273,11 @@ class _Market:
             below = maxima[power].take(start + untouched, mode="clip") < levels
             untouched += size * (inside & below)
         return untouched + 1
+
+
+def _rounding(entry: np.ndarray, price: np.ndarray) -> np.ndarray:
+    """Returns how far apart prices are that are equal up to rounding, `(num_rows,)`."""
+    return _TOUCH * np.maximum(entry, price)
 
 
 def _running_maxima(values: np.ndarray, future_window: int) -> list[np.ndarray]:
@@ -262,9 +294,13 @@ def _decide(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the label and the bars until it is known, `(num_rows,)` each."""
     long_wins, short_wins = long.code == TAKE_PROFIT, short.code == TAKE_PROFIT
-    long_first = long.bars <= short.bars if optimistic else long.bars < short.bars
+    in_one_bar = long.bars == short.bars
+    long_first = (long.bars < short.bars) | (in_one_bar & long.won_at_open)
+    short_first = (short.bars < long.bars) | (in_one_bar & short.won_at_open)
+    if optimistic:
+        long_first |= in_one_bar & ~short.won_at_open
     is_long = long_wins & (~short_wins | long_first)
-    is_short = short_wins & (~long_wins | (short.bars < long.bars))
+    is_short = short_wins & (~long_wins | short_first)
     label = np.where(is_long, LONG, np.where(is_short, SHORT, HOLD))
     later = np.maximum(long.bars, short.bars)
     end = np.where(is_long, long.bars, np.where(is_short, short.bars, later))

@@ -88,6 +88,7 @@ def build_parts(
             "parameters": config.dataset_parameters,
             "features": feature_table.column_names,
             "feature_version": features.FEATURE_VERSION,
+            "label_version": labels.LABEL_VERSION,
             "warm_up_bars": warm_up_bars(config),
             "shorter_warm_ups": shorter_warm_ups(config, warm_up_bars(config)),
             "usual_move_pct": usual_move_pct(filled["close"], config.future_window),

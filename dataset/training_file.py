@@ -26,7 +26,7 @@ import utils
 from candles.timestamps import describe_distance, parse_timestamps
 from config import CLASS_TARGETS
 from dataset import sidecar
-from dataset.labels import OUTCOME_TYPES
+from dataset.labels import LABEL_VERSION, OUTCOME_TYPES
 from files import tables
 from files.atomic import atomic_path
 from files.tables import Columns
@@ -120,6 +120,20 @@ def require_suffix(path: str | os.PathLike[str]) -> str:
             f"Received: {path}. Rename it."
         )
     return suffix
+
+
+def other_label_rule(description: Mapping[str, Any]) -> list[str]:
+    """Returns what to know of labels that our builder made by another rule, if so."""
+    stated = description.get("label_version", "1")
+    has_labels = description.get("parameters", {}).get("target") in CLASS_TARGETS
+    is_built = "feature_version" in description
+    if not (has_labels and is_built) or stated == LABEL_VERSION:
+        return []
+    return [
+        f"labels: made by rule {stated}, not by rule {LABEL_VERSION}, in which a bar's "
+        "open decides before its extremes (docs/contracts.md). Build the file again to "
+        "have them so"
+    ]
 
 
 @contextlib.contextmanager

@@ -37,8 +37,8 @@ class LabelFields(Part):
         long_sl_pct: Stop loss of a long, percent below the entry.
         short_tp_pct: Take profit of a short, percent below the entry.
         short_sl_pct: Stop loss of a short, percent above the entry.
-        tie_policy: A bar that touches both levels: the stop was first, or the take
-            profit (V3).
+        tie_policy: A bar that opens between both levels and touches both: the stop was
+            first, or the take profit (V3).
         max_fill_bars: Longest run of missing bars that is carried forward; a longer one
             ends the segment.
     """

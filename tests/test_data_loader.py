@@ -269,6 +269,18 @@ def test_sidecar_is_held_against_the_configuration(tmp_path):
     assert "tie_policy: the configuration says pessimistic" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("stated", "said"), [({}, "made by rule 1"), ({"label_version": "2"}, "")]
+)
+def test_labels_of_another_rule_are_named(tmp_path, caplog, stated, said):
+    facts = {"parameters": {"target": "signal"}, "feature_version": "2"} | stated
+    path = tmp_path / "mine.feather"
+    training_file.write_training_file(path, make_own_frame(600), facts)
+    data = TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+    assert [said in r.message for r in caplog.records] == [True] * bool(said)
+    assert data.source.get("label_version") == stated.get("label_version")
+
+
 def test_flipped_byte_is_noticed(tmp_path):
     path = written(tmp_path, pair="TESTUSDT")
     TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()

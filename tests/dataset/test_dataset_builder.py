@@ -879,6 +879,7 @@ def test_validation_reports_everything_at_once(tmp_path, market):
         "rows: expected at least 1000. Received: 900",
     ]
     always = built.frame[built.frame["label"] != 1]
+    assert built.metadata["label_version"] == "2"
     missing = ["label: expected every class. Missing: HOLD"]
     for target, expected in (("signal", missing), ("direction", [])):
         metadata = {"parameters": {"timeframe": "5m", "target": target}}

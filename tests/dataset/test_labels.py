@@ -1,5 +1,7 @@
 """Labels: hand-made cases, and equality with a plain bar-by-bar loop."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,72 +181,123 @@ def test_columns_types_and_index():
     assert label_candles(candles)["label"].to_list() == [NONE] * 4
 
 
-# Against a plain loop
+# What the open decides, and touches
 
 
-def loop_exit(candles, row, side, window, tp_pct, sl_pct, optimistic):
-    """One trade followed bar by bar: (code, bars, gross return)."""
+@pytest.mark.parametrize("tie_policy", ["pessimistic", "optimistic"])
+@pytest.mark.parametrize(
+    ("bar", "expected"),
+    [
+        # Opens beyond one level, and touches the other one later.
+        ((90, 102, 89, 100), (SHORT, 1, (SL, 1, -0.1), (TP, 1, 0.02))),
+        ((103, 104, 98, 100), (LONG, 1, (TP, 1, 0.02), (SL, 1, -0.03))),
+        # Opens at a level.
+        ((99, 102, 99, 100), (HOLD, 1, (SL, 1, -0.01), (SL, 1, -0.01))),
+        ((102, 102, 99, 100), (LONG, 1, (TP, 1, 0.02), (SL, 1, -0.02))),
+        ((98, 102, 98, 100), (SHORT, 1, (SL, 1, -0.02), (TP, 1, 0.02))),
+    ],
+)
+def test_what_the_open_decides_is_no_tie(bar, expected, tie_policy):
+    assert first_row(bars(FLAT, bar, FLAT), tie_policy=tie_policy) == expected
+
+
+@pytest.mark.parametrize("tie_policy", ["pessimistic", "optimistic"])
+def test_a_side_that_wins_at_the_open_is_the_earlier_one(tie_policy):
+    options = {"long_sl_pct": 5.0, "short_sl_pct": 5.0, "tie_policy": tie_policy}
+    both = (1, (TP, 1, 0.02), (TP, 1, 0.02))
+    assert first_row(bars(FLAT, (103, 103, 97, 99), FLAT), **options) == (LONG, *both)
+    assert first_row(bars(FLAT, (97, 103, 97, 99), FLAT), **options) == (SHORT, *both)
+
+
+@pytest.mark.parametrize("exponent", [-10, -8, -2, 0, 2, 6, 8])
+def test_a_touch_is_one_at_any_price(exponent):
+    # Every tenth price of the grid has its levels of 1 % and 0.5 % on the grid, too.
+    ticks = np.arange(1000, 9990, 10)
+    scaled = {
+        name: np.array([float(f"{price}e{exponent - 2}") for price in prices])
+        for name, prices in {
+            "now": ticks * 20,
+            "tp": ticks * 20 + ticks // 5,
+            "stop": ticks * 20 - ticks // 10,
+        }.items()
+    }
+    for level, low_or_high, code in (("tp", "high", TP), ("stop", "low", SL)):
+        flat = np.repeat(scaled["now"], 2)
+        candles = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), flat))
+        candles["segment"] = np.arange(len(candles)) // 2
+        touched, missed = candles.copy(), candles.copy()
+        touched.loc[1::2, low_or_high] = scaled[level]
+        away = 1 - 1e-13 if code == TP else 1 + 1e-13
+        missed.loc[1::2, low_or_high] = scaled[level] * away
+        for table, expected in ((touched, code), (missed, TIMEOUT)):
+            found = label_candles(table, future_window=1)["long_exit"][::2]
+            assert (found == expected).all()
+
+
+# Against a plain loop, in whole numbers: decimal prices and levels without rounding
+
+HUNDRED_PCT = 10**6  # levels in units of a ten-thousandth of a percent
+
+
+def whole_numbers(column):
+    return [int(Decimal(repr(value)).scaleb(20)) for value in column.tolist()]
+
+
+def loop_exit(candles, row, side, window, pcts, optimistic):
+    """One trade followed bar by bar: (code, bars, gross return, known at the open)."""
     entry = candles["close"][row]
-    tp_level = entry * (1 + side * tp_pct / 100)
-    sl_level = entry * (1 - side * sl_pct / 100)
+    tp_pct, sl_pct = (round(pct * HUNDRED_PCT / 100) for pct in pcts)
+    take_profit = entry * (HUNDRED_PCT + side * tp_pct)
+    stop = entry * (HUNDRED_PCT - side * sl_pct)
+
+    def earned(price):
+        return side * (price / (entry * HUNDRED_PCT) - 1)
+
     for ahead in range(1, window + 1):
-        bar_open, high = candles["open"][row + ahead], candles["high"][row + ahead]
-        low = candles["low"][row + ahead]
-        if side == 1:
-            wins, loses = high >= tp_level, low <= sl_level
-            stop_price = min(sl_level, bar_open)
-        else:
-            wins, loses = low <= tp_level, high >= sl_level
-            stop_price = max(sl_level, bar_open)
+        bar_open, high, low = (
+            candles[name][row + ahead] * HUNDRED_PCT for name in ("open", "high", "low")
+        )
+        best, worst = (high, low) if side == 1 else (low, high)
+        if side * bar_open <= side * stop:
+            return SL, ahead, earned(bar_open), True
+        if side * bar_open >= side * take_profit:
+            return TP, ahead, earned(take_profit), True
+        wins, loses = side * best >= side * take_profit, side * worst <= side * stop
         if wins and (optimistic or not loses):
-            return TP, ahead, side * (tp_level / entry - 1)
+            return TP, ahead, earned(take_profit), False
         if loses:
-            return SL, ahead, side * (stop_price / entry - 1)
-    fill = candles["close"][row + window]
-    return TIMEOUT, window, side * (fill / entry - 1)
+            return SL, ahead, earned(stop), False
+    return TIMEOUT, window, earned(candles["close"][row + window] * HUNDRED_PCT), False
 
 
 def loop_labels(table, window, pcts, tie_policy):
     """The whole rule, row by row, with nothing shared with the module."""
-    candles = {
-        name: table[name].tolist()
-        for name in ("open", "high", "low", "close", "segment")
-    }
+    candles = {n: whole_numbers(table[n]) for n in ("open", "high", "low", "close")}
+    segment = table["segment"].tolist()
     optimistic = tie_policy == "optimistic"
     result = []
     for row in range(len(table)):
         last = row + window
-        if last >= len(table) or candles["segment"][last] != candles["segment"][row]:
+        if last >= len(table) or segment[last] != segment[row]:
             result.append((NONE, -1, np.nan, np.nan, -1, -1, -1, -1))
             continue
-        exit_long, bars_long, return_long = loop_exit(
-            candles, row, 1, window, *pcts[:2], optimistic
+        long, short = (
+            loop_exit(candles, row, side, window, levels, optimistic)
+            for side, levels in ((1, pcts[:2]), (-1, pcts[2:]))
         )
-        exit_short, bars_short, return_short = loop_exit(
-            candles, row, -1, window, *pcts[2:], optimistic
-        )
-        label, end = HOLD, max(bars_long, bars_short)
-        if exit_long == TP and exit_short == TP:
-            if bars_long < bars_short or (bars_long == bars_short and optimistic):
-                label, end = LONG, bars_long
-            elif bars_short < bars_long:
-                label, end = SHORT, bars_short
-        elif exit_long == TP:
-            label, end = LONG, bars_long
-        elif exit_short == TP:
-            label, end = SHORT, bars_short
-        result.append(
-            (
-                label,
-                end,
-                return_long,
-                return_short,
-                bars_long,
-                bars_short,
-                exit_long,
-                exit_short,
-            )
-        )
+        winners = [
+            (exit[1], not exit[3], label)
+            for exit, label in ((long, LONG), (short, SHORT))
+            if exit[0] == TP
+        ]
+        label, end = HOLD, max(long[1], short[1])
+        if winners:
+            first = min(winner[:2] for winner in winners)
+            among = [winner[2] for winner in winners if winner[:2] == first]
+            if len(among) == 1 or optimistic:
+                label, end = among[0], first[0]
+        exits = (long[2], short[2], long[1], short[1], long[0], short[0])
+        result.append((label, end, *exits))
     return np.array(result)
 
 
@@ -269,25 +322,34 @@ def assert_equals_loop(candles, window, pcts, tie_policy):
     return table
 
 
-def coarse_candles(seed, num_bars=700):
-    """Prices on a grid of whole units around 100: ties and gaps in most bars."""
+def coarse_candles(seed, num_bars=700, exponent=0, start=100):
+    """Prices on a grid of `10**exponent`: ties, gaps and exact touches in most bars."""
     rng = np.random.default_rng(seed)
-    close = 100 + np.cumsum(rng.integers(-1, 2, num_bars))
+    close = start + np.cumsum(rng.integers(-1, 2, num_bars))
     open_ = close + rng.integers(-2, 3, num_bars)
     high = np.maximum(open_, close) + rng.integers(0, 5, num_bars)
     low = np.minimum(open_, close) - rng.integers(0, 5, num_bars)
-    table = bars(*zip(open_, high, low, close, strict=True))
+    columns = [
+        [float(f"{price}e{exponent}") for price in column.tolist()]
+        for column in (open_, high, low, close)
+    ]
+    table = bars(*zip(*columns, strict=True))
     return table.assign(segment=np.repeat([0, 1, 2, 3], [300, 5, 250, num_bars - 555]))
 
 
 @pytest.mark.parametrize("tie_policy", ["pessimistic", "optimistic"])
-@pytest.mark.parametrize("window", [1, 2, 7, 12, 64])
+@pytest.mark.parametrize("window", [1, 2, 7, 64])
 @pytest.mark.parametrize(
     "pcts", [(2, 1, 2, 1), (3, 5, 4, 6), (1, 1, 1, 1), (4, 2, 1.5, 3)]
 )
-@pytest.mark.parametrize("seed", [0, 1])
-def test_equals_a_plain_loop_on_coarse_prices(seed, pcts, window, tie_policy):
-    assert_equals_loop(coarse_candles(seed), window, pcts, tie_policy)
+@pytest.mark.parametrize(
+    ("exponent", "start"), [(0, 100), (-10, 100), (6, 100), (-3, 200)]
+)
+def test_equals_a_plain_loop_on_coarse_prices(
+    exponent, start, pcts, window, tie_policy
+):
+    candles = coarse_candles(window, exponent=exponent, start=start)
+    assert_equals_loop(candles, window, pcts, tie_policy)
 
 
 def test_coarse_prices_reach_every_case():
@@ -380,6 +442,17 @@ def test_direction_with_a_dead_zone():
     assert table["long_return"].iloc[1] == pytest.approx(101 / 103 - 1)
     assert table["short_return"].iloc[1] == pytest.approx(1 - 101 / 103)
     assert list(table.columns) == list(label_candles(candles).columns)
+
+
+@pytest.mark.parametrize("exponent", [-8, -2, 0, 8])
+def test_a_move_of_just_the_dead_zone_is_flat(exponent):
+    for ticks in range(200, 4000, 200):
+        moves = (ticks, ticks + ticks // 200, ticks + ticks // 200 + 1, ticks)
+        prices = [float(f"{price}e{exponent}") for price in moves]
+        table = direction_target(closes(*prices), horizon=1, dead_zone_pct=0.5)
+        assert table["label"].iloc[0] == HOLD
+        table = direction_target(closes(prices[0], prices[2]), dead_zone_pct=0.5)
+        assert table["label"].iloc[0] == LONG
 
 
 def test_direction_without_a_dead_zone_is_flat_only_when_unchanged():
