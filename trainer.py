@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from evaluation.results import Results
     from model_builder import NetworkBuilder
     from models.adapter import ModelAdapter
+    from preprocessing.parts import Ranges
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +96,8 @@ class StandaloneTrainer:
         self._resume = resume
         self._resume_anyway = resume_anyway
         self._made_outputs = False
-        self._ranges: Mapping[str, Any] | None = None
         self._rows: Rows | None = None
-        self._folds: list[dict[str, Any]] = []
+        self._folds: list[Ranges] = []
         self._fold_results: list[dict[str, Any]] = []
         self._metadata: dict[str, Any] = {}
 
@@ -113,13 +113,13 @@ class StandaloneTrainer:
 
         finished = run_folder.finished_run(self.config, self._resume)
         if finished is not None:
-            load_artifact(finished)  # refuses what was changed since
+            artifact = load_artifact(finished)  # refuses what was changed since
             if self._resume == "newest":
-                _refuse_other_file(finished, self.config)
+                artifact.refuse_other_file(self.config)
             logger.info("this run is finished: %s", finished)
             self.artifact_dir = finished
             return finished
-        try:
+        with self._advising():
             self.initialize_components()
             self.load_and_validate_data()
             self.create_generators()
@@ -130,8 +130,6 @@ class StandaloneTrainer:
             self.train_model()
             self.save_model_and_metadata()
             self.generate_confusion_matrix_report()
-        except utils.Interrupted as stop:
-            raise utils.Interrupted(stop.signal_number, self._advice()) from None
         logger.info("done in %.0f s", time.perf_counter() - started)
         return self.artifact_dir
 
@@ -181,7 +179,7 @@ class StandaloneTrainer:
         try:
             if self.config.has_folds:
                 self._rows = loader.read_rows()  # which every fold is cut from
-            self.data = data = loader.load_training_data(self._ranges, rows=self._rows)
+            self.data = data = loader.load_training_data(rows=self._rows)
             self._folds = fold_ranges(data.timeline, self.config)
             require_windows(self._folds, self.config)
         except utils.UserError:
@@ -215,19 +213,19 @@ class StandaloneTrainer:
                 another environment.
         """
         _ = self.model  # names the missing step
-        from artifacts import run_folder
+        from artifacts import metadata, run_folder
         from files.strict import write_json
 
-        identity = self._identity()
+        identity = metadata.identity_of(self.config, self.data, self.adapter)
         run_folder.sweep(self.config)
         run = run_folder.find_resumable(self.config, self._resume)
         if run is None:
-            run = run_folder.RunFolder.create(self.config)
-            write_json(run.path / run_folder.STATE, identity)
-            self._attach(run)
+            self.run = run_folder.RunFolder.create(self.config)
+            write_json(self.run.path / run_folder.STATE, identity)
+            self.callbacks = self.adapter.attach(self.run)
             return self.callbacks
         run.refuse_difference(identity, is_forced=self._resume_anyway)
-        self._attach(run)
+        self.run, self.callbacks = run, self.adapter.attach(run)
         done = self.adapter.rounds_done
         run.note_resume(identity, epochs_done=done)
         logger.info("resuming %s after epoch %d", run.path, done)
@@ -241,21 +239,12 @@ class StandaloneTrainer:
         Returns:
             The results of each fold; its `test` is the fold's test block.
         """
-        from files.strict import read_json
+        from evaluation.folds import train_folds
 
-        self._fold_results, ranges = [], self._folds
-        for number, parts in enumerate(ranges, 1):
-            folder = self.run.fold(number)
-            done = folder.path / "results.json"
-            logger.info("fold %d of %d", number, len(ranges))
-            if not done.is_file():
-                try:
-                    self._train_fold(folder, parts)
-                except utils.DataError as error:
-                    text = f"fold {number} of {len(ranges)}: {error}"
-                    raise utils.DataError(text) from error
-                utils.return_freed_memory(collect=True)
-            self._fold_results.append(read_json(done))
+        if self._rows is None:
+            raise RuntimeError("expected the rows: call load_and_validate_data()")
+        with self._advising():
+            self._fold_results = train_folds(self.run, self._folds, self._rows)
         self._rows = None
         return self._fold_results
 
@@ -268,40 +257,17 @@ class StandaloneTrainer:
             Interrupted: On SIGINT or SIGTERM; notebooks included.
         """
         _ = self.callbacks  # names the missing step
-        try:
+        with self._advising():
             self.history = self.adapter.fit(self.data)
-            self.model = self.adapter.model
-        except utils.Interrupted as stop:
-            raise utils.Interrupted(stop.signal_number, self._advice()) from None
+        self.model = self.adapter.model
         return self.history
 
     def save_model_and_metadata(self) -> Path:
         """Step 7: writes model, scaler, history and metadata into the run folder."""
-        import pandas as pd
-
-        from files.atomic import atomic_write
-        from files.strict import write_json
-
-        run, data, history = self.run, self.data, self.history
         from artifacts import metadata
 
-        self.adapter.save(run.file("model", self.adapter.suffix))
-        write_json(run.file("scaler", ".json"), data.scaler.to_dict())
-        if self.config.save_scaler_pickle:
-            content = data.scaler.export(
-                pair=self.config.pair,
-                future_window=self.config.future_window,
-                stop_loss=self.config.long_sl_pct,
-                take_profit=self.config.long_tp_pct,
-            )
-            atomic_write(run.file("scaler", ".pkl"), content)
-        table = pd.DataFrame(history)
-        table.insert(0, "epoch", range(1, len(table) + 1))
-        atomic_write(run.file("history", ".csv"), table.to_csv(index=False))
-        self._metadata = metadata.describe_run(run, data, self.adapter)
-        write_json(run.file("metadata", ".json"), self._metadata)
-        # The same weights are in the model file now.
-        (run.path / "best_model_checkpoint.keras").unlink(missing_ok=True)
+        run, data, _ = self.run, self.data, self.history  # names the missing step
+        self._metadata = metadata.save_run(run, data, self.adapter)
         return run.path
 
     def generate_confusion_matrix_report(self) -> Results[Any]:
@@ -326,26 +292,21 @@ class StandaloneTrainer:
 
     # Parts of steps
 
-    def _advice(self) -> str:
-        """Returns how to go on with this run."""
+    @contextlib.contextmanager
+    def _advising(self) -> Iterator[None]:
+        """Lets an interruption of its block say how to go on with this run."""
         from artifacts import run_folder
 
-        return run_folder.advice(getattr(self, "run", None))
-
-    def _identity(self) -> dict[str, Any]:
-        """Returns what must be equal for an exact resume."""
-        from artifacts import run_folder
-
-        return {
-            "configuration": run_folder.run_identity(self.config),
-            "data": self.data.digest(),
-            "environment": self.adapter.environment(),
-        }
+        try:
+            yield
+        except utils.Interrupted as stop:
+            advice = run_folder.advice(getattr(self, "run", None))
+            raise utils.Interrupted(stop.signal_number, advice) from None
 
     def _report(self, run: RunFolder, data: TrainingData) -> None:
         from audit.run import quick_audit
         from evaluation import folds, importance
-        from evaluation.evaluate import task_of
+        from evaluation.evaluate import judge, task_of
         from evaluation.outlook import outlook
         from evaluation.verdict import heed_audit
         from reports.report import write_run_report
@@ -354,7 +315,10 @@ class StandaloneTrainer:
         if said:
             table = folds.out_of_fold(run, len(said))
         uses_folds = self.config.calibrate_on == "oof"
-        self._judge(run, calibrate_on=table if uses_folds else None)
+        judged, self.results = judge(
+            run, data, self.adapter, calibrate_on=table if uses_folds else None
+        )
+        self.predictions = judged.table
         if table is not None:
             self.results["cross_validation"] = folds.gather(run, table, said, data)
         self.results["outlook"] = outlook(self.results, task_of(data.target))
@@ -365,66 +329,9 @@ class StandaloneTrainer:
             run,
             data,
             self.results,
-            model=self._judged,
+            model=judged,
             history=self.history,
             metadata=self._metadata,
-        )
-
-    def _judge(self, run: RunFolder, **options: Any) -> None:
-        """Predicts validation and test, chooses on validation, scores both."""
-        from evaluation.evaluate import judge
-
-        judged, self.results = judge(run, self.data, self.adapter, **options)
-        self._judged, self.predictions = judged, judged.table
-
-    def _train_fold(self, folder: RunFolder, ranges: Mapping[str, Any]) -> None:
-        """Trains and scores one fold with the same steps, in a folder of its own."""
-        from evaluation import folds
-        from files.strict import write_json
-        from settings.data_fields import NO_FOLDS
-
-        fold = StandaloneTrainer(self.config.replace(**NO_FOLDS), frame=self._frame)
-        fold._ranges, fold._rows = ranges, self._rows
-        fold.initialize_components()
-        fold.load_and_validate_data()
-        fold.create_generators()
-        fold.build_model()
-        fold._attach(folder)
-        fold.train_model()
-        fold._judge(folder)
-        if ranges is self._folds[0] and self.config.cv != "combinatorial":
-            tested = [each["test"] for each in self._folds]
-            later = fold.data_loader.load_training_data(
-                {**ranges, "test": tested}, rows=self._rows
-            )
-            folds.keep_never_retrained(folder, later, fold.adapter)
-        if self.config.keep_folds:
-            fold.save_model_and_metadata()
-            folder.keep()
-        # Written last: a fold with it is done.
-        seen = {"lookback_rows": folds.count_lookback(fold.data)}
-        write_json(folder.path / "results.json", fold.results | seen)
-
-    def _attach(self, run: RunFolder) -> None:
-        """Takes a folder, with what was done in it before."""
-        self.run = run
-        self.callbacks = self.adapter.attach(run)
-
-
-def _refuse_other_file(folder: Path, config: Config) -> None:
-    """Refuses a finished run that read another training file than there is."""
-    from files.atomic import sha256_file
-    from files.strict import read_json
-    from settings.names import find_training_file
-
-    path = find_training_file(config)
-    [saved] = folder.glob("metadata_*.json")
-    digest = read_json(saved)["data"].get("sha256")
-    if path is not None and digest not in (None, sha256_file(path)):
-        raise utils.DataError(
-            f"{path}: expected the training file that the finished run {folder} was "
-            "trained on. Received: another one, or the same after a change. Start "
-            "without --resume, or bring the file back."
         )
 
 
@@ -460,14 +367,10 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
             raise utils.ConfigError("--compare: expected `python trainer.py` to run it")
         compare(config, parsed.compare, train=train, is_dry_run=parsed.config_test)
     elif parsed.config_test:
-        from dataset.barriers import barrier_notes
-        from dataset.lengths import short_test_notes
-        from dataset.sidecar import described_move_pct, described_size, description_of
+        from dataset.sidecar import described_notes, described_size
         from settings import dry_run
 
-        notes = barrier_notes(config, described_move_pct(config))
-        notes += short_test_notes(config, description_of(config))
-        described = described_size(config)
+        described, notes = described_size(config), described_notes(config)
         logger.info("%s", dry_run.describe_configuration(config, described, notes))
     elif parsed.audit:
         from audit.run import run_command

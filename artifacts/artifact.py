@@ -14,7 +14,10 @@ from typing import Any
 
 import utils
 from artifacts import array_files, keras_files, manifest, run_folder
+from config import Config
+from files.atomic import sha256_file
 from preprocessing.scaling import FeatureScaler
+from settings.names import find_training_file
 from utils import RefusedArtifactError
 
 MAX_METADATA_BYTES = 16 * 2**20
@@ -78,6 +81,20 @@ class Artifact:
                 f"{array_files.SUFFIX}. Received: {name:.200}, written by "
                 f"{library!s:.99} in an environment of {versions!s:.300}. Train again, "
                 "or open it with the version of this program that wrote it."
+            )
+
+    def refuse_other_file(self, config: Config) -> None:
+        """Refuses a run that read another training file than `config` finds.
+
+        Raises:
+            DataError: If there is a file, of another content.
+        """
+        path, data = find_training_file(config), self.metadata["data"]
+        if path is not None and data.get("sha256") not in (None, sha256_file(path)):
+            raise utils.DataError(
+                f"{path}: expected the training file that the finished run {self.path} "
+                "was trained on. Received: another one, or the same after a change. "
+                "Start without --resume, or bring the file back."
             )
 
     def read_json(self, kind: str) -> Any:

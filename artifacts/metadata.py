@@ -1,7 +1,8 @@
-"""What is written about a run: the sections of `metadata_{tag}.json`.
+"""What is kept of a trained model: `metadata_{tag}.json`, and the files it names.
 
-In: describing data, split, alignment, model, versions. Out: where it is written
-(`run_folder`), the numbers of the report (`evaluation.evaluate`).
+In: writing model, scaler and history; describing data, split, alignment, model,
+versions. Out: where they lie (`run_folder`), the numbers of the report
+(`evaluation.evaluate`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 import utils
+from artifacts import run_folder
 from config import CLASS_NAMES, Config
 from data_loader import TrainingData
+from files.atomic import atomic_write
+from files.strict import write_json
 
 if TYPE_CHECKING:
     from artifacts.run_folder import RunFolder
@@ -32,6 +37,42 @@ ALIGNMENT = {
 _FILES = {"scaler": ".json", "calibrator": ".json"}
 _FILES |= {"predictions": ".parquet", "history": ".csv"}
 _PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pyarrow")
+
+
+def save_run(
+    run: RunFolder, data: TrainingData, adapter: ModelAdapter
+) -> dict[str, Any]:
+    """Writes model, scaler, history and metadata; returns the metadata."""
+    config = run.config
+    adapter.save(run.file("model", adapter.suffix))
+    write_json(run.file("scaler", ".json"), data.scaler.to_dict())
+    if config.save_scaler_pickle:
+        content = data.scaler.export(
+            pair=config.pair,
+            future_window=config.future_window,
+            stop_loss=config.long_sl_pct,
+            take_profit=config.long_tp_pct,
+        )
+        atomic_write(run.file("scaler", ".pkl"), content)
+    table = pd.DataFrame(adapter.training_history())
+    table.insert(0, "epoch", range(1, len(table) + 1))
+    atomic_write(run.file("history", ".csv"), table.to_csv(index=False))
+    described = describe_run(run, data, adapter)
+    write_json(run.file("metadata", ".json"), described)
+    # The same weights are in the model file now.
+    (run.path / "best_model_checkpoint.keras").unlink(missing_ok=True)
+    return described
+
+
+def identity_of(
+    config: Config, data: TrainingData, adapter: ModelAdapter
+) -> dict[str, Any]:
+    """Returns what must be equal for an exact resume."""
+    return {
+        "configuration": run_folder.run_identity(config),
+        "data": data.digest(),
+        "environment": adapter.environment(),
+    }
 
 
 def describe_run(

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from config import Config
+from dataset.barriers import barrier_notes
+from dataset.lengths import short_test_notes
 from files.atomic import sha256_file
 from files.strict import read_json, write_json
 from settings.names import find_training_file
@@ -83,10 +85,12 @@ def described_size(config: Config) -> tuple[int, int] | tuple[None, None]:
     return rows, len(names)
 
 
-def described_move_pct(config: Config) -> float | None:
-    """Returns `barriers.usual_move_pct` of a run's file, where it is described."""
-    found = description_of(config).get("usual_move_pct")
-    return found if isinstance(found, float) else None
+def described_notes(config: Config) -> list[str]:
+    """Returns what is doubtful about a run by the description of its file."""
+    content = description_of(config)
+    move = content.get("usual_move_pct")
+    notes = barrier_notes(config, move if isinstance(move, float) else None)
+    return notes + short_test_notes(config, content)
 
 
 def description_of(config: Config) -> dict[str, Any]:

@@ -1,35 +1,44 @@
-"""Cross-validated runs: what the folds say together.
+"""Cross-validated runs: each fold trained and scored, and what they say together.
 
-In: the summary of their results. Out: the rows of each fold (`preprocessing.parts`),
-training a fold (`trainer`).
+In: the folds of a run one after another, the summary of their results. Out: the rows of
+each fold (`preprocessing.parts`), the run (`trainer`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+import utils
+from artifacts import metadata
 from artifacts.run_folder import RunFolder
 from config import Config
-from data_loader import TrainingData
+from data_loader import TrainingData, TrainingDataLoader
+from dataset.training_file import Rows
 from evaluation.backtest import backtest_part, daily_net, trading_problem
-from evaluation.evaluate import predictions_table, task_of
+from evaluation.evaluate import judge, predictions_table, task_of
 from evaluation.part_scores import Judged
 from evaluation.policies import Policy, policy_from_dict
 from files import tables
-from files.strict import read_json, to_jsonable
+from files.strict import read_json, to_jsonable, write_json
 from metrics.intervals import Length, cosine_interval
 from models.adapter import ModelAdapter
+from models.families import create_adapter
 from preprocessing.parts import (
+    Ranges,
     create_splitter,
     development_targets,
     fold_ranges,
 )
 from preprocessing.shared_bars import count_lookback_rows
 from preprocessing.splits import CombinatorialPurgedSplit
+from settings.data_fields import NO_FOLDS
+
+logger = logging.getLogger(__name__)
 
 _NEVER_RETRAINED = ("never_retrained", ".parquet")
 
@@ -59,6 +68,63 @@ HEADLINES = (
     "correlation",
 )
 """Numbers of a part that stand for it: in the metadata, and in the folds' summary."""
+
+
+def train_folds(
+    run: RunFolder, folds: Sequence[Ranges], rows: Rows
+) -> list[dict[str, Any]]:
+    """Trains and scores each fold; one that an earlier process finished stays.
+
+    Args:
+        run: The run, with a folder of its own for each fold.
+        folds: Row ranges of the parts of each.
+        rows: What all folds are cut from.
+
+    Returns:
+        The results of each; their `test` is the fold's test block.
+
+    Raises:
+        DataError: If the rows of a fold cannot be learned from; it names the fold.
+    """
+    results = []
+    for number in range(1, len(folds) + 1):
+        done = run.fold(number).path / "results.json"
+        logger.info("fold %d of %d", number, len(folds))
+        if not done.is_file():
+            try:
+                found = train_fold(run, folds, number, rows)
+            except utils.DataError as error:
+                text = f"fold {number} of {len(folds)}: {error}"
+                raise utils.DataError(text) from error
+            write_json(done, found)  # last: a fold with it is done
+            utils.return_freed_memory(collect=True)
+        results.append(read_json(done))
+    return results
+
+
+def train_fold(
+    run: RunFolder, folds: Sequence[Ranges], number: int, rows: Rows
+) -> dict[str, Any]:
+    """Trains one fold, counted from 1, as a run of its own; returns its results."""
+    folder, parts = run.fold(number), folds[number - 1]
+    config = run.config.replace(**NO_FOLDS)
+    loader = TrainingDataLoader(config=config)
+    data = loader.load_training_data(parts, rows=rows)
+    logger.info("%s", metadata.format_data(data, config))
+    adapter = create_adapter(config)
+    adapter.prepare(data)
+    adapter.build(data)
+    adapter.attach(folder)
+    adapter.fit(data)
+    _, results = judge(folder, data, adapter)
+    if number == 1 and config.cv != "combinatorial":
+        tested = {**parts, "test": [each["test"] for each in folds]}
+        later = loader.load_training_data(tested, rows=rows)
+        keep_never_retrained(folder, later, adapter)
+    if run.config.keep_folds:
+        metadata.save_run(folder, data, adapter)
+        folder.keep()
+    return {**results, "lookback_rows": count_lookback(data)}
 
 
 def out_of_fold(run: RunFolder, num_folds: int) -> pd.DataFrame:

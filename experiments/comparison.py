@@ -20,8 +20,7 @@ import utils
 from artifacts.artifact import load_artifact
 from candles.timestamps import nanoseconds_of
 from config import Config
-from dataset.barriers import barrier_notes
-from dataset.sidecar import described_move_pct, described_size
+from dataset.sidecar import described_notes, described_size
 from evaluation.evaluate import task_of_results
 from evaluation.task import Task
 from experiments.series import Outcome, Train, new_folder, require_success, train_all
@@ -306,8 +305,7 @@ def run_command(
     """
     if is_dry_run:
         for each in model_configs(config, models).values():
-            notes = barrier_notes(each, described_move_pct(each))
-            described = described_size(each)
+            described, notes = described_size(each), described_notes(each)
             logger.info("%s", describe_configuration(each, described, notes))
         return None
     with utils.StopSignals():

@@ -10,6 +10,7 @@ from artifacts.artifact import load_artifact
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import training_file
+from evaluation import folds
 from evaluation.folds import count_lookback, gather, out_of_fold, paths_of
 from files import tables
 from models.families import load_adapter
@@ -105,21 +106,21 @@ def test_rows_are_read_and_checked_once_for_all_folds(frame, tmp_path, monkeypat
 def test_finished_folds_are_not_repeated(frame, tmp_path, finished, monkeypatch):
     trainer = make_trainer(frame, tmp_path)
     trained = []
-    original = StandaloneTrainer._train_fold
+    original = folds.train_fold
 
-    def die_in_the_third(self, folder, ranges):
-        trained.append(folder.path.name)
+    def die_in_the_third(run, ranges, number, rows):
+        trained.append(number)
         if len(trained) == 3:
             raise ZeroDivisionError
-        original(self, folder, ranges)
+        return original(run, ranges, number, rows)
 
-    monkeypatch.setattr(StandaloneTrainer, "_train_fold", die_in_the_third)
+    monkeypatch.setattr(folds, "train_fold", die_in_the_third)
     with pytest.raises(ZeroDivisionError):
         trainer.run_training()
     trainer.run.unlock()
     again = make_trainer(frame, tmp_path, resume="newest")
     again.run_training()
-    assert trained == ["fold_01", "fold_02", "fold_03", "fold_03"]
+    assert trained == [1, 2, 3, 3]
     pd.testing.assert_frame_equal(oof(again.artifact_dir), oof(finished.artifact_dir))
     key = "weights_sha256"
     assert again._metadata["model"][key] == finished._metadata["model"][key]
