@@ -6,7 +6,6 @@ one (`formats`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,13 @@ COLUMNS = ("timestamp", *VALUES)
 MAX_ROWS = 200_000_000
 FETCH_AGAIN = "Fetch it again."
 
-_ALIASES = {
-    "timestamp": "timestamp ts time date datetime open_time opentime unix".split(),
-    "open": "open open_price o".split(),
-    "high": "high high_price h".split(),
-    "low": "low low_price l".split(),
-    "close": "close close_price c".split(),
-    "volume": "volume vol base_volume v".split(),
+MAGIC = {
+    b"ARROW1": "a feather (Arrow) file",
+    b"FEA1": "a feather file of the old version 1",
+    b"PAR1": "a parquet file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip file",
+    b"\x89HDF": "an HDF5 file",
 }
 
 
@@ -48,35 +47,6 @@ def require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
             f"Received: {', '.join(map(str, table.columns))}; "
             f"missing {', '.join(missing)}. Read the file with `candles.read_candles`."
         )
-
-
-def pick_columns(names: Sequence[str], path: Path) -> dict[str, int]:
-    """Returns the position of each candle column among a file's own names.
-
-    Raises:
-        DataError: If one is missing, or there twice.
-    """
-    keys = [re.sub(r"[\s.-]+", "_", str(name).strip().lower()) for name in names]
-    found, problems = {}, []
-    for column, aliases in _ALIASES.items():
-        hits = [i for i, key in enumerate(keys) if key in aliases]
-        if not hits and column == "timestamp":
-            hits = [i for i, key in enumerate(keys) if key == "__index_level_0__"]
-        if len(hits) > 1:
-            several = " and ".join(repr(str(names[i])) for i in hits)
-            problems.append(f"several columns for {column!r}: {several}")
-        elif not hits:
-            problems.append(f"no column {column!r}")
-        else:
-            found[column] = hits[0]
-    if problems:
-        raise refusal(
-            path,
-            "exactly one column (or common alias) each for " + ", ".join(COLUMNS),
-            f"{'; '.join(problems)}; the columns are {[str(name) for name in names]}",
-            "Rename or remove columns.",
-        )
-    return found
 
 
 def floats_of(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
@@ -99,3 +69,14 @@ def floats_of(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
 def refusal(path: Path, expected: str, received: str, cure: str) -> DataError:
     """Returns the error of a file that is not read, with the cure."""
     return DataError(f"{path}: expected {expected}. Received: {received}. {cure}")
+
+
+def looks_like(head: bytes) -> str:
+    """Returns what the first bytes of a file look like."""
+    for magic, what in MAGIC.items():
+        if head.startswith(magic):
+            return what
+    start = head[:40].split(b"\n")[0]
+    if start and all(byte == 9 or 32 <= byte < 127 for byte in start.strip(b"\r")):
+        return f"text that begins with {start.decode()!r}"
+    return f"bytes that begin with {start[:8]!r}"

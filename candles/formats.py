@@ -1,59 +1,58 @@
 """One file of candles -> its timestamps and five columns, not yet judged.
 
-In: file formats, truncated and hostile files. Out: names of columns (`columns`), ways
-to write a time (`timestamps`), whether the candles make sense (`checks`), and joining
-files (`table`).
+In: packed, Arrow, truncated and hostile files; which columns become the candles. Out:
+text (`text`), JSON (`documents`), names (`layouts`), ways to write a time
+(`timestamps`), whether the candles make sense (`checks`), joining files (`table`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import io
-import json
 import logging
 import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from candles.columns import (
     COLUMNS,
     FETCH_AGAIN,
+    MAGIC,
     MAX_ROWS,
-    VALUES,
     floats_of,
+    looks_like,
     make_table,
-    pick_columns,
     refusal,
 )
+from candles.documents import read_document
 from candles.hdf5 import read_hdf5
-from candles.timestamps import is_number, parse_timestamps
+from candles.layouts import Layout, layout_of_names, require_order
+from candles.rows import tidy_rows
+from candles.text import read_text
+from candles.timestamps import choose_times
+from candles.volumes import choose_volume
 from files import tables
-from utils import DataError, MissingInputError, UserError, did_you_mean
+from settings.names import parse_candle_filename, plain_pair
+from utils import DataError, MissingInputError, UserError, counted, did_you_mean
 
 logger = logging.getLogger(__name__)
 
+Part = tuple[pa.Table, Layout]
+"""Columns named by their positions, and what they are."""
+
 MAX_UNPACKED_BYTES = 2 * 2**30
 MAX_UNPACK_RATIO = 100
-_MAGIC = {
-    b"ARROW1": "a feather (Arrow) file",
-    b"FEA1": "a feather file of the old version 1",
-    b"PAR1": "a parquet file",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "a gzip file",
-    b"\x89HDF": "an HDF5 file",
-}
+_PACKED_TEXT = (".csv", ".txt")
 # What parsers raise on broken bytes; RuntimeError: an encrypted or unknown zip member.
 _BROKEN = (
     pa.ArrowException,
@@ -74,12 +73,13 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Reads one file of any known format into the candle columns, unjudged.
 
     Args:
-        path: `.csv`, `.csv.gz`, `.feather`, `.parquet`, `.zip` (Binance public data),
-            `.json`, `.json.gz` / `.jsongz` or `.h5` / `.hdf5` (freqtrade).
+        path: `.csv`, `.csv.gz`, `.feather`, `.parquet`, `.zip` (of CSV, of one month or
+            several), `.json`, `.json.gz` / `.jsongz` or `.h5` / `.hdf5` (freqtrade).
 
     Returns:
         Columns `timestamp` (datetime64[ns, UTC]) and open, high, low, close, volume
-        (float64, NaN where a cell is empty), rows in file order, at least one.
+        (float64, NaN where a cell is empty), at least one row, in order of time where
+        that is certain (see `rows.tidy_rows`).
 
     Raises:
         MissingInputError: If there is no such file.
@@ -98,7 +98,7 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
     if before.st_size == 0:
         raise refusal(path, "candles", "an empty file (0 bytes)", FETCH_AGAIN)
     try:
-        stamps, values, how = _decode(reader(path), path)
+        parts = [read_columns(*part, path) for part in reader(path)]
     except UserError:
         raise
     except _BROKEN as error:
@@ -115,31 +115,108 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
             "or a new modification time",
             "Wait until its writer is done, then try again.",
         )
+    return parts[0] if len(parts) == 1 else _in_order(parts, path)
+
+
+def read_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Reads a DataFrame as a file of the same columns is read; the index is one, too.
+
+    A column `is_filled` is kept.
+
+    Raises:
+        DataError: If a column is missing or is not what its name says.
+    """
+    names = [_first_of(name) for name in frame.columns]
+    columns = [frame.iloc[:, i] for i in range(len(names))]
+    if not isinstance(frame.index, pd.RangeIndex):
+        index = frame.index
+        names.append(_first_of("index" if index.name is None else index.name))
+        if isinstance(index, pd.PeriodIndex):
+            index = index.to_timestamp()
+        columns.append(index.to_series())
+    path = Path("the frame")
+    if not len(frame):
+        raise refusal(path, "candles", "no rows", "Give it rows.")
+    layout = layout_of_names(names, path)
+    table = pa.table(
+        {str(i): _arrow_column(columns[i], names[i]) for i in layout.positions()}
+    )
+    return read_columns(table, layout, path)
+
+
+def _first_of(name: object) -> str:
+    """Returns a column's name; the first of yfinance's (price, ticker)."""
+    return str(name[0] if isinstance(name, tuple) else name)
+
+
+def read_columns(table: pa.Table, layout: Layout, path: Path) -> pd.DataFrame:
+    """Returns the candles in columns that are named by their positions in the file.
+
+    Args:
+        table: At least the columns of `layout.positions()`.
+        layout: What they are.
+        path: The file, for errors and notes.
+    """
+    if table.num_rows == 0:
+        raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
+    try:
+        stamps, how = choose_times(
+            [(name, rank, table.column(str(i))) for i, name, rank in layout.times]
+        )
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    numbers = {
+        i: floats_of(table.column(str(i)), name, path)
+        for name, i in [
+            *layout.prices.items(),
+            *((volume.name, volume.position) for volume in layout.volumes),
+        ]
+    }
+    values = {name: numbers[i] for name, i in layout.prices.items()}
+    if layout.names is not None:
+        back = bool(stamps[-1] < stamps[0])
+        require_order(numbers, layout, path, newest_first=back)
+    volume = choose_volume(
+        layout.volumes,
+        [numbers[volume.position] for volume in layout.volumes],
+        low=values["low"],
+        high=values["high"],
+    )
+    if volume is None:
+        those = " and ".join(repr(volume.name) for volume in layout.volumes)
+        raise refusal(
+            path,
+            "one volume in base units",
+            f"{those}, which the prices do not tell apart",
+            "Rename the one in base units to 'volume', and remove the others.",
+        )
+    candles, notes = tidy_rows(make_table(stamps, {**values, "volume": volume.values}))
     certain = how.startswith("dates in ")
     level = logging.DEBUG if certain else logging.INFO
     logger.log(level, "%s: timestamps read as %s", path, how)
-    return make_table(stamps, values)
+    for note in filter(None, [volume.note, *notes]):
+        logger.info("%s: %s", path, note)
+    if volume.doubt:
+        logger.warning("%s: doubtful: %s", path, volume.doubt)
+    return candles
 
 
-def _decode(
-    table: pa.Table, path: Path
-) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
-    """Returns nanoseconds (num_rows,), the five columns, how the times were written."""
-    if table.num_rows == 0:
-        raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
-    values = {name: floats_of(table.column(name), name, path) for name in VALUES}
-    try:
-        stamps, how = parse_timestamps(table.column("timestamp"))
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    return stamps, values, how
+def refuse_mixed_pairs(filenames: Sequence[str]) -> None:
+    """Raises DataError where the names of files state several pairs."""
+    names = [parse_candle_filename(name) for name in filenames]
+    pairs = {plain_pair(name[0]): name[0] for name in names if name}
+    if len(pairs) > 1:
+        raise DataError(
+            "expected files of one pair. Received, by their names: "
+            f"{', '.join(sorted(pairs.values()))}. Read each pair by itself."
+        )
 
 
 def _identity(stat: os.stat_result) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def _reader_for(path: Path) -> tuple[str, Callable[[Path], pa.Table]]:
+def _reader_for(path: Path) -> tuple[str, Callable[[Path], Iterator[Part]]]:
     name = path.name.lower()
     for suffix in sorted(_READERS, key=len, reverse=True):
         if name.endswith(suffix):
@@ -150,101 +227,6 @@ def _reader_for(path: Path) -> tuple[str, Callable[[Path], pa.Table]]:
         f"a file named {path.suffix or 'without a suffix'!r}",
         f"Convert or rename it.{did_you_mean(path.suffix, _READERS)}",
     )
-
-
-# Text
-
-
-def _read_csv(path: Path) -> pa.Table:
-    with open(path, "rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        last = stream.read(1)
-        stream.seek(0)
-        return _parse_csv(stream, last, path)
-
-
-def _parse_packed_csv(data: bytes, path: Path) -> pa.Table:
-    return _parse_csv(io.BytesIO(data), data[-1:], path)
-
-
-def _parse_csv(stream: IO[bytes], last: bytes, path: Path) -> pa.Table:
-    head = stream.read(2**16)
-    stream.seek(0)
-    if not head:
-        raise refusal(path, "candles", "an empty CSV", FETCH_AGAIN)
-    first_line = head.split(b"\n", 1)[0].removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = first_line.decode().strip("\r")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise refusal(path, "CSV text", _looks_like(head), "Rename or convert it.")
-    if last not in b"\r\n":
-        raise refusal(
-            path,
-            "a CSV whose last line ends with a newline",
-            "a last line that breaks off: the file is probably truncated",
-            "Fetch it again, or add the newline if it is complete.",
-        )
-    delimiter = max(",;\t", key=text.count)
-    fields = next(csv.reader([text], delimiter=delimiter), [])
-    headless = len(fields) > 1 and all(is_number(field) for field in fields[1:6])
-    if headless and len(fields) not in (6, 12):
-        raise refusal(
-            path,
-            "6 or 12 columns where the CSV has no header",
-            f"{len(fields)} columns: {text[:80]!r}",
-            "Add a header line.",
-        )
-    positions = pick_columns(COLUMNS if headless else fields, path)
-    # Names of our own: a file's may repeat, which Arrow does not select well.
-    chosen = {f"c{i}": column for column, i in positions.items()}
-    types = {name: pa.float64() for name in chosen}
-    types[f"c{positions['timestamp']}"] = pa.string()
-    reading = pa_csv.ReadOptions(
-        column_names=[f"c{i}" for i in range(len(fields))], skip_rows=not headless
-    )
-    table = _convert_csv(stream, path, reading, delimiter=delimiter, types=types)
-    return table.rename_columns([chosen[name] for name in table.column_names])
-
-
-def _convert_csv(
-    stream: IO[bytes],
-    path: Path,
-    reading: pa_csv.ReadOptions,
-    *,
-    delimiter: str,
-    types: dict[str, pa.DataType],
-) -> pa.Table:
-    def convert(*, use_threads: bool) -> pa.Table:
-        stream.seek(0)
-        reading.use_threads = use_threads
-        return pa_csv.read_csv(
-            pa.PythonFile(stream, mode="r"),
-            reading,
-            pa_csv.ParseOptions(delimiter=delimiter),
-            pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
-        )
-
-    try:
-        with contextlib.suppress(pa.ArrowInvalid):
-            return convert(use_threads=True)
-        return convert(use_threads=False)  # fails again, and names the row
-    except pa.ArrowInvalid as error:
-        expected = "numbers in rows of equal length"
-        raise refusal(path, expected, str(error), "Repair the row.") from error
-
-
-def _parse_json(data: bytes, path: Path) -> pa.Table:
-    expected = "freqtrade JSON: a list of [ms, open, high, low, close, volume] rows"
-    try:
-        values = np.asarray(json.loads(data) or np.empty((0, 6)), dtype=np.float64)
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
-        raise refusal(path, expected, str(error), FETCH_AGAIN) from error
-    if values.ndim != 2 or values.shape[1] != 6:
-        shape = f"values of shape {values.shape}"
-        raise refusal(path, expected, shape, "Convert it to rows of six numbers.")
-    return pa.table({name: values[:, i] for i, name in enumerate(COLUMNS)})
 
 
 # Packed files
@@ -270,35 +252,47 @@ def _unpack_gzip(path: Path) -> bytes:
         return _unpack(stream, path.stat().st_size, path)
 
 
-def _read_zip(path: Path) -> pa.Table:
+def _read_zip(path: Path) -> Iterator[Part]:
+    """Yields each CSV inside; what programs of a desktop add is passed over."""
     _require_magic(path, b"PK\x03\x04")
     with zipfile.ZipFile(path) as archive:
-        members = [item for item in archive.infolist() if not item.is_dir()]
+        members = [item for item in archive.infolist() if not _is_clutter(item)]
         names = [item.filename for item in members]
-        if len(members) != 1 or not names[0].lower().endswith(".csv"):
+        others = [name for name in names if not name.lower().endswith(_PACKED_TEXT)]
+        if others or not names:
             received = f"{len(names)} members: {names[:5]}"
-            cure = "Pack each CSV by itself."
-            raise refusal(path, "a zip with one CSV inside", received, cure)
-        with archive.open(members[0]) as stream:
-            return _parse_packed_csv(_unpack(stream, path.stat().st_size, path), path)
+            cure = "Pack the candles by themselves."
+            raise refusal(path, "a zip of CSV files", received, cure)
+        refuse_mixed_pairs([name.rsplit("/", 1)[-1] for name in names])
+        for item in members:
+            with archive.open(item) as stream:
+                data = _unpack(stream, path.stat().st_size, path)
+            yield read_text(io.BytesIO(data), path)
 
 
-def _read_hdf5(path: Path) -> pa.Table:
+def _is_clutter(item: zipfile.ZipInfo) -> bool:
+    name = item.filename
+    hidden = name.startswith("__MACOSX/") or name.rsplit("/", 1)[-1].startswith(".")
+    return item.is_dir() or hidden or name.endswith(".CHECKSUM")
+
+
+def _in_order(parts: list[pd.DataFrame], path: Path) -> pd.DataFrame:
+    """Joins the files of a zip in time order; what overlaps is merged or refused."""
+    parts.sort(key=lambda part: part["timestamp"].iloc[0])
+    joined = pd.concat(parts, ignore_index=True)
+    joined = joined.sort_values("timestamp", kind="stable", ignore_index=True)
+    table, notes = tidy_rows(joined)
+    for note in [counted(len(parts), "file", "files") + " inside, joined", *notes]:
+        logger.info("%s: %s", path, note)
+    return table
+
+
+def _read_hdf5(path: Path) -> Iterator[Part]:
     _require_magic(path, b"\x89HDF")
-    return read_hdf5(path)
+    yield read_hdf5(path)
 
 
 # Arrow files
-
-
-def _looks_like(head: bytes) -> str:
-    for magic, what in _MAGIC.items():
-        if head.startswith(magic):
-            return what
-    start = head[:40].split(b"\n")[0]
-    if start and all(byte == 9 or 32 <= byte < 127 for byte in start.strip(b"\r")):
-        return f"text that begins with {start.decode()!r}"
-    return f"bytes that begin with {start[:8]!r}"
 
 
 def _require_magic(path: Path, magic: bytes) -> bytes:
@@ -309,14 +303,14 @@ def _require_magic(path: Path, magic: bytes) -> bytes:
         tail = stream.read()
     if not head.startswith(magic):
         cure = "Rename it after what it is."
-        raise refusal(path, _MAGIC[magic], _looks_like(head), cure)
+        raise refusal(path, MAGIC[magic], looks_like(head), cure)
     return tail
 
 
 def _require_plain_arrow(path: Path, magic: bytes) -> None:
     """Refuses Arrow files that are cut off, or whose types may run code."""
     if _require_magic(path, magic) != magic:
-        expected = f"{_MAGIC[magic]} with its end"
+        expected = f"{MAGIC[magic]} with its end"
         raise refusal(path, expected, "a truncated file", FETCH_AGAIN)
     if tables.has_extension_types(path, tail_bytes=len(magic)):
         raise refusal(
@@ -327,41 +321,64 @@ def _require_plain_arrow(path: Path, magic: bytes) -> None:
         )
 
 
-def _read_feather(path: Path) -> pa.Table:
+def _read_feather(path: Path) -> Iterator[Part]:
     _require_plain_arrow(path, b"ARROW1")
     tables.refuse_bomb(path, len(COLUMNS))
     with pa.OSFile(str(path)) as source:
-        chosen = pick_columns(pa.ipc.open_file(source).schema.names, path)
-        options = pa.ipc.IpcReadOptions(included_fields=sorted(chosen.values()))
+        layout = _layout_of_schema(pa.ipc.open_file(source).schema, path)
+        options = pa.ipc.IpcReadOptions(included_fields=layout.positions())
         table = pa.ipc.open_file(source, options=options).read_all()
     table.validate(full=True)
-    return table.rename_columns(sorted(chosen, key=chosen.__getitem__))
+    yield table.rename_columns([str(i) for i in layout.positions()]), layout
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def _read_parquet(path: Path) -> Iterator[Part]:
     _require_plain_arrow(path, b"PAR1")
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         if file.metadata.num_rows > MAX_ROWS:
             received = f"{file.metadata.num_rows} rows"
             raise refusal(path, f"at most {MAX_ROWS} rows", received, "Split it.")
+        layout = _layout_of_schema(file.schema_arrow, path)
         tables.refuse_bomb(path, len(COLUMNS))
-        names = file.schema_arrow.names
-        chosen = pick_columns(names, path)
-        table = file.read(columns=[names[i] for i in chosen.values()])
+        names = [file.schema_arrow.names[i] for i in layout.positions()]
+        table = file.read(columns=names)
     table.validate(full=True)
-    table = table.select([names[i] for i in chosen.values()])
-    return table.rename_columns(list(chosen))
+    yield (
+        table.select(names).rename_columns([str(i) for i in layout.positions()]),
+        layout,
+    )
 
 
-_READERS: dict[str, Callable[[Path], pa.Table]] = {
+def _layout_of_schema(schema: pa.Schema, path: Path) -> Layout:
+    if twice := [name for name, n in Counter(schema.names).items() if n > 1]:
+        those = ", ".join(map(repr, twice[:5]))
+        cure = "Rename or remove columns."
+        raise refusal(path, "one column of each name", f"twice: {those}", cure)
+    return layout_of_names(schema.names, path)
+
+
+def _arrow_column(cells: pd.Series, name: object) -> pa.Array:
+    try:
+        return pa.Array.from_pandas(cells)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        # Texts and numbers, or moments of several kinds, in one column.
+        return pa.array([None if pd.isna(cell) else str(cell) for cell in cells])
+
+
+def _read_csv(path: Path) -> Iterator[Part]:
+    with open(path, "rb") as stream:
+        yield read_text(stream, path)
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Part]]] = {
     ".csv": _read_csv,
-    ".csv.gz": lambda path: _parse_packed_csv(_unpack_gzip(path), path),
+    ".csv.gz": lambda path: iter([read_text(io.BytesIO(_unpack_gzip(path)), path)]),
     ".feather": _read_feather,
     ".parquet": _read_parquet,
     ".zip": _read_zip,
-    ".json": lambda path: _parse_json(path.read_bytes(), path),
-    ".json.gz": lambda path: _parse_json(_unpack_gzip(path), path),
-    ".jsongz": lambda path: _parse_json(_unpack_gzip(path), path),
+    ".json": lambda path: iter([read_document(path.read_bytes(), path)]),
+    ".json.gz": lambda path: iter([read_document(_unpack_gzip(path), path)]),
+    ".jsongz": lambda path: iter([read_document(_unpack_gzip(path), path)]),
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
 }

@@ -12,12 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from candles.columns import MAX_ROWS, VALUES, pick_columns, refusal
+from candles.columns import MAX_ROWS, VALUES, refusal
+from candles.layouts import Layout, layout_of_names
 from utils import DependencyError
 
 
-def read_hdf5(path: Path) -> pa.Table:
-    """Returns the candle columns of a file.
+def read_hdf5(path: Path) -> tuple[pa.Table, Layout]:
+    """Returns the columns of a file, named by their positions, and what they are.
 
     Raises:
         DataError: If it has not exactly one such table.
@@ -57,7 +58,9 @@ def read_hdf5(path: Path) -> pa.Table:
         if not once or block.shape != (len(rows), len(VALUES)):
             raise refusal(path, expected, "other columns", "Convert it to feather.")
         order = sorted(VALUES, key=lambda name: kinds.find(name.encode()))
-        columns = {name: block[:, i].copy() for i, name in enumerate(order)}
-        return pa.table({"timestamp": rows["date"], **columns})
-    chosen = pick_columns(names, path)
-    return pa.table({column: rows[names[i]] for column, i in chosen.items()})
+        names = ["timestamp", *order]
+        columns = [rows["date"], *(block[:, i].copy() for i in range(len(order)))]
+    else:
+        columns = [rows[name] for name in names]
+    layout = layout_of_names(names, path)
+    return pa.table({str(i): columns[i] for i in layout.positions()}), layout

@@ -21,10 +21,9 @@ import pandas as pd
 
 from candles.checks import check_candles, increasing_stamps
 from candles.columns import VALUES, make_table
-from candles.formats import read_file
+from candles.formats import read_file, refuse_mixed_pairs
 from candles.timestamps import find_timeframe, first_boundary, timeframe_nanoseconds
 from settings.label_fields import MAX_FILL_BARS
-from settings.names import parse_candle_filename, plain_pair
 from utils import ConfigError, DataError, counted
 
 logger = logging.getLogger(__name__)
@@ -122,13 +121,7 @@ def _refuse_mixed_files(files: Sequence[Path]) -> None:
             f"expected each file once. Received: {', '.join(twice)} more than once. "
             "Remove the repetition."
         )
-    names = [parse_candle_filename(file.name) for file in files]
-    pairs = {plain_pair(name[0]): name[0] for name in names if name}
-    if len(pairs) > 1:
-        raise DataError(
-            "expected files of one pair. Received, by their names: "
-            f"{', '.join(sorted(pairs.values()))}. Read each pair by itself."
-        )
+    refuse_mixed_pairs([file.name for file in files])
 
 
 def _merge(tables: list[pd.DataFrame], files: Sequence[Path]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from candles.dates import AmbiguousDates, parse_dates
 from utils import ConfigError, DataError, duration_seconds, format_duration
 
 SECOND = 10**9
@@ -31,7 +33,10 @@ _UNITS = {
 }
 _FIRST_SECOND, _LAST_SECOND = 10**9, 4_102_444_800
 _FIRST_DATE_NS = 631_152_000 * SECOND  # 1990-01-01
-_ZONE = re.compile(r"(Z| ?UTC|[+-]\d{2}:?\d{2})$")
+_DATE = re.compile(r"\d{4}([-/.]?)\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}")
+_CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?|\d{1,4}|\d{6}")
+_DIGITS = tuple((19_900_101 * p, 21_000_101 * p) for p in (1, 10**4, 10**6))
+"""Numbers that are dates without signs: days, minutes, seconds; no unit reaches in."""
 
 
 # Timestamps
@@ -74,6 +79,104 @@ def parse_timestamps(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
     )
 
 
+def choose_times(
+    columns: Sequence[tuple[str, int, pa.ChunkedArray]],
+) -> tuple[np.ndarray, str]:
+    """Converts the times of a file's rows, of which there may be several columns.
+
+    A date and a time of day beside it are one time. Others must agree; times of lower
+    rank may also lie within the bar that one of rank 0 opens, or at its end.
+
+    Args:
+        columns: Name, rank (0: its name says that it opens the bar) and cells of each.
+
+    Returns:
+        As `parse_timestamps`.
+
+    Raises:
+        DataError: If none is readable, or two contradict each other.
+    """
+    columns = _with_clock(columns) if len(columns) > 1 else columns
+    taken: _Time | None = None
+    fault: tuple[int, DataError] | None = None
+    for name, rank, cells in columns:
+        try:
+            stamps, how = parse_timestamps(cells)
+        except DataError as error:
+            if len(columns) == 1:
+                raise
+            if not isinstance(error, AmbiguousDates):
+                names = " and ".join(repr(column[0]) for column in columns)
+                raise DataError(
+                    f"several columns for 'timestamp': {names}, of which {name!r} is "
+                    f"not readable: {error}"
+                ) from error
+            fault = fault or (rank, error)
+            continue
+        if taken is None:
+            taken = name, rank, stamps, how
+        else:
+            taken = _agreed(taken, (name, rank, stamps, how))
+    if fault is not None and (taken is None or fault[0] < taken[1]):
+        raise fault[1]
+    if taken is None:
+        raise DataError("expected a column of times. Received: none.")
+    return taken[2], taken[3]
+
+
+_Time = tuple[str, int, np.ndarray, str]
+
+
+def _agreed(one: _Time, other: _Time) -> _Time:
+    """Returns the one of two columns of times that is the opening time."""
+    for coarse, fine in ((one, other), (other, one)):
+        days = coarse[2]
+        if not (days % DAY).any() and np.array_equal(days, fine[2] - fine[2] % DAY):
+            return one if np.array_equal(days, fine[2]) else fine
+    late = other[2] - one[2]
+    steps = np.abs(np.diff(one[2]))
+    bar = int(steps[steps > 0].min(initial=np.iinfo(np.int64).max))
+    if not late.any() or one[1] == 0 < other[1] and ((late >= 0) & (late <= bar)).all():
+        return one
+    row = int((late != 0).argmax())
+    moments = [
+        str(np.datetime64(int(time[2][row]), "ns"))[:23] for time in (one, other)
+    ]
+    raise DataError(
+        "expected columns of times that agree. Received: "
+        f"{one[0]!r} is {moments[0]} and {other[0]!r} is {moments[1]} in row {row}; "
+        f"{np.count_nonzero(late)} rows differ. Remove the column that is not the "
+        "opening time in UTC."
+    )
+
+
+def _with_clock(
+    columns: Sequence[tuple[str, int, pa.ChunkedArray]],
+) -> list[tuple[str, int, pa.ChunkedArray]]:
+    """Joins a column of dates and one of times of day, where there are both."""
+    heads = [_first_text(cells) for _, _, cells in columns]
+    days = [i for i, head in enumerate(heads) if _DATE.fullmatch(head)]
+    clocks = [i for i, head in enumerate(heads) if _CLOCK.fullmatch(head)]
+    if len(clocks) != 1 or days == clocks:
+        return list(columns)
+    if len(days) != 1:  # a time of day beside whole times says nothing more
+        is_clock = ":" in heads[clocks[0]]
+        return [c for i, c in enumerate(columns) if not is_clock or i != clocks[0]]
+    day, clock = (pc.cast(columns[i][2], pa.string()) for i in (days[0], clocks[0]))
+    if not pc.match_substring(clock, ":")[0].as_py():
+        clock = pc.utf8_lpad(clock, 6 if len(heads[clocks[0]]) > 4 else 4, "0")
+    name = f"{columns[days[0]][0]} {columns[clocks[0]][0]}"
+    joined = pc.binary_join_element_wise(day, clock, " ")
+    rest = [c for i, c in enumerate(columns) if i not in (days[0], clocks[0])]
+    return [(name, columns[days[0]][1], joined), *rest]
+
+
+def _first_text(cells: pa.ChunkedArray) -> str:
+    with contextlib.suppress(OverflowError, ValueError):
+        return str(cells[0].as_py()).strip()
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Timeline:
     """The times of rows whose bars are equidistant but for gaps, in little memory.
@@ -111,6 +214,15 @@ class Timeline:
 def nanoseconds_of(column: pd.Series) -> np.ndarray:
     """Returns a column of dates as int64 nanoseconds since 1970 (num_rows,)."""
     return pd.DatetimeIndex(column).as_unit("ns").asi8
+
+
+def goes_back(cells: Sequence[str]) -> bool:
+    """Whether readable times written as text end earlier than they begin."""
+    try:
+        stamps, _ = parse_timestamps(pa.chunked_array([pa.array(cells, pa.string())]))
+    except DataError:
+        return False
+    return bool(stamps[-1] < stamps[0])
 
 
 def is_number(text: str) -> bool:
@@ -168,6 +280,8 @@ def _whole_numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 def _from_integers(values: np.ndarray) -> tuple[np.ndarray, str]:
     """Returns nanoseconds; the magnitude tells the unit, which all rows must share."""
+    if any(low <= values[0] < high for low, high in _DIGITS):
+        return _from_digits(values)
     unit, factor = "a known unit", 1
     fits = np.zeros(len(values), bool)
     for name, nanoseconds in _UNITS.items():
@@ -189,40 +303,16 @@ def _from_integers(values: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def _from_text(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
-    match = _ZONE.search(column[0].as_py())
-    zone = match.group() if match else ""
-    same = pc.ends_with(column, zone)
-    if not pc.all(same).as_py():
-        raise _mixed_zones(column, int((~same.to_numpy()).argmax()))
-    bare = pc.utf8_slice_codeunits(column, 0, -len(zone)) if zone else column
-    try:
-        parsed = pc.cast(pc.cast(bare, pa.timestamp("ns")), pa.int64()).to_numpy()
-    except pa.ArrowException as error:
-        zoned = pc.match_substring_regex(bare, _ZONE.pattern).to_numpy()
-        if zoned.any():
-            raise _mixed_zones(column, int(zoned.argmax())) from error
-        bad = pd.to_datetime(bare.to_pandas(), format="ISO8601", errors="coerce").isna()
-        row = int(bad.to_numpy().argmax())
-        first = column[row].as_py()
-        raise DataError(
-            "expected timestamps such as '2024-01-31 23:59:00' or whole numbers. "
-            f"Received: {bad.sum()} others, first {first!r} in row {row}. "
-            "Write them in ISO 8601, in UTC."
-        ) from error
-    offset_minutes = 0
-    if zone.startswith(("+", "-")):
-        offset_minutes = int(zone[1:3]) * 60 + int(zone[-2:])
-        offset_minutes *= 1 if zone.startswith("+") else -1
-    parsed = _plausible(parsed - offset_minutes * 60 * SECOND)
-    return parsed, _describe_zone(zone.strip())
+    nanoseconds, how = parse_dates(column)
+    return _plausible(nanoseconds), how
 
 
-def _mixed_zones(column: pa.ChunkedArray, row: int) -> DataError:
-    first, other = column[0].as_py(), column[row].as_py()
-    return DataError(
-        f"expected timestamps in one timezone. Received: {first!r} in row 0 and "
-        f"{other!r} in row {row}. Write all of them in UTC."
-    )
+def _from_digits(values: np.ndarray) -> tuple[np.ndarray, str]:
+    """Returns nanoseconds of `20240131`, `202401312359` or `20240131235900`."""
+    text = values.astype(str)
+    if len(text[0]) > 8:
+        text = np.array([f"{cell[:8]} {cell[8:]}" for cell in text.tolist()])
+    return _from_text(pa.chunked_array([pa.array(text)]))
 
 
 # Timeframes

@@ -141,7 +141,7 @@ def test_all_problems_of_all_files_are_in_one_message(tmp_path):
     bad.loc[4, "low"] = -1.0
     bad.loc[5, "high"] = 9.0
     bad.loc[6, "volume"] = -2.0
-    unordered = market([100, 102, 101, 102, 103])
+    unordered = market([100, 102, 101, 102, 103], volume=[1.0, 2.0, 3.0, 4.0, 5.0])
     files = [save(bad, tmp_path / "a.csv"), save(unordered, tmp_path / "b.csv")]
     with pytest.raises(DataError) as caught:
         read_candles(files)

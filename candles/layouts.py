@@ -1,0 +1,392 @@
+"""Names and places of columns -> what each of them is: exchanges and vendors as data.
+
+In: the known names, the known orders of files without names, and the choice among
+them. Out: parsing files (`formats`, `text`, `documents`), what times and volumes mean
+(`timestamps`, `volumes`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from candles.columns import COLUMNS, PRICES, refusal
+
+# Names as they compare: lower case, letters and digits only (see `plain_name`).
+_PRICES = {
+    "open": "open o openprice priceopen openingprice",
+    "high": "high h highprice pricehigh",
+    "low": "low l lowprice pricelow",
+    "close": "close c closeprice priceclose closingprice closelast tradeprice",
+}
+_TIMES = (  # the first rank that a file has is its time; the ranks after it confirm
+    "opentime timeopen opentimestamp timeperiodstart windowstart periodstart starttime "
+    "start startat startedat begin begintime candlebegintime klineopentime barstart "
+    "starttimestamp timestart candledatetimeutc",
+    "timestamp ts time date datetime dateandtime unix unixtime unixtimestamp epoch t "
+    "gmttime utctime timeutc utc dateutc datetimeutc timestampms timestamputc bucket "
+    "localtime dtyyyymmdd candletime timestampunix timestampopen exchangetimestamp mts",
+    "indexlevel0 index unnamed0 id ticks",
+    "",
+)
+_FIRST_TRADE = {"timeopen": "timeperiodstart"}
+"""Time of the first trade within a bar, where the other column says when it opened."""
+_VOLUMES = {
+    "base": "basevolume volumebase basevol baseassetvolume volumefrom homenotional "
+    "basetokenvolume candleacctradevolume",
+    "plain": "volume vol v volumetraded tradevolume",
+    "either": "volccy amount",
+    "quote": "quotevolume volumequote quotevol quoteassetvolume turnover volumeto "
+    "foreignnotional volumenotional volccyquote usdvolume usdtvolume value cost sum "
+    "money tradeturnover candleacctradeprice quotetokenvolume dollarvolume "
+    "volumecurrency",
+}
+_SIDES = {
+    "symbol": "symbol ticker market instrumentname instrument instid assetid pair s",
+    "confirm": "confirm confirmed isclosed isfinal closed final x complete",
+}
+_CURRENCY = re.compile(r"vol(?:ume)?[\s_]*\(?([A-Z][A-Z0-9]{1,9})\)?$", re.IGNORECASE)
+_QUOTE_CURRENCIES = frozenset(
+    "usd usdt usdc busd tusd fdusd dai eur gbp jpy krw try brl aud cad chf".split()
+)
+
+_ORDERS = (
+    "timestamp open high low close volume",
+    "timestamp open high low close volume last",  # Kraken, Bybit: trades or turnover
+    "timestamp open high low close volume endtime quotevolume",  # MEXC
+    "timestamp open high low close volume usdtvolume quotevolume",  # Bitget
+    "timestamp open high low close vwap volume count",  # Kraken's REST
+    "timestamp open high low close vol volccy volccyquote confirm",  # OKX
+    "timestamp open high low close volume endtime amount count taker1 taker2",
+    "timestamp open high low close volume endtime amount count taker1 taker2 ignore",
+    "date clock open high low close volume",  # MetaTrader 4
+)
+"""Files without names; `amount` is Binance's quote volume, or COIN-M's base volume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A column that may be the volume, and what its name says it counts."""
+
+    position: int
+    name: str
+    kind: str
+    """`base`, `plain`, `either` or `quote`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where a file has what: positions among its columns."""
+
+    times: tuple[tuple[int, str, int], ...]
+    """Position, name and rank (0: says that it opens the bar) of each time."""
+    prices: dict[str, int]
+    volumes: tuple[Volume, ...]
+    names: tuple[str, ...] | None = None
+    """The file's own names; None where it has none."""
+    sides: dict[str, int] = field(default_factory=dict)
+    """Columns that say whose candles these are, and which of them are over."""
+
+    def positions(self) -> list[int]:
+        """Returns the columns to read, in the file's order."""
+        times = [position for position, _, _ in self.times]
+        volumes = [volume.position for volume in self.volumes]
+        sides = list(self.sides.values())
+        return sorted({*times, *self.prices.values(), *volumes, *sides})
+
+    def texts(self) -> set[int]:
+        """Returns the columns that are not numbers, or not only."""
+        times = {position for position, _, _ in self.times}
+        return times | set(self.sides.values())
+
+
+def plain_name(name: object) -> str:
+    """Returns a column's name as it compares: `Open Time` and `<OPEN_TIME>` are one."""
+    text = re.sub(r"^\d+[a-z]?\. ", "", str(name).lower())  # "1. open": Alpha Vantage
+    return re.sub(r"[^a-z0-9]", "", text)
+
+
+def are_numbers(names: Sequence[object]) -> bool:
+    """Whether the names are 0, 1, 2, ...: what pandas writes where there are none."""
+    return [str(name).strip() for name in names] == [*map(str, range(len(names)))]
+
+
+def names_prices(names: Sequence[object]) -> bool:
+    """Whether open, high, low and close are among the names."""
+    keys = {plain_name(name) for name in names}
+    return all(keys & {*aliases.split()} for aliases in _PRICES.values())
+
+
+def layout_of_names(names: Sequence[object], path: Path) -> Layout:
+    """Returns what the columns of these names are.
+
+    A name may be several, one a header line, parted by newlines.
+
+    Raises:
+        DataError: If a column is missing, or several may be it.
+    """
+    spoken = _without_case_twins([str(name).split("\n") for name in names])
+    keys = [{plain_name(name) for name in column} for column in spoken]
+    problems = []
+    prices = {}
+    for price, aliases in _PRICES.items():
+        hits = [i for i, key in enumerate(keys) if key & {*aliases.split()}]
+        if len(hits) > 1:  # a column of the very name is no alias of it
+            exact = [i for i in hits if price in keys[i]]
+            hits = exact if len(exact) == 1 else hits
+        if len(hits) == 1:
+            prices[price] = hits[0]
+        else:
+            problems.append(_not_one(price, hits, names))
+    times = _times(keys, names)
+    if not times:
+        problems.insert(0, "no column 'timestamp'")
+    volumes = _volumes(keys, spoken, names)
+    kinds = {volume.kind for volume in volumes}
+    if kinds == {"quote"}:
+        those = " and ".join(repr(volume.name) for volume in volumes)
+        problems.append(f"no column 'volume' in base units, only {those}")
+    elif not volumes or kinds == {"either"} and len(volumes) == 1:
+        problems.append("no column 'volume'")
+    if problems:
+        raise refusal(
+            path,
+            "exactly one column (or common alias) each for " + ", ".join(COLUMNS),
+            f"{'; '.join(problems)}; the columns are {[_shown(n) for n in names]}",
+            "Rename or remove columns.",
+        )
+    sides = {}
+    for side, aliases in _SIDES.items():
+        hits = [i for i, key in enumerate(keys) if key & {*aliases.split()}]
+        if len(hits) == 1 and hits[0] not in prices.values():
+            sides[side] = hits[0]
+    return Layout(
+        times=times,
+        prices=prices,
+        volumes=volumes,
+        names=tuple(map(_shown, names)),
+        sides=sides,
+    )
+
+
+def _shown(name: object) -> str:
+    return str(name).replace("\n", " / ")
+
+
+def _not_one(column: str, hits: Sequence[int], names: Sequence[object]) -> str:
+    if not hits:
+        return f"no column {column!r}"
+    several = " and ".join(repr(_shown(names[i])) for i in hits)
+    return f"several columns for {column!r}: {several}"
+
+
+def _without_case_twins(names: list[list[str]]) -> list[list[str]]:
+    """Blanks `T`, `L`, `V` beside `t`, `l`, `v`: there they are other columns."""
+    there = {name for column in names for name in column}
+    return [
+        [
+            "" if len(name) == 1 and name.isupper() and name.lower() in there else name
+            for name in column
+        ]
+        for column in names
+    ]
+
+
+def _times(
+    keys: Sequence[set[str]], names: Sequence[object]
+) -> tuple[tuple[int, str, int], ...]:
+    found: list[tuple[int, str, int]] = []
+    for rank, aliases in enumerate(_TIMES):
+        if rank > 1 and found:
+            break
+        found += [
+            (i, _shown(names[i]), rank)
+            for i, key in enumerate(keys)
+            if key & {*aliases.split(), *([""] if not aliases else [])}
+        ]
+    there = {name for key in keys for name in key}
+    first_trades = {name for name, opening in _FIRST_TRADE.items() if opening in there}
+    return tuple(time for time in found if not keys[time[0]] & first_trades)
+
+
+def _volumes(
+    keys: Sequence[set[str]], spoken: Sequence[list[str]], names: Sequence[object]
+) -> tuple[Volume, ...]:
+    found = []
+    for i, key in enumerate(keys):
+        for kind, aliases in _VOLUMES.items():
+            if key & {*aliases.split()}:
+                found.append(Volume(i, _shown(names[i]), kind))
+    if any(volume.kind in ("base", "plain") for volume in found):
+        return tuple(found)
+    for i, column in enumerate(spoken):  # "Volume BTC" and "Volume_(USDT)"
+        for name in column:
+            match = _CURRENCY.fullmatch(name.strip())
+            if match is None or any(volume.position == i for volume in found):
+                continue
+            is_quote = match[1].lower() in _QUOTE_CURRENCIES
+            if is_quote or match[1].isupper():
+                kind = "quote" if is_quote else "base"
+                found.append(Volume(i, _shown(names[i]), kind))
+    return tuple(found)
+
+
+# Without names
+
+
+def layout_of_places(columns: Sequence[np.ndarray], path: Path) -> Layout:
+    """Returns what the columns of a file without names are.
+
+    Args:
+        columns: The first rows of each column as numbers, NaN where they are none.
+        path: The file, for the error.
+
+    Raises:
+        DataError: If no known order has as many columns.
+    """
+    width = len(columns)
+    empty = [bool(np.isnan(column).all()) for column in columns]
+    is_clocked = empty[:2] == [True, True]
+    orders = [
+        dict(zip(order.split(), range(width), strict=True))
+        for order in _ORDERS
+        if len(order.split()) == width and ("clock" in order) == is_clocked
+    ]
+    with_vwap = [order for order in orders if "vwap" in order]
+    if with_vwap and not _is_vwap(columns):
+        orders = [order for order in orders if "vwap" not in order]
+    elif with_vwap:
+        orders = with_vwap
+    if not orders:
+        widths = sorted({len(order.split()) for order in _ORDERS})
+        raise refusal(
+            path,
+            f"{', '.join(map(str, widths[:-1]))} or {widths[-1]} columns where a file "
+            "has no names: timestamp, open, high, low, close, volume and what follows",
+            f"{width} columns",
+            "Add a header line.",
+        )
+    places = orders[0]
+    volumes = [
+        Volume(place, f"column {place + 1}", kind)
+        for name, place in places.items()
+        for kind, aliases in _VOLUMES.items()
+        if name in aliases.split()
+    ]
+    if "last" in places:
+        volumes.append(Volume(places["last"], f"column {width}", "either"))
+    return Layout(
+        times=tuple((i, f"column {i + 1}", 0) for i in range(1 + is_clocked)),
+        prices={name: places[name] for name in PRICES},
+        volumes=tuple(volumes),
+        sides={side: places[side] for side in _SIDES if side in places},
+    )
+
+
+def _is_vwap(columns: Sequence[np.ndarray]) -> bool:
+    """Whether the sixth column is a price within the bar, wherever it is not 0."""
+    price, high, low = columns[5], columns[2], columns[3]
+    with np.errstate(invalid="ignore"):
+        traded = price > 0
+        inside = (price >= low) & (price <= high)
+    return bool(traded.any() and inside[traded].all())
+
+
+def encloses(prices: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether high and low enclose open and close (num_rows,); True where NaN."""
+    opens, highs, lows, closes = prices
+    with np.errstate(invalid="ignore"):
+        outside = (highs < np.fmax(opens, closes)) | (lows > np.fmin(opens, closes))
+        return ~(outside | (highs < lows))
+
+
+def fitting_order(
+    columns: Sequence[np.ndarray], *, newest_first: bool
+) -> list[str] | None:
+    """Returns which of four columns are open, high, low, close, where all rows tell.
+
+    A close is next to the open of the next bar, which tells these two.
+    """
+    fitting = []
+    for order in itertools.permutations(PRICES):
+        prices = [columns[order.index(name)] for name in PRICES]
+        if encloses(prices).all():
+            opens, closes = (x[::-1] if newest_first else x for x in prices[::3])
+            jump = np.nanmean(np.abs(opens[1:] - closes[:-1])) if len(opens) > 5 else 0
+            fitting.append((float(jump), list(order)))
+    fitting.sort(key=lambda item: item[0])
+    if not fitting or len(fitting) > 2:
+        return None
+    is_clear = len(fitting) == 1 or fitting[0][0] * 3 < fitting[1][0]
+    return fitting[0][1] if is_clear else None
+
+
+def require_order(
+    columns: Mapping[int, np.ndarray],
+    layout: Layout,
+    path: Path,
+    *,
+    newest_first: bool,
+) -> None:
+    """Refuses prices whose columns are in another order than the layout says.
+
+    Args:
+        columns: The numbers (num_rows,) at each position; all of the first rows where
+            the file has no names.
+        layout: What they are said to be.
+        path: The file, for the error.
+        newest_first: Whether its rows go back in time.
+
+    Raises:
+        DataError: If all rows fit one other order, with that order.
+    """
+    fits = encloses([columns[layout.prices[name]] for name in PRICES])
+    if fits.all() and layout.names is not None:
+        return
+    for window in _windows(len(columns), layout):
+        order = fitting_order([columns[i] for i in window], newest_first=newest_first)
+        if order is not None:
+            break
+    else:
+        return
+    found = dict(zip(order, window, strict=True))
+    if found == layout.prices:
+        return
+    wrong = f"{np.count_nonzero(~fits)} of {len(fits)} rows that do not fit"
+    if fits.all():
+        wrong = "opens that follow the closes only in another order"
+    if layout.names is not None:
+        those = ", ".join(f"{layout.names[i]!r} is the {n}" for n, i in found.items())
+        raise refusal(
+            path,
+            "open, high, low and close under their names",
+            f"{wrong}; all rows fit where {those}",
+            "Rename these columns.",
+        )
+    header = ["timestamp", *(f"x{i}" for i in range(1, len(columns)))]
+    for name, i in found.items():
+        header[i] = name
+    rest = [i for i in range(1, len(columns)) if i not in window]
+    if len(rest) == 1:
+        header[rest[0]] = "volume"
+    more = "" if len(rest) == 1 else " with volume in its place"
+    raise refusal(
+        path,
+        "timestamp, open, high, low, close, volume where a file has no names",
+        f"{wrong}; all rows fit the order {', '.join(header)}",
+        f"If these are the columns, add a header line{more}: {','.join(header)}",
+    )
+
+
+def _windows(width: int, layout: Layout) -> list[list[int]]:
+    """Returns where the four prices may be; where they should be comes first."""
+    said = sorted(layout.prices.values())
+    if layout.names is not None:
+        return [said]
+    starts = [i for i in range(1, width - 3) if i != said[0]]
+    return [said, *([*range(start, start + 4)] for start in starts)]

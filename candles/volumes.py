@@ -1,0 +1,159 @@
+"""Columns that may be the volume -> the volume in base units, told by the prices.
+
+In: quote volume, contracts and base volume, told apart. Out: what the names of the
+columns say (`layouts`).
+
+Quote volume over base volume is the average price of the bar, so it lies between its
+low and its high, in every bar. Contracts differ from one of these by a constant factor.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from candles.layouts import Volume
+
+_SHARE = 0.98  # of the bars; the volumes of the others were rounded
+_MIN_BARS = 3
+_MIN_BARS_OF_A_FACTOR = 20
+_BELIEVED = {"base": 0, "plain": 1, "either": 2, "quote": 3}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """The volume in base units (num_rows,), and what was done or is in doubt."""
+
+    values: np.ndarray
+    note: str = ""
+    doubt: str = ""
+
+
+def choose_volume(
+    candidates: Sequence[Volume],
+    columns: Sequence[np.ndarray],
+    *,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> Choice | None:
+    """Returns the volume in base units, or None where two columns may be it.
+
+    Args:
+        candidates: What the names say of the columns.
+        columns: Their values (num_rows,) each.
+        low: Low of each bar (num_rows,).
+        high: High of each bar.
+    """
+    ranked = sorted(
+        zip(candidates, columns, strict=True),
+        key=lambda item: _BELIEVED[item[0].kind],
+    )
+    (first, values), *others = ranked
+    if not others:
+        return Choice(values)
+    named = "" if first.kind == "plain" else f"volume is {first.name!r}"
+    for (base, base_values), (quote, quote_values) in itertools.permutations(ranked, 2):
+        if _share(base_values, quote_values, low, high, factor=1.0) >= _SHARE:
+            if base.kind == "plain" or (base is first and base.kind == "base"):
+                return Choice(base_values, "" if base.kind == "plain" else named)
+            return Choice(
+                base_values,
+                f"volume is {base.name!r}: {quote.name!r} / {base.name!r} is the price",
+            )
+    for other, other_values in others:
+        taken = _from_contracts(first, values, other, other_values, low, high)
+        if taken is not None:
+            return taken
+    rivals = [volume for volume, _ in ranked if volume.kind == first.kind]
+    if len(rivals) > 1 and not _are_equal(columns):
+        return None
+    for other, other_values in others:
+        if other.kind == "quote" and _varies(other_values) and _varies(values):
+            doubt = (
+                f"{other.name!r} / {first.name!r} is not the price: {first.name!r} "
+                "may not be in base units"
+            )
+            return Choice(values, named, doubt)
+    return Choice(values, named)
+
+
+def _from_contracts(
+    first: Volume,
+    values: np.ndarray,
+    other: Volume,
+    other_values: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> Choice | None:
+    """Returns the base volume where the first column counts contracts."""
+    if first.kind == "base":
+        return None
+    traded = (values > 0) & (other_values > 0)
+    if np.count_nonzero(traded) < _MIN_BARS_OF_A_FACTOR or not _varies(values):
+        return None
+    price = np.sqrt(low * high)[traded]
+    ratio = other_values[traded] / values[traded]
+    of_base = _round_factor(ratio / price)
+    linear = _share(values, other_values, low, high, factor=of_base) >= _SHARE
+    of_quote = _round_factor(ratio * price)
+    # Contracts of quote units: they are the quote volume, the other column the base.
+    inverse = _share(other_values, values, low, high, factor=1 / of_quote) >= _SHARE
+    if linear and inverse:
+        linear, inverse = other.kind == "quote", other.kind != "quote"
+    if inverse:
+        return Choice(
+            other_values,
+            f"volume is {other.name!r}: {first.name!r} counts contracts of "
+            f"{of_quote:g} quote units",
+        )
+    if linear:
+        return Choice(
+            values * of_base,
+            f"{first.name!r} counts contracts of {of_base:g} base units: volume is "
+            f"{first.name!r} x {of_base:g}",
+        )
+    return None
+
+
+def _share(
+    base: np.ndarray,
+    quote: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    factor: float,
+) -> float:
+    """Returns the share of bars in which `quote / base` is `factor` times the price."""
+    traded = (base > 0) & (quote > 0)
+    if np.count_nonzero(traded) < _MIN_BARS:
+        return 0.0
+    # Small volumes are those that rounding moves most.
+    traded &= base >= np.median(base[traded])
+    base, quote = base[traded], quote[traded]
+    whole = [np.where(x == np.floor(x), 1 / x, 0.0) for x in (base, quote)]
+    slack = 1e-3 + whole[0] + whole[1]
+    ratio = quote / base / factor
+    inside = (ratio >= low[traded] * (1 - slack)) & (
+        ratio <= high[traded] * (1 + slack)
+    )
+    return float(inside.mean())
+
+
+def _round_factor(factors: np.ndarray) -> float:
+    """Returns the size of a contract: 1, 2 or 5 times a power of ten."""
+    middle = float(np.median(factors))
+    power = 10.0 ** np.floor(np.log10(middle))
+    sizes = [power * digit for digit in (1, 2, 5, 10)]
+    return min(sizes, key=lambda size: abs(np.log(size / middle)))
+
+
+def _varies(values: np.ndarray) -> bool:
+    positive = values[values > 0]
+    return len(positive) >= _MIN_BARS and float(positive.max()) > 1.5 * positive.min()
+
+
+def _are_equal(columns: Sequence[np.ndarray]) -> bool:
+    return all(np.array_equal(columns[0], column) for column in columns[1:])
