@@ -272,6 +272,14 @@ FIELDS = {item.name: item for item in dataclasses.fields(Config)}
 """Every field of a run by its name, in order."""
 
 
+ALIASES = {
+    alias.removeprefix("--").replace("-", "_"): name
+    for name, item in FIELDS.items()
+    for alias in item.metadata.get("aliases", ())
+}
+"""Other words for fields, as flags and as keys of YAML, and the fields they mean."""
+
+
 @functools.cache
 def field_types() -> dict[str, Any]:
     """Returns the type of each field."""

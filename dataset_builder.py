@@ -44,16 +44,18 @@ _COMMANDS = {
 def _parser(
     program: str, description: str, fields: Sequence[str], epilog: str | None = None
 ) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=description,
+    parser = options.new_parser(
+        program,
+        description,
         epilog=epilog,
-        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", help="YAML file with the same names as the flags")
     parser.add_argument(
-        "--no-cache", action="store_true", help="neither read nor write the cache"
+        "--cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read and write the cache, or neither",
     )
     parser.add_argument(
         "--cache-dir", help="its folder (default: .cache in inputs-dir)"
@@ -158,7 +160,7 @@ def _builder(parsed: argparse.Namespace, config: Config) -> DatasetBuilder:
         config,
         data_dir=getattr(parsed, "data_dir", "data"),
         cache_dir=parsed.cache_dir,
-        use_cache=not parsed.no_cache,
+        use_cache=parsed.cache,
     )
 
 

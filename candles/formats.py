@@ -225,7 +225,8 @@ def _reader_for(path: Path) -> tuple[str, Callable[[Path], Iterator[Part]]]:
         path,
         "one of " + ", ".join(_READERS),
         f"a file named {path.suffix or 'without a suffix'!r}",
-        f"Convert or rename it.{did_you_mean(path.suffix, _READERS)}",
+        "Save a spreadsheet as CSV; convert or rename another file."
+        + did_you_mean(path.suffix, _READERS),
     )
 
 

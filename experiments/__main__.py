@@ -18,13 +18,12 @@ logger = logging.getLogger("experiments")
 
 
 def _analysts_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments analysts",
+    parser = options.new_parser(
+        "python -m experiments analysts",
+        "Builds a training file of each timeframe from one file of "
+        "candles, trains a model on each, and prints one table.",
         usage="python -m experiments analysts CANDLES... [--pair PAIR] "
         "[--groups NAME ...] [--timeframes TF ...] [--FIELD VALUE ...] [--resume]",
-        description="Builds a training file of each timeframe from one file of "
-        "candles, trains a model on each, and prints one table.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "candles",

@@ -101,8 +101,9 @@ class Columns:
             kind = self.schema.field(name).type
             if not any(check(kind) for check in checks):
                 raise DataError(
-                    f"{name}: expected numbers. Received: a column of type {kind}. "
-                    "Remove the column or convert it."
+                    f"{name}: expected numbers. Received: a column of type {kind}, "
+                    f"{self._first_value(name)}. Write numbers as 1234.5 where the "
+                    "file is made, or remove the column."
                 )
         position = 0
         with _refuse_broken(self.path):
@@ -122,6 +123,11 @@ class Columns:
                 raise DataError(
                     f"{name}: expected {len(out)} rows. Received: {position}"
                 )
+
+    def _first_value(self, name: str) -> str:
+        """Returns the first value of a column that is not empty, in words."""
+        values = self.read(name).drop_null()
+        return f"first {values[0].as_py()!r:.60}" if len(values) else "all empty"
 
     def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         """Yields the named columns, some ten thousand rows at a time."""
@@ -171,7 +177,8 @@ def open_table(path: str | os.PathLike[str]) -> Columns:
     if path.suffix not in SUFFIXES:
         raise DataError(
             f"{path}: expected a name ending in {', '.join(SUFFIXES)}. "
-            f"Received: {path.suffix or 'no suffix'!r}"
+            f"Received: {path.suffix or 'no suffix'!r}. Save the table as CSV where it "
+            "was made, or convert it."
         )
     if path.stat().st_size == 0:
         raise DataError(

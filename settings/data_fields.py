@@ -84,7 +84,7 @@ class DataFields(Part):
     test_split: float = field(0.1, gt=0, lt=1)
     train_end: str | None = None
     validation_end: str | None = None
-    embargo_bars: int = field(0, ge=0)
+    embargo_bars: int = field(0, ge=0, aliases=("--embargo",))
     n_splits: int | None = field(None, ge=2, le=100)
     cv: str = field(
         "walk_forward",

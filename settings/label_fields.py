@@ -43,8 +43,10 @@ class LabelFields(Part):
             ends the segment.
     """
 
-    target: str = field("signal", choices=TARGETS)
-    future_window: int = field(120, ge=1, le=100_000, aliases=("--horizon",))
+    target: str = field("signal", choices=TARGETS, aliases=("--target-type",))
+    future_window: int = field(
+        120, ge=1, le=100_000, aliases=("--horizon", "--target-horizon")
+    )
     dead_zone_pct: float = field(0.0, ge=0, lt=100)
     long_tp_pct: float = field(1.0, gt=0, le=100)
     long_sl_pct: float = field(0.5, gt=0, le=100)

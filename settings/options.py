@@ -8,7 +8,11 @@ that is resumed by its folder. Out: YAML, what overlays what (`sources`), doing 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import os
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +20,101 @@ from typing import Any
 import utils
 from config import FIELDS, PARTS, Config, field_types
 from settings import presets, sources
+from settings.feature_fields import FEATURE_SETS
 from settings.sources import load_config
-from settings.values import parse_text
+from settings.values import is_list, parse_text
 from utils import ConfigError
+
+MOST_USED = (
+    *("config", "config_test", "preset", "compare", "resume"),
+    *("pair", "timeframe", "training_file", "inputs_dir", "outputs_dir"),
+    *("model", "target", "future_window", "long_tp_pct", "long_sl_pct"),
+    *("sequence_length", "epochs", "batch_size", "n_splits", "seed"),
+)
+"""What `--help` shows first."""
+
+
+def new_parser(
+    program: str, description: str, **options: Any
+) -> argparse.ArgumentParser:
+    """Returns a parser whose `--help` begins with the most used flags."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=description,
+        allow_abbrev=False,
+        add_help=False,
+        **options,
+    )
+    parser.add_argument("-h", "--help", action=_Help, help="show all, or one section")
+    return parser
+
+
+class _Help(argparse.Action):
+    """Shows the most used flags, then all others by section; or one section."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(
+            option_strings,
+            dest,
+            nargs="?",
+            metavar="SECTION",
+            default=argparse.SUPPRESS,
+            help=help,
+        )
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Prints, and ends the program."""
+        formatter, groups = parser._get_formatter(), parser._action_groups
+        if values is not None:
+            found = [group for group in groups if _is_section(group, values)]
+            if not found:
+                parser.error(f"{option_string}: expected {_section_words(groups)}")
+            _add_section(formatter, found[0].title, found[0]._group_actions)
+        else:
+            formatter.add_usage(
+                parser.usage, parser._actions, parser._mutually_exclusive_groups
+            )
+            formatter.add_text(parser.description)
+            used = [x for name in MOST_USED for x in parser._actions if x.dest == name]
+            _add_section(formatter, "most used", used)
+            formatter.add_text(f"--help SECTION shows {_section_words(groups)}.")
+            for group in groups:
+                rest = [x for x in group._group_actions if x not in used]
+                _add_section(formatter, group.title, rest)
+            formatter.add_text(parser.epilog)
+        parser._print_message(formatter.format_help(), sys.stdout)
+        parser.exit()
+
+
+def _add_section(
+    formatter: argparse.HelpFormatter, title: str | None, actions: Sequence[Any]
+) -> None:
+    formatter.start_section(title)
+    formatter.add_arguments(actions)
+    formatter.end_section()
+
+
+_SECTIONS = {part.title(): part.word() for part in PARTS}
+
+
+def _is_section(group: Any, word: str) -> bool:
+    """Whether a group is meant by its word, or by one of its flags."""
+    asked = word.lower().lstrip("-").replace("-", "_")
+    known = _SECTIONS.get(group.title, group.title)
+    return asked.rstrip("s") == known.rstrip("s") or any(
+        asked == action.dest for action in group._group_actions
+    )
+
+
+def _section_words(groups: Sequence[Any]) -> str:
+    words = [_SECTIONS.get(group.title, group.title) for group in groups[1:]]
+    return "one of " + ", ".join(words)
 
 
 def parse(
@@ -33,12 +129,12 @@ def parse(
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program,
+    parser = new_parser(
+        program,
+        "Trains a model of SHORT / HOLD / LONG signals.",
         usage=f"{program} [--config FILE.yaml] [--FIELD VALUE ...] [--config-test] "
-        "[--preset NAME] [--compare MODEL MODEL ...] [--audit] [--resume [RUN_DIR]]",
-        description="Trains a model of SHORT / HOLD / LONG signals.",
-        allow_abbrev=False,
+        "[--preset NAME] [--compare MODEL MODEL ...] [--audit] [--resume [RUN_DIR]] "
+        "[--help [SECTION]]",
     )
     parser.add_argument("--config", help="YAML file with the same names as the flags")
     parser.add_argument(
@@ -99,6 +195,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="MODEL",
         help="train these models one after another instead of `model`, and compare "
         "them on the same test rows",
+    )
+    parser.add_argument(
+        "--cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="no effect: dataset_builder.py has a cache, a run reads its file anew",
     )
     add_config_arguments(parser)
     return parser
@@ -173,7 +275,7 @@ def _options(item: dataclasses.Field[Any], text: str) -> dict[str, Any]:
     if annotation is bool:
         return options | {"action": argparse.BooleanOptionalAction}
     options["metavar"] = item.name.split("_")[-1].upper()
-    if "tuple" in str(annotation):
+    if is_list(annotation):
         options["nargs"] = "*"
     return options
 
@@ -191,24 +293,80 @@ def parse_arguments(
     Raises:
         ConfigError: Listing unknown flags and impossible values together.
     """
-    parsed, rest = parser.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    parsed, rest = parser.parse_known_args(_arranged(parser, words))
     kinds = field_types()
     overrides = {}
     for name in [name for name in FIELDS if hasattr(parsed, name)]:
         value = getattr(parsed, name)
-        value = "none" if value == ["none"] else value
         if isinstance(value, list):
-            value = [parse_text(item, kinds[name]) for item in value]
+            value = " ".join(value)  # `Config` reads lists in words
         elif isinstance(value, str):
             value = parse_text(value, kinds[name])
         overrides[name] = value
     flags = [option for action in parser._actions for option in action.option_strings]
     # A lone negative number is a stray value, a word with a dash a misspelt flag.
     unknown = [
-        f"unknown argument {word!r}." + utils.did_you_mean(word.split("=")[0], flags)
+        f"unknown argument {word!r}." + _cure(word, flags)
         for word in rest
         if word.startswith("--") or not any(r.startswith("--") for r in rest)
     ]
     below = base(parsed) if base is not None else {}
     file = getattr(parsed, "config", None)
     return parsed, load_config(file, overrides, base=below, problems=unknown)
+
+
+def _cure(word: str, flags: Sequence[str]) -> str:
+    """Returns what to do about a word that no flag takes, where that is known."""
+    if _is_path(word) and "--training-file" in flags:
+        return " A file to train on stands behind --training-file."
+    return utils.did_you_mean(word.split("=")[0], flags)
+
+
+def _arranged(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """Returns the words of a command line as `argparse` understands them.
+
+    Files behind a list of names go before all flags: the list would swallow them. The
+    words of a field that has one value, `--symbols A B`, become one: `A,B`, which is
+    refused with what to do.
+    """
+    kinds = {
+        flag: action
+        for action in parser._actions
+        for flag in action.option_strings
+        if action.dest in FIELDS or action.dest in ("compare", "groups", "timeframes")
+    }
+    kept: list[str] = []
+    moved: list[str] = []
+    action, is_taken = None, False
+    for word in words:
+        if word.startswith("--"):
+            action, is_taken = kinds.get(word), False
+        elif action is not None and action.nargs in ("*", "+") and _is_path(word):
+            moved.append(word)
+            continue
+        elif is_taken and action is not None and _may_follow(action.dest, word):
+            kept[-1] += f",{word}"
+            continue
+        else:
+            is_taken = True
+        kept.append(word)
+    first = next((at for at, word in enumerate(kept) if word[:1] == "-"), len(kept))
+    return kept[:first] + moved + kept[first:]
+
+
+def _may_follow(name: str, word: str) -> bool:
+    """Whether a word is one more value of a field that has one."""
+    if name == "pair":
+        return word.isupper() and not os.path.exists(word)
+    return name == "model" and not _is_path(word)
+
+
+def _is_path(word: str) -> bool:
+    """Whether a word is a file or a folder, not a number or a name of a list."""
+    with contextlib.suppress(ValueError):
+        float(word)
+        return False
+    is_name = word in FEATURE_SETS or re.fullmatch(r"\d+[a-z]", word)
+    is_there = os.path.exists(word) and not is_name
+    return is_there or os.sep in word or re.search(r"\.[A-Za-z]\w*$", word) is not None

@@ -25,6 +25,11 @@ class Part:
         return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0].rstrip(".")
 
     @classmethod
+    def word(cls) -> str:
+        """Returns the word that asks `--help` for it."""
+        return cls.__name__.removesuffix("Fields").lower()
+
+    @classmethod
     def documentation(cls) -> dict[str, str]:
         """Returns what the docstring's `Attributes` say of each field, on one line."""
         text = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]

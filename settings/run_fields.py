@@ -37,12 +37,12 @@ class RunFields(Part):
             family have no effect.
     """
 
-    pair: str = "BTCUSDT"
-    timeframe: str = field("1m", is_duration=True)
+    pair: str = field("BTCUSDT", aliases=("--symbols",))
+    timeframe: str = field("1m", is_duration=True, aliases=("--interval",))
     training_file: str | None = None
     inputs_dir: str = "inputs"
-    outputs_dir: str = "outputs"
-    model: str = "lstm"
+    outputs_dir: str = field("outputs", aliases=("--output-dir",))
+    model: str = field("lstm", aliases=("--models",))
 
     @property
     def bar_seconds(self) -> int:

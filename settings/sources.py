@@ -7,6 +7,7 @@ Out: the fields themselves, what contradicts what (`config`), one value by itsel
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -16,7 +17,8 @@ from typing import Any
 import yaml
 
 import utils
-from config import FIELDS, Config, build_config
+from config import ALIASES, FIELDS, Config, build_config
+from settings.values import list_words
 from utils import ConfigError
 
 MAX_YAML_BYTES = 2**17
@@ -37,8 +39,31 @@ def load_config(
         MissingInputError: If there is no file at `path`.
         ConfigError: If the file is not a flat YAML mapping, or a value is refused.
     """
+    found = [*problems]
     values = read_yaml(path) if path is not None else {}
-    return build_config({**(base or {}), **values, **(overrides or {})}, problems)
+    for alias, name in ALIASES.items():
+        if alias in values and name in values:
+            found.append(f"{alias}: another word for {name}. Received: both")
+        if alias in values:
+            values[name] = values.pop(alias)
+    values = {**(base or {}), **values, **(overrides or {})}
+    for name, cure in _ONE_EACH.items():
+        words = values.get(name)
+        words = list_words([words]) if isinstance(words, str) else words
+        if isinstance(words, list) and len(words) == 1:
+            values[name] = words[0]
+        elif isinstance(words, list) and words:
+            shown = " ".join(map(str, words))
+            found.append(f"{name}: one run takes one {name}. Received: {shown}. {cure}")
+            del values[name]
+    return build_config(values, found)
+
+
+_ONE_EACH = {
+    "pair": "Start a run for each; `dataset_builder.py multi` builds several files",
+    "model": "`--compare MODEL MODEL ...` trains several, one after another",
+}
+"""Fields that have one value in a run, and what to do where several are wanted."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -55,6 +80,20 @@ class _StrictLoader(yaml.SafeLoader):
         if repeated:
             raise yaml.YAMLError(f"key {', '.join(repeated[:5])} appears twice")
         return super().construct_mapping(node, deep)
+
+
+# Numbers as YAML 1.2 has them: 1e-3 is one, 0x10 and 1:30 are text.
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [item for item in items if not item[0].endswith((":int", ":float"))]
+    for first, items in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, _form in {
+    "int": r"[-+]?(0|[1-9][0-9_]*)",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)",
+}.items():
+    _StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"({_form})$"), list("-+.0123456789")
+    )
 
 
 def read_yaml(path: str) -> dict[str, Any]:

@@ -6,10 +6,11 @@ Out: which fields there are, and what contradicts what (`config`).
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import math
 import operator
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -24,35 +25,66 @@ def checked(value: Any, annotation: Any, limits: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: If it is of another type, out of range or none of the choices.
     """
+    if is_none(value) and "none" in limits.get("choices", ()):
+        value = "none"
     value = _convert(value, annotation)
     if limits.get("is_duration"):
         value = one_spelling(value)
-    _check_limits(value, limits)
+    may_be_none = isinstance(annotation, types.UnionType)
+    _check_limits(value, limits, ", or none" if may_be_none else "")
     return value
+
+
+def is_none(value: Any) -> bool:
+    """Whether a value says None, in any of its spellings: `none`, `null`."""
+    return value is None or (
+        isinstance(value, str) and value.lower() in ("none", "null")
+    )
+
+
+def is_list(annotation: Any) -> bool:
+    """Whether a field has several values."""
+    return "tuple" in str(annotation)
 
 
 def _convert(value: Any, annotation: Any) -> Any:
     if isinstance(annotation, types.UnionType):
-        if value is None or value == "none":
+        if is_none(value):
             return None
         return _convert(value, typing.get_args(annotation)[0])
     if typing.get_origin(annotation) is tuple:
-        if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-            raise ValueError(f"expected a list. Received: {value!r}")
-        return tuple(_convert(item, typing.get_args(annotation)[0]) for item in value)
+        kind = typing.get_args(annotation)[0]
+        return tuple(_convert(item, kind) for item in _items(value, kind))
     if annotation is bool and isinstance(value, bool):
         return value
     if annotation is str and isinstance(value, str) and value:
         return value
-    if annotation is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if annotation is float and isinstance(value, int | float):
-        if not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int and is_number and value == value // 1:
+        return int(value)
+    if annotation is float and is_number and abs(value) <= sys.float_info.max:
+        return float(value)
     wanted = {bool: "true or false", str: "text", int: "a whole number"}
     raise ValueError(
-        f"expected {wanted.get(annotation, 'a finite number')}. Received: {value!r}"
+        f"expected {wanted.get(annotation, 'a finite number')}. "
+        f"Received: {value!r:.100}"
     )
+
+
+def _items(value: Any, kind: Any) -> Sequence[Any]:
+    """Returns the items of a list, or of text that lists them: `128,64`."""
+    if is_none(value):
+        return ()
+    if isinstance(value, str):
+        return [parse_text(word, kind) for word in list_words([value])]
+    if isinstance(value, Mapping) or not isinstance(value, Sequence):
+        raise ValueError(f"expected a list. Received: {value!r:.100}")
+    return value
+
+
+def list_words(words: Sequence[str]) -> list[str]:
+    """Returns the items that words list, with spaces or commas between them."""
+    return [item for word in words for item in re.split(r"[,\s]+", word) if item]
 
 
 def one_spelling(value: Any) -> Any:
@@ -68,15 +100,15 @@ def one_spelling(value: Any) -> Any:
 def parse_text(text: str, annotation: Any) -> Any:
     """Returns command-line text as the value it spells; unparsable text stays text."""
     if isinstance(annotation, types.UnionType):
-        if text.lower() == "none":
+        if is_none(text):
             return None
         annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) is tuple:
         annotation = typing.get_args(annotation)[0]
-    try:
-        return annotation(text) if annotation in (int, float) else text
-    except ValueError:
-        return text
+    for kind in {int: (int, float), float: (float,)}.get(annotation, ()):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def own_name_problems(
@@ -99,7 +131,7 @@ def own_name_problems(
     return []
 
 
-def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
+def _check_limits(value: Any, limits: Mapping[str, Any], also: str) -> None:
     for item in value if isinstance(value, tuple) else (value,):
         if item is None:
             continue
@@ -111,4 +143,6 @@ def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
             )
         for key, symbol in {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}.items():
             if key in limits and not getattr(operator, key)(item, limits[key]):
-                raise ValueError(f"expected {symbol} {limits[key]}. Received: {item}")
+                raise ValueError(
+                    f"expected {symbol} {limits[key]}{also}. Received: {item!s:.100}"
+                )

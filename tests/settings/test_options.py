@@ -51,7 +51,8 @@ def test_a_field_is_documented_on_one_line_with_its_default():
         "(default: BTCUSDT)"
     )
     window, _ = groups["Labels"]
-    assert window.option_strings == ["--future-window", "--horizon"]
+    wanted = ["--future-window", "--horizon", "--target-horizon"]
+    assert window.option_strings == wanted
     assert window.help == (
         "Bars after the entry that decide the label: take profit or stop loss may be "
         "hit in them; for the other targets the last one counts. (default: 120)"
@@ -59,6 +60,33 @@ def test_a_field_is_documented_on_one_line_with_its_default():
     [units] = groups["Network"]
     assert (units.nargs, units.metavar) == ("*", "UNITS")
     assert units.help.endswith("(default: 128 64 32)")
+
+
+def help_of(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        options.parse(["--help", *words])
+    return ended.value.code, capsys.readouterr()
+
+
+def test_help_begins_with_the_twenty_most_used_flags(capsys):
+    code, shown = help_of(capsys)
+    first, rest = shown.out.split("--help SECTION shows")
+    _, block = first.split("most used:\n")
+    assert len(re.findall(r"^  --", block, flags=re.MULTILINE)) == 20
+    assert code == 0 and "--epochs EPOCHS" in block and "--epochs EPOCHS" not in rest
+    assert len(re.findall(r"^  -", rest, flags=re.MULTILINE)) > 80
+
+
+@pytest.mark.parametrize("word", ["label", "labels", "tie-policy", "Label"])
+def test_help_shows_one_section(capsys, word):
+    code, shown = help_of(capsys, word)
+    assert code == 0 and shown.out.startswith("Labels:\n  --target TARGET")
+    assert "--epochs" not in shown.out
+
+
+def test_help_of_no_section_names_them(capsys):
+    code, shown = help_of(capsys, "lables")
+    assert code == 2 and "expected one of options, run, feature, label," in shown.err
 
 
 def test_help_needs_no_source_text(tmp_path):

@@ -1,4 +1,5 @@
 import argparse
+import re
 
 import pytest
 
@@ -48,6 +49,112 @@ def test_command_line_values():
     assert config.tensorboard is False
     assert config.long_tp_pct == 2.0
     assert config.dense_units == ()
+
+
+@pytest.mark.parametrize("words", [("8,4",), ("8", ",4"), ("8", "4"), ("8, 4",)])
+def test_lists_have_spaces_or_commas(words, tmp_path):
+    assert parse("--lstm-units", *words).lstm_units == (8, 4)
+    file = tmp_path / "run.yaml"
+    file.write_text(f"lstm_units: {' '.join(words)}\n")
+    assert load_config(str(file)).lstm_units == (8, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("learning_rate: 1e-3", "learning_rate", 0.001),
+        ("learning_rate: 5E-4", "learning_rate", 0.0005),
+        ("epochs: 1e2", "epochs", 100),
+        ("epochs: 1_000", "epochs", 1000),
+        ("epochs: 010", "epochs", 10),
+        ("windows_per_epoch: null", "windows_per_epoch", None),
+        ("windows_per_epoch: none", "windows_per_epoch", None),
+        ("class_balancing_method: null", "class_balancing_method", "none"),
+        ("higher_timeframes: none", "higher_timeframes", ()),
+        ("symbols: [ETHUSDT]", "pair", "ETHUSDT"),
+        ("interval: 15m", "timeframe", "15m"),
+        ("target_horizon: 7", "future_window", 7),
+    ],
+)
+def test_yaml_as_people_write_it(tmp_path, text, name, value):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    assert getattr(load_config(str(file)), name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 0x" + "f" * 9999, "epochs: expected a whole number. Received: '0xff"),
+        ("epochs: " + "1:" * 2000 + "60.5", "epochs: expected a whole number"),
+        ("learning_rate: 1" + "0" * 400, "learning_rate: expected a finite number"),
+        ("symbols: [A]\npair: B", "symbols: another word for pair. Received: both"),
+        ("symbols: [BTCUSDT, ETHUSDT]", "pair: one run takes one pair. Received: BTC"),
+    ],
+)
+def test_yaml_that_says_no_value_is_refused_in_short(tmp_path, text, message):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        load_config(str(file))
+    assert len(str(caught.value)) < 400
+
+
+def test_words_of_other_systems():
+    config = parse(
+        *("--symbols", "ETHUSDT", "--models", "gru", "--interval", "15m"),
+        *("--target-type", "return", "--target-horizon", "1", "--embargo", "100"),
+        *("--output-dir", "models"),
+    )
+    assert config == Config(
+        pair="ETHUSDT",
+        model="gru",
+        timeframe="15m",
+        target="return",
+        future_window=1,
+        embargo_bars=100,
+        outputs_dir="models",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--symbols BTCUSDT ETHUSDT", "one run takes one pair. Received: BTCUSDT ETH"),
+        ("--pair BTCUSDT,ETHUSDT", "one run takes one pair. Received: BTCUSDT ETH"),
+        (
+            "--models lstm gru",
+            "one run takes one model. Received: lstm gru. `--compare",
+        ),
+        ("--importance-windows 0", "expected >= 10, or none. Received: 0"),
+        ("--batch-size 0", "batch_size: expected >= 1. Received: 0"),
+    ],
+)
+def test_a_run_takes_one_and_says_what_takes_more(words, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse(*words.split())
+
+
+def test_a_list_does_not_swallow_files(tmp_path):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("candles", nargs="*")
+    options.add_config_arguments(parser)
+    folder = tmp_path / "months"
+    folder.mkdir()
+    words = ["first.csv", "--feature-sets", "ray12", "a.zip", str(folder), "--pair"]
+    parsed, config = options.parse_arguments(parser, [*words, "ETHUSDT"])
+    assert parsed.candles == ["first.csv", "a.zip", str(folder)]
+    assert (config.feature_sets, config.pair) == (("ray12",), "ETHUSDT")
+    words = ["--manual-class-weights", "1.0", "2", "1.e0", "x.csv"]
+    words += ["--class-balancing-method", "class_weights"]
+    parsed, config = options.parse_arguments(parser, words)
+    assert parsed.candles == ["x.csv"]
+    assert config.manual_class_weights == (1.0, 2.0, 1.0)
+
+
+def test_a_file_without_a_flag_is_told_its_flag():
+    with pytest.raises(ConfigError, match="stands behind --training-file"):
+        options.parse(["--lstm-units", "8", "mine.feather"])
 
 
 def test_misspelt_flag_and_value_together():
