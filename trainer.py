@@ -321,10 +321,11 @@ class StandaloneTrainer:
         self.predictions = judged.table
         if table is not None:
             self.results["cross_validation"] = folds.gather(run, table, said, data)
-        self.results["outlook"] = outlook(self.results, task_of(data.target))
+        task = task_of(data.target)
+        self.results["outlook"] = outlook(self.results, task)
         importance.add_importance(self.results, self.adapter, data)
         self.results["audit"] = quick_audit(data, self.config).to_dict()
-        heed_audit(self.results)
+        heed_audit(self.results, task)
         write_run_report(
             run,
             data,

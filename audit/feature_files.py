@@ -5,17 +5,21 @@ In: its path. Out: what the functions are asked (`lookahead`), the audit (`run`)
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
+import multiprocessing
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NoReturn
-from unittest import mock
+from typing import Any, NoReturn, TypeVar, cast
 
+import utils
 from dataset import features
 from utils import ConfigError, MissingInputError
+
+Result = TypeVar("Result")
+
+_DONE = 113  # exit status of a process that came to its end
 
 
 def load_feature_file(path: str) -> None:
@@ -47,25 +51,49 @@ def load_feature_file(path: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def refuse_exit(path: str | None) -> Iterator[None]:
-    """Makes an error of an exit by the user's code, which would look like a pass.
+def run_with_features(path: str, work: Callable[[], Result]) -> Result:
+    """Returns what `work` returns after a file of the user was run.
+
+    Both run in a process of their own: code that ends it, now or when it exits, would
+    look like a pass.
 
     Args:
-        path: The file that was run.
+        path: As for `load_feature_file`.
+        work: What is done then. It and its result are pickled.
 
     Raises:
-        ConfigError: If code within ends the interpreter.
+        ConfigError: If the process ends in another way than its own.
+        Exception: What the file or `work` raises.
     """
-
-    def refuse(status: int = 0) -> NoReturn:
-        raise SystemExit(status)
-
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_answer, args=(sender, path, work))
+    child.start()
+    sender.close()
     try:
-        with mock.patch.object(os, "_exit", refuse):
-            yield
-    except SystemExit as error:
+        result, error = receiver.recv()
+    except EOFError:
+        result, error = None, None
+    child.join()
+    if child.exitcode != _DONE:
         raise ConfigError(
             f"{path}: expected feature functions. Received: code that ends the "
-            f"interpreter (exit {error.code}); nothing was audited."
-        ) from error
+            f"interpreter (exit {child.exitcode}); nothing was audited."
+        )
+    if error is not None:
+        raise error
+    return cast(Result, result)
+
+
+def _answer(sender: Connection, path: str, work: Callable[[], Any]) -> NoReturn:
+    """Sends the result of `work`, or its error, and exits as nothing else does."""
+    utils.configure_logging()
+    result, error = None, None
+    try:
+        load_feature_file(path)
+        result = work()
+    except Exception as raised:
+        error = raised
+    sender.send((result, error))
+    sender.close()
+    sys.exit(_DONE)

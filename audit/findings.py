@@ -32,6 +32,7 @@ LEADS_VOLUME = "column leads the volume"
 LEADS_VOLATILITY = "column leads the volatility"
 LEARNED = "column learned over all rows"
 INTERPOLATED = "column is interpolated"
+COPIED = "column copies an outcome"
 
 _NAME_WIDTH = 29
 _LINE_WIDTH = 100
@@ -107,32 +108,27 @@ class AuditReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns values that strict JSON carries."""
+        findings = [
+            {
+                "check": item.check,
+                "outcome": item.outcome,
+                "columns": item.columns,
+                "words": item.what,
+                "evidence": item.evidence,
+            }
+            for item in self.findings
+        ]
         return to_jsonable(
             {
                 "subject": self.subject,
+                "counts": {
+                    outcome: len(self.of(outcome))
+                    for outcome in (PASSED, DOUBTFUL, LEAK, NOT_DONE)
+                },
                 "leaks": [item.check for item in self.leaks],
-                "findings": [vars(item) for item in self.findings],
+                "findings": findings,
             }
         )
-
-    def to_machine(self) -> dict[str, Any]:
-        """Returns what `--audit-json` writes, for other programs."""
-        return {
-            "subject": self.subject,
-            "counts": {
-                outcome: len(self.of(outcome))
-                for outcome in (PASSED, DOUBTFUL, LEAK, NOT_DONE)
-            },
-            "findings": [
-                {
-                    "check": item.check,
-                    "outcome": item.outcome,
-                    "columns": list(item.columns),
-                    "words": item.what,
-                }
-                for item in self.findings
-            ],
-        }
 
     def require_clean(self, *, is_strict: bool = False) -> None:
         """Refuses data in which a leak was found.

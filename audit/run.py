@@ -8,6 +8,7 @@ what statistics show (`column_skill`, `label_timing`). Nothing is trained.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,13 +20,14 @@ import utils
 from audit import (
     column_skill,
     gap_fills,
+    label_copies,
     label_timing,
     leading,
     learned_columns,
     lookahead,
     split_checks,
 )
-from audit.feature_files import load_feature_file, refuse_exit
+from audit.feature_files import run_with_features
 from audit.findings import (
     FUTURE_FILLED,
     LEAK,
@@ -171,6 +173,7 @@ def _statistics(
         shift = label_timing.check_label_shift(classes, edges=edges)
     columns = dict(zip(raw.feature_names, raw.features.T, strict=True))
     yield split_checks.check_scaled_file(raw)
+    yield label_copies.check_copies(raw)
     yield learned_columns.check_learned(raw)
     yield learned_columns.check_interpolated(columns)
     others = {name: x for name, x in columns.items() if name not in left_out}
@@ -219,13 +222,11 @@ def run_command(
         DataError: If a leak was found.
         ConfigError: If the feature file ends the interpreter.
     """
-    with refuse_exit(feature_file):
-        if feature_file is not None:
-            load_feature_file(feature_file)
-        report = run_audit(config, candles=candles)
+    work = functools.partial(run_audit, config, candles=candles)
+    report = work() if feature_file is None else run_with_features(feature_file, work)
     logger.info("%s", report)
     if json_file is not None:
-        write_json(Path(json_file), report.to_machine())
+        write_json(Path(json_file), report.to_dict())
     report.require_clean(is_strict=is_strict)
 
 

@@ -150,11 +150,11 @@ class Classes(Task[ClassResults, ClassPart]):
             found += _harm(results["validation"])
         return found
 
-    def source_line(self, test: ClassPart, claims: Mapping[str, bool]) -> str:
+    def source_line(self, test: ClassPart, claims: verdict.Claims) -> str:
         """Returns whether activity and direction are known."""
         intervals, yes = test["intervals"], verdict.YES
         activity, against = intervals["activity_skill_vs_train_prior"], ""
-        if not claims["activity"] and verdict.is_above(activity):
+        if claims["activity"] is False and verdict.is_above(activity):
             activity = intervals["activity_skill_vs_trailing_7d"]
             against = " vs 7d mix"
         direction = wording.interval(intervals["direction_skill_vs_train_prior"])

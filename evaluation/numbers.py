@@ -157,7 +157,7 @@ class Numbers(Task[NumberResults, NumberPart]):
             found += verdict.of_length(test["length"])
         return found
 
-    def source_line(self, test: NumberPart, claims: Mapping[str, bool]) -> str:
+    def source_line(self, test: NumberPart, claims: verdict.Claims) -> str:
         """Returns whether the sign is known."""
         if test["sign_accuracy"] is None:
             return "In what: direction no, the price did not move"

@@ -94,8 +94,13 @@ class Task(abc.ABC, Generic[OfRun, Part]):
         """Returns what a reader has to know before believing a number."""
 
     @abc.abstractmethod
-    def source_line(self, test: Part, claims: Mapping[str, bool]) -> str:
-        """Returns the second line of the verdict: in what the skill lies."""
+    def source_line(self, test: Part, claims: Mapping[str, bool | None]) -> str:
+        """Returns the second line of the verdict: in what the skill lies.
+
+        Args:
+            test: Results of the test part.
+            claims: See `verdict.Claims`.
+        """
 
     def unanswerable(self, results: OfRun) -> str:
         """Returns why the skill on test cannot be said, or nothing."""

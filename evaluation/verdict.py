@@ -51,9 +51,12 @@ from utils import counted
 if TYPE_CHECKING:
     from evaluation.task import Task
 
+Claims = Mapping[str, bool | None]
+"""Claim -> whether it is shown; None: not claimed, whatever the numbers say."""
+
 MAX_P_VALUE = 0.05
 MIN_DEFLATED_SHARPE = 0.95
-YES = {True: "yes", False: "no"}
+YES = {True: "yes", False: "no", None: "not claimed"}
 
 HONEST_REACH = {
     "direction skill": 0.06,
@@ -91,20 +94,28 @@ def add_verdict(
     warnings += _unknown_looks(results["trials"])
     found: Any = {"verdict": [], "claims": {}, "warnings": warnings}
     if "test" in results:
-        test, claims = results["test"], claims_of(results["test"], task)
+        claims = claims_of(results["test"], task)
         skill, unanswerable = "", task.unanswerable(results)
         if unanswerable:
             # The prior gives such a class nothing: to beat that is no skill.
             claims |= dict.fromkeys(task.claimed, False)
             skill = f"Skill: cannot be said, {unanswerable}"
-        lines = [
-            skill or _skill_line(test, claims, task),
-            task.source_line(test, claims),
-            _costs_line(test, results["thresholds"], claims),
-            *_test_lines(test, results["trials"]),
-        ]
+        lines = _lines(results, claims, task, skill=skill)
         found |= {"verdict": lines, "claims": claims}
     return found | results
+
+
+def _lines(
+    results: Any, claims: Claims, task: Task[Any, Any], *, skill: str = ""
+) -> list[str]:
+    """Returns the lines of the verdict, with another first one where it is given."""
+    test = results["test"]
+    return [
+        skill or _skill_line(test, claims, task),
+        task.source_line(test, claims),
+        _costs_line(test, results["thresholds"], claims),
+        *_test_lines(test, results["trials"]),
+    ]
 
 
 def _too_good(test: Mapping[str, Any]) -> list[str]:
@@ -126,11 +137,12 @@ def _too_good(test: Mapping[str, Any]) -> list[str]:
     return [f"better than anything honest seen here: run --audit ({'; '.join(found)})"]
 
 
-def heed_audit(results: Any) -> None:
+def heed_audit(results: Any, task: Task[Any, Any]) -> None:
     """Withdraws claims on data that leak, and puts what was found in front.
 
     Args:
         results: From `add_verdict`, with `audit`; changed in place.
+        task: What the model was asked for.
     """
     found = {
         outcome: [
@@ -139,7 +151,7 @@ def heed_audit(results: Any) -> None:
         for outcome in ("leak", "doubtful")
     }
     notes = [
-        f"{outcome}: {item['check']}: {item['what']}"
+        f"{outcome}: {item['check']}: {item['words']}"
         for outcome, items in found.items()
         for item in items
     ]
@@ -147,9 +159,10 @@ def heed_audit(results: Any) -> None:
     if found["leak"] and results["claims"]:
         names = ", ".join(item["check"] for item in found["leak"])
         results["claims"] = dict.fromkeys(results["claims"], False)
-        results["verdict"].insert(
-            0, f"Leak: nothing is claimed, the data leak ({names})"
-        )
+        results["verdict"] = [
+            f"Leak: nothing is claimed, the data leak ({names})",
+            *_lines(results, dict.fromkeys(results["claims"]), task),
+        ]
 
 
 def claims_of(part: Mapping[str, Any], task: Task[Any, Any]) -> dict[str, bool]:
@@ -174,9 +187,7 @@ def has_edge(trades: Trading) -> bool:
     )
 
 
-def _skill_line(
-    test: PartResults, claims: Mapping[str, bool], task: Task[Any, Any]
-) -> str:
+def _skill_line(test: PartResults, claims: Claims, task: Task[Any, Any]) -> str:
     best = test["comparisons"]["best_baseline"]
     skills = {
         key.partition("_vs_")[2]: test["intervals"][key]
@@ -184,18 +195,18 @@ def _skill_line(
     }
     first, *others = skills
     beside = f"{short(skills[first])} vs {task.baseline_names[first]}"
-    if not claims["skill"] and is_above(skills[first]):
+    if claims["skill"] is False and is_above(skills[first]):
         name = next(name for name in others if not is_above(skills[name]))
         words = f"the {task.baseline_names[name]}, {short(skills[name])}"
         return f"Skill: not beyond {words}; {beside}"
-    answer = "yes" if claims["skill"] else "none shown"
+    answer = (YES | {False: "none shown"})[claims["skill"]]
     if best["baseline"] == first:
         return f"Skill: {answer}. {beside}, the best baseline"
     name = task.baseline_names[best["baseline"]]
     return f"Skill: {answer}. {beside}, {short(best['skill'])} vs {name}"
 
 
-def _costs_line(test: PartResults, search: Search, claims: Mapping[str, bool]) -> str:
+def _costs_line(test: PartResults, search: Search, claims: Claims) -> str:
     trades = test["trading"]
     if "skipped" in trades:
         return f"After costs: not judged, {trades['skipped']}"
@@ -204,7 +215,7 @@ def _costs_line(test: PartResults, search: Search, claims: Mapping[str, bool]) -
         if not reason.startswith("no trade"):
             reason = "no trade: the thresholds of validation were never reached"
         return f"After costs: {reason}"
-    answer = "survives" if claims["edge"] else "no edge shown"
+    answer = (YES | {True: "survives", False: "no edge shown"})[claims["edge"]]
     found = interval(trades["intervals"]["mean_net_return_bps"], "{:+.1f}")
     deflated = trades["deflated_sharpe"]
     shown = "n/a" if deflated is None else f"{deflated:.2f}"

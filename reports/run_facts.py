@@ -71,7 +71,7 @@ def audit_section(material: Material) -> Section | None:
         enumerate(audit["findings"]), key=lambda item: order.index(item[1]["outcome"])
     ):
         place = f"audit.findings.{k}"
-        forms = {"outcome": "word", "what": "text"}
+        forms = {"outcome": "word", "words": "text"}
         cells = [numbers.show(f"{place}.{key}", form) for key, form in forms.items()]
         rows.append((finding["check"], cells))
     lead = "What was looked for in the data, and what was found."

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 import trainer
-from audit import feature_files, findings, leading, learned_columns
+from audit import feature_files, findings, label_copies, leading, learned_columns
 from benchmarks.planted_leaks import Market, clean_file, honest, leaks, planted
 from candles.synthetic import synthetic_candles
 from data_loader import TrainingDataLoader
-from utils import ConfigError, DataError
+from utils import ConfigError, DataError, MissingInputError
 
 SLOW = {"polynomial of the file", "standardised by the file", "rank in the file"}
 """What no statistic of these rows finds; see docs/audit.md."""
@@ -143,11 +143,12 @@ def test_the_last_line_counts_all_four_and_strict_wants_them_passed():
     report.require_clean()
     with pytest.raises(DataError, match="Received: b, doubtful or not done"):
         report.require_clean(is_strict=True)
-    assert report.to_machine()["findings"][1] == {
+    assert report.to_dict()["findings"][1] == {
         "check": "b",
         "outcome": "doubtful",
         "columns": ["a"],
         "words": "so",
+        "evidence": {},
     }
 
 
@@ -177,10 +178,52 @@ def test_a_column_without_a_function_is_not_done(tmp_path, usual_logging, capsys
     assert trainer.main([*words, "--audit-strict"]) == 65
 
 
-@pytest.mark.parametrize("end", ["sys.exit(0)", "os._exit(0)"])
-def test_feature_files_that_end_the_interpreter_are_errors(tmp_path, end):
+REGISTERS = (
+    "from dataset.features import feature_set\n"
+    "feature_set('mine', warm_up_bars=0)(lambda candles, context: candles[['close']])\n"
+)
+ENDS = {
+    "sys.exit(0)": 0,
+    REGISTERS + "atexit.register(os._exit, 0)": 0,
+    "threading.Thread(target=os.abort).start(); time.sleep(9)": -6,
+}
+
+
+def test_feature_files_that_end_the_interpreter_are_errors(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text(f"import os, sys\n{end}\n")
-    with pytest.raises(ConfigError, match=r"ends the interpreter \(exit 0\)"):
-        with feature_files.refuse_exit(str(path)):
-            feature_files.load_feature_file(str(path))
+    for line, status in ENDS.items():
+        path.write_text(f"import atexit, os, sys, threading, time\n{line}\n")
+        with pytest.raises(ConfigError, match=rf"the interpreter \(exit {status}\)"):
+            feature_files.run_with_features(str(path), dict)
+
+
+def test_a_file_that_is_not_there_is_told_from_its_process():
+    with pytest.raises(MissingInputError, match="expected a Python file"):
+        feature_files.run_with_features("none.py", dict)
+
+
+def test_outcomes_of_open_rows_are_leaks():
+    candles = synthetic_candles(8000, seed=3)
+    config, frame = clean_file(candles)
+    label, end = frame["label"], frame["label_end"]
+    known = {
+        "label of its horizon ago": label.shift(120),
+        "label of an hour ago, if over": label.shift(60).where(end.shift(60) <= 60, 1),
+        "return of its horizon ago": frame["long_return"].shift(120),
+    }
+    copies = {
+        "own label": label,
+        "label of a bar ago": label.shift(1),
+        "code of an hour ago": label.shift(60).map({0: 5, 1: 9, 2: 1}),
+        "long an hour ago": label.shift(60) == 2,
+        "return of 100 bars ago": -3 * frame["short_return"].shift(100),
+    }
+    for name, column in (known | copies).items():
+        frame[name] = column.fillna(0).astype(np.float32)
+    data = TrainingDataLoader.from_frame(frame, config=config).load_training_data()
+    found = label_copies.check_copies(data)
+    assert found.outcome == "leak" and found.columns == tuple(copies)
+    assert "label of a bar ago is label of row t-1, code" in found.what
+    assert found.what.endswith(
+        "long an hour ago is label of row t-60, 1 more: not known at row t"
+    )

@@ -254,21 +254,26 @@ def test_without_a_test_part_nothing_is_claimed():
 def test_a_leak_withdraws_every_claim():
     results = verdict.add_verdict(good_results(), Classes())
     findings = [
-        {"check": "shifted label", "outcome": "leak", "what": "of row t+1"},
-        {"check": "column leads the price", "outcome": "doubtful", "what": "x, z 9"},
-        {"check": "unpurged split", "outcome": "passed", "what": "0 bars"},
+        {"check": "shifted label", "outcome": "leak", "words": "of row t+1"},
+        {"check": "column leads the price", "outcome": "doubtful", "words": "x, z 9"},
+        {"check": "unpurged split", "outcome": "passed", "words": "0 bars"},
     ]
     results["audit"] = {"findings": findings}
-    verdict.heed_audit(results)
+    verdict.heed_audit(results, Classes())
     assert not any(results["claims"].values())
-    line = "Leak: nothing is claimed, the data leak (shifted label)"
-    assert results["verdict"][0] == line
+    leak, *lines = results["verdict"]
+    assert leak == "Leak: nothing is claimed, the data leak (shifted label)"
+    assert lines[0].startswith("Skill: not claimed. +0.")
+    assert lines[1].startswith("In what: activity not claimed +0.")
+    assert "; direction not claimed +0." in lines[1]
+    assert lines[2].startswith("After costs: not claimed. ")
+    assert not any("yes" in line or "survives" in line for line in lines)
     assert results["warnings"] == [
         "leak: shifted label: of row t+1",
         "doubtful: column leads the price: x, z 9",
     ]
     results = verdict.add_verdict(good_results(), Classes())
     results["audit"] = {"findings": findings[1:]}
-    verdict.heed_audit(results)
+    verdict.heed_audit(results, Classes())
     assert results["claims"]["skill"] and results["verdict"][0].startswith("Skill: yes")
     assert results["warnings"] == ["doubtful: column leads the price: x, z 9"]

@@ -200,7 +200,7 @@ def hostile(run):
     copy["verdict"] = [f"Skill: {HOSTILE}"]
     copy["cross_validation"]["cv"] = HOSTILE  # stands in a picture, too
     copy["importance"] = importance(HOSTILE, "$\\frac{", "x" * 300, "\u91cf\u4ef7")
-    copy["audit"]["subject"] = copy["audit"]["findings"][0]["what"] = HOSTILE
+    copy["audit"]["subject"] = copy["audit"]["findings"][0]["words"] = HOSTILE
     meta = json.loads(json.dumps(run["metadata"]))
     meta["config"]["pair"] = meta["config"]["training_file"] = HOSTILE
     meta["data"]["path"] = HOSTILE + "/" + "long" * 200
@@ -466,7 +466,7 @@ def test_leaks_come_first_and_are_called_so(full):
     assert places == sorted(places)
     assert "Results on data that leak do not hold" in full.text
     keys = [key for key, _, _ in full.numbers if key.startswith("audit.")]
-    assert keys[:2] == ["audit.findings.1.outcome", "audit.findings.1.what"]
+    assert keys[:2] == ["audit.findings.1.outcome", "audit.findings.1.words"]
 
 
 def test_every_rule_of_the_verdict_is_explained(run, foreign, price, pages):
