@@ -197,6 +197,7 @@ class Config(
         if self.target != "signal":
             unused |= {"long_tp_pct", "long_sl_pct", "short_tp_pct", "short_sl_pct"}
             unused |= {"tie_policy"}
+        unused |= set() if self.accept_jumps else {"accept_jumps"}
         names = ("pair", "timeframe", *DATASET_FIELDS)
         return {name: getattr(self, name) for name in names if name not in unused}
 
@@ -207,6 +208,7 @@ class Config(
             "TARGET": self.target,
             "DZ": f"{self.dead_zone_pct:g}",
             "F": "+".join(self.feature_sets),
+            "JUMPS": "accepted" if self.accept_jumps else "",
             "RAW": "prices" if self.raw_prices else "",
             "HTF": "+".join(self.higher_timeframes),
         }

@@ -6,12 +6,13 @@ Out: reading files, and mending what is found (`table`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from candles.columns import COLUMNS, VALUES
+from candles.jumps import find_jumps
 from candles.timestamps import (
     DAY,
     HOUR,
@@ -70,6 +71,8 @@ class CandleReport:
     """Rows that are preceded by missing bars."""
     missing_bars: int
     longest_gap_bars: int
+    doubts: tuple[str, ...] = ()
+    """Prices that do not go on from bar to bar, a line each; of good candles alone."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -111,20 +114,25 @@ class CandleReport:
             f"zero volume: {self.zero_volume or 'none'}",
         ]
         lines += [f"note: {self.note}"] if self.note else []
-        lines += [f"problem: {line}" for line in self.problems] or ["problems: none"]
-        return "\n".join(lines)
+        found = [f"problem: {line}" for line in self.problems]
+        found += [f"doubtful: {line}" for line in self.doubts]
+        return "\n".join([*lines, *(found or ["problems: none"])])
 
 
-def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> CandleReport:
+def check_candles(
+    table: pd.DataFrame, *, timeframe: str | None = None, with_doubts: bool = True
+) -> CandleReport:
     """Counts everything that can be wrong with candles, in one pass over all rules.
 
     Args:
         table: Columns `COLUMNS`, in any order of rows.
         timeframe: The timeframe wanted: the candles' own or a coarser one. It also
             settles which one it is where sparse candles leave that open.
+        with_doubts: Whether prices are followed from bar to bar (`find_jumps`), too.
 
     Returns:
-        The report. Gaps and zero volume inform; all other findings are `problems`.
+        The report. Gaps and zero volume inform, `doubts` warn; all other findings are
+        `problems`.
 
     Raises:
         DataError: If a column is missing.
@@ -152,7 +160,7 @@ def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> Candl
     bottom = np.minimum(values["open"], values["close"])
     floor = {column: cells <= 0 for column, cells in values.items()}
     floor["volume"] = values["volume"] < 0
-    return CandleReport(
+    report = CandleReport(
         num_bars=len(table),
         start=table["timestamp"].min() if len(table) else None,
         end=table["timestamp"].max() if len(table) else None,
@@ -172,6 +180,9 @@ def check_candles(table: pd.DataFrame, *, timeframe: str | None = None) -> Candl
         missing_bars=int(missing.sum()),
         longest_gap_bars=int(missing.max(initial=0)),
     )
+    if with_doubts and own and not report.problems:
+        return replace(report, doubts=find_jumps(table, own).doubts)
+    return report
 
 
 def _opening_hour(opens: np.ndarray) -> int:

@@ -147,7 +147,7 @@ def read_checked(source: Candles, config: RunFields) -> pd.DataFrame:
     """
     if not isinstance(source, pd.DataFrame):
         return table.read_candles(source, expected_timeframe=config.timeframe)
-    report = check_candles(source, timeframe=config.timeframe)
+    report = check_candles(source, timeframe=config.timeframe, with_doubts=False)
     if report.problems:
         lines = "".join(f"\n  {line}" for line in report.problems)
         raise DataError(f"expected good candles. Received:{lines}")

@@ -22,11 +22,19 @@ import pandas as pd
 from candles.checks import check_candles, increasing_stamps
 from candles.columns import VALUES, make_table
 from candles.formats import read_file, refuse_mixed_pairs
-from candles.timestamps import find_timeframe, first_boundary, timeframe_nanoseconds
+from candles.timestamps import (
+    DAY,
+    HOUR,
+    find_timeframe,
+    first_boundary,
+    timeframe_nanoseconds,
+)
 from settings.label_fields import MAX_FILL_BARS
 from utils import ConfigError, DataError, counted
 
 logger = logging.getLogger(__name__)
+
+MAX_FILL_TIME = 6 * HOUR
 
 
 # Reading
@@ -76,9 +84,9 @@ def _join(
     tables, reports = [], []
     for file in files:
         tables.append(read_file(file))
-        report = check_candles(tables[-1], timeframe=timeframe)
+        report = check_candles(tables[-1], timeframe=timeframe, with_doubts=False)
         if report.irregular and expected is not None:
-            settled = check_candles(tables[-1], timeframe=expected)
+            settled = check_candles(tables[-1], timeframe=expected, with_doubts=False)
             report = report if settled.irregular else settled
         reports.append(report)
     bad = [
@@ -157,15 +165,35 @@ def _merge(tables: list[pd.DataFrame], files: Sequence[Path]) -> pd.DataFrame:
 # Filling and resampling
 
 
+def longest_fill(max_fill_bars: int, timeframe: str) -> int:
+    """Returns the longest run of missing bars that is carried forward.
+
+    The default of 60 bars is also at most six hours: at least one bar below 1d, none
+    from there on. Another number counts as it is.
+    """
+    if max_fill_bars != MAX_FILL_BARS:
+        return max_fill_bars
+    step = timeframe_nanoseconds(timeframe)
+    return 0 if step >= DAY else min(max_fill_bars, max(1, MAX_FILL_TIME // step))
+
+
 def fill_gaps(
-    table: pd.DataFrame, timeframe: str, *, max_fill_bars: int = MAX_FILL_BARS
+    table: pd.DataFrame,
+    timeframe: str,
+    *,
+    max_fill_bars: int = MAX_FILL_BARS,
+    cuts: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Fills short gaps with the last close and cuts the table at long ones.
 
     Args:
         table: A checked candle table; a column `is_filled` of its own is kept.
         timeframe: The distance of its bars.
-        max_fill_bars: The longest run of missing bars that is filled.
+        max_fill_bars: The longest run of missing bars that is filled, where it is 60
+            bounded in time (`longest_fill`).
+        cuts: int64 nanoseconds (num_cuts,) at which the table is cut, too: before the
+            bar that opens then; a bar that holds one inside is a segment by itself, and
+            missing bars are not filled across one.
 
     Returns:
         The candle columns plus `is_filled` (bool; such a bar has open = high = low =
@@ -189,7 +217,10 @@ def fill_gaps(
             "Resample the candles first."
         )
     missing = np.append(distance // step - 1, 0)[: len(table)]
-    copies = np.where(missing <= max_fill_bars, missing, 0) + 1
+    ends = missing > longest_fill(max_fill_bars, timeframe)
+    if cuts is not None and len(table):
+        ends |= _ends_before(stamps, step, cuts)
+    copies = np.where(ends, 0, missing) + 1
     rows = np.repeat(np.arange(len(table)), copies)
     offset = np.arange(len(rows)) - (np.cumsum(copies) - copies)[rows]
     added = offset > 0
@@ -203,9 +234,25 @@ def fill_gaps(
     if "is_filled" in table:
         added = added | table["is_filled"].to_numpy(bool)[rows]
     columns["is_filled"] = added
-    breaks = np.cumsum(missing > max_fill_bars)
+    breaks = np.cumsum(ends)
     columns["segment"] = np.append(0, breaks)[: len(table)].astype(np.int32)[rows]
     return make_table(stamps[rows] + offset * step, columns)
+
+
+def _ends_before(stamps: np.ndarray, step: int, cuts: np.ndarray) -> np.ndarray:
+    """Returns whether a segment ends with each bar (num_bars,), because of `cuts`."""
+    cuts = cuts[cuts > stamps[0]]
+    holder = np.searchsorted(stamps, cuts, side="right") - 1
+    inside = cuts < stamps[holder] + step
+    begins = np.concatenate(
+        [
+            np.where(inside, holder, holder + 1),
+            holder[inside & (cuts > stamps[holder])] + 1,
+        ]
+    )
+    ends = np.zeros(len(stamps), bool)
+    ends[begins[(begins > 0) & (begins < len(stamps))] - 1] = True
+    return ends
 
 
 def resample_candles(

@@ -43,7 +43,7 @@ DEMO_SEED = 7
 CACHE_FOLDER = ".cache"
 
 _FEATURE_FIELDS = (
-    *("timeframe", "max_fill_bars"),
+    *("timeframe", "max_fill_bars", "accept_jumps"),
     *("feature_sets", "raw_prices", "higher_timeframes"),
 )
 
@@ -332,8 +332,9 @@ def write_training_file(builder: DatasetBuilder, built: Dataset) -> Path:
     if "label_shares" in facts:
         shares = facts["label_shares"].items()
         logger.info("  %s", ", ".join(f"{name} {part:.1%}" for name, part in shares))
+    doubts = [*facts.get("doubts", ()), *builder.validate_dataset(built)]
     notes = barrier_notes(builder.config, facts.get("usual_move_pct"))
     notes += short_test_notes(builder.config, facts)
-    for problem in [*builder.validate_dataset(built), *notes]:
+    for problem in [*doubts, *notes]:
         logger.warning("  doubtful: %s", problem)
     return path

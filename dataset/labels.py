@@ -82,8 +82,8 @@ def label_candles(
     it, whatever the bar touches later, and a side that wins so is the earlier one.
 
     Args:
-        candles: Candle table, `(num_bars,)` rows. `segment` and `is_filled` are
-            optional: segments then come from the timestamps, and no bar is filled.
+        candles: Candle table, `(num_bars,)` rows. `segment`, `is_filled`, `is_doubtful`
+            are optional: segments then come from the timestamps, no bar is either.
         future_window: Bars that may decide the outcome.
         long_tp_pct: Take profit of the long side, percent of the entry.
         long_sl_pct: Stop loss of the long side, percent of the entry.
@@ -98,8 +98,8 @@ def label_candles(
         `label_end` (int32, bars: the winner's exit, for HOLD the later exit),
         `long_return` and `short_return` (float64, gross), `long_exit_bars` and
         `short_exit_bars` (int32), `long_exit` and `short_exit` (int8, see
-        `EXIT_NAMES`), `is_target` (bool: has an outcome and is not a filled bar).
-        Rows without an outcome hold -1 and NaN.
+        `EXIT_NAMES`), `is_target` (bool: has an outcome, is not filled, no doubtful bar
+        in it or its future). Rows without an outcome hold -1 and NaN.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -136,7 +136,7 @@ def label_candles(
             result[f"{side}_return"][block] = exits.gross_return
             result[f"{side}_exit_bars"][block] = exits.bars
             result[f"{side}_exit"][block] = exits.code
-    result["is_target"] = _is_target(candles, rows)
+    result["is_target"] = _is_target(candles, rows, future_window)
     return pd.DataFrame(result, index=candles.index)
 
 
@@ -322,7 +322,7 @@ def _held_to_horizon(
         outcome[name][rows] = horizon
     for name in ("long_exit", "short_exit"):
         outcome[name][rows] = TIMEOUT
-    outcome["is_target"] = _is_target(candles, rows)
+    outcome["is_target"] = _is_target(candles, rows, horizon)
     return outcome, rows
 
 
@@ -349,11 +349,14 @@ def _empty_outcomes(num_bars: int) -> dict[str, np.ndarray]:
     return columns | {"is_target": np.zeros(num_bars, bool)}
 
 
-def _is_target(candles: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+def _is_target(candles: pd.DataFrame, rows: np.ndarray, horizon: int) -> np.ndarray:
     target = np.zeros(len(candles), bool)
     target[rows] = True
     if "is_filled" in candles.columns:
         target &= ~candles["is_filled"].to_numpy(bool)
+    if "is_doubtful" in candles.columns:
+        before = np.append(0, np.cumsum(candles["is_doubtful"].to_numpy(bool)))
+        target[rows] &= before[rows + horizon + 1] == before[rows]
     return target
 
 

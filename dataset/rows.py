@@ -18,6 +18,8 @@ import pyarrow as pa
 import utils
 from candles import table as candle_tables
 from candles.checks import detect_timeframe, increasing_stamps
+from candles.jumps import Jumps, find_jumps
+from candles.timestamps import nanoseconds_of
 from config import Config
 from dataset import features, labels, timeframes
 from dataset.barriers import usual_move_pct
@@ -29,6 +31,7 @@ from settings.run_fields import RunFields
 from utils import DataError
 
 _LISTED_GAPS = 20
+_JUMP_CURE = "Mend the candles, or take the prices as they are with --accept-jumps."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +70,8 @@ def build_parts(
     Raises:
         DataError: If no row has both its whole look-back and its whole future.
     """
-    filled = fill_and_resample(candles, config)
+    jumps = find_jumps(candles, own_timeframe(candles, config))
+    filled = fill_and_resample(candles, config, jumps)
     if feature_table is None or feature_table.num_rows != len(filled):
         feature_table = pa.Table.from_pandas(
             compute_features(filled, config), preserve_index=False
@@ -76,7 +80,12 @@ def build_parts(
     kept = has_value(feature_table, config)
     kept &= (outcome["label_end"] != labels.NO_OUTCOME).to_numpy()
     if not kept.any():
-        raise DataError(_nothing_kept_message(filled, config))
+        raise DataError(_nothing_kept_message(filled, config, jumps))
+    if len(jumps.bad_rows) and not outcome["is_target"][kept].any():
+        raise DataError(
+            "expected rows whose label crosses no doubtful price. Received: none; "
+            f"{'; '.join(jumps.doubts)}. {_JUMP_CURE}"
+        )
     edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
     columns = [filled[["timestamp", "close"]], outcome, filled[["segment"]]]
     table = pd.concat([part[kept] for part in columns], axis=1)
@@ -93,24 +102,45 @@ def build_parts(
             "shorter_warm_ups": shorter_warm_ups(config, warm_up_bars(config)),
             "usual_move_pct": usual_move_pct(filled["close"], config.future_window),
             **_describe_candles(candles, filled, own_timeframe(candles, config)),
+            "doubts": jumps.doubts,
         },
     )
 
 
-def fill_and_resample(candles: pd.DataFrame, config: Config) -> pd.DataFrame:
+def fill_and_resample(
+    candles: pd.DataFrame, config: Config, jumps: Jumps | None = None
+) -> pd.DataFrame:
     """Returns bars of the configuration's timeframe with `is_filled` and `segment`.
 
     Finer candles are filled first: a minute without a trade does not cost its hour.
+    Where a price jumps and stays, a segment ends; other bars of doubtful prices are
+    marked `is_doubtful`, where there are any. With `accept_jumps` neither is done.
+
+    Args:
+        candles: Checked candle table.
+        config: Timeframe, and what is filled and accepted.
+        jumps: What is doubtful about the candles; None looks.
     """
     own = own_timeframe(candles, config)
-    if own != config.timeframe:
-        fine = candle_tables.fill_gaps(candles, own, max_fill_bars=config.max_fill_bars)
-        candles = candle_tables.resample_candles(
-            fine, config.timeframe, source_timeframe=own
-        )
-    return candle_tables.fill_gaps(
-        candles, config.timeframe, max_fill_bars=config.max_fill_bars
+    stamps = nanoseconds_of(candles["timestamp"])
+    bad = cuts = stamps[:0]
+    if not config.accept_jumps:
+        jumps = jumps or find_jumps(candles, own)
+        bad, cuts = stamps[jumps.bad_rows], stamps[jumps.cut_rows]
+    fill = functools.partial(
+        candle_tables.fill_gaps, max_fill_bars=config.max_fill_bars, cuts=cuts
     )
+    if own != config.timeframe:
+        candles = candle_tables.resample_candles(
+            fill(candles, own), config.timeframe, source_timeframe=own
+        )
+    filled = fill(candles, config.timeframe)
+    if len(bad):
+        stamps = nanoseconds_of(filled["timestamp"])
+        holder = np.maximum(np.searchsorted(stamps, bad, side="right") - 1, 0)
+        inside = np.abs(bad - stamps[holder]) < config.bar_seconds * 10**9
+        filled["is_doubtful"] = np.isin(np.arange(len(filled)), holder[inside])
+    return filled
 
 
 def own_timeframe(candles: pd.DataFrame, config: RunFields) -> str:
@@ -136,10 +166,14 @@ def compute_features(filled: pd.DataFrame, config: Config) -> pd.DataFrame:
         raw_prices=config.raw_prices,
     )
     blocks = [compute(filled, timeframe=config.timeframe)]
+    is_first = filled["segment"].diff() > 0
+    starts = nanoseconds_of(filled["timestamp"])[is_first.to_numpy()]
     for higher in config.higher_timeframes:
         bars = candle_tables.resample_candles(
             filled, higher, source_timeframe=config.timeframe
         )
+        # A segment ends where one of the finer bars does.
+        bars = candle_tables.fill_gaps(bars, higher, max_fill_bars=0, cuts=starts)
         table = compute(bars, timeframe=higher)
         table.insert(0, "timestamp", bars["timestamp"])
         blocks.append(
@@ -263,15 +297,18 @@ def shorter_warm_ups(config: Config, num_bars: int) -> dict[str, int]:
     return {name: needed[name] for name in names if needed[name] < num_bars}
 
 
-def _nothing_kept_message(filled: pd.DataFrame, config: Config) -> str:
+def _nothing_kept_message(filled: pd.DataFrame, config: Config, jumps: Jumps) -> str:
     sizes = filled["segment"].value_counts()
     longest = f"the longest has {sizes.max()} bars"
     received = f"one segment; it has {sizes.max()} bars"
     if len(sizes) > 1:
+        limit = candle_tables.longest_fill(config.max_fill_bars, config.timeframe)
         received = (
-            f"{len(sizes) - 1} gaps longer than max_fill_bars ({config.max_fill_bars}) "
+            f"{len(sizes) - 1} gaps longer than max_fill_bars ({limit}) "
             f"cut the candles into {len(sizes)} segments; {longest}"
         )
+    if len(jumps.cut_rows) and not config.accept_jumps:
+        received += f"; {'; '.join(jumps.doubts)} (see --accept-jumps)"
     fitting = shorter_warm_ups(config, sizes.max() - config.future_window)
     named = ", ".join(f"{name} ({bars} bars)" for name, bars in fitting.items())
     return (

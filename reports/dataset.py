@@ -44,7 +44,8 @@ def describe_file(file: str, output: str | None = None) -> None:
 
 def format_summary(dataset: Dataset) -> str:
     """Returns what is in a dataset, on one screen: rows, gaps, labels, features."""
-    problems = find_problems(dataset) or ["none"]
+    doubts = [f"doubtful: {line}" for line in dataset.metadata.get("doubts", ())]
+    problems = [*doubts, *find_problems(dataset)] or ["none"]
     dataset = in_time_order(dataset)
     facts, frame = dataset.metadata, dataset.frame
     stated = facts.get("parameters", {})

@@ -40,7 +40,10 @@ class LabelFields(Part):
         tie_policy: A bar that opens between both levels and touches both: the stop was
             first, or the take profit (V3).
         max_fill_bars: Longest run of missing bars that is carried forward; a longer one
-            ends the segment.
+            ends the segment. 60, the default, is also at most six hours, at least one
+            bar below 1d, and none from 1d on.
+        accept_jumps: Takes every price as it is: labels may cross redenominations,
+            splits, slips and glitches, and missing bars are filled across them.
     """
 
     target: str = field("signal", choices=TARGETS, aliases=("--target-type",))
@@ -54,6 +57,7 @@ class LabelFields(Part):
     short_sl_pct: float = field(0.5, gt=0, le=100)
     tie_policy: str = field("pessimistic", choices=("pessimistic", "optimistic"))
     max_fill_bars: int = field(MAX_FILL_BARS, ge=0, le=100_000)
+    accept_jumps: bool = False
 
     @property
     def num_outputs(self) -> int:

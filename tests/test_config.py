@@ -117,10 +117,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "d218cc5e4cfb68239fbda0d87518dc248b8670101b57fcd1dcd9fbcab17161f3"
+        "df750377ddf6fc1d87e66ef33e5042de0d3f67f4f35139e96ef3c20303383616"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "bb691a63ee1c3bca24defd2566ac5f928ffe10c89b8eb84967212f02ea0a5bc4"
+        "8b1af8d24334f1f6e14a477bb7527c79490365b5f52c0bdbee7ae2d72c395642"
     )
 
 

@@ -12,8 +12,8 @@ from world.frames import SHARED_DATA
 from candles.__main__ import main
 from candles.checks import check_candles
 from candles.synthetic import synthetic_candles
-from candles.table import fill_gaps, read_candles, resample_candles
-from utils import ConfigError, DataError, MissingInputError
+from candles.table import fill_gaps, longest_fill, read_candles, resample_candles
+from utils import ConfigError, DataError, MissingInputError, duration_seconds
 
 DATA = SHARED_DATA
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real candles are absent")
@@ -212,6 +212,29 @@ def test_fill_limit_is_exact():
     table = market([0, 1, 62])
     assert fill_gaps(table, "1m")["segment"].max() == 0
     assert fill_gaps(table, "1m", max_fill_bars=59)["segment"].max() == 1
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "bars"),
+    [("1m", 60), ("5m", 60), ("15m", 24), ("1h", 6), ("4h", 1), ("12h", 1), ("1d", 0)],
+)
+def test_the_default_limit_counts_time_too(timeframe, bars):
+    assert longest_fill(60, timeframe) == bars
+    assert longest_fill(30, timeframe) == 30
+    step = duration_seconds(timeframe) // 60
+    for missing, last in ((bars, 0), (bars + 1, 1)):
+        table = market([0, step, (missing + 2) * step])
+        assert fill_gaps(table, timeframe)["segment"].max() == last
+
+
+def test_cuts_end_segments_and_are_not_filled_across():
+    cuts = market([4, 9])["timestamp"].to_numpy("datetime64[ns]").astype(np.int64)
+    filled = fill_gaps(market([0, 1, 2, 3, 4, 5, 8, 10, 11]), "1m", cuts=cuts)
+    assert minutes_of(filled) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]
+    assert filled["segment"].tolist() == [0] * 4 + [1] * 5 + [2] * 2
+    # A bar that holds a cut inside stands alone.
+    coarse = fill_gaps(market(range(0, 20, 3)), "3m", cuts=cuts)
+    assert coarse["segment"].tolist() == [0, 1, 2, 3, 3, 3, 3]
 
 
 def test_filling_twice_keeps_the_marks():

@@ -92,6 +92,7 @@ def run(*arguments):
             "FW-015__TARGET-direction__DZ-0.05",
         ),
         ({"target": "return", "max_fill_bars": 5}, "FW-120__FILL-005__TARGET-return"),
+        ({"accept_jumps": True}, "FW-120__SL-050__TP-100__JUMPS-accepted"),
     ],
 )
 def test_what_is_not_default_is_in_the_name_and_read_back(fields, name):
@@ -206,7 +207,7 @@ def test_higher_timeframe_knows_closed_bars_alone(tmp_path, quick):
     whole = builder(tmp_path, **fields).build_dataset(candles=market).frame
     # What happens after row t changes nothing of row t.
     changed = market.copy()
-    changed.loc[301:, ["open", "high", "low", "close"]] *= 2
+    changed.loc[301:, ["open", "high", "low", "close"]] *= 1.02
     other = builder(tmp_path, **fields).build_dataset(candles=changed).frame
     known = whole["timestamp"] <= market["timestamp"][300]
     names = ["price_to_mean4", "price_to_mean4_15m"]
@@ -215,6 +216,69 @@ def test_higher_timeframe_knows_closed_bars_alone(tmp_path, quick):
     assert not whole[names].equals(other[names])
     # 00:59 closes the fourth quarter: the first row with a mean of four.
     assert str(whole["timestamp"].iloc[0]) == "2024-01-01 00:59:00+00:00"
+
+
+def jumped(rows, factor, columns=("open", "high", "low", "close")):
+    table = synthetic_candles(6000, seed=1)
+    table.loc[rows, list(columns)] *= factor
+    return table
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1h"])
+def test_labels_cross_no_jump_unless_it_is_accepted(tmp_path, quick, timeframe):
+    """Row 3,000 opens an hour; features and labels are of one side of it."""
+    fields = {"feature_sets": (quick,), "timeframe": timeframe, "future_window": 5}
+    market = jumped(slice(3000, None), 1e-3)
+    built = builder(tmp_path, **fields).build_dataset(candles=market)
+    bar = pd.Timedelta(timeframe)
+    moment = market["timestamp"][3000]
+    beside = built.timestamps[(built.timestamps - moment).abs() < 6 * bar]
+    # Three bars of warm-up behind it, five whose future would cross it before it.
+    assert [(t - moment) / bar for t in beside] == [3, 4, 5]
+    assert built.metadata["doubts"][0].startswith("the price jumps and stays: 1, row 3")
+    # The file says so, and another run does not take it.
+    accepted = builder(tmp_path, **fields, accept_jumps=True)
+    whole = accepted.build_dataset(candles=market)
+    assert len(whole.frame) == len(built.frame) + 8
+    assert whole.frame["long_return"].min() < -0.9 < built.frame["long_return"].min()
+    path = accepted.write_dataset(whole)
+    config = accepted.config.replace(accept_jumps=False, training_file=str(path))
+    with pytest.raises(DataError, match="accept_jumps: the configuration says False"):
+        TrainingDataLoader(config=config).load_training_data()
+
+
+def test_a_glitch_costs_the_targets_that_it_decides(tmp_path, quick, caplog):
+    fields = {"feature_sets": (quick,), "timeframe": "1m", "future_window": 5}
+    market = jumped([3000], 1e6, ["high"])
+    made = builder(tmp_path, **fields)
+    built = made.build_dataset(candles=market)
+    frame = built.frame.set_index("timestamp")
+    lost = frame.index[~frame["is_target"]]
+    assert list(lost) == list(market["timestamp"][2995:3001])
+    path = dataset_builder.write_training_file(made, built)
+    assert "doubtful: a high or low far from its bar: 1, row 3000 " in caplog.text
+    summary = dataset_report.format_summary(datasets.read_dataset(path))
+    assert "doubtful: a high or low far from its bar: 1, row 3000" in summary
+    # Of hours as well: the bar that holds it, and five before it.
+    hours = builder(tmp_path, **fields | {"timeframe": "1h"})
+    frame = hours.build_dataset(candles=market).frame
+    assert (~frame["is_target"]).sum() == 6
+
+
+def test_an_outage_that_reopens_far_away_is_not_filled(tmp_path, quick):
+    fields = {"feature_sets": (quick,), "timeframe": "1m", "future_window": 5}
+    far = jumped(slice(3000, None), 1.3).drop(index=range(2990, 3000))
+    near = jumped([], 1.0).drop(index=range(2990, 3000))
+    built = [builder(tmp_path, **fields).build_dataset(candles=c) for c in (far, near)]
+    assert [each.metadata["num_filled_bars"] for each in built] == [0, 10]
+    assert [each.metadata["num_segments"] for each in built] == [2, 1]
+
+
+def test_exchanged_columns_are_refused(tmp_path, quick):
+    market = jumped([], 1.0).rename(columns={"open": "close", "close": "open"})
+    made = builder(tmp_path, feature_sets=(quick,), timeframe="1m", future_window=5)
+    with pytest.raises(DataError, match="open and close look exchanged in 6000 rows"):
+        made.build_dataset(candles=market)
 
 
 def test_a_minute_without_a_trade_does_not_cost_its_hour(tmp_path, quick):

@@ -162,6 +162,13 @@ def test_a_filled_bar_has_an_outcome_but_is_no_target():
     assert table["is_target"].to_list() == [True, False, False, False]
 
 
+def test_a_doubtful_price_is_in_no_target_and_in_no_target_s_future():
+    candles = bars(*[FLAT] * 8, is_doubtful=[False] * 3 + [True] + [False] * 4)
+    table = label_candles(candles, future_window=2)
+    assert table["label"].to_list() == [HOLD] * 6 + [NONE] * 2
+    assert np.flatnonzero(table["is_target"]).tolist() == [0, 4, 5]
+
+
 def test_columns_types_and_index():
     candles = bars(*[FLAT] * 4).set_index(pd.RangeIndex(10, 14))
     table = label_candles(candles, future_window=2)
