@@ -152,7 +152,7 @@ class Config(
         problems = []
         for text in self.higher_timeframes:
             try:
-                seconds, own = map(utils.duration_seconds, (text, self.timeframe))
+                seconds, own = map(utils.timeframe_seconds, (text, self.timeframe))
             except ValueError as error:
                 problems.append(f"higher_timeframes: {error}")
                 continue

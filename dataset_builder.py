@@ -198,7 +198,10 @@ def _describe(arguments: Sequence[str], describe: Describe) -> None:
         description="Prints a summary of a training file and draws it.",
     )
     parser.add_argument("file", help="training file: feather, parquet or CSV")
-    parser.add_argument("--output", help="PNG to write (default: beside the file)")
+    parser.add_argument(
+        "--output",
+        help="PNG to write, its folder made where missing (default: beside the file)",
+    )
     parsed = parser.parse_args(arguments)
     describe(parsed.file, parsed.output)
 

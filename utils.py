@@ -274,6 +274,7 @@ def _proc_bytes(file: str, name: str) -> int | None:
     return None
 
 
+DAY_SECONDS = 86_400
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -290,6 +291,21 @@ def duration_seconds(text: str) -> int:
             f"Received: {text!r}"
         )
     return int(number) * _UNIT_SECONDS[unit]
+
+
+def timeframe_seconds(text: str) -> int:
+    """Returns the seconds of a timeframe: a part of a day, or whole days.
+
+    Raises:
+        ValueError: If bars of this length do not open at the same times every day.
+    """
+    seconds = duration_seconds(text)
+    if DAY_SECONDS % seconds and seconds % DAY_SECONDS:
+        raise ValueError(
+            "expected a timeframe that divides a day, or whole days or weeks, such as "
+            f"'1m', '4h' or '1d'. Received: {text!r}"
+        )
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

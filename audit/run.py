@@ -55,6 +55,7 @@ from data_loader import TrainingData, TrainingDataLoader
 from dataset import features, fingerprints
 from dataset import rows as dataset_rows
 from dataset.builder import DEMO_PAIR, demo_candles
+from files.atomic import require_creatable
 from files.strict import write_json
 from settings.run_fields import RunFields
 from utils import ConfigError, MissingInputError
@@ -222,6 +223,8 @@ def run_command(
         DataError: If a leak was found.
         ConfigError: If the feature file ends the interpreter.
     """
+    if json_file is not None:
+        require_creatable(Path(json_file).parent)
     work = functools.partial(run_audit, config, candles=candles)
     report = work() if feature_file is None else run_with_features(feature_file, work)
     logger.info("%s", report)

@@ -26,6 +26,7 @@ import requests
 
 from candles.periods import Period
 from files.atomic import atomic_write, fsync_path, require_creatable, sha256_file
+from settings.names import plain_pair, without_settlement
 from utils import (
     ConfigError,
     DataError,
@@ -338,7 +339,13 @@ def download_archives(
 
 def _require_known(pair: str, timeframe: str, market: str) -> str:
     """Returns the pair as the host spells it, or the error of a bad argument."""
-    pair = pair.upper().replace("/", "")
+    contract = without_settlement(pair)
+    if contract != pair and market == "spot":
+        raise ConfigError(
+            f"market: expected futures for {pair}, a contract. Received: spot. "
+            "Add --market futures."
+        )
+    pair = pair.upper().replace("/", "") if contract == pair else plain_pair(contract)
     if not re.fullmatch(r"[A-Z0-9_]{2,40}", pair):
         raise ConfigError(f"pair: expected such as 'ETHUSDT'. Received: {pair!r}.")
     for field, value, known in (

@@ -16,7 +16,14 @@ import pandas as pd
 import utils
 from candles import table
 from candles.checks import check_candles
-from settings.names import is_pair_of, parse_candle_filename, plain_pair, stated_pair
+from settings.names import (
+    is_pair_of,
+    parse_candle_filename,
+    plain_pair,
+    stated_contents,
+    stated_pair,
+    without_settlement,
+)
 from settings.run_fields import RunFields
 from utils import ConfigError, DataError, MissingInputError
 
@@ -93,6 +100,7 @@ def find_candles(data_dir: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
 
     Their names are `{PAIR}-{timeframe}` and anything after a dot or a dash. They are in
     `data_dir` or in one folder of it: a download has one for each market or exchange.
+    Those of `ETHUSDT` serve ETH_USDT_USDT where none has its name.
 
     Raises:
         MissingInputError: If there are none.
@@ -100,17 +108,21 @@ def find_candles(data_dir: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
     """
     there = sorted(data_dir.iterdir()) if data_dir.is_dir() else []
     inside = [path for path in there if path.is_dir() and path.name[0] != "."]
-    found = {
-        folder: files
-        for folder in (data_dir, *inside)
-        if (files := _files_in(folder, pair, timeframe))
-    }
-    if not found:
-        others = sum(path.is_file() for path in there)
+    for market in dict.fromkeys((pair, without_settlement(pair))):
+        found = {
+            folder: files
+            for folder in (data_dir, *inside)
+            if (files := _files_in(folder, market, timeframe))
+        }
+        if found:
+            break
+    else:
+        others = [path.name for path in there if path.is_file()]
+        named = f": {', '.join(others[:3])}{', ...' * (len(others) > 3)}" * bool(others)
         raise MissingInputError(
             f"expected candles of {pair}, {timeframe} or finer, in {data_dir} or a "
             f"folder of it, in files named {pair}-{timeframe}.parquet. Received: "
-            f"{utils.counted(others, 'other file', 'other files')}. "
+            f"{utils.counted(len(others), 'other file', 'other files')}{named}. "
             "Name the file, or fetch it: python -m candles download --help"
         )
     if len(found) > 1:
@@ -134,6 +146,7 @@ def _files_in(folder: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
             continue
         seconds = utils.duration_seconds(named[1])
         is_candles = path.name.removesuffix(".gz").endswith(_SUFFIXES)
+        is_candles &= stated_contents(path.name) is None
         if is_candles and path.is_file() and wanted % seconds == 0:
             found.setdefault(seconds, []).append(path)
     return tuple(found[max(found)]) if found else ()

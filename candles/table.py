@@ -30,6 +30,7 @@ from candles.timestamps import (
     timeframe_nanoseconds,
 )
 from settings.label_fields import MAX_FILL_BARS
+from settings.names import stated_contents
 from utils import ConfigError, DataError, counted
 
 logger = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def _join(
 
 
 def _refuse_mixed_files(files: Sequence[Path]) -> None:
-    """Refuses no file, a file given twice, and files of two pairs by their names."""
+    """Refuses no file, one given twice, and by names: no trades, files of two pairs."""
     if not files:
         raise ConfigError("expected at least one candle file. Received: none.")
     twice = [str(f) for f, n in Counter(f.resolve() for f in files).items() if n > 1]
@@ -129,6 +130,12 @@ def _refuse_mixed_files(files: Sequence[Path]) -> None:
             f"expected each file once. Received: {', '.join(twice)} more than once. "
             "Remove the repetition."
         )
+    for file in files:
+        if contents := stated_contents(file.name):
+            raise DataError(
+                f"{file}: expected candles of trades. Received: a file that is named "
+                f"after {contents}. Take the one in -futures, or without such a word."
+            )
     refuse_mixed_pairs([file.name for file in files])
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from candles.dates import AmbiguousDates, parse_dates
-from utils import ConfigError, DataError, duration_seconds, format_duration
+from utils import ConfigError, DataError, format_duration, timeframe_seconds
 
 SECOND = 10**9
 HOUR = 3600 * SECOND
@@ -322,10 +322,10 @@ def timeframe_nanoseconds(timeframe: str) -> int:
     """Returns the distance of bars in nanoseconds.
 
     Raises:
-        ConfigError: If `timeframe` is not such as `"1m"` or `"4h"`.
+        ConfigError: If `timeframe` is not such as `"1m"` or `"4h"`, or divides no day.
     """
     try:
-        return duration_seconds(timeframe) * SECOND
+        return timeframe_seconds(timeframe) * SECOND
     except ValueError as error:
         raise ConfigError(f"timeframe: {error}") from error
 
@@ -365,6 +365,11 @@ def find_timeframe(steps: np.ndarray, wanted: str | None) -> tuple[str | None, s
             f"{describe_distance(common)} apart, the nearest "
             f"{describe_distance(smallest)}. "
             "Name the timeframe if these are sparse candles of the smaller one"
+        )
+    if DAY % smallest and smallest % DAY:
+        return None, (
+            "expected bars of a timeframe that divides a day. Received: bars "
+            f"{describe_distance(smallest)} apart"
         )
     return describe_distance(smallest), ""
 

@@ -19,7 +19,10 @@ _NAME = re.compile(
 )
 _CANDLE_NAME = re.compile(
     r"(?P<pair>[A-Za-z0-9]+([_-][A-Za-z0-9]+)*?)(-|_TF-?)"
-    r"(?P<timeframe>\d{1,5}[smhdw])(?![A-Za-z0-9])"
+    r"(?P<timeframe>[1-9]\d{0,4}[smhdw])(?![A-Za-z0-9])"
+)
+_NOT_TRADES = re.compile(
+    r"[-_](mark|index|premium_?index|funding_?rate)(?![A-Za-z0-9])", re.IGNORECASE
 )
 
 
@@ -37,6 +40,16 @@ def parse_candle_filename(name: str) -> tuple[str, str] | None:
     return (match["pair"], match["timeframe"]) if match else None
 
 
+def stated_contents(name: str) -> str | None:
+    """Returns what a file of the form of candles holds in place of trades, or None.
+
+    freqtrade keeps `-mark` and `-funding_rate` beside the `-futures` of a pair.
+    """
+    named = _CANDLE_NAME.match(name)
+    found = _NOT_TRADES.match(name, named.end()) if named else None
+    return found[1].lower() if found else None
+
+
 def stated_pair(name: str) -> str | None:
     """Returns the pair that a candle file's name states; None where it states none.
 
@@ -50,11 +63,21 @@ def stated_pair(name: str) -> str | None:
 def is_pair_of(stated: str, pair: str) -> bool:
     """Whether a stated pair is `pair`, or `pair` with a market or a host after it.
 
-    `BTCUSD_BITFINEX` and `BTC_USD` are BTCUSD; `ETHUSDT` and `BTCUSDT` are not.
+    `BTCUSD_BITFINEX` and `BTC_USD` are BTCUSD; `ETHUSDT` and `BTCUSDT` are not. What
+    settles a contract may be left out: `ETHUSDT` is ETH_USDT_USDT, too.
     """
-    parts = re.split("[_-]", stated)
-    heads = ("".join(parts[:stop]).upper() for stop in range(1, len(parts) + 1))
-    return plain_pair(pair) in heads
+    parts = re.split("[_/:-]", stated)
+    heads = ["".join(parts[:stop]).upper() for stop in range(1, len(parts) + 1)]
+    return plain_pair(pair) in heads or heads[-1] == plain_pair(
+        without_settlement(pair)
+    )
+
+
+def without_settlement(pair: str) -> str:
+    """Returns `ETH_USDT` for `ETH_USDT_USDT` and `ETH/USDT:USDT`, else the pair."""
+    parts = re.split("[_/:-]", pair)
+    is_settled = len(parts) == 3 and parts[2] in parts[:2]
+    return "_".join(parts[:2]) if is_settled else pair
 
 
 def parse_training_filename(name: str) -> dict[str, str] | None:

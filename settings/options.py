@@ -176,7 +176,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--audit-json",
         metavar="FILE",
-        help="write the findings here, too: check, outcome, columns, words",
+        help="write the findings here, too: check, outcome, columns, words; as with "
+        "every output, a missing folder is made",
     )
     parser.add_argument(
         "--audit-strict",

@@ -24,9 +24,10 @@ class RunFields(Part):
     """What is trained, and where its files are.
 
     Attributes:
-        pair: Trading pair, as in the file names: letters, digits and single _ or -.
-        timeframe: Length of a bar: a whole number and m, h, d or w, from 1m to 1w; 60m
-            is 1h.
+        pair: Trading pair, as in the file names: letters, digits and single _ or -;
+            ETH/USDT and ETH/USDT:USDT are ETH_USDT and ETH_USDT_USDT.
+        timeframe: Length of a bar: a whole number and m, h, d or w, from 1m to 1w, that
+            divides a day or is whole days; 60m is 1h.
         training_file: Path of the training file; None looks for its standard name in
             `inputs_dir`.
         inputs_dir: Folder of the training files.
@@ -37,7 +38,7 @@ class RunFields(Part):
             family have no effect.
     """
 
-    pair: str = field("BTCUSDT", aliases=("--symbols",))
+    pair: str = field("BTCUSDT", is_pair=True, aliases=("--symbols",))
     timeframe: str = field("1m", is_duration=True, aliases=("--interval",))
     training_file: str | None = None
     inputs_dir: str = "inputs"
@@ -73,7 +74,7 @@ class RunFields(Part):
                 f"Received: {self.pair!r}"
             )
         try:
-            if not 60 <= utils.duration_seconds(self.timeframe) <= 604_800:
+            if not 60 <= utils.timeframe_seconds(self.timeframe) <= 604_800:
                 problems.append(
                     "timeframe: expected between 1m and 1w. "
                     f"Received: {self.timeframe!r}"

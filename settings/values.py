@@ -30,6 +30,8 @@ def checked(value: Any, annotation: Any, limits: Mapping[str, Any]) -> Any:
     value = _convert(value, annotation)
     if limits.get("is_duration"):
         value = one_spelling(value)
+    if limits.get("is_pair"):
+        value = re.sub("[/:]", "_", value)
     may_be_none = isinstance(annotation, types.UnionType)
     _check_limits(value, limits, ", or none" if may_be_none else "")
     return value

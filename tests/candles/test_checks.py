@@ -6,7 +6,7 @@ import pytest
 from candles.checks import Finding, check_candles, detect_timeframe
 from candles.synthetic import synthetic_candles
 from candles.table import resample_candles
-from utils import DataError
+from utils import ConfigError, DataError
 
 
 def market(minutes, **columns):
@@ -114,3 +114,13 @@ def test_timeframe_of_one_bar_is_unknown():
 def test_timeframe_of_unordered_bars_is_refused():
     with pytest.raises(DataError, match="strictly increasing"):
         detect_timeframe(market([0, 2, 1]))
+
+
+@pytest.mark.parametrize("timeframe", ["61m", "7h", "25h"])
+def test_bars_that_divide_no_day_are_no_timeframe(timeframe):
+    with pytest.raises(ConfigError, match=f"divides a day.* Received: '{timeframe}'"):
+        check_candles(market(range(3)), timeframe=timeframe)
+    report = check_candles(market(range(0, 183, 61)))
+    assert report.problems == (
+        "expected bars of a timeframe that divides a day. Received: bars 61m apart",
+    )

@@ -129,8 +129,8 @@ def test_timeframe_resamples_and_never_to_a_finer_one(tmp_path):
         DataError, match="candles of 1m or finer. Received: bars 5m apart"
     ):
         read_candles(path, timeframe="1m")
-    with pytest.raises(DataError, match="7m is a whole multiple.*candles of 5m"):
-        read_candles(path, timeframe="7m")
+    with pytest.raises(DataError, match="8m is a whole multiple.*candles of 5m"):
+        read_candles(path, timeframe="8m")
     with pytest.raises(ConfigError, match="timeframe.*Received: '5 minutes'"):
         read_candles(path, timeframe="5 minutes")
 

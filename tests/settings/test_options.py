@@ -47,8 +47,8 @@ def test_a_field_is_documented_on_one_line_with_its_default():
     assert [len(actions) for actions in groups.values()] == [1, 2, 1]
     [pair] = groups["What is trained, and where its files are"]
     assert pair.help == (
-        "Trading pair, as in the file names: letters, digits and single _ or -. "
-        "(default: BTCUSDT)"
+        "Trading pair, as in the file names: letters, digits and single _ or -; "
+        "ETH/USDT and ETH/USDT:USDT are ETH_USDT and ETH_USDT_USDT. (default: BTCUSDT)"
     )
     window, _ = groups["Labels"]
     wanted = ["--future-window", "--horizon", "--target-horizon"]
