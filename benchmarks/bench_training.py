@@ -3,17 +3,25 @@
 Reference network: window 120, 8 features, LSTM 128-64-32, Dense 32-16, batch 512, the
 same dropout in all three.
 Each measurement is a fresh process (thread counts are fixed at start) that trains one
-cold epoch and then warm ones; the cases take turns.
+cold epoch and then warm ones; the cases take turns. CPU milliseconds and page faults a
+window are those of the warm epochs. The machine's own limits stand above the table: the
+matrix product, and what the first touch of memory and a copy cost.
 """
 
+import contextlib
 import json
+import resource
+import statistics
+import subprocess
+import sys
 import time
 
 import numpy as np
-from common import interleaved, parser, show, spread
+from common import interleaved, machine, measure, parser, show, spread
 
 WINDOW, FEATURES, BATCH = 120, 8, 512
 WINDOWS, EPOCHS = 20_480, 3
+MFLOP_A_WINDOW = 94  # matrix products alone, forward and back
 
 
 def make_arrays(rows=60_000):
@@ -22,21 +30,34 @@ def make_arrays(rows=60_000):
     return features, rng.integers(0, 3, rows).astype(np.int8)
 
 
-def epoch_clock():
-    import keras
+class Epochs:
+    """What each epoch took: windows a second, CPU ms and page faults a window."""
 
-    class Clock(keras.callbacks.Callback):
-        def __init__(self):
-            super().__init__()
-            self.rates = []
+    def __init__(self):
+        self.rates = []
 
-        def on_epoch_begin(self, epoch, logs=None):
-            self.started = time.perf_counter()
+    def begin(self):
+        self.started = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
 
-        def on_epoch_end(self, epoch, logs=None):
-            self.rates.append(WINDOWS / (time.perf_counter() - self.started))
+    def end(self):
+        seconds, before = self.started
+        now = resource.getrusage(resource.RUSAGE_SELF)
+        self.rates.append(
+            [
+                WINDOWS / (time.perf_counter() - seconds),
+                (now.ru_utime - before.ru_utime) / WINDOWS * 1e3,
+                (now.ru_stime - before.ru_stime) / WINDOWS * 1e3,
+                (now.ru_minflt - before.ru_minflt) / WINDOWS,
+            ]
+        )
 
-    return Clock()
+    def callback(self):
+        import keras
+
+        return keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: self.begin(),
+            on_epoch_end=lambda epoch, logs: self.end(),
+        )
 
 
 def our_parts(resident=False, **fields):
@@ -77,29 +98,29 @@ def ours(resident=False, **fields):
     if resident:
         batch = next(iter(dataset))
         dataset = tf.data.Dataset.from_tensors(batch).repeat()
-    clock = epoch_clock()
+    epochs = Epochs()
     model.fit(
         dataset,
         epochs=EPOCHS,
         steps_per_epoch=generators.steps_per_epoch,
-        callbacks=[clock, StopOnNonFinite()],
+        callbacks=[epochs.callback(), StopOnNonFinite()],
         shuffle=False,
         verbose=0,
     )
-    return clock.rates
+    return epochs.rates
 
 
 def bare():
     """The same compiled step without `fit` and without data."""
     config, model, generators = our_parts()
     x, y = next(iter(generators.train_dataset()))
-    rates = []
+    epochs = Epochs()
     for _ in range(EPOCHS):
-        started = time.perf_counter()
+        epochs.begin()
         for _ in range(generators.steps_per_epoch):
             model.train_on_batch(x, y)
-        rates.append(WINDOWS / (time.perf_counter() - started))
-    return rates
+        epochs.end()
+    return epochs.rates
 
 
 def stock():
@@ -132,9 +153,9 @@ def stock():
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    clock = epoch_clock()
-    model.fit(dataset, epochs=EPOCHS, callbacks=[clock], verbose=0)
-    return clock.rates
+    epochs = Epochs()
+    model.fit(dataset, epochs=EPOCHS, callbacks=[epochs.callback()], verbose=0)
+    return epochs.rates
 
 
 def pytorch():
@@ -177,15 +198,50 @@ def pytorch():
 
     network, loader = Network(), DataLoader(Windows(), batch_size=BATCH, shuffle=True)
     optimizer = torch.optim.Adam(network.parameters())
-    rates = []
+    epochs = Epochs()
     for _ in range(EPOCHS):
-        started = time.perf_counter()
+        epochs.begin()
         for x, y in loader:
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(x), y).backward()
             optimizer.step()
-        rates.append(WINDOWS / (time.perf_counter() - started))
-    return rates
+        epochs.end()
+    return epochs.rates
+
+
+def matrix_product():
+    """GFLOP/s of one core at a gate's product, half a batch a core."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    rows, inputs, outputs = BATCH // 2, 137, 512
+    x, y = tf.random.normal((rows, inputs)), tf.random.normal((inputs, outputs))
+
+    @tf.function
+    def products():
+        total = tf.zeros(())
+        for i in tf.range(200):
+            total += tf.matmul(x + tf.cast(i, x.dtype), y)[0, 0]
+        return total
+
+    products()
+    seconds = min(timed(products) for _ in range(10))
+    return 200 * 2 * rows * inputs * outputs / seconds / 1e9
+
+
+def first_touch():
+    """GB/s of writing fresh memory and of copying memory that is there, one core."""
+    size = 2**28
+    fresh = min(timed(lambda: np.ones(size, np.uint8)) for _ in range(3))
+    source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
+    copied = min(timed(lambda: np.copyto(target, source)) for _ in range(3))
+    return [size / fresh / 1e9, size / copied / 1e9]
+
+
+def timed(action):
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
 
 
 CASES = {
@@ -197,28 +253,56 @@ CASES = {
     "stock Keras": stock,
     "PyTorch": pytorch,
 }
+LIMITS = {"matrix product": matrix_product, "first touch": first_touch}
+
+
+@contextlib.contextmanager
+def busy_memory(is_wanted):
+    """Copies memory in a process beside, as a neighbour on the same machine does."""
+    code = "import numpy as n; a, b = n.ones((2, 2**26))\nwhile True: n.copyto(a, b)"
+    process = subprocess.Popen([sys.executable, "-c", code]) if is_wanted else None
+    try:
+        yield
+    finally:
+        if process:
+            process.kill()
+            process.wait()
 
 
 def main():
     options = parser(__doc__.splitlines()[0])
     options.add_argument("--only", nargs="*", default=list(CASES))
+    options.add_argument("--loaded", action="store_true", help="beside a busy process")
     arguments = options.parse_args()
     if arguments.case:
-        print(json.dumps(CASES[arguments.case]()))
+        print(json.dumps((CASES | LIMITS)[arguments.case]()))
         return
-    found = interleaved(__file__, arguments.only, arguments.repeats)
-    warm = {k: spread([r for run in v for r in run[1:]]) for k, v in found.items()}
-    cold = {k: spread([run[0] for run in v]) for k, v in found.items()}
-    rows = [
-        [case, f"{warm[case][0]:.0f}", f"{warm[case][1]:.0f}-{warm[case][2]:.0f}"]
-        + [f"{cold[case][0]:.0f}", f"{warm['ours'][0] / warm[case][0]:.2f}"]
-        for case in found
-    ]
+    peak = measure(__file__, "matrix product")
+    touched, copied = measure(__file__, "first touch")
+    with busy_memory(arguments.loaded):
+        found = interleaved(__file__, arguments.only, arguments.repeats)
+    warm = {k: np.array([e for run in v for e in run[1:]]) for k, v in found.items()}
+    rate = {k: spread(list(v[:, 0])) for k, v in warm.items()}
+    rows = []
+    for case, runs in found.items():
+        cold = statistics.median(run[0][0] for run in runs)
+        user, system, faults = np.median(warm[case][:, 1:], axis=0)
+        rows.append(
+            [case, f"{rate[case][0]:.0f}", f"{rate[case][1]:.0f}-{rate[case][2]:.0f}"]
+            + [f"{cold:.0f}", f"{rate['ours'][0] / rate[case][0]:.2f}"]
+            + [f"{user:.2f} + {system:.2f}", f"{faults:.1f}"]
+        )
+    cores = machine()["cores"]
+    share = rate["ours"][0] * MFLOP_A_WINDOW / 1e3 / (peak * cores)
+    print(
+        f"One core: matrix product {peak:.0f} GFLOP/s, first touch {touched:.1f} GB/s, "
+        f"copy {copied:.1f} GB/s; ours is {share:.0%} of {cores} cores' product"
+    )
     show(
-        f"Training, windows/s, batch {BATCH}",
-        ["case", "warm", "range", "cold", "ours / it"],
+        f"Training, windows/s, batch {BATCH}" + (", loaded" * arguments.loaded),
+        ["case", "warm", "range", "cold", "ours / it", "CPU ms", "faults"],
         rows,
-        found,
+        found | {"matrix product": peak, "first touch": [touched, copied]},
         arguments.json,
     )
 
