@@ -21,10 +21,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import parser, show
-from markets import unit_ar1
-
-from candles.columns import make_table
+from benchmarks.common import parser, show
+from benchmarks.markets import garch_candles, unit_ar1
 from config import HOLD, LONG, SHORT, Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame
@@ -34,7 +32,7 @@ from evaluation.verdict import has_edge
 from metrics.intervals import Length
 from metrics.significance import minimum_detectable_sharpe
 
-BAR_NANOSECONDS = 300_000_000_000
+BAR_SECONDS = 300
 BARS_PER_DAY = 288
 HORIZON_BARS = 24
 COSTS = {"no costs": {"fee_bps": 0.0, "slippage_bps": 0.0}, "15 bps a side": {}}
@@ -52,38 +50,6 @@ CONFIG = Config(
     test_split=0.3,
     baseline_model=False,
 )
-
-
-def garch_candles(num_days, seed):
-    """Returns 5-minute candles of four steps each; returns are a martingale.
-
-    Source: Glosten, Jagannathan and Runkle (1993), for the leverage.
-    """
-    rng = np.random.default_rng(seed)
-    num_bars = num_days * BARS_PER_DAY
-    shocks = rng.standard_t(5, size=4 * num_bars) * np.sqrt(3 / 5)
-    base, arch, leverage, garch = 0.0006**2, 0.03, 0.03, 0.95
-    variance, steps = base, np.empty(len(shocks))
-    constant = base * (1 - arch - leverage / 2 - garch)
-    for k, shock in enumerate(shocks):
-        step = shock * variance**0.5
-        steps[k] = step
-        slope = arch + leverage * (step < 0)
-        variance = constant + slope * step * step + garch * variance
-    # exp has a mean above 1: half the variance is taken off.
-    path = 100 * np.exp(np.cumsum(steps - base / 2)).reshape(num_bars, 4)
-    opens = np.concatenate([[100.0], path[:-1, -1]])
-    reached = np.column_stack([opens, path])
-    first = pd.Timestamp("2023-01-01", tz="UTC").value
-    times = first + np.arange(num_bars) * BAR_NANOSECONDS
-    columns = {
-        "open": opens,
-        "high": reached.max(axis=1),
-        "low": reached.min(axis=1),
-        "close": path[:, -1],
-        "volume": rng.lognormal(0.0, 0.5, num_bars),
-    }
-    return make_table(times, columns)
 
 
 # False claims
@@ -104,7 +70,9 @@ def ignorant_forecasts(data, seed):
 
 def judge_noise(seed, num_days=150):
     """Returns for each cost what the trades of the test part came to."""
-    frame, _ = build_training_frame(garch_candles(num_days, seed), CONFIG)
+    num_bars = num_days * BARS_PER_DAY
+    candles = garch_candles(num_bars, seed, bar_seconds=BAR_SECONDS)
+    frame, _ = build_training_frame(candles, CONFIG)
     loader = TrainingDataLoader.from_frame(frame, config=CONFIG)
     data = loader.load_training_data()
     outputs, found = ignorant_forecasts(data, seed), {}
@@ -152,7 +120,7 @@ def planted_trades(num_days, sharpe, seed):
     start, bars = np.datetime64("2023-01-01", "ns"), np.arange(num_rows)
     table = pd.DataFrame(
         {
-            "timestamp": start + bars * np.timedelta64(BAR_NANOSECONDS, "ns"),
+            "timestamp": start + bars * np.timedelta64(BAR_SECONDS, "s"),
             "close": 100 * np.exp(np.cumsum(0.001 * rng.standard_normal(num_rows))),
             "long_return": won,
             "short_return": won,  # the signal knows its side

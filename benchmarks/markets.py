@@ -20,10 +20,10 @@ def unit_ar1(rng, length, half_life_bars):
     return lfilter([1.0], [1.0, -keep], steps)
 
 
-def garch_candles(num_bars, seed):
-    """Returns minutes of a GARCH(1, 1) with leverage and Student's t.
+def garch_candles(num_bars, seed, *, bar_seconds=60):
+    """Returns bars of a GARCH(1, 1) with leverage and Student's t.
 
-    Shocks fade with a half-life of 5.8 hours.
+    Shocks fade with a half-life of 350 bars, 5.8 hours of minutes.
     Source: Glosten, Jagannathan and Runkle (1993), for the leverage.
     """
     rng = np.random.default_rng([seed, 1])
@@ -37,8 +37,8 @@ def garch_candles(num_bars, seed):
         squares.append(variance)
         slope = arch + leverage * (shock < 0)
         variance = constant + variance * (slope * shock * shock + garch)
-    sigma = np.sqrt(squares)
-    return _candles(rng, sigma[burn_in:], shocks[burn_in:])
+    sigma = np.sqrt(np.array(squares) * bar_seconds / 60)
+    return _candles(rng, sigma[burn_in:], shocks[burn_in:], bar_seconds=bar_seconds)
 
 
 def slow_candles(num_bars, seed):
@@ -48,7 +48,7 @@ def slow_candles(num_bars, seed):
     return _candles(rng, sigma, rng.standard_normal(num_bars))
 
 
-def _candles(rng, sigma, shocks):
+def _candles(rng, sigma, shocks, *, bar_seconds=60):
     """Returns candles with these volatilities and shocks, both (num_bars,)."""
     ends = np.cumsum(sigma * shocks - sigma**2 / 2)
     starts = np.append(0.0, ends[:-1])
@@ -69,4 +69,5 @@ def _candles(rng, sigma, shocks):
     columns = {name: 100 * np.exp(values) for name, values in columns.items()}
     noise = np.exp(0.5 * rng.standard_normal(len(ends)))
     columns["volume"] = 40 * sigma / SIGMA * noise
-    return make_table(FIRST + np.arange(len(ends)) * 60_000_000_000, columns)
+    times = FIRST + np.arange(len(ends)) * bar_seconds * 1_000_000_000
+    return make_table(times, columns)

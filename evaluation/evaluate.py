@@ -160,8 +160,9 @@ def fit_policy(
         predictions: From `predictions_table`.
         data: The same data.
         config: The same run.
-        calibrate_on: Out-of-fold predictions that teach the calibration; None: those of
-            validation do.
+        calibrate_on: Out-of-fold predictions that teach the calibration, those which
+            share no bar with validation: thresholds and calibrated scores of validation
+            are then held out. None: validation itself teaches it.
 
     Returns:
         The policy, and how it came about: of classes `calibration` (method, rows, or
@@ -172,7 +173,9 @@ def fit_policy(
     if calibrate_on is None:
         policy, choice = task.learn_policy(table, data, config)
     else:
-        policy, choice = task.learn_policy(calibrate_on, data, config)
+        reach = data.window_bars + data.future_window
+        is_before = calibrate_on["row"] <= data.parts["validation"].targets[0] - reach
+        policy, choice = task.learn_policy(calibrate_on[is_before], data, config)
         choice["calibration"]["fitted_on"] = "out-of-fold predictions"
     problem = trading_problem(predictions)
     if problem:

@@ -66,7 +66,7 @@ def spans_of(rows: Any) -> list[Range]:
 
 def create_splitter(config: Config) -> PurgedSplitter:
     """Returns the splitter that `cv` names, with this run's window and horizon."""
-    options = {
+    options: dict[str, Any] = {
         "window_bars": config.sequence_length,
         "future_window": config.future_window,
         "embargo_bars": config.embargo_bars,
@@ -75,6 +75,7 @@ def create_splitter(config: Config) -> PurgedSplitter:
         return splits.PurgedTimeSeriesSplit(
             None,
             max_train_size=_bars("train", config),
+            expanding=config.cv == "expanding",
             test_size=_bars("test", config),
             gap=math.ceil(config.cv_gap_days * _DAY_SECONDS / config.bar_seconds),
             **options,
@@ -86,7 +87,7 @@ def create_splitter(config: Config) -> PurgedSplitter:
         return splits.PurgedTimeSeriesSplit(count, **options)
     if config.cv == "blocking":
         return splits.BlockingTimeSeriesSplit(count, **options)
-    expanding = config.cv == "walk_forward"
+    expanding = config.cv != "rolling"
     return splits.WalkForwardSplit(count, expanding=expanding, **options)
 
 
@@ -111,7 +112,7 @@ def fold_ranges(rows: Timeline | int, config: Config) -> list[Ranges]:
     start, stop = chronological_ranges(rows, config)["validation"]
     share = (stop - start) / stop
     folds: list[Ranges] = []
-    found = create_splitter(config).get_ranges(development_targets(rows, config))
+    found = _fold_targets(rows, config)
     if len(found) > MAX_FOLDS:
         raise ConfigError(
             f"cv_train_days, cv_test_days: expected at most {MAX_FOLDS} folds. "
@@ -128,6 +129,29 @@ def fold_ranges(rows: Timeline | int, config: Config) -> list[Ranges]:
         }
         several = config.cv == "combinatorial"
         folds.append({k: v if several else v[0] for k, v in parts.items()})
+    return folds
+
+
+def _fold_targets(
+    rows: Timeline | int, config: Config
+) -> list[tuple[list[Range], list[Range]]]:
+    """Returns the target rows that each fold trains on and is tested on.
+
+    Days are those of the calendar: a gap in the rows does not lengthen a fold.
+    """
+    splitter, count = create_splitter(config), development_targets(rows, config)
+    in_days = config.cv_train_days is not None or config.cv_test_days is not None
+    if isinstance(rows, int) or not in_days:
+        return splitter.get_ranges(count)
+    times = rows.at(np.arange(count))
+    bars = (times - times[0]) // rows.bar
+    folds = []
+    for [train], [test] in splitter.get_ranges(int(bars[-1]) + 1):
+        (start, stop), (first, last) = np.searchsorted(bars, [train, test]).tolist()
+        # Windows and labels reach over gaps: what is purged are rows.
+        folds.append(
+            ([(start, min(stop, first - splitter.purge_bars))], [(first, last)])
+        )
     return folds
 
 

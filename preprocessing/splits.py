@@ -121,6 +121,8 @@ class PurgedTimeSeriesSplit(PurgedSplitter):
         n_splits: Number of folds; None makes as many, at least two, as leave each
             `max_train_size` training samples.
         max_train_size: Keeps the newest so many training samples; None keeps all.
+        expanding: Whether all are kept all the same, and `max_train_size` only decides
+            how many folds there are.
         test_size: Samples in a test block; None shares the data into n_splits + 1.
         gap: Samples left out before a test block, beyond the purge.
     """
@@ -128,6 +130,7 @@ class PurgedTimeSeriesSplit(PurgedSplitter):
     n_splits: int | None = field(default=5, metadata=_FROM_2)
     _: KW_ONLY
     max_train_size: int | None = field(default=None, metadata=_FROM_1)
+    expanding: bool = False
     test_size: int | None = field(default=None, metadata=_FROM_1)
     gap: int = field(default=0, metadata=_FROM_0)
 
@@ -155,8 +158,9 @@ class PurgedTimeSeriesSplit(PurgedSplitter):
             shared = self.test_size or left_out + 1
             enough = n * shared + between + left_out + first_train
             raise self._too_few(num_samples, n, enough)
+        kept = None if self.expanding else self.max_train_size
         return [
-            ([_newest(at - left_out, self.max_train_size)], [(at, at + size)])
+            ([_newest(at - left_out, kept)], [(at, at + size)])
             for at in range(first_test, num_samples, size + self.embargo_bars)
         ]
 

@@ -53,16 +53,17 @@ class DataFields(Part):
             kept apart.
         n_splits: Folds that are trained and evaluated before the final model; None for
             none, or as many as `cv_train_days` and `cv_test_days` make.
-        cv: Kind of folds: training from the first row on (of `cv_train_days`, where
-            they are given), training of a fixed length,
-            equal test blocks, disjoint blocks, or every choice of `cv_test_blocks`
-            among `n_splits` blocks, with training on both sides.
+        cv: Kind of folds: training from the first row on (`walk_forward`; of
+            `cv_train_days`, where they are given), of a fixed length (`rolling`), from
+            the first row on in any case (`expanding`), equal test blocks, disjoint
+            blocks, or every choice of `cv_test_blocks` among `n_splits` blocks, with
+            training on both sides.
         cv_test_blocks: Blocks that each fold of `combinatorial` tests.
-        cv_train_days: Walk-forward: days that each fold trains and chooses on, its
-            windows before and labels behind them; the newest are its validation. None
-            leaves the length to `cv`.
-        cv_test_days: Walk-forward: days that each fold is judged on, the last of them
-            next to the run's test part; as many folds as there is room for.
+        cv_train_days: Walk-forward: calendar days that each fold trains and chooses
+            on (`expanding`: the first one), its windows before and labels behind them;
+            the newest are its validation. None leaves the length to `cv`.
+        cv_test_days: Walk-forward: calendar days that each fold is judged on, the last
+            of them next to the run's test part; as many folds as there is room for.
         cv_train_bars: The same as `cv_train_days`, in bars.
         cv_test_bars: The same as `cv_test_days`, in bars.
         cv_gap_days: Walk-forward: days left out before each fold's test, beyond the
@@ -88,7 +89,14 @@ class DataFields(Part):
     n_splits: int | None = field(None, ge=2, le=100)
     cv: str = field(
         "walk_forward",
-        choices=("walk_forward", "rolling", "purged", "blocking", "combinatorial"),
+        choices=(
+            "walk_forward",
+            "rolling",
+            "expanding",
+            "purged",
+            "blocking",
+            "combinatorial",
+        ),
     )
     cv_test_blocks: int = field(2, ge=1)
     cv_train_days: float | None = field(None, gt=0)
@@ -183,10 +191,10 @@ class DataFields(Part):
                 "n_splits: expected none with cv_train_days and cv_test_days, from "
                 f"which the number of folds follows. Received: {self.n_splits}"
             )
-        if self.cv not in ("walk_forward", "rolling"):
+        if self.cv not in ("walk_forward", "rolling", "expanding"):
             problems.append(
-                "cv: expected 'walk_forward' or 'rolling' with cv_train_days and "
-                f"cv_test_days. Received: {self.cv!r}"
+                "cv: expected 'walk_forward', 'rolling' or 'expanding' with "
+                f"cv_train_days and cv_test_days. Received: {self.cv!r}"
             )
         return problems
 

@@ -18,8 +18,8 @@ class EvaluationFields(Part):
         calibration_method: Map from the model's probabilities to calibrated ones,
             fitted on `calibrate_on`.
         calibrate_on: What the run's calibration is fitted on: validation, or the
-            predictions of all folds for rows that they never saw. Folds and baselines
-            use validation.
+            predictions of all folds for rows before it that they never saw. Folds and
+            baselines use validation.
         threshold_objective: What the thresholds of SHORT and LONG maximise on
             validation.
         turnover_penalty_bps: Basis points a side charged on top of the costs while

@@ -192,7 +192,12 @@ def test_out_of_fold_predictions_teach_the_calibration(data):
     told = forecasts(data, knows=0.3)
     plain = predictions_table(data, told)
     oof = plain[plain["part"] == "test"].drop(columns="part")
-    model = decide(data, told, SMALL, calibrate_on=oof)
+    reach = data.window_bars + data.future_window
+    last = data.parts["validation"].targets[0] - reach
+    oof["row"] += last - oof["row"].iloc[-1]
+    late = oof.assign(row=oof["row"] + len(oof), label=2)  # shares bars with validation
+    late = late[late["row"] > last]
+    model = decide(data, told, SMALL, calibrate_on=pd.concat([oof, late]))
     raw = oof[list(PROBABILITY_COLUMNS)].to_numpy(np.float64)
     wanted = create_calibrator("temperature").fit(raw, oof["label"])
     assert model.policy.calibrator.parameters_ == wanted.parameters_

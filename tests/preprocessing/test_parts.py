@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from world.frames import make_own_frame
 
+from candles.timestamps import Timeline
 from config import Config, ConfigError
 from data_loader import TrainingDataLoader
 from preprocessing.parts import fold_ranges, require_windows
@@ -89,8 +90,29 @@ def test_walk_forward_in_days_literally():
         assert (first, stop) == (305 + 60 * number, 365 + 60 * number)
         assert fold["train"][0] == max(0, 7 + 60 * number - 19)
         assert fold["validation"][1] - 15 == 247 + 60 * number
+    wide = Config(**SMALL, timeframe="1h", test_split=0.5, cv="expanding", **days)
+    grown = fold_ranges(1000, wide)
+    assert [fold["test"] for fold in grown] == [fold["test"] for fold in folds]
+    assert {fold["train"][0] for fold in grown} == {0}
+    assert grown[-1]["validation"][1] == folds[-1]["validation"][1]
     bars = {"cv_train_bars": 240, "cv_test_bars": 60, "cv_gap_days": 1}
     assert fold_ranges(1000, Config(**SMALL, timeframe="1h", test_split=0.5, **bars))
+
+
+def test_days_of_a_walk_are_those_of_the_calendar():
+    hours = np.arange("2024-01-01", "2024-02-19", dtype="datetime64[h]")
+    gone = slice(400, 440)
+    times = Timeline.from_array(
+        np.delete(hours.astype("datetime64[ns]"), gone), bar_seconds=3600
+    )
+    days = {"cv_train_days": 7, "cv_test_days": 5, "timeframe": "1h"}
+    folds = fold_ranges(times, Config(**SMALL, test_split=0.1, **days))
+    first = times.at(np.array([fold["test"][0] + 19 for fold in folds]))
+    assert str(first[0]) == "2024-01-09T15:00:00.000000000"
+    assert (np.diff(first) == np.timedelta64(5, "D")).all() and len(first) == 7
+    # The purge before the third test is of rows: the gap lies inside.
+    last = [str(times.at(fold["validation"][1] - 16))[5:13] for fold in folds[:4]]
+    assert last == ["01-08T04", "01-13T04", "01-16T12", "01-23T04"]
 
 
 @pytest.mark.parametrize(
