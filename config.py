@@ -198,7 +198,8 @@ class Config(
             unused |= {"long_tp_pct", "long_sl_pct", "short_tp_pct", "short_sl_pct"}
             unused |= {"tie_policy"}
         unused |= set() if self.accept_jumps else {"accept_jumps"}
-        names = ("pair", "timeframe", *DATASET_FIELDS)
+        unused |= set() if self.timezone else {"timezone"}
+        names = ("pair", "timeframe", "timezone", *DATASET_FIELDS)
         return {name: getattr(self, name) for name in names if name not in unused}
 
     def _label_words(self) -> list[str]:

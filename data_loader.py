@@ -44,6 +44,7 @@ _STATED_FACTS = (
     "num_candles",
     "num_filled_bars",
     "num_segments",
+    "timezone",
     "warm_up_bars",
 )
 """What the description beside a training file says about the quality of its data."""

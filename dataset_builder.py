@@ -60,7 +60,7 @@ def _parser(
     parser.add_argument(
         "--cache-dir", help="its folder (default: .cache in inputs-dir)"
     )
-    names = ("timeframe", "inputs_dir", "verbose_logging", *fields)
+    names = ("timeframe", "timezone", "inputs_dir", "verbose_logging", *fields)
     options.add_config_arguments(parser, (*names, *DATASET_FIELDS))
     return parser
 

@@ -306,7 +306,10 @@ def _find_candles(
         )
     elif data.source.get("built_by_us"):
         source = _stated_candles(config, data)
-    return None if source is None else read_checked(source, config)
+    zone = config.timezone or data.source.get("timezone")
+    return (
+        None if source is None else read_checked(source, config.replace(timezone=zone))
+    )
 
 
 def _stated_candles(config: RunFields, data: TrainingData) -> Candles | None:

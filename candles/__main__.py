@@ -30,6 +30,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     check.set_defaults(run=_check)
     check.add_argument("files", nargs="+", metavar="FILE")
     check.add_argument("--timeframe", help="the timeframe wanted, such as 5m")
+    check.add_argument(
+        "--timezone", help="zone of times that state none (default: UTC)"
+    )
     fetch = commands.add_parser("download", help="fetch candles, verified, resumable")
     fetch.set_defaults(run=_download)
     fetch.add_argument("--pair", required=True, help="such as ETHUSDT")
@@ -47,7 +50,8 @@ def _run(arguments: Sequence[str] | None) -> None:
 def _check(options: argparse.Namespace) -> None:
     refused = []
     for file in options.files:
-        report = check_candles(read_file(file), timeframe=options.timeframe)
+        table = read_file(file, timezone=options.timezone)
+        report = check_candles(table, timeframe=options.timeframe)
         logger.info("%s\n%s", file, report.summary())
         refused += [file] if report.problems else []
     if refused:

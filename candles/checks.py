@@ -72,7 +72,7 @@ class CandleReport:
     missing_bars: int
     longest_gap_bars: int
     doubts: tuple[str, ...] = ()
-    """Prices that do not go on from bar to bar, a line each; of good candles alone."""
+    """What the file's columns may mean, and prices that do not go on; a line each."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -160,6 +160,7 @@ def check_candles(
     bottom = np.minimum(values["open"], values["close"])
     floor = {column: cells <= 0 for column, cells in values.items()}
     floor["volume"] = values["volume"] < 0
+    doubts = tuple(table.attrs.get("doubts", ()))
     report = CandleReport(
         num_bars=len(table),
         start=table["timestamp"].min() if len(table) else None,
@@ -179,9 +180,10 @@ def check_candles(
         gaps=_finding(np.flatnonzero(missing) + 1),
         missing_bars=int(missing.sum()),
         longest_gap_bars=int(missing.max(initial=0)),
+        doubts=doubts,
     )
     if with_doubts and own and not report.problems:
-        return replace(report, doubts=find_jumps(table, own).doubts)
+        return replace(report, doubts=doubts + find_jumps(table, own).doubts)
     return report
 
 

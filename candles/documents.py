@@ -28,6 +28,8 @@ from candles.timestamps import goes_back
 
 _SAMPLE_ROWS = 1000
 _MAX_DEPTH = 8
+_TAKEN = ("time", "serverTime", "timestamp", "retrievedAt", "fetchedAt", "usOut")
+"""Names beside the candles of an answer that say when it was given."""
 _EXPECTED = (
     "JSON of candles: a list of rows [time, open, high, low, close, volume, ...], a "
     "list of records, or an array for each column"
@@ -61,12 +63,25 @@ def read_document(data: bytes, path: Path) -> tuple[pa.Table, Layout]:
         require_order(dict(enumerate(head)), layout, path, newest_first=back)
     else:
         layout = layout_of_names(names, path)
+    for side, moment in _own_times(document).items():
+        layout.sides[side] = len(columns)
+        columns.append([moment] * len(columns[0]))
     return pa.table(
         {
             str(i): _arrow(columns[i], path, is_text=i in layout.texts())
             for i in layout.positions()
         }
     ), layout
+
+
+def _own_times(document: Any) -> dict[str, str]:
+    """Returns when an answer was given, and the last bar that it calls committed."""
+    if not isinstance(document, dict):
+        return {}
+    found = {"taken": next((document[k] for k in _TAKEN if k in document), None)}
+    if isinstance(result := document.get("result"), dict):
+        found["committed"] = result.get("last")  # Kraken
+    return {k: str(v) for k, v in found.items() if isinstance(v, int | str)}
 
 
 def _load(data: bytes, path: Path) -> Any:

@@ -37,9 +37,9 @@ from candles.columns import (
 from candles.documents import read_document
 from candles.hdf5 import read_hdf5
 from candles.layouts import Layout, layout_of_names, require_order
+from candles.moments import market_of, place_bars
 from candles.rows import tidy_rows
 from candles.text import read_text
-from candles.timestamps import choose_times
 from candles.volumes import choose_volume
 from files import tables
 from settings.names import parse_candle_filename, plain_pair
@@ -69,17 +69,21 @@ _BROKEN = (
 )
 
 
-def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_file(
+    path: str | os.PathLike[str], *, timezone: str | None = None
+) -> pd.DataFrame:
     """Reads one file of any known format into the candle columns, unjudged.
 
     Args:
         path: `.csv`, `.csv.gz`, `.feather`, `.parquet`, `.zip` (of CSV, of one month or
             several), `.json`, `.json.gz` / `.jsongz` or `.h5` / `.hdf5` (freqtrade).
+        timezone: Zone of times that state none, such as `Europe/Berlin`; None is UTC.
 
     Returns:
         Columns `timestamp` (datetime64[ns, UTC]) and open, high, low, close, volume
         (float64, NaN where a cell is empty), at least one row, in order of time where
-        that is certain (see `rows.tidy_rows`).
+        that is certain (see `rows.tidy_rows`). Its `attrs` have what is doubtful
+        (`doubts`) and the market that a column states (`symbol`).
 
     Raises:
         MissingInputError: If there is no such file.
@@ -98,7 +102,7 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
     if before.st_size == 0:
         raise refusal(path, "candles", "an empty file (0 bytes)", FETCH_AGAIN)
     try:
-        parts = [read_columns(*part, path) for part in reader(path)]
+        parts = [read_columns(*part, path, timezone=timezone) for part in reader(path)]
     except UserError:
         raise
     except _BROKEN as error:
@@ -118,7 +122,7 @@ def read_file(path: str | os.PathLike[str]) -> pd.DataFrame:
     return parts[0] if len(parts) == 1 else _in_order(parts, path)
 
 
-def read_frame(frame: pd.DataFrame) -> pd.DataFrame:
+def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFrame:
     """Reads a DataFrame as a file of the same columns is read; the index is one, too.
 
     A column `is_filled` is kept.
@@ -141,7 +145,7 @@ def read_frame(frame: pd.DataFrame) -> pd.DataFrame:
     table = pa.table(
         {str(i): _arrow_column(columns[i], names[i]) for i in layout.positions()}
     )
-    return read_columns(table, layout, path)
+    return read_columns(table, layout, path, timezone=timezone)
 
 
 def _first_of(name: object) -> str:
@@ -149,22 +153,22 @@ def _first_of(name: object) -> str:
     return str(name[0] if isinstance(name, tuple) else name)
 
 
-def read_columns(table: pa.Table, layout: Layout, path: Path) -> pd.DataFrame:
+def read_columns(
+    table: pa.Table, layout: Layout, path: Path, *, timezone: str | None = None
+) -> pd.DataFrame:
     """Returns the candles in columns that are named by their positions in the file.
 
     Args:
         table: At least the columns of `layout.positions()`.
         layout: What they are.
         path: The file, for errors and notes.
+        timezone: Zone of times that state none; None is UTC.
     """
     if table.num_rows == 0:
         raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
-    try:
-        stamps, how = choose_times(
-            [(name, rank, table.column(str(i))) for i, name, rank in layout.times]
-        )
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    moments = place_bars(table, layout, path, timezone=timezone)
+    stamps = moments.opens
+    symbol = market_of(table, layout, path)
     numbers = {
         i: floats_of(table.column(str(i)), name, path)
         for name, i in [
@@ -190,14 +194,17 @@ def read_columns(table: pa.Table, layout: Layout, path: Path) -> pd.DataFrame:
             f"{those}, which the prices do not tell apart",
             "Rename the one in base units to 'volume', and remove the others.",
         )
-    candles, notes = tidy_rows(make_table(stamps, {**values, "volume": volume.values}))
-    certain = how.startswith("dates in ")
+    candles = make_table(stamps, {**values, "volume": volume.values})
+    if not moments.is_over.all():
+        candles = candles[moments.is_over].reset_index(drop=True)
+    candles, notes = tidy_rows(candles)
+    certain = moments.how.startswith("dates in ")
     level = logging.DEBUG if certain else logging.INFO
-    logger.log(level, "%s: timestamps read as %s", path, how)
-    for note in filter(None, [volume.note, *notes]):
+    logger.log(level, "%s: timestamps read as %s", path, moments.how)
+    for note in filter(None, [*moments.notes, volume.note, *notes]):
         logger.info("%s: %s", path, note)
-    if volume.doubt:
-        logger.warning("%s: doubtful: %s", path, volume.doubt)
+    doubts = filter(None, [*moments.doubts, volume.doubt])
+    candles.attrs = {"doubts": tuple(doubts), "symbol": symbol}
     return candles
 
 

@@ -24,13 +24,17 @@ _PRICES = {
     "low": "low l lowprice pricelow",
     "close": "close c closeprice priceclose closingprice closelast tradeprice",
 }
+_ENDS = (
+    "timeperiodend closetime endtime timeclose etime timeend periodend closetimestamp"
+)
 _TIMES = (  # the first rank that a file has is its time; the ranks after it confirm
     "opentime timeopen opentimestamp timeperiodstart windowstart periodstart starttime "
     "start startat startedat begin begintime candlebegintime klineopentime barstart "
-    "starttimestamp timestart candledatetimeutc",
+    "starttimestamp timestart candledatetimeutc intervalbegin",
     "timestamp ts time date datetime dateandtime unix unixtime unixtimestamp epoch t "
     "gmttime utctime timeutc utc dateutc datetimeutc timestampms timestamputc bucket "
     "localtime dtyyyymmdd candletime timestampunix timestampopen exchangetimestamp mts",
+    _ENDS,
     "indexlevel0 index unnamed0 id ticks",
     "",
 )
@@ -47,9 +51,13 @@ _VOLUMES = {
     "volumecurrency",
 }
 _SIDES = {
-    "symbol": "symbol ticker market instrumentname instrument instid assetid pair s",
+    "symbol": "symbol ticker pair instrumentname instrument instid assetid market s",
     "confirm": "confirm confirmed isclosed isfinal closed final x complete",
+    "end": _ENDS,
+    "taken": "retrievedat fetchedat downloadedat receivedat retrievaltime fetchtime "
+    "downloadtime requesttime querytime servertime snapshottime retrieved fetched",
 }
+_OF_ENDS = {"homenotional", "foreignnotional"}  # BitMEX: times are the ends of bars
 _CURRENCY = re.compile(r"vol(?:ume)?[\s_]*\(?([A-Z][A-Z0-9]{1,9})\)?$", re.IGNORECASE)
 _QUOTE_CURRENCIES = frozenset(
     "usd usdt usdc busd tusd fdusd dai eur gbp jpy krw try brl aud cad chf".split()
@@ -90,7 +98,8 @@ class Layout:
     names: tuple[str, ...] | None = None
     """The file's own names; None where it has none."""
     sides: dict[str, int] = field(default_factory=dict)
-    """Columns that say whose candles these are, and which of them are over."""
+    """Columns that say whose candles these are, when they end, which are over."""
+    ends: bool = False  # whether the times are the ends of bars, by the names
 
     def positions(self) -> list[int]:
         """Returns the columns to read, in the file's order."""
@@ -123,9 +132,7 @@ def names_prices(names: Sequence[object]) -> bool:
 
 
 def layout_of_names(names: Sequence[object], path: Path) -> Layout:
-    """Returns what the columns of these names are.
-
-    A name may be several, one a header line, parted by newlines.
+    """Returns what the columns of these names are; newlines part several names of one.
 
     Raises:
         DataError: If a column is missing, or several may be it.
@@ -160,10 +167,10 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
             f"{'; '.join(problems)}; the columns are {[_shown(n) for n in names]}",
             "Rename or remove columns.",
         )
-    sides = {}
+    sides, taken = {}, {*prices.values(), *(time[0] for time in times)}
     for side, aliases in _SIDES.items():
-        hits = [i for i, key in enumerate(keys) if key & {*aliases.split()}]
-        if len(hits) == 1 and hits[0] not in prices.values():
+        hits = [i for name in aliases.split() for i, k in enumerate(keys) if name in k]
+        if hits and hits[0] not in taken:
             sides[side] = hits[0]
     return Layout(
         times=times,
@@ -171,6 +178,7 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
         volumes=volumes,
         names=tuple(map(_shown, names)),
         sides=sides,
+        ends=times[0][2] == _TIMES.index(_ENDS) or set().union(*keys) >= _OF_ENDS,
     )
 
 

@@ -17,6 +17,7 @@ import utils
 from candles import table
 from candles.checks import check_candles
 from settings.names import (
+    is_other_market,
     is_pair_of,
     parse_candle_filename,
     plain_pair,
@@ -156,10 +157,21 @@ def read_checked(source: Candles, config: RunFields) -> pd.DataFrame:
     """Returns checked candles of the configuration's timeframe or finer.
 
     Raises:
-        DataError: With everything that is wrong with them.
+        DataError: With everything that is wrong with them; if a column of the files
+            says that they are of another pair.
     """
     if not isinstance(source, pd.DataFrame):
-        return table.read_candles(source, expected_timeframe=config.timeframe)
+        candles = table.read_candles(
+            source, expected_timeframe=config.timeframe, timezone=config.timezone
+        )
+        symbol = candles.attrs.get("symbol")
+        if symbol is not None and is_other_market(symbol, config.pair):
+            raise DataError(
+                f"{source[0]}: expected candles of {config.pair}. Received: {symbol!r} "
+                "in a column of the file. Give the file of the pair, or the --pair of "
+                "the file."
+            )
+        return candles
     report = check_candles(source, timeframe=config.timeframe, with_doubts=False)
     if report.problems:
         lines = "".join(f"\n  {line}" for line in report.problems)

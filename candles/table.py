@@ -30,7 +30,7 @@ from candles.timestamps import (
     timeframe_nanoseconds,
 )
 from settings.label_fields import MAX_FILL_BARS
-from settings.names import stated_contents
+from settings.names import plain_pair, stated_contents
 from utils import ConfigError, DataError, counted
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ def read_candles(
     *,
     timeframe: str | None = None,
     expected_timeframe: str | None = None,
+    timezone: str | None = None,
 ) -> pd.DataFrame:
     """Reads one file of candles, or joins several, and refuses what is not right.
 
@@ -58,6 +59,7 @@ def read_candles(
             it (see `resample_candles`); None keeps the candles' own.
         expected_timeframe: The candles' own timeframe where they are so sparse that
             their distances leave it open; nothing is resampled for it.
+        timezone: Zone of times that state none, such as `Europe/Berlin`; None is UTC.
 
     Returns:
         The candle table; gaps are still gaps (see `fill_gaps`).
@@ -68,7 +70,9 @@ def read_candles(
             message with all findings), or they are coarser than `timeframe`.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
-    table = _join(paths, timeframe=timeframe, expected=expected_timeframe)
+    table = _join(
+        paths, timeframe=timeframe, expected=expected_timeframe, timezone=timezone
+    )
     if timeframe is not None:
         table = resample_candles(table, timeframe)
     return table
@@ -79,12 +83,13 @@ def _join(
     *,
     timeframe: str | None,
     expected: str | None,
+    timezone: str | None,
 ) -> pd.DataFrame:
     files = [Path(item) for item in paths]
     _refuse_mixed_files(files)
     tables, reports = [], []
     for file in files:
-        tables.append(read_file(file))
+        tables.append(read_file(file, timezone=timezone))
         report = check_candles(tables[-1], timeframe=timeframe, with_doubts=False)
         if report.irregular and expected is not None:
             settled = check_candles(tables[-1], timeframe=expected, with_doubts=False)
@@ -95,10 +100,12 @@ def _join(
         for file, report in zip(files, reports, strict=True)
         for problem in report.problems
     ]
+    doubts = tuple(doubt for each in tables for doubt in each.attrs.get("doubts", ()))
     if bad:
         raise DataError(
             "expected candles that keep their contract. Received: "
             + "".join(f"\n  {line}" for line in bad)
+            + "".join(f"\n  doubtful: {line}" for line in doubts)
             + "\nRepair these rows, or fetch the files again."
         )
     kinds = {
@@ -117,7 +124,20 @@ def _join(
         )
     if notes := {report.note for report in reports if report.note}:
         logger.info("%s", ", ".join(sorted(notes)))
-    return tables[0] if len(tables) == 1 else _merge(tables, files)
+    symbols = {
+        each.attrs["symbol"]: file
+        for each, file in zip(tables, files, strict=True)
+        if each.attrs.get("symbol")
+    }
+    if len({plain_pair(symbol) for symbol in symbols}) > 1:
+        raise DataError(
+            "expected files of one market. Received, by their columns: "
+            + " and ".join(f"{symbol} in {file}" for symbol, file in symbols.items())
+            + ". Read each market by itself."
+        )
+    table = tables[0] if len(tables) == 1 else _merge(tables, files)
+    table.attrs = {"doubts": doubts, "symbol": next(iter(symbols), None)}
+    return table
 
 
 def _refuse_mixed_files(files: Sequence[Path]) -> None:

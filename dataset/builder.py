@@ -43,7 +43,7 @@ DEMO_SEED = 7
 CACHE_FOLDER = ".cache"
 
 _FEATURE_FIELDS = (
-    *("timeframe", "max_fill_bars", "accept_jumps"),
+    *("timeframe", "timezone", "max_fill_bars", "accept_jumps"),
     *("feature_sets", "raw_prices", "higher_timeframes"),
 )
 

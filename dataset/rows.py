@@ -102,7 +102,8 @@ def build_parts(
             "shorter_warm_ups": shorter_warm_ups(config, warm_up_bars(config)),
             "usual_move_pct": usual_move_pct(filled["close"], config.future_window),
             **_describe_candles(candles, filled, own_timeframe(candles, config)),
-            "doubts": jumps.doubts,
+            "timezone": config.timezone,
+            "doubts": [*candles.attrs.get("doubts", ()), *jumps.doubts],
         },
     )
 

@@ -25,6 +25,10 @@ _NOT_TRADES = re.compile(
     r"[-_](mark|index|premium_?index|funding_?rate)(?![A-Za-z0-9])", re.IGNORECASE
 )
 
+_MARKET_WORDS = frozenset(
+    "P PERP PERPETUAL SWAP SPOT FUTURES FUT MARGIN UM CM LINEAR INVERSE QUARTER".split()
+)
+
 
 def plain_pair(pair: str) -> str:
     """Returns a pair as it compares: `eth_usdt` and `ETH/USDT` are `ETHUSDT`."""
@@ -70,6 +74,34 @@ def is_pair_of(stated: str, pair: str) -> bool:
     heads = ["".join(parts[:stop]).upper() for stop in range(1, len(parts) + 1)]
     return plain_pair(pair) in heads or heads[-1] == plain_pair(
         without_settlement(pair)
+    )
+
+
+def is_other_market(symbol: str, pair: str) -> bool:
+    """Whether a symbol, as exchanges and vendors write them, is of another pair.
+
+    `BINANCE:BTCUSD.P`, `tBTCUSD`, `XXBTZUSD`, `BTC-28JUN24` and `BTC` may be BTCUSD or
+    not; what has no letters, or names no currency, says nothing.
+    """
+    spoken = [symbol, *symbol.split(":")] if ":" in symbol else [symbol]
+    spoken = [market for text in spoken if (market := _spoken_market(text))]
+    wanted = _spoken_market(pair)
+    for market in spoken:
+        if is_pair_of(market, wanted) or is_pair_of(wanted, market):
+            return False
+        if "_" not in market and len(market) <= 5 and wanted.startswith(market):
+            return False
+    return bool(spoken)
+
+
+def _spoken_market(text: str) -> str:
+    """Returns `BTC_USD` of a symbol: no words of its market, no day it expires."""
+    text = re.sub(r"^t(?=[A-Z]{6})", "", text).upper()  # Bitfinex
+    text = re.sub(r"^X([A-Z]{3})Z([A-Z]{3})$", r"\1\2", text).replace("XBT", "BTC")
+    parts = [part for part in re.split("[^A-Z0-9]+", text) if part]
+    days = re.compile(r"\d+([A-Z]{3}\d+)?")
+    return "_".join(
+        part for part in parts if part not in _MARKET_WORDS and not days.fullmatch(part)
     )
 
 

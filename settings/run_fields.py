@@ -13,7 +13,7 @@ import utils
 from settings.network_fields import NETWORKS
 from settings.part import Part, field
 from settings.tree_fields import TABULAR_MODELS
-from settings.values import own_name_problems
+from settings.values import own_name_problems, timezone_problems
 
 MODELS = NETWORKS + TABULAR_MODELS
 """Built-in model families; `models.families` may know more by the time they train."""
@@ -28,6 +28,8 @@ class RunFields(Part):
             ETH/USDT and ETH/USDT:USDT are ETH_USDT and ETH_USDT_USDT.
         timeframe: Length of a bar: a whole number and m, h, d or w, from 1m to 1w, that
             divides a day or is whole days; 60m is 1h.
+        timezone: Zone of candle files whose times state none, such as
+            America/New_York; None is UTC.
         training_file: Path of the training file; None looks for its standard name in
             `inputs_dir`.
         inputs_dir: Folder of the training files.
@@ -40,6 +42,7 @@ class RunFields(Part):
 
     pair: str = field("BTCUSDT", is_pair=True, aliases=("--symbols",))
     timeframe: str = field("1m", is_duration=True, aliases=("--interval",))
+    timezone: str | None = None
     training_file: str | None = None
     inputs_dir: str = "inputs"
     outputs_dir: str = field("outputs", aliases=("--output-dir",))
@@ -61,7 +64,7 @@ class RunFields(Part):
         return Path(self.outputs_dir) / "runs"
 
     def problems(self) -> list[str]:
-        """Returns what is wrong with pair, timeframe and model."""
+        """Returns what is wrong with pair, timeframe, time zone and model."""
         problems = []
         if not re.fullmatch(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*", self.pair):
             problems.append(
@@ -81,4 +84,6 @@ class RunFields(Part):
                 )
         except ValueError as error:
             problems.append(f"timeframe: {error}")
+        if self.timezone is not None:
+            problems += timezone_problems(self.timezone)
         return problems + own_name_problems("model", self.model, MODELS)

@@ -13,6 +13,7 @@ import re
 import sys
 import types
 import typing
+import zoneinfo
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,6 +112,19 @@ def parse_text(text: str, annotation: Any) -> Any:
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
+
+
+def timezone_problems(name: str) -> list[str]:
+    """Returns why a name is no time zone's; empty where it is one's."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        near = utils.did_you_mean(name, sorted(zoneinfo.available_timezones()))
+        return [
+            "timezone: expected the name of a time zone, such as America/New_York. "
+            f"Received: {name!r:.60}.{near}"
+        ]
+    return []
 
 
 def own_name_problems(

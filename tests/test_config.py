@@ -120,10 +120,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "df750377ddf6fc1d87e66ef33e5042de0d3f67f4f35139e96ef3c20303383616"
+        "3bc5852240e32b1c11bfa1873473529d161b18c26eb5e858b14363420e35262c"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "8b1af8d24334f1f6e14a477bb7527c79490365b5f52c0bdbee7ae2d72c395642"
+        "92254aaa2e6f81f6704b5de77468a167412fc7e9c38a0cb44ee50c04d9f18047"
     )
 
 

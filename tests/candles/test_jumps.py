@@ -29,7 +29,7 @@ def exchanged(first, last):
     return table
 
 
-@pytest.mark.parametrize("timeframe_bars", [1, 7])
+@pytest.mark.parametrize("timeframe_bars", [1, 6])
 def test_a_market_that_goes_on_has_no_doubts(timeframe_bars):
     table = market(3000).iloc[::timeframe_bars].reset_index(drop=True)
     found = find_jumps(table, f"{timeframe_bars}m")

@@ -274,6 +274,29 @@ def test_an_outage_that_reopens_far_away_is_not_filled(tmp_path, quick):
     assert [each.metadata["num_segments"] for each in built] == [2, 1]
 
 
+def test_a_file_whose_column_names_another_pair_is_refused(tmp_path, quick):
+    path = tmp_path / "candles.csv"
+    synthetic_candles(100, seed=1).assign(symbol="ETHUSDT").to_csv(path, index=False)
+    made = builder(tmp_path, feature_sets=(quick,), timeframe="1m", future_window=5)
+    with pytest.raises(DataError, match="candles of TESTUSDT. Received: 'ETHUSDT' in"):
+        made.build_dataset(candles=path)
+    assert len(made.build_dataset("ETHUSDT", candles=path).frame) == 92
+
+
+def test_wall_clock_candles_are_doubtful_until_their_zone_is_named(tmp_path, quick):
+    market = synthetic_candles(200, seed=1, timeframe="1h", start="2024-03-08")
+    local = market["timestamp"].dt.tz_convert("America/New_York").dt.tz_localize(None)
+    path = tmp_path / "candles.csv"
+    market.assign(timestamp=local).to_csv(path, index=False)
+    fields = {"feature_sets": (quick,), "timeframe": "1h", "future_window": 5}
+    taken = builder(tmp_path, **fields).build_dataset(candles=path)
+    assert "say --timezone America/New_York" in taken.metadata["doubts"][0]
+    zoned = builder(tmp_path, **fields, timezone="America/New_York")
+    built = zoned.build_dataset(candles=path)
+    assert built.metadata["doubts"] == [] and built.metadata["num_filled_bars"] == 0
+    assert built.timestamps.tolist() == market["timestamp"][3:195].tolist()
+
+
 def test_exchanged_columns_are_refused(tmp_path, quick):
     market = jumped([], 1.0).rename(columns={"open": "close", "close": "open"})
     made = builder(tmp_path, feature_sets=(quick,), timeframe="1m", future_window=5)
