@@ -9,7 +9,7 @@ labels (`dataset_builder`), cutting windows (`sequence_generator`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ import utils
 from candles.timestamps import Timeline
 from config import DATASET_FIELDS, Config
 from dataset import training_file
+from dataset.columns import name_columns
 from dataset.lengths import warm_up_words
 from dataset.rows import shorter_warm_ups
 from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
 from preprocessing.balance import class_fields
-from preprocessing.parts import PART_NAMES, chronological_ranges, spans_of
+from preprocessing.parts import chronological_ranges
 from preprocessing.scaling import FeatureScaler, TargetScaler
-from preprocessing.training_data import Part, TrainingData
+from preprocessing.targets import segment_starts_of, split_targets, tell_few_targets
+from preprocessing.training_data import TrainingData
 from settings import names as file_names
 from settings import sources
 from settings.data_fields import DataFields, day_after
@@ -125,7 +127,8 @@ class TrainingDataLoader:
         kept = _date_range(rows.timestamps, config)
         eligible = rows.is_target[kept]
         features = rows.features[kept]
-        breaks = _segment_starts(rows.segment_ids[kept])
+        breaks = segment_starts_of(rows.segment_ids[kept])
+        is_whole_run = ranges is None
         timeline = Timeline.from_array(
             rows.timestamps[kept], bar_seconds=config.bar_seconds
         )
@@ -134,7 +137,7 @@ class TrainingDataLoader:
         # What follows the file's last row is in no part; a date cut has rows behind it.
         end = len(features) if kept.stop == len(rows.timestamps) else None
         try:
-            parts = _split(ranges, breaks, eligible, config, open_end=end)
+            parts = split_targets(ranges, breaks, eligible, config, open_end=end)
         except DataError as error:
             path, warm_up = map(rows.source.get, ("path", "warm_up_bars"))
             text = f"{path}: {error}" if path else str(error)
@@ -144,6 +147,9 @@ class TrainingDataLoader:
                     f" Before its first row, {warm_up_words(warm_up, shorter, config)}."
                 )
             raise DataError(text) from error
+        if is_whole_run:  # of folds it would be said again and again
+            tell_few_targets(breaks, eligible, config.sequence_length)
+            _warn_of_silent_features(parts["train"].take(features), rows.feature_names)
         scaler = FeatureScaler.fit(
             parts["train"].take(features),
             rows.feature_names,
@@ -177,7 +183,7 @@ class TrainingDataLoader:
         """
         config = self.config
         if self._frame is not None:
-            columns = tables.from_pandas(self._frame)
+            columns = name_columns(tables.from_pandas(self._frame))
             source: dict[str, Any] = {"path": None, "sha256": None}
         else:
             path = file_names.find_training_file(config)
@@ -195,7 +201,7 @@ class TrainingDataLoader:
 
 def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str, Any]]:
     """Opens a training file whose name and description are those of this run."""
-    columns = tables.open_table(path)
+    columns = training_file.open_training_file(path)
     description = read_sidecar(path, digest=columns.digest)
     stated = description or {}
     built_with = stated.get("parameters", {})
@@ -240,9 +246,6 @@ def _missing_message(config: Config) -> str:
     )
 
 
-# Rows
-
-
 def _date_range(timestamps: np.ndarray, config: DataFields) -> slice:
     """Returns the rows from the start day to the end of the end day, UTC."""
     first, last = 0, len(timestamps)
@@ -261,55 +264,19 @@ def _date_range(timestamps: np.ndarray, config: DataFields) -> slice:
     return slice(first, last)
 
 
-def _segment_starts(segment_ids: np.ndarray) -> np.ndarray:
-    """Returns the (num_segments,) first row of each run of equal ids."""
-    return np.flatnonzero(np.diff(segment_ids, prepend=segment_ids[0] - 1))
-
-
-def _split(
-    ranges: Mapping[str, Any],
-    segment_starts: np.ndarray,
-    eligible: np.ndarray,
-    config: Config,
-    *,
-    open_end: int | None,
-) -> dict[str, Part]:
-    """Gives each range of rows its targets.
-
-    A part that ends at `open_end` keeps the targets whose label bars lie behind it.
-
-    The embargo is taken from the end of the earlier part, so that validation and test
-    stay the same rows whatever its length.
-    """
-    num_rows = len(eligible)
-    window, future = config.sequence_length, config.future_window
-    # First row at which a window fits into the row's own segment.
-    row = np.arange(num_rows, dtype=np.int32)
-    starts = segment_starts[np.searchsorted(segment_starts, row, side="right") - 1]
-    usable = eligible & (row - starts >= window - 1)
-    parts = {}
-    for name in PART_NAMES:
-        embargo = 0 if name == PART_NAMES[-1] else config.embargo_bars
-        spans, found = [], []
-        for start, stop in spans_of(ranges[name]):
-            inside = max(start, stop - embargo)
-            end = inside if inside == open_end else inside - future
-            targets = row[start + window - 1 : max(start + window - 1, end)]
-            spans.append((start, inside))
-            found.append(targets[usable[targets]])
-        targets = np.concatenate(found)
-        if not len(targets):
-            wanted = " and ".join(f"{start} to {stop}" for start, stop in spans)
-            held = sum(stop - start for start, stop in spans)
-            raise DataError(
-                f"{name}: expected rows {wanted} to hold at least one "
-                f"window of {window} bars with its {future} label bars inside one "
-                f"segment. Received: {held} rows of {num_rows}. Use a "
-                "longer file, a shorter sequence_length or future_window, or other "
-                "splits."
-            )
-        parts[name] = Part(spans=tuple(spans), targets=targets)
-    return parts
+def _warn_of_silent_features(train: np.ndarray, names: Sequence[str]) -> None:
+    low, high = train.min(axis=0), train.max(axis=0)
+    silent = [
+        f"{name} (always {value:g})"
+        for name, value, other in zip(names, low, high, strict=True)
+        if value == other
+    ]
+    if silent:
+        logger.warning(
+            "nothing to learn from in all %s training rows: %s",
+            f"{len(train):,}",
+            ", ".join(silent),
+        )
 
 
 def _value_fields(log_returns: np.ndarray, train: np.ndarray) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from audit.lookahead import Recomputed
 from candles.timestamps import nanoseconds_of
 from config import Config
 from data_loader import TrainingData
+from dataset.columns import name_columns
+from dataset.training_file import open_training_file
 from files import tables
 
 _ON_LINE = 1e-12  # of the price: rounding of an interpolation in float64
@@ -62,9 +64,9 @@ def _marks_of_file(
 ) -> dict[str, np.ndarray]:
     """Returns `is_filled` and `volume`, as far as the file has them for all rows."""
     if frame is None:
-        columns = tables.open_table(data.source["path"])
+        columns = open_training_file(data.source["path"])
     else:
-        columns = tables.from_pandas(frame)
+        columns = name_columns(tables.from_pandas(frame))
     found = {
         name: np.empty(data.source["rows"], kind)
         for name, kind in (("is_filled", bool), ("volume", np.float64))

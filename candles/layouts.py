@@ -27,7 +27,7 @@ _PRICES = {
 _ENDS = (
     "timeperiodend closetime endtime timeclose etime timeend periodend closetimestamp"
 )
-_TIMES = (  # the first rank that a file has is its time; the ranks after it confirm
+TIMES = (  # the first rank that a file has is its time; the ranks after it confirm
     "opentime timeopen opentimestamp timeperiodstart windowstart periodstart starttime "
     "start startat startedat begin begintime candlebegintime klineopentime barstart "
     "starttimestamp timestart candledatetimeutc intervalbegin",
@@ -178,7 +178,7 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
         volumes=volumes,
         names=tuple(map(_shown, names)),
         sides=sides,
-        ends=times[0][2] == _TIMES.index(_ENDS) or set().union(*keys) >= _OF_ENDS,
+        ends=times[0][2] == TIMES.index(_ENDS) or set().union(*keys) >= _OF_ENDS,
     )
 
 
@@ -209,7 +209,7 @@ def _times(
     keys: Sequence[set[str]], names: Sequence[object]
 ) -> tuple[tuple[int, str, int], ...]:
     found: list[tuple[int, str, int]] = []
-    for rank, aliases in enumerate(_TIMES):
+    for rank, aliases in enumerate(TIMES):
         if rank > 1 and found:
             break
         found += [

@@ -17,12 +17,21 @@ import pandas as pd
 
 import utils
 from candles.timestamps import SECOND, nanoseconds_of
-from config import CLASS_NAMES, CLASS_TARGETS
+from config import CLASS_NAMES, CLASS_TARGETS, HOLD
 from dataset import training_file
+from dataset.columns import (
+    BESIDE,
+    LABEL_CURE,
+    NOT_FEATURES,
+    ONE_HOT,
+    describe_left_out,
+    feature_columns,
+    label_classes,
+)
 from dataset.sidecar import read_sidecar
-from dataset.training_file import NOT_FEATURES, ONE_HOT
-from files import tables
+from files.tables import Columns
 from settings import names as file_names
+from utils import DataError
 
 MIN_ROWS = 1000
 """Fewer rows than this are reported: no part of them would say much."""
@@ -99,9 +108,9 @@ class Dataset:
             return frame["target"].to_numpy(np.float64)
         if (ids := label_ids(frame)) is not None:
             return ids.astype(np.int8)
-        raise utils.DataError(
+        raise DataError(
             "expected a column 'label', label_0 to label_2, or 'target'. "
-            f"Received: {', '.join(frame.columns)}. {training_file.LABEL_CURE}"
+            f"Received: {', '.join(frame.columns)}. {LABEL_CURE}"
         )
 
     @property
@@ -125,21 +134,47 @@ def read_dataset(path: str | os.PathLike[str]) -> Dataset:
         DataError: If it is damaged, unsafe, or has no times.
     """
     path = Path(path)
-    columns = tables.open_table(path)
+    columns = training_file.open_training_file(path)
     sidecar = read_sidecar(path, digest=columns.digest)
     metadata = dict(sidecar or {})
     with training_file.naming_the_file(path):
         times = training_file.read_times(columns)
     frame = {"timestamp": pd.Series(pd.to_datetime(times, utc=True))}
+    names, left_out = feature_columns(columns)
     for name in columns.names:
-        if name != "timestamp":
+        if name in names or name in NOT_FEATURES - {"timestamp"}:
             frame[name] = columns.read(name).to_pandas()
+    if noted := {why: found for why, found in left_out.items() if why != BESIDE}:
+        metadata["left_out"] = noted
+    if "label" in frame:
+        with training_file.naming_the_file(path):
+            _map_labels(frame, columns)
     named = file_names.parse_training_filename(path.name)
     if named is not None:
         metadata.setdefault(
             "parameters", {key: named[key] for key in ("pair", "timeframe")}
         )
     return Dataset(frame=pd.DataFrame(frame), metadata=metadata)
+
+
+def _map_labels(frame: dict[str, pd.Series], columns: Columns) -> None:
+    """Puts class ids in the place of words, signs and empty cells, as a run reads them.
+
+    Numbers that are no classes stay, for `find_problems` to name.
+    """
+    is_target = np.ones(len(frame["label"]), bool)
+    if "is_target" in frame:
+        is_target = frame["is_target"].to_numpy(bool)
+    try:
+        classes = label_classes(columns, ~is_target)
+    except DataError:
+        if frame["label"].dtype.kind not in "iuf":
+            raise
+        return
+    lacks = np.isnan(classes)
+    frame["label"] = pd.Series(np.where(lacks, HOLD, classes).astype(np.int8))
+    if lacks.any():
+        frame["is_target"] = pd.Series(is_target & ~lacks)
 
 
 def label_ids(frame: pd.DataFrame) -> np.ndarray | None:
@@ -238,6 +273,8 @@ def find_problems(dataset: Dataset) -> list[str]:
     problems += _label_problems(dataset) + _outcome_problems(frame)
     stated = dataset.metadata
     problems += training_file.other_label_rule(stated)
+    if "left_out" in stated:
+        problems.append(describe_left_out(stated["left_out"]))
     if stated.get("num_rows", len(frame)) != len(frame):
         problems.append(
             f"metadata: expected {stated['num_rows']} rows. Received: {len(frame)}"

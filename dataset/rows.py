@@ -23,8 +23,8 @@ from candles.timestamps import nanoseconds_of
 from config import Config
 from dataset import features, labels, timeframes
 from dataset.barriers import usual_move_pct
+from dataset.columns import NOT_FEATURES
 from dataset.dataset import Dataset, describe_frame
-from dataset.training_file import NOT_FEATURES
 from files.strict import to_jsonable
 from settings.label_fields import LabelFields
 from settings.run_fields import RunFields

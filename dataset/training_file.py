@@ -26,7 +26,14 @@ import utils
 from candles.timestamps import describe_distance, parse_timestamps
 from config import CLASS_TARGETS
 from dataset import sidecar
-from dataset.labels import LABEL_VERSION, OUTCOME_TYPES
+from dataset.columns import (
+    OUTCOMES,
+    describe_left_out,
+    feature_columns,
+    name_columns,
+    read_labels,
+)
+from dataset.labels import LABEL_VERSION
 from files import tables
 from files.atomic import atomic_path
 from files.tables import Columns
@@ -34,24 +41,9 @@ from utils import DataError
 
 logger = logging.getLogger(__name__)
 
-ONE_HOT = ("label_0", "label_1", "label_2")
-OUTCOMES = {"close": np.float64, **OUTCOME_TYPES}
-"""Columns that evaluation uses, and the type they are kept in."""
-
-NOT_FEATURES = frozenset(
-    ["timestamp", "label", *ONE_HOT, *OUTCOMES, "open", "high", "low", "volume"]
-    + ["target", "segment", "is_target", "is_filled"]
-)
-"""Names that are never read as features; every other column is one."""
-
 MAX_TARGET_DEVIATION = 1e-4
 """Largest distance of a target to the log return of the closes, one basis point: more
 than rounded prices make, less than another horizon does."""
-
-LABEL_CURE = (
-    "Name the column with the classes (0 SHORT, 1 HOLD, 2 LONG) so, or build the file "
-    "with dataset_builder.py."
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,15 +162,14 @@ def read_rows(
             contract.
     """
     with naming_the_file(columns.path):
-        names = [name for name in columns.names if name not in NOT_FEATURES]
+        names, left_out = feature_columns(columns)
+        if left_out:
+            logger.info("%s", describe_left_out(left_out))
         if not names:
             raise DataError(
                 "expected feature columns beside the timestamp and the label. "
                 f"Received: {', '.join(columns.names)}"
             )
-        beside = ("open", "high", "low", "volume", "is_filled")
-        if dropped := [name for name in beside if name in columns.names]:
-            logger.info("not read as features: %s", ", ".join(dropped))
         timestamps = _read_timestamps(columns, bar_seconds)
         # Arrow keeps what it frees; the training that follows needs the memory.
         pa.default_memory_pool().release_unused()
@@ -197,12 +188,17 @@ def read_rows(
             refuse_non_finite(name, column)
         segment_ids = _segment_ids(columns, timestamps, bar_seconds)
         is_target = _read_targets(columns, count, future_window)
+        may_lack = ~is_target
+        if "is_target" not in columns.names:
+            may_lack |= _without_future(segment_ids, future_window)
         labels, log_returns = np.empty(0, np.int8), None
         if is_number:
-            log_returns = _log_returns(outcomes, target, is_target)
+            log_returns = _log_returns(outcomes, target, may_lack)
             _refuse_other_horizon(log_returns, outcomes, segment_ids, future_window)
+            is_target &= np.isfinite(log_returns)
         else:
-            labels = _read_labels(columns, count)
+            labels, lacks = read_labels(columns, may_lack)
+            is_target &= ~lacks
         return Rows(
             features=features,
             feature_names=tuple(names),
@@ -219,12 +215,28 @@ def read_rows(
 def refuse_non_finite(name: str, values: np.ndarray) -> None:
     """Raises a `DataError` that names the column and the first NaN or infinite rows."""
     bad = np.flatnonzero(~np.isfinite(values))
+    if 0 < len(bad) == len(values):
+        raise DataError(
+            f"{name}: expected finite numbers. Received: none in {len(bad)} rows. "
+            "Remove the column, or repair it where the file is made."
+        )
     if len(bad):
         shown = ", ".join(f"row {row}: {values[row]}" for row in bad[:3])
         raise DataError(
             f"{name}: expected finite numbers. Received: {len(bad)} that are not "
             f"({shown}). Drop or repair these rows where the file is made."
         )
+
+
+def open_training_file(path: str | os.PathLike[str]) -> Columns:
+    """Opens a training file; its columns have the names of the contract.
+
+    Raises:
+        MissingInputError: If there is no file.
+        DataError: If it is of another format, damaged, unsafe, or names a column twice.
+    """
+    with naming_the_file(Path(path)):
+        return name_columns(tables.open_table(path))
 
 
 def read_times(columns: Columns) -> np.ndarray:
@@ -279,39 +291,13 @@ def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
     return times
 
 
-def _read_labels(columns: Columns, count: int) -> np.ndarray:
-    if "label" in columns.names:
-        values = np.empty(count, np.float32)
-        columns.read_numbers({"label": values})
-        bad = np.flatnonzero((values != 0) & (values != 1) & (values != 2))
-        if len(bad):
-            raise DataError(
-                "label: expected 0 (SHORT), 1 (HOLD) or 2 (LONG). Received: "
-                f"{len(bad)} others, the first in row {bad[0]}: {values[bad[0]]}"
-            )
-        return values.astype(np.int8)
-    missing = [name for name in ONE_HOT if name not in columns.names]
-    if missing:
-        raise DataError(
-            f"expected a column 'label', or {', '.join(ONE_HOT)}. "
-            f"Received: {', '.join(columns.names)}. {LABEL_CURE}"
-        )
-    one_hot = np.empty((count, len(ONE_HOT)), np.float32)
-    columns.read_numbers({name: one_hot[:, j] for j, name in enumerate(ONE_HOT)})
-    good = np.isin(one_hot, (0, 1)).all(axis=1) & (one_hot.sum(axis=1) == 1)
-    if not good.all():
-        row = int(np.argmin(good))
-        raise DataError(
-            f"{', '.join(ONE_HOT)}: expected a single 1 in each row. Received: "
-            f"{(~good).sum()} rows without, the first is row {row}: {one_hot[row]}"
-        )
-    return one_hot.argmax(axis=1).astype(np.int8)
-
-
 def _log_returns(
-    outcomes: Mapping[str, np.ndarray], target: str, is_target: np.ndarray
+    outcomes: Mapping[str, np.ndarray], target: str, may_lack: np.ndarray
 ) -> np.ndarray:
-    """Returns the forward log return (num_rows,) that a `return` or `price` says."""
+    """Returns the forward log return (num_rows,) that a `return` or `price` says.
+
+    It is NaN in rows without one, all of which are among `may_lack` (num_rows,).
+    """
     needed = ["target", "close"] if target == "price" else ["target"]
     missing = [name for name in needed if name not in outcomes]
     if missing:
@@ -323,7 +309,7 @@ def _log_returns(
     values = outcomes["target"]
     if target == "price":
         close = outcomes["close"]
-        wrong = is_target & ~((values > 0) & (close > 0))
+        wrong = ~may_lack & ~((values > 0) & (close > 0))
         if wrong.any():
             row = int(np.argmax(wrong))
             raise DataError(
@@ -333,7 +319,7 @@ def _log_returns(
             )
         with np.errstate(divide="ignore", invalid="ignore"):
             values = np.log(values / close)
-    refuse_non_finite("target", np.where(is_target, values, 0.0))
+    refuse_non_finite("target", np.where(may_lack, 0.0, values))
     return np.where(np.isfinite(values), values, np.nan)
 
 
@@ -379,6 +365,13 @@ def _segment_ids(
         columns.read_numbers({"segment": given})
         breaks |= np.diff(given, prepend=given[0]) != 0
     return np.cumsum(breaks, dtype=np.int32)
+
+
+def _without_future(segment_ids: np.ndarray, future_window: int) -> np.ndarray:
+    """Returns the rows whose label bars are not all in their segment (num_rows,)."""
+    last = np.append(np.flatnonzero(np.diff(segment_ids)), len(segment_ids) - 1)
+    row = np.arange(len(segment_ids))
+    return row + future_window > last[np.searchsorted(last, row)]
 
 
 def _read_targets(columns: Columns, count: int, future_window: int) -> np.ndarray:

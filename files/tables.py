@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class Columns:
         self.path = path
         self._table = table
         self._stream = stream
+        self._names_in_file: dict[str, str] = {}
         refuse_extension_types(schema, path or "the frame")
         repeated = [name for name, n in Counter(schema.names).items() if n > 1]
         if repeated:
@@ -78,11 +79,29 @@ class Columns:
             self._stream.seek(0)
             return hashlib.file_digest(self._stream, "sha256").hexdigest()
 
+    def rename(self, new_names: Mapping[str, str]) -> None:
+        """Gives columns other names, under which they are read from now on."""
+        self._names_in_file = {
+            new_names.get(name, name): self._names_in_file.get(name, name)
+            for name in self.names
+        }
+        self.names = list(self._names_in_file)
+
+    def kind(self, name: str) -> pa.DataType:
+        """Returns the type of one column."""
+        return self.schema.field(self._names_in_file.get(name, name)).type
+
+    def head(self, num_rows: int) -> pa.RecordBatch | None:
+        """Returns the first rows of all columns; None of an empty table."""
+        with _refuse_broken(self.path):
+            batch = next(self._batches(self.names, rows=num_rows), None)
+        return None if batch is None else batch.slice(0, num_rows)
+
     def read(self, name: str) -> pa.ChunkedArray:
         """Returns one whole column."""
         with _refuse_broken(self.path):
             chunks = [_detached(batch.column(0)) for batch in self._batches([name])]
-        return pa.chunked_array(chunks, type=self.schema.field(name).type)
+        return pa.chunked_array(chunks, type=self.kind(name))
 
     def read_numbers(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Fills arrays with numeric columns in one pass, nulls as NaN.
@@ -98,7 +117,7 @@ class Columns:
         """
         checks = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
         for name in outputs:
-            kind = self.schema.field(name).type
+            kind = self.kind(name)
             if not any(check(kind) for check in checks):
                 raise DataError(
                     f"{name}: expected numbers. Received: a column of type {kind}, "
@@ -129,13 +148,20 @@ class Columns:
         values = self.read(name).drop_null()
         return f"first {values[0].as_py()!r:.60}" if len(values) else "all empty"
 
-    def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, names: Sequence[str], *, rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
         """Yields the named columns, some ten thousand rows at a time."""
+        given = {self._names_in_file.get(name, name): name for name in names}
+        for batch in self._batches_of_file(list(given), rows):
+            yield batch.select(list(given)).rename_columns(list(given.values()))
+
+    def _batches_of_file(self, names: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         if self._table is not None:
-            yield from self._table.select(names).to_batches(max_chunksize=BATCH_ROWS)
+            yield from self._table.select(names).to_batches(max_chunksize=rows)
         elif self.path is not None and self.path.suffix == ".parquet":
             file = pa.parquet.ParquetFile(self._stream, page_checksum_verification=True)
-            yield from file.iter_batches(BATCH_ROWS, columns=names)
+            yield from file.iter_batches(rows, columns=names)
         else:
             fields = [self.schema.get_field_index(name) for name in names]
             options = pa.ipc.IpcReadOptions(included_fields=fields)
@@ -267,13 +293,10 @@ def write_parquet(path: str | os.PathLike[str], frame: Any) -> None:
 
 
 def from_pandas(frame: Any) -> Columns:
-    """Takes a DataFrame; a `DatetimeIndex` stands for a missing `timestamp`."""
-    import pandas as pd
-
-    if "timestamp" not in frame.columns and isinstance(frame.index, pd.DatetimeIndex):
-        frame = frame.rename_axis("timestamp").reset_index()
+    """Takes a DataFrame; an index other than row numbers is a column, as in a file."""
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     try:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
+        table = pa.Table.from_pandas(frame)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(f"expected plain columns. Received: {error}") from error
     return Columns(schema=table.schema, table=table)

@@ -11,6 +11,7 @@ from artifacts.metadata import format_data
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import training_file
+from dataset.columns import ONE_HOT
 from dataset.sidecar import sidecar_path
 from files import tables
 from files.atomic import sha256_file
@@ -452,11 +453,188 @@ def test_exported_scaler_scales_the_same(kind):
     np.testing.assert_allclose(exported, data.features, rtol=1e-5, atol=1e-6)
 
 
-def test_columns_that_are_no_features_are_named(caplog):
-    frame = make_own_frame(600).assign(open=1.0, volume=2.0)
+# Files of others
+
+
+def own_labels(num_rows=600):
+    """A frame of others with one column `label`, and its classes."""
+    frame = make_frame(num_rows)
+    classes = frame[list(ONE_HOT)].to_numpy().argmax(axis=1)
+    return frame.drop(columns=list(ONE_HOT)), classes
+
+
+def trend(num_rows=600):
+    return np.arange(num_rows)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"": trend(), "row": trend() + 7}, "'' (without a name); row (counts the"),
+        ({"Unnamed: 0": 1.5}, "'Unnamed: 0' (without a name)"),
+        ({"share": trend() / 600}, "share (counts the rows)"),
+        ({"down": -trend()}, "down (counts the rows)"),
+        ({"trade_id": trend() ** 2 + 3}, "trade_id (counts the rows)"),
+        ({"unix": trend() * 60_000 + 17 * 10**11}, "unix (counts the rows)"),
+        ({"close_time": "2024-01-01 00:00:59"}, "close_time (another time)"),
+        ({"close": 1.0 + trend(), "target": 1}, "close, target (read beside them)"),
+    ],
+)
+def test_columns_that_are_no_features_are_named(caplog, columns, said):
     caplog.set_level("INFO")
-    TrainingDataLoader.from_frame(frame, "TESTUSDT", **SMALL).load_training_data()
-    assert "not read as features: open, volume" in caplog.text
+    data = load(make_frame(600).assign(**columns)).load_training_data()
+    assert f"not read as features: {said}" in caplog.text
+    assert data.feature_names == CORE8
+
+
+def test_what_does_not_grow_in_every_row_is_a_feature(caplog):
+    caplog.set_level("INFO")
+    prices = {name: trend() % 50 + 1.0 for name in ("open", "high", "low", "volume")}
+    walk = np.random.default_rng(0).random(600).cumsum()
+    frame = make_frame(600).assign(**prices, minute=trend() % 300, mean=walk)
+    names = load(frame).load_training_data().feature_names
+    assert names == (*CORE8, *prices, "minute", "mean")
+    assert "not read as features" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (lambda k: k - 1, "label: -1, 0, 1 read as SHORT, HOLD, LONG"),
+        (lambda k: (k - 1.0).astype(str), "label: -1, 0, 1 read as SHORT, HOLD, LONG"),
+        (lambda k: k.astype(str), ""),
+        (lambda k: np.array(["short", "Hold", "LONG"])[k], "LONG read as "),
+        (lambda k: np.array(["Sell ", "FLAT", "buy"])[k], "buy read as "),
+        (lambda k: pd.Categorical(np.array(["down", "flat", "up"])[k]), "up read as "),
+    ],
+)
+def test_labels_are_mapped_with_a_line(caplog, written, said):
+    caplog.set_level("INFO")
+    frame, classes = own_labels()
+    data = load(frame.assign(label=written(classes))).load_training_data()
+    assert np.array_equal(data.labels, classes)
+    assert said in caplog.text
+    assert ("read as" in caplog.text) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (np.array(["SHORT", "HOLD", "MOON"])[trend() % 3], "Received: 'MOON'"),
+        (trend() % 3 > 1, "a column of type bool"),
+        (trend() % 4 - 1, "150 rows with others, the first is row 0: -1"),
+        (np.array(["SHORT", "1", "LONG"])[trend() % 3], "Received: '1'"),
+    ],
+)
+def test_labels_of_no_known_kind_are_refused(label, message):
+    frame, _ = own_labels()
+    with pytest.raises(DataError, match=f"label: expected .*{message}"):
+        load(frame.assign(label=label)).load_training_data()
+
+
+@pytest.mark.parametrize("kind", ["numbers", "words", "one-hot"])
+def test_labels_may_lack_where_no_target_is(kind):
+    frame, classes = own_labels()
+    gap = range(300, 304)
+    frame, classes = frame.drop(index=gap), np.delete(classes, gap)
+    lacks = np.zeros(596, bool)
+    lacks[[*range(294, 300), *range(590, 596)]] = True  # before the gap and the end
+    labels = {
+        "numbers": {"label": np.where(lacks, np.nan, classes)},
+        "words": {
+            "label": np.where(lacks, None, np.array(["SHORT", "HOLD", "LONG"])[classes])
+        },
+        "one-hot": {
+            f"label_{k}": np.where(lacks, np.nan, classes == k) for k in range(3)
+        },
+    }[kind]
+    data = load(frame.assign(**labels)).load_training_data()
+    assert not np.isin(np.flatnonzero(lacks), data.parts["train"].targets).any()
+    assert data.labels[293] == classes[293]
+    for column in labels.values():
+        column[293] = column[294]
+    with pytest.raises(DataError, match="1 row without, the first is row 293"):
+        load(frame.assign(**labels)).load_training_data()
+
+
+def test_rows_without_an_outcome_may_have_the_label_of_none():
+    frame, classes = own_labels()
+    marked = trend() % 10 > 0
+    labels = np.where(marked, classes, -1)
+    data = load(frame.assign(label=labels, is_target=marked)).load_training_data()
+    assert np.array_equal(data.labels[marked], classes[marked])
+    assert marked[data.parts["train"].targets].all()
+
+
+def test_a_number_may_lack_where_no_target_is():
+    close = pd.Series(100.0 + np.random.default_rng(0).random(600).cumsum())
+    frame = own_labels()[0].assign(target=np.log(close.shift(-6) / close))
+    frame = frame.drop(index=range(300, 304))
+    frame.loc[294:299, "target"] = np.nan
+    data = load(frame, target="return").load_training_data()
+    targets = data.parts["train"].targets
+    assert 293 in targets
+    assert not np.isin(range(294, 300), targets).any()
+
+
+def test_rows_that_cannot_be_targets_are_counted(caplog):
+    caplog.set_level("INFO")
+    frame = make_frame(2000)
+    row = trend(2000)
+    load(frame[(row > 100) | (row % 20 > 0)]).load_training_data()
+    said = "1,934 of 1,994 rows can be targets; bars are missing before 45 (a window"
+    assert said in caplog.text
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
+    load(frame[(row > 1200) | (row % 11 > 0)]).load_training_data()
+    warned = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert warned[0].startswith("only 894 of 1,890 rows can be targets; bars are")
+    assert "Keep every bar in the file" in warned[0]
+
+
+def test_a_file_of_gaps_is_refused_by_its_gaps():
+    frame = make_frame(2000)
+    with pytest.raises(
+        DataError, match="train: .* stretches without a gap, the longest of 8: bars are"
+    ):
+        load(frame[trend(2000) % 9 > 0]).load_training_data()
+
+
+def test_a_feature_that_is_silent_in_training_is_named(caplog):
+    late = np.where(trend() < 420, 1.5, trend())
+    frame = make_frame(600).assign(never=0.0, late=late)
+    load(frame).load_training_data()
+    assert (
+        "nothing to learn from in all 420 training rows: never (always 0), late "
+        "(always 1.5)"
+    ) in caplog.text
+    with pytest.raises(DataError, match="never: .* none in 600 rows"):
+        load(frame.assign(never=np.nan)).load_training_data()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.rename(columns={"timestamp": "Date"}),
+        lambda f: f.rename(columns={"timestamp": " open_time"}),
+        lambda f: f.set_index("timestamp").rename_axis(None),
+        lambda f: f.set_index("timestamp").rename_axis("date"),
+        lambda f: f.set_index(f["timestamp"].astype(str)).drop(columns="timestamp"),
+        lambda f: f.rename(columns={"timestamp": "Timestamp", "label_0": "Label_0"}),
+        lambda f: f.assign(date=f["timestamp"].astype(str)),
+    ],
+)
+def test_times_and_labels_are_found_by_other_names(change):
+    frame = make_frame(600)
+    data, expected = (load(f).load_training_data() for f in (change(frame), frame))
+    assert np.array_equal(data.timestamps, expected.timestamps)
+    assert np.array_equal(data.labels, expected.labels)
+    assert data.feature_names == CORE8
+
+
+def test_a_name_that_is_there_twice_is_refused():
+    with pytest.raises(DataError, match="expected one column 'close'. Received: 'Clo"):
+        load(make_frame(600).assign(Close=1.0, close=1.0)).load_training_data()
 
 
 def test_missing_named_file_is_built_under_its_name(tmp_path):

@@ -1,0 +1,310 @@
+"""The columns of a training file: which is what, and labels as classes.
+
+In: names as files and frames of others have them, columns that are no features, labels
+written as numbers or words, where labels may be missing. Out: the rows that they make
+(`dataset.training_file`), file formats (`files.tables`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import utils
+from candles.layouts import TIMES, plain_name
+from candles.timestamps import parse_timestamps
+from config import CLASS_NAMES, HOLD, LONG, SHORT
+from dataset.labels import OUTCOME_TYPES
+from files.tables import Columns
+from utils import DataError
+
+logger = logging.getLogger(__name__)
+
+ONE_HOT = ("label_0", "label_1", "label_2")
+OUTCOMES = {"close": np.float64, **OUTCOME_TYPES}
+"""Columns that evaluation uses, and the type they are kept in."""
+
+NOT_FEATURES = frozenset(
+    ["timestamp", "label", *ONE_HOT, *OUTCOMES]
+    + ["target", "segment", "is_target", "is_filled"]
+)
+"""Names that are never read as features."""
+
+LABEL_CURE = (
+    "Name the column with the classes (0 SHORT, 1 HOLD, 2 LONG) so, or build the file "
+    "with dataset_builder.py."
+)
+
+BESIDE = "read beside them"
+"""Why a column of the contract is no feature."""
+
+_NAMELESS = re.compile(r"\s*|Unnamed: \d+(_level_\d+)?|__index_level_\d+__")
+_CLASS_OF_WORD = {
+    **dict.fromkeys(("short", "sell", "down"), SHORT),
+    **dict.fromkeys(("hold", "flat", "neutral"), HOLD),
+    **dict.fromkeys(("long", "buy", "up"), LONG),
+}
+_MISSING_WORDS = ("", "nan", "null", "na", "n/a")
+_SIGNS = (-1, 0, 1)
+_HEAD_ROWS = 1000
+_MIN_COUNTED_ROWS = 10
+
+
+# Names
+
+
+def name_columns(columns: Columns) -> Columns:
+    """Gives the columns of a file or frame the names of the contract; returns them.
+
+    These are understood in any case. Without a column `timestamp`, the time is the
+    first column that is called one in files of candles, or has no name, and is one.
+
+    Raises:
+        DataError: If two columns have one name.
+    """
+    plain = {name: name.strip().lower() for name in columns.names}
+    known = {name: key for name, key in plain.items() if key in NOT_FEATURES}
+    for key in known.values():
+        if len(same := [name for name in known if known[name] == key]) > 1:
+            raise DataError(
+                f"expected one column {key!r}. Received: "
+                f"{', '.join(map(repr, same))}. Rename or remove one of them."
+            )
+    if "timestamp" not in known.values() and (time := _find_time(columns)) is not None:
+        known[time] = "timestamp"
+        logger.info("timestamp: read from the column %s", _shown(time))
+    columns.rename(known)
+    return columns
+
+
+def _find_time(columns: Columns) -> str | None:
+    ranks = [aliases.split() for aliases in TIMES]
+    names = columns.names
+    named = [name for rank in ranks for name in names if plain_name(name) in rank]
+    head = columns.head(_HEAD_ROWS)
+    if head is None:
+        return next(iter(named), None)
+    for name in [*named, *filter(_NAMELESS.fullmatch, names)]:
+        try:
+            parse_timestamps(pa.chunked_array([head.column(name)]))
+        except DataError:
+            continue
+        return name
+    return next(iter(named), None)
+
+
+def feature_columns(columns: Columns) -> tuple[list[str], dict[str, list[str]]]:
+    """Returns the names of the features, and what is no feature by the reason.
+
+    A column without a name, a time, and a column that counts (it grows in every row,
+    by whole numbers or always the same) say where a row stands, not what the market
+    does.
+    """
+    head = columns.head(_HEAD_ROWS)
+    names: list[str] = []
+    left_out: dict[str, list[str]] = {}
+    for name in columns.names:
+        reason = None
+        if name in NOT_FEATURES:
+            # Our own builder's columns need no words.
+            is_known = name in ("timestamp", "label", *ONE_HOT)
+            if is_known or "label_end" in columns.names:
+                continue
+            reason = BESIDE
+        elif _NAMELESS.fullmatch(name):
+            reason = "without a name"
+        elif head is not None and _is_time(head.column(name)):
+            reason = "another time"
+        elif head is not None and _counts(head.column(name)):
+            reason = "counts the rows" if _counts(columns.read(name)) else None
+        if reason is None:
+            names.append(name)
+        else:
+            left_out.setdefault(reason, []).append(_shown(name))
+    return names, left_out
+
+
+def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> str:
+    """Returns what `feature_columns` left out, in words."""
+    found = [f"{', '.join(names)} ({reason})" for reason, names in left_out.items()]
+    return f"not read as features: {'; '.join(found)}"
+
+
+def _shown(name: str) -> str:
+    return name if name.isidentifier() else repr(name)
+
+
+def _is_time(column: pa.Array) -> bool:
+    """Whether a column has dates or times of day, also as text."""
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        with contextlib.suppress(DataError):
+            parse_timestamps(pa.chunked_array([column]))
+            return True
+    is_date = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    return is_date or pa.types.is_time(kind)
+
+
+def _counts(column: pa.Array | pa.ChunkedArray) -> bool:
+    is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if not is_number or column.null_count or len(column) < _MIN_COUNTED_ROWS:
+        return False
+    values = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    steps = np.diff(values)
+    if not ((steps > 0).all() or (steps < 0).all()):
+        return False
+    rounding = 8 * np.finfo(np.float32).eps * np.abs(values).max()
+    is_even = np.ptp(steps) <= rounding < 0.01 * abs(values[-1] - values[0])
+    return bool(is_even or (values == np.floor(values)).all())
+
+
+# Labels
+
+
+def has_labels(names: Iterable[str]) -> bool:
+    """Whether columns of these names say classes, or a number to predict."""
+    return not {"label", *ONE_HOT, "target"}.isdisjoint(names)
+
+
+def read_labels(
+    columns: Columns, may_lack: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the class ids int8 (num_rows,), and the rows that have none (num_rows,).
+
+    These hold HOLD, which nobody reads. See `label_classes` for the rest.
+
+    Raises:
+        DataError: If a row that is a target has none.
+    """
+    classes = label_classes(columns, may_lack)
+    lacks = np.isnan(classes)
+    bad = np.flatnonzero(lacks & ~may_lack)
+    if len(bad):
+        raise DataError(
+            "label: expected a label in every row that is a target. Received: "
+            f"{_count(bad)} without, the first is row {bad[0]}. Only rows whose future "
+            "is not known may have none: set future_window to the bars that the labels "
+            "look ahead, or mark rows that are no targets with a column is_target."
+        )
+    found = np.unique(classes[~lacks]).astype(int).tolist()
+    if found and LONG not in found:
+        read = " and ".join(f"{k} as {CLASS_NAMES[k]}" for k in found)
+        logger.warning("label: no row is LONG (2); read are %s", read)
+    return np.where(lacks, HOLD, classes).astype(np.int8), lacks
+
+
+def label_classes(columns: Columns, may_lack: np.ndarray) -> np.ndarray:
+    """Returns the class ids (num_rows,), NaN in rows without a label.
+
+    Classes are written as 0, 1, 2, or -1, 0, 1 in this order, or words such as SHORT,
+    HOLD, LONG, or one-hot.
+
+    Args:
+        columns: The file or frame.
+        may_lack: Rows that are no targets (num_rows,). They may have no label, or -1.
+
+    Raises:
+        DataError: If there are no labels, or others than these.
+    """
+    if "label" in columns.names:
+        return _read_classes(columns, may_lack)
+    return _read_one_hot(columns, may_lack)
+
+
+def _read_classes(columns: Columns, may_lack: np.ndarray) -> np.ndarray:
+    """Returns the classes of the column `label` (num_rows,), NaN where it has none."""
+    column = columns.read("label")
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = pc.cast(column, kind.value_type), kind.value_type
+    if pa.types.is_boolean(kind) or not (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_null(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+    ):
+        raise _other_labels(f"a column of type {kind}")
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        values = _from_words(column)
+    else:
+        values = pc.cast(column, pa.float64()).to_numpy().copy()
+    asked = ~may_lack & ~np.isnan(values)
+    is_sign = asked & (values == -1)
+    is_class = np.isin(values, range(len(CLASS_NAMES)))
+    if not is_sign.any():  # of rows without an outcome, as `labels` writes them
+        values[may_lack & (values == -1)] = np.nan
+    elif not (values[asked] == LONG).any():
+        is_class = np.isin(values, _SIGNS)
+    bad = np.flatnonzero(~np.isnan(values) & ~is_class)
+    if len(bad):
+        first = f"{_count(bad)} with others, the first is row {bad[0]}"
+        raise _other_labels(f"{first}: {values[bad[0]]:g}")
+    if is_sign.any():
+        logger.info("label: -1, 0, 1 read as %s", ", ".join(CLASS_NAMES))
+        values += 1
+    return values
+
+
+def _from_words(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns what words, or numbers as text, say (num_rows,), NaN for empty cells."""
+    coded = column.dictionary_encode().combine_chunks()
+    texts = coded.dictionary.to_pylist()
+    words = {text: text.strip().lower() for text in texts}
+    there = [word for word in words.values() if word not in _MISSING_WORDS]
+    is_word = any(word in _CLASS_OF_WORD for word in there)
+    values = np.full(len(texts) + 1, np.nan)  # the last one: an empty cell
+    for k, word in enumerate(words.values()):
+        if word in _MISSING_WORDS:
+            continue
+        try:
+            values[k] = _CLASS_OF_WORD[word] if is_word else float(word)
+        except (KeyError, ValueError):
+            raise _other_labels(f"{texts[k]!r:.60}") from None
+    if is_word:
+        shown = [text for text, word in words.items() if word in there]
+        read = [CLASS_NAMES[_CLASS_OF_WORD[words[text]]] for text in shown]
+        logger.info("label: %s read as %s", ", ".join(shown), ", ".join(read))
+    codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+    return values[codes]
+
+
+def _read_one_hot(columns: Columns, may_lack: np.ndarray) -> np.ndarray:
+    """Returns the classes of `label_0` to `label_2` (num_rows,), NaN without one."""
+    missing = [name for name in ONE_HOT if name not in columns.names]
+    if missing:
+        raise DataError(
+            f"expected a column 'label', or {', '.join(ONE_HOT)}. "
+            f"Received: {', '.join(columns.names)}. {LABEL_CURE}"
+        )
+    one_hot = np.empty((len(may_lack), len(ONE_HOT)), np.float32)
+    columns.read_numbers({name: one_hot[:, j] for j, name in enumerate(ONE_HOT)})
+    classes = one_hot.argmax(axis=1).astype(np.float64)
+    classes[np.isnan(one_hot).all(axis=1)] = np.nan
+    classes[may_lack & (one_hot == 0).all(axis=1)] = np.nan
+    good = np.isin(one_hot, (0, 1)).all(axis=1) & (one_hot.sum(axis=1) == 1)
+    good |= np.isnan(classes)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise DataError(
+            f"{', '.join(ONE_HOT)}: expected a single 1 in each row. Received: "
+            f"{(~good).sum()} rows without, the first is row {row}: {one_hot[row]}"
+        )
+    return classes
+
+
+def _count(rows: Sequence[int] | np.ndarray) -> str:
+    return utils.counted(len(rows), "row", "rows")
+
+
+def _other_labels(received: str) -> DataError:
+    return DataError(
+        "label: expected 0 (SHORT), 1 (HOLD) or 2 (LONG), or -1, 0, 1, or these "
+        f"words. Received: {received}. Write the classes so where the file is made."
+    )
