@@ -32,7 +32,7 @@ from dataset.labels import label_candles
 from evaluation.backtest import OUTCOME_COLUMNS, backtest
 from evaluation.class_scores import SKILLS, row_losses
 from evaluation.thresholds import threshold_signals
-from metrics.intervals import Length, cosine_interval
+from metrics.intervals import Length, cosine_interval, log_loss_interval
 from metrics.scores import class_losses
 from metrics.significance import shuffle_test, suggest_block_rows
 
@@ -115,7 +115,9 @@ def judge(market, seed):
             for k, name in enumerate(SKILLS)
         }
         scores["accuracy"] = cosine_interval(hits[:count], length=length)
-        scores["log_loss"] = cosine_interval(own[:count, 0], length=length)
+        scores["log_loss"] = log_loss_interval(
+            own[:count, 0], length=length, num_classes=3
+        )
         earned = backtest(
             table[:count], signals[:count], FREE, horizon_bars=HORIZON_BARS
         )

@@ -22,6 +22,7 @@ from metrics.classification import (
     confusion_matrix,
     matrix_metrics,
 )
+from metrics.intervals import log_loss_interval
 
 LOSSES = ("log_loss", "activity_log_loss", "direction_log_loss")
 SKILLS = ("skill", "activity_skill", "direction_skill")
@@ -84,8 +85,10 @@ class ClassScores(PartScores):
                 own = self.all_losses[:, k]
                 intervals[f"{key}_vs_{name}"] = self.skill_interval(own, known[:, k])
         hits = self.raw.argmax(axis=1) == self.labels
-        for key, values in (("log_loss", self.losses), ("accuracy", hits)):
-            intervals[key] = self.interval(values)
+        intervals["accuracy"] = self.interval(hits)
+        intervals["log_loss"] = log_loss_interval(
+            self.losses, length=self.length, num_classes=len(CLASS_NAMES)
+        )
         return self._metrics(self.raw) | {"intervals": intervals}
 
     def direction(self) -> dict[str, Any]:

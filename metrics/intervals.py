@@ -124,6 +124,39 @@ def cosine_interval(
     }
 
 
+def log_loss_interval(
+    losses: Any, *, length: Length, num_classes: int
+) -> dict[str, Any]:
+    """Returns the mean log-loss with its interval, which is not symmetric.
+
+    What a forecast gains on the uniform one, log(num_classes) less its loss, is a sum
+    of squares of how far it goes: a stretch with little gain moves less, too, and a
+    symmetric interval ends above the truth too often. The cube root of such a sum has
+    the same spread everywhere, so the interval is that of the cube root of the gain.
+    Where the gain is less than half of the half interval, or none, the lower end is as
+    far as there and the upper one that of the mean.
+
+    Source: Wilson and Hilferty (1931), "The distribution of chi-square". Checked by
+    `benchmarks/coverage.py`.
+
+    Args:
+        losses: Log-loss of each row (num_rows,), in time order.
+        length: As in `cosine_interval`.
+        num_classes: Classes that the uniform forecast shares 1 among.
+    """
+    found = cosine_interval(losses, length=length)
+    if found["low"] is None:
+        return found
+    half = found["high"] - found["estimate"]
+    gain = math.log(num_classes) - found["estimate"]
+    is_near = gain < half / 2
+    share = 2.0 if is_near else half / gain if half else 0.0
+    bend = 1 + share**2 / 27
+    up = half if is_near else half * (bend - share / 3)
+    low = found["estimate"] - half * (bend + share / 3)
+    return found | {"low": low, "high": found["estimate"] + up}
+
+
 def paired_test(losses_a: Any, losses_b: Any, *, length: Length) -> dict[str, Any]:
     """Tests whether two models lose equally on the same rows.
 

@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from metrics.intervals import LONG_ENOUGH, Length, cosine_interval, paired_test
+from metrics.intervals import (
+    LONG_ENOUGH,
+    Length,
+    cosine_interval,
+    log_loss_interval,
+    paired_test,
+)
 
 DAY = 86_400
 
@@ -36,6 +42,23 @@ def test_the_interval_is_the_widest_of_a_plain_loop():
     assert found["high"] - mean == pytest.approx(half, rel=1e-4)
     assert mean - found["low"] == pytest.approx(half, rel=1e-4)
     assert found["standard_error"] == pytest.approx(half / 1.95996, rel=1e-4)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 1.05, 1.2])
+def test_a_log_loss_has_the_interval_of_the_cube_root_of_its_gain(level):
+    rows = level + 0.2 * np.random.default_rng(1).standard_normal(40)
+    plain = cosine_interval(rows, length=LONG_ENOUGH)
+    found = log_loss_interval(rows, length=LONG_ENOUGH, num_classes=3)
+    mean, half = plain["estimate"], plain["high"] - plain["estimate"]
+    gain, same = math.log(3) - mean, ("estimate", "standard_error", "num_cosines")
+    assert [found[key] for key in same] == [plain[key] for key in same]
+    if gain < half / 2:
+        assert found["low"] == pytest.approx(mean - 49 / 27 * half)
+        assert found["high"] == plain["high"]
+        return
+    root, error = math.cbrt(gain), half / (3 * math.cbrt(gain) ** 2)
+    assert math.log(3) - found["low"] == pytest.approx((root + error) ** 3)
+    assert math.log(3) - found["high"] == pytest.approx((root - error) ** 3)
 
 
 def test_a_ratio_is_linearised():
