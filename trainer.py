@@ -47,7 +47,8 @@ class StandaloneTrainer:
         config: The run; None means defaults.
         frame: A training file's columns as a DataFrame, instead of a file.
         resume: "newest" goes on with the newest unfinished run of this configuration,
-            and starts afresh where there is none; a path goes on with that run.
+            and starts afresh where there is none, nor one that differs a little; a path
+            goes on with that run.
         resume_anyway: Go on although data, configuration or environment differ; the
             metadata then say that the resume was not exact.
 
@@ -95,7 +96,6 @@ class StandaloneTrainer:
         self._frame = frame
         self._resume = resume
         self._resume_anyway = resume_anyway
-        self._made_outputs = False
         self._rows: Rows | None = None
         self._folds: list[Ranges] = []
         self._fold_results: list[dict[str, Any]] = []
@@ -108,10 +108,10 @@ class StandaloneTrainer:
             Interrupted: On SIGINT or SIGTERM; it says how to go on.
         """
         started = time.perf_counter()
-        from artifacts import run_folder
+        from artifacts import resuming
         from artifacts.artifact import load_artifact
 
-        finished = run_folder.finished_run(self.config, self._resume)
+        finished = resuming.finished_run(self.config, self._resume)
         if finished is not None:
             artifact = load_artifact(finished)  # refuses what was changed since
             if self._resume == "newest":
@@ -146,20 +146,20 @@ class StandaloneTrainer:
     # The eight steps
 
     def initialize_components(self) -> None:
-        """Step 1: takes the model family, proves the outputs folder writable.
+        """Step 1: takes the model family, proves that runs and models can be written.
 
         Raises:
             ConfigError: If there is no such family or loss, or none for the target.
             DependencyError: If its library is not installed.
-            StorageError: If nothing can be written to `outputs_dir`.
+            StorageError: If nothing can be written below `outputs_dir`.
         """
         from data_loader import TrainingDataLoader
-        from files.atomic import require_writable
+        from files.atomic import require_creatable
         from models.families import create_adapter
 
         self.adapter = create_adapter(self.config)
-        self._made_outputs = not Path(self.config.outputs_dir).exists()
-        require_writable(self.config.outputs_dir)
+        for folder in (self.config.runs_dir, self.config.model_dir):
+            require_creatable(folder, has_runs=True)
         if self._frame is None:
             self.data_loader = TrainingDataLoader(config=self.config)
         else:
@@ -176,17 +176,11 @@ class StandaloneTrainer:
         from preprocessing.parts import fold_ranges, require_windows
 
         loader = self.data_loader
-        try:
-            if self.config.has_folds:
-                self._rows = loader.read_rows()  # which every fold is cut from
-            self.data = data = loader.load_training_data(rows=self._rows)
-            self._folds = fold_ranges(data.timeline, self.config)
-            require_windows(self._folds, self.config)
-        except utils.UserError:
-            if self._made_outputs:  # leaves nothing behind, not even an empty folder
-                with contextlib.suppress(OSError):
-                    Path(self.config.outputs_dir).rmdir()
-            raise
+        if self.config.has_folds:
+            self._rows = loader.read_rows()  # which every fold is cut from
+        self.data = data = loader.load_training_data(rows=self._rows)
+        self._folds = fold_ranges(data.timeline, self.config)
+        require_windows(self._folds, self.config)
         from artifacts import metadata
 
         logger.info("%s", metadata.format_data(data, self.config))
@@ -211,23 +205,26 @@ class StandaloneTrainer:
         Raises:
             ConfigError: If the run to resume is of another configuration, other data or
                 another environment.
+            InUseError: If it is still going on.
         """
         _ = self.model  # names the missing step
-        from artifacts import metadata, run_folder
+        from artifacts import metadata, resuming, run_folder
         from files.strict import write_json
 
         identity = metadata.identity_of(self.config, self.data, self.adapter)
         run_folder.sweep(self.config)
-        run = run_folder.find_resumable(self.config, self._resume)
+        run = resuming.find_resumable(self.config, self._resume)
         if run is None:
             self.run = run_folder.RunFolder.create(self.config)
+            if self._resume is not None:
+                logger.info("nothing to resume; a new run begins: %s", self.run.path)
             write_json(self.run.path / run_folder.STATE, identity)
             self.callbacks = self.adapter.attach(self.run)
             return self.callbacks
-        run.refuse_difference(identity, is_forced=self._resume_anyway)
+        resuming.refuse_difference(run, identity, is_forced=self._resume_anyway)
         self.run, self.callbacks = run, self.adapter.attach(run)
         done = self.adapter.rounds_done
-        run.note_resume(identity, epochs_done=done)
+        resuming.note_resume(run, identity, epochs_done=done)
         logger.info("resuming %s after epoch %d", run.path, done)
         return self.callbacks
 

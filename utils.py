@@ -30,6 +30,7 @@ EXIT_BAD_DATA = 65
 EXIT_MISSING_INPUT = 66
 EXIT_INTERNAL = 70
 EXIT_STORAGE = 74
+EXIT_IN_USE = 75
 EXIT_REFUSED_ARTIFACT = 76
 CHOOSE_A_FOLDER = "Check the permissions and the free space, or choose another folder."
 
@@ -62,6 +63,12 @@ class StorageError(UserError, OSError):
     """A folder or disk that does not take what is written."""
 
     exit_code = EXIT_STORAGE
+
+
+class InUseError(UserError):
+    """A run or a file that another process has."""
+
+    exit_code = EXIT_IN_USE
 
 
 class RefusedArtifactError(UserError, ValueError):

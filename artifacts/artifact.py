@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from artifacts import array_files, keras_files, manifest, run_folder
+from artifacts import array_files, keras_files, manifest, publication, run_folder
 from config import Config
 from files.atomic import sha256_file
 from preprocessing.scaling import FeatureScaler
@@ -136,7 +136,7 @@ def load_artifact(path: str | os.PathLike[str]) -> Artifact:
         MissingInputError: If there is no folder at `path`.
         RefusedArtifactError: If a file is missing, changed, or outside the folder.
     """
-    folder = Path(path).resolve()
+    folder = publication.followed(Path(path)).resolve()
     if not folder.is_dir():
         raise utils.MissingInputError(f"expected an artifact folder. Received: {path}")
     files = manifest.read_manifest(folder, run_folder.MANIFEST)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from artifacts import run_folder
+from artifacts import resuming
 from config import CLASS_NAMES, Config
 from data_loader import TrainingData
 from files.atomic import atomic_write
@@ -69,7 +69,7 @@ def identity_of(
 ) -> dict[str, Any]:
     """Returns what must be equal for an exact resume."""
     return {
-        "configuration": run_folder.run_identity(config),
+        "configuration": resuming.run_identity(config),
         "data": data.digest(),
         "environment": adapter.environment(),
     }

@@ -11,7 +11,6 @@ and are renamed once their SHA-256 is the published one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -25,11 +24,13 @@ from typing import IO, Any
 import requests
 
 from candles.periods import Period
-from files.atomic import atomic_write, fsync_path, require_creatable, sha256_file
+from files.atomic import atomic_write, fsync_folder, require_creatable, sha256_file
+from files.locks import take
 from settings.names import plain_pair, without_settlement
 from utils import (
     ConfigError,
     DataError,
+    InUseError,
     MissingInputError,
     UserError,
     counted,
@@ -111,7 +112,7 @@ class Fetcher:
                 logger.warning("%s: its checksum is published, it is not", remote)
                 return False
             os.replace(part, target)
-        fsync_path(target.parent)
+        fsync_folder(target.parent)
         atomic_write(note, f"{digest}  {target.name}\n")
         return True
 
@@ -255,13 +256,11 @@ def _is_verified(target: Path, note: Path) -> bool:
 def _locked(part: Path) -> Iterator[IO[bytes]]:
     """Opens a partial file for this process alone, creating it where needed."""
     with open(part, "a+b") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DownloadError(
+        if take(stream.fileno()) is False:
+            raise InUseError(
                 f"{part}: expected to be the only download of this file. "
                 "Received: another one is running. Wait for it."
-            ) from error
+            )
         yield stream
 
 

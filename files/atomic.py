@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import logging
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from files.locks import take
 from utils import CHOOSE_A_FOLDER, StorageError, UserError, format_bytes
+
+logger = logging.getLogger(__name__)
+
+_LACKING = tuple(
+    getattr(errno, name)
+    for name in "EACCES EBADF EINVAL EISDIR ENOSYS ENOTSUP EOPNOTSUPP EPERM".split()
+)
+"""What file systems answer to what they have not."""
 
 
 @contextlib.contextmanager
@@ -35,7 +46,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         fsync_path(temporary)
         os.replace(temporary, path)
-        fsync_path(path.parent)
+        fsync_folder(path.parent)
     except UserError:
         raise
     except OSError as error:
@@ -65,6 +76,15 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def fsync_folder(path: str | os.PathLike[str]) -> None:
+    """Flushes a folder's entries, where its file system can."""
+    try:
+        fsync_path(path)
+    except OSError as error:
+        if error.errno not in _LACKING:
+            raise
+
+
 def fsync_path(path: str | os.PathLike[str]) -> None:
     """Flushes a file, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -74,8 +94,11 @@ def fsync_path(path: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
-def require_writable(folder: str | os.PathLike[str]) -> Path:
-    """Creates `folder` if needed; StorageError if no file can be written into it."""
+def require_writable(folder: str | os.PathLike[str], *, has_runs: bool = True) -> Path:
+    """Creates `folder` if needed; StorageError if no file can be written into it.
+
+    What its file system lacks and runs would use is told once, in one warning.
+    """
     folder = Path(folder)
     target = folder / f".write-test-{secrets.token_hex(4)}"
     try:
@@ -85,13 +108,17 @@ def require_writable(folder: str | os.PathLike[str]) -> Path:
         # The folder is what the user named; the probe is nobody's file.
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise StorageError(_refused_write(folder, target, cause)) from error
+    if has_runs:
+        _tell_lacks(folder, folder.stat().st_dev)
     for leftover in folder.glob(".write-test-*"):
         leftover.unlink(missing_ok=True)
     return folder
 
 
-def require_creatable(folder: str | os.PathLike[str]) -> None:
-    """Raises StorageError if `folder` cannot be written into, and makes none."""
+def require_creatable(
+    folder: str | os.PathLike[str], *, has_runs: bool = False
+) -> None:
+    """Does as `require_writable` where `folder` will be, and makes none."""
     folder = Path(folder)
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
@@ -99,7 +126,37 @@ def require_creatable(folder: str | os.PathLike[str]) -> None:
             f"cannot write {folder}: {there} is a file, not a folder. "
             "Choose another folder."
         )
-    require_writable(there)
+    require_writable(there, has_runs=has_runs)
+
+
+@functools.lru_cache(maxsize=100)
+def _tell_lacks(folder: Path, device: int) -> None:
+    """Warns of what a file system has not; once, `device` by device."""
+    probe = folder / f".write-test-{secrets.token_hex(4)}"
+
+    def lock() -> None:
+        with open(probe, "wb") as stream:
+            if take(stream.fileno()) is None:
+                raise OSError(errno.ENOTSUP, "no locks")
+
+    lacks = {
+        "symbolic links: `latest` is a small file with the run's name": (
+            lambda: probe.symlink_to("nothing")
+        ),
+        "flush of folders: a power cut may undo the last renames": (
+            lambda: fsync_path(folder)
+        ),
+        "locks: two machines that share it could take the same run": lock,
+    }
+    found = []
+    for words, use in lacks.items():
+        try:
+            use()
+        except OSError as error:
+            found += [words] if error.errno in _LACKING else []
+        probe.unlink(missing_ok=True)
+    if found:
+        logger.warning("%s: the file system has no %s", folder, "; no ".join(found))
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

@@ -10,9 +10,10 @@ import pytest
 from world.frames import PROJECT, TINY
 
 import utils
-from artifacts import run_folder
+from artifacts import publication, run_folder
 from artifacts.artifact import load_artifact
-from artifacts.run_folder import RunFolder, find_finished, find_resumable, sweep
+from artifacts.resuming import find_finished, find_resumable
+from artifacts.run_folder import RunFolder, sweep
 from config import Config
 from files.atomic import atomic_write
 from files.strict import write_json
@@ -91,7 +92,7 @@ def test_death_between_the_rename_and_the_link_is_mended(config, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "_switch_link", die)
+        patch.setattr(publication, "point_latest", die)
         with pytest.raises(Killed):
             run.publish()
     run.unlock()

@@ -12,7 +12,7 @@ from world.frames import PROJECT
 def test_a_sample_of_every_fault_holds():
     result = subprocess.run(
         [sys.executable, "tests/faults/harness.py", "--sample", "--seed", "1"]
-        + ["--only", "publish", "corrupt", "kill", "disk", "signal", "fuzz"],
+        + ["--only", "publish", "share", "corrupt", "kill", "disk", "signal", "fuzz"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -22,6 +22,7 @@ def test_a_sample_of_every_fault_holds():
     table = re.findall(r"^(.{34}) +(\d+|-) +(\d+|-)  ", result.stdout, re.MULTILINE)
     assert [name.strip() for name, _, _ in table] == [
         "publication",
+        "8 processes, one configuration",
         "corrupted, with digest",
         "corrupted, without digest",
         "kill -9",

@@ -20,6 +20,7 @@ from candles.table import read_candles
 from utils import (
     ConfigError,
     DataError,
+    InUseError,
     MissingInputError,
     StorageError,
 )
@@ -395,7 +396,7 @@ def test_two_downloads_of_one_file_do_not_mix(host, fetcher, tmp_path):
     (tmp_path / "spot").mkdir()
     with open(tmp_path / "spot" / "ETHUSDT-1h-2024-01.zip.part", "ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(DownloadError, match="another one is running"):
+        with pytest.raises(InUseError, match="another one is running"):
             fetch(fetcher, tmp_path)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
 # The program has nothing of the harness: it starts in half a second.
 import utils  # noqa: E402
-from artifacts import run_folder  # noqa: E402
+from artifacts import resuming, run_folder  # noqa: E402
 from artifacts.artifact import load_artifact  # noqa: E402
 from config import Config  # noqa: E402
 from files.atomic import atomic_path, atomic_write  # noqa: E402
@@ -55,7 +55,7 @@ def publish(outputs: str) -> Path:
     """Makes and publishes a run; goes on with a dead one where there is one."""
     config = Config(pair="TESTUSDT", outputs_dir=outputs)
     run_folder.sweep(config, min_age_seconds=-1)
-    run = run_folder.find_resumable(config, "newest")
+    run = resuming.find_resumable(config, "newest")
     if run is None:
         run = run_folder.RunFolder.create(config)
         atomic_write(run.checkpoints / "epoch_00001.ckpt", b"state" * 1000)

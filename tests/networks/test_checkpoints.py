@@ -12,14 +12,14 @@ from world.frames import PROJECT, make_own_frame
 from world.networks import RUN
 
 import utils
-from artifacts import run_folder
+from artifacts import resuming, run_folder
 from artifacts.artifact import load_artifact
 from config import Config
 from networks import checkpoints
 from networks.branched import weights_digest
 from networks.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
 from trainer import StandaloneTrainer
-from utils import ConfigError, RefusedArtifactError
+from utils import ConfigError, InUseError, RefusedArtifactError
 
 # Dropout, plateau and early stopping all have something to remember.
 
@@ -238,9 +238,10 @@ def test_a_living_run_is_not_resumed(frame, tmp_path):
     trainer = make_trainer(frame, tmp_path)
     run_and_die(trainer, 1)
     assert trainer.run.lock()
-    assert run_folder.find_resumable(trainer.config, "newest") is None
-    with pytest.raises(ConfigError, match="still going on"):
-        run_folder.find_resumable(trainer.config, trainer.run.path)
+    for which in ("newest", trainer.run.path):
+        with pytest.raises(InUseError, match=f"process {os.getpid()} on ") as caught:
+            resuming.find_resumable(trainer.config, which)
+        assert caught.value.exit_code == 75
 
 
 def test_the_last_two_checkpoints_are_kept(frame, tmp_path):
@@ -455,5 +456,5 @@ def test_sweep_leaves_a_dead_run_that_can_go_on(frame, tmp_path):
     leftover = trainer.run.path / ".tmp-torn"
     leftover.write_bytes(b"x")
     assert run_folder.sweep(trainer.config, min_age_seconds=-1) == [leftover]
-    found = run_folder.find_resumable(trainer.config, "newest")
+    found = resuming.find_resumable(trainer.config, "newest")
     assert found.path == trainer.run.path

@@ -1,0 +1,206 @@
+"""Room: processes that publish runs of one configuration at once, and are killed.
+
+As a program, it is one of them: `sharing.py FOLDER WORKER SEED KILLED_SHARE`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
+# The program has nothing of the harness: it starts in half a second.
+import utils  # noqa: E402
+from artifacts import resuming, run_folder  # noqa: E402
+from artifacts.artifact import load_artifact  # noqa: E402
+from config import Config  # noqa: E402
+from files.atomic import atomic_write, require_creatable  # noqa: E402
+from files.strict import write_json  # noqa: E402
+from preprocessing.scaling import FeatureScaler  # noqa: E402
+
+PROCESSES = 8
+KILLED_SHARE = 0.25
+SCALER = FeatureScaler(
+    kind="robust",
+    feature_names=("a", "b"),
+    center=(0.1, 1 / 3),
+    scale=(2.0, 1e-9),
+    clip_limit=10.0,
+    num_rows=5,
+)
+
+
+def config_of(folder: Path) -> Config:
+    return Config(pair="TESTUSDT", outputs_dir=str(folder / "outputs"))
+
+
+def publish(folder: Path, job: str) -> None:
+    """One run as `trainer` makes it, without the training; each step is written down.
+
+    A dead run is gone on with first, as `--resume` would.
+    """
+    config = config_of(folder)
+    for place in (config.runs_dir, config.model_dir):
+        require_creatable(place, has_runs=True)
+    run_folder.sweep(config)
+    with contextlib.suppress(utils.InUseError):
+        run = resuming.find_resumable(config, "newest")
+        if run is not None:
+            _finish(folder, run)
+    run = run_folder.RunFolder.create(config)
+    atomic_write(run.checkpoints / "epoch_00001.ckpt", job)
+    _tell(folder, f"began {job} {run.run_id}")
+    _finish(folder, run)
+
+
+def _finish(folder: Path, run: run_folder.RunFolder) -> None:
+    job = (run.checkpoints / "epoch_00001.ckpt").read_text()
+    atomic_write(run.file("history", ".csv"), f"{job}\n")
+    write_json(run.file("scaler", ".json"), SCALER.to_dict())
+    write_json(run.file("metadata", ".json"), {"files": {}})
+    published = run.publish()
+    _tell(folder, f"published {job} {published.name}")
+
+
+def _tell(folder: Path, line: str) -> None:
+    # Short appends of several processes do not mix.
+    descriptor = os.open(folder / "told", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(descriptor, line.encode() + b"\n")
+    os.close(descriptor)
+
+
+def main() -> int:
+    """The program: publishes until all jobs are taken, a share of them killed."""
+    folder, worker, seed, share = Path(sys.argv[1]), *sys.argv[2:]
+    rng = random.Random(f"{seed}-{worker}")
+    utils.configure_logging()
+    usual_seconds = 0.2
+    for number in range(10**6):
+        try:
+            (folder / "jobs" / f"{number}").rename(folder / "taken" / f"{number}")
+        except FileNotFoundError:
+            if not any((folder / "jobs").iterdir()):
+                return 0
+            continue
+        started = time.monotonic()
+        child = multiprocessing.get_context("fork").Process(
+            target=publish, args=(folder, str(number))
+        )
+        child.start()
+        if rng.random() < float(share):
+            child.join(rng.uniform(0, 1.2 * usual_seconds))
+            if child.is_alive():
+                child.kill()
+                _tell(folder, f"killed {number} -")
+            child.join()
+        else:
+            child.join()
+            usual_seconds = 0.8 * usual_seconds + 0.2 * (time.monotonic() - started)
+        if child.exitcode not in (0, -signal.SIGKILL):
+            _tell(folder, f"failed {number} {child.exitcode}")
+    return 0
+
+
+# The room
+
+
+def sharing_room(world: Any) -> Any:
+    """Runs of one configuration, begun and killed side by side."""
+    from scene import Row
+
+    row = Row("8 processes, one configuration", "none lost, none shared, latest valid")
+    folder = world.folder / "sharing"
+    for name in ("jobs", "taken"):
+        (folder / name).mkdir(parents=True)
+    jobs = world.count(1000, 48)
+    for number in range(jobs):
+        (folder / "jobs" / f"{number}").touch()
+    arguments = [str(world.seed), str(KILLED_SHARE)]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-B", __file__, str(folder), str(worker), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for worker in range(PROCESSES)
+    ]
+    looks = _watch_latest(config_of(folder), workers, row)
+    said = [worker.communicate()[0] for worker in workers]
+    for worker, text in zip(workers, said, strict=True):
+        if worker.returncode or "Traceback" in text or "error" in text:
+            row.failures.append(f"a worker ended with {worker.returncode}: {text}")
+    _finish_the_dead(folder)
+    _compare(folder, jobs, row)
+    killed = len(re.findall("^killed", (folder / "told").read_text(), re.MULTILINE))
+    row.note = f"{killed} killed, latest opened {looks} times"
+    return row
+
+
+def _watch_latest(config: Config, workers: list[Any], row: Any) -> int:
+    """Opens what latest names until the workers are done; returns how often."""
+    looks = 0
+    while any(worker.poll() is None for worker in workers):
+        time.sleep(0.02)
+        if looks or (config.model_dir / "latest-1m").exists():
+            looks += 1
+            try:
+                load_artifact(config.model_dir / "latest-1m")
+            except utils.UserError as error:
+                row.failures.append(f"latest: {error}")
+    return looks
+
+
+def _finish_the_dead(folder: Path) -> None:
+    config = config_of(folder)
+    while (run := resuming.find_resumable(config, "newest")) is not None:
+        _finish(folder, run)
+        run.unlock()
+    run_folder.sweep(config, min_age_seconds=-1)
+
+
+def _compare(folder: Path, jobs: int, row: Any) -> None:
+    """Holds what was published against what was told."""
+    config = config_of(folder)
+    told = [line.split() for line in (folder / "told").read_text().splitlines()]
+    row.failures += [" ".join(words) for words in told if words[0] == "failed"]
+    began = {job: run for kind, job, run in told if kind == "began"}
+    acknowledged = Counter(run for kind, _, run in told if kind == "published")
+    found: dict[str, str] = {}
+    for path in config.model_dir.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            artifact = load_artifact(path)
+            [history] = [name for name in artifact.files if name.startswith("history")]
+            found[path.name] = (path / history).read_text().strip()
+    shared = [run for run, count in Counter(found.values()).items() if count > 1]
+    for job in map(str, range(jobs)):
+        run = began.get(job)  # a job that was killed before has nothing to lose
+        problem = None
+        if run is not None and found.get(run) != job:
+            problem = f"job {job}: {run} has {found.get(run)}"
+        elif job in shared:
+            problem = f"job {job} is in several artifacts"
+        row.add(problem)
+    row.failures += [
+        f"{run}: told {n} times" for run, n in acknowledged.items() if n > 1
+    ]
+    row.failures += [
+        f"{run}: told, not there" for run in acknowledged if run not in found
+    ]
+    left = [path.name for path in config.runs_dir.iterdir()]
+    left += [path.name for path in config.model_dir.glob(".tmp-*")]
+    row.failures += [f"left: {left}"] if left else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
