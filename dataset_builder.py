@@ -149,7 +149,7 @@ def _with_stated_pair(parsed: argparse.Namespace, config: Config) -> Config:
     is_given = hasattr(parsed, "pair") or (
         parsed.config is not None and "pair" in sources.read_yaml(parsed.config)
     )
-    if is_given or not all(Path(path).is_file() for path in parsed.candles):
+    if is_given or not all(Path(path).exists() for path in parsed.candles):
         return config  # what is not there is refused later, by its name
     return config.replace(pair=pair_of_files(parsed.candles))
 

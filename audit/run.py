@@ -296,20 +296,14 @@ def _find_candles(
     config: Config, data: TrainingData, candles: CandleSource
 ) -> pd.DataFrame | None:
     """Returns the candles that are given or stated by the file; None without."""
+    zone = config.timezone or data.source.get("timezone")
+    config = config.replace(timezone=zone)
     source: Candles | None = None
     if candles is not None:
-        source = resolve_candles(
-            candles,
-            pair=config.pair,
-            timeframe=config.timeframe,
-            data_dir=CANDLE_FOLDER,
-        )
+        source = resolve_candles(candles, config, data_dir=CANDLE_FOLDER)
     elif data.source.get("built_by_us"):
         source = _stated_candles(config, data)
-    zone = config.timezone or data.source.get("timezone")
-    return (
-        None if source is None else read_checked(source, config.replace(timezone=zone))
-    )
+    return None if source is None else read_checked(source, config)
 
 
 def _stated_candles(config: RunFields, data: TrainingData) -> Candles | None:

@@ -6,6 +6,7 @@ Out: reading files, and mending what is found (`table`).
 
 from __future__ import annotations
 
+import calendar
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from candles.timestamps import (
     nanoseconds_of,
     timeframe_nanoseconds,
 )
-from utils import DataError
+from utils import DataError, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class CandleReport:
     misaligned: Finding
     """Rows that do not open on a boundary of the timeframe in UTC."""
     opening_hour: int
-    """Hour of UTC at which every daily bar opens; 0 for other timeframes."""
+    """Hours after the boundary at which every bar of days or weeks opens; else 0."""
     not_finite: dict[str, Finding]
     """By column: NaN or infinite cells."""
     not_positive: dict[str, Finding]
@@ -79,10 +80,11 @@ class CandleReport:
         """One line per finding that refuses the table; empty for good candles."""
         lines = [] if self.num_bars else ["no rows"]
         lines += [self.irregular] if self.irregular else []
+        step = self.timeframe or "1s"
         for what, finding in (
             ("timestamps earlier than the row before", self.unordered),
             ("duplicate timestamps", self.duplicates),
-            (f"timestamps off the {self.timeframe} boundaries", self.misaligned),
+            (f"timestamps off the {step} boundaries", self.misaligned),
             ("high or low that does not enclose open and close", self.range_violations),
         ):
             lines += [f"{what}: {finding}"] if finding else []
@@ -98,9 +100,14 @@ class CandleReport:
         """What is unusual and taken as it is; empty for usual candles."""
         if not self.opening_hour:
             return ""
-        return (
-            f"every daily bar opens at {self.opening_hour:02d}:00 UTC: taken as it is"
-        )
+        days, hour = divmod(self.opening_hour, 24)
+        when = f"at {hour:02d}:00 UTC"
+        if self.timeframe == "1w":
+            when = f"on {calendar.day_name[days]} {when}"
+        elif days:
+            when = f"{counted(days, 'day', 'days')} after the boundary, {when}"
+        kind = {"1d": "daily", "1w": "weekly"}.get(self.timeframe or "", self.timeframe)
+        return f"every {kind} bar opens {when}: taken as it is"
 
     def summary(self) -> str:
         """Returns a few lines for a reader: range, gaps, zero volume, problems."""
@@ -152,7 +159,7 @@ def check_candles(
     own, irregular = find_timeframe(sorted_steps, timeframe)
     step = timeframe_nanoseconds(own) if own else SECOND
     opens = (stamps - first_boundary(step)) % step
-    hour = _opening_hour(opens) if own and step == DAY else 0
+    hour = _opening_hour(opens) if own and step % DAY == 0 else 0
     missing = np.maximum(steps // step - 1, 0) if own else np.zeros(0, np.int64)
     values = {column: _floats(table, column) for column in VALUES}
     finite = {column: np.isfinite(cells) for column, cells in values.items()}
@@ -188,7 +195,7 @@ def check_candles(
 
 
 def _opening_hour(opens: np.ndarray) -> int:
-    """Returns the whole hour of all opens, in nanoseconds of their day; else 0."""
+    """Returns the whole hours of all opens, in nanoseconds of their bar; else 0."""
     # The last minute or second of a day is how a close is written, not an open.
     same = len(opens) and (opens == opens[0]).all() and opens[0] % HOUR == 0
     return int(opens[0]) // HOUR if same else 0

@@ -58,11 +58,17 @@ def floats_of(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
     try:
         return pc.cast(column, pa.float64()).to_numpy()
     except pa.ArrowException as error:
+        received = f"values of type {column.type}"
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            cells = column.to_pandas()
+            bad = pd.to_numeric(cells, errors="coerce").isna() & cells.notna()
+            row = int(bad.to_numpy().argmax())
+            received = f"{cells.iloc[row]!r} in row {row}, {bad.sum()} such cells"
         raise refusal(
             path,
             f"numbers in column {name!r}",
-            f"type {column.type}: {error}",
-            "Write the column as float64.",
+            received,
+            "Write the column as numbers, with a point for decimals.",
         ) from error
 
 

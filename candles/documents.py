@@ -22,8 +22,8 @@ from candles.layouts import (
     layout_of_names,
     layout_of_places,
     names_prices,
-    require_order,
 )
+from candles.rows import require_order
 from candles.timestamps import goes_back
 
 _SAMPLE_ROWS = 1000

@@ -1,8 +1,8 @@
 """One file of candles -> its timestamps and five columns, not yet judged.
 
-In: packed, Arrow, truncated and hostile files; which columns become the candles. Out:
-text (`text`), JSON (`documents`), names (`layouts`), ways to write a time
-(`timestamps`), whether the candles make sense (`checks`), joining files (`table`).
+In: packed, Arrow, truncated and hostile files, folders. Out: text (`text`), JSON
+(`documents`), which columns become the candles (`layouts`, `reading`), whether these
+make sense (`checks`), joining files (`table`).
 """
 
 from __future__ import annotations
@@ -29,20 +29,16 @@ from candles.columns import (
     FETCH_AGAIN,
     MAGIC,
     MAX_ROWS,
-    floats_of,
     looks_like,
-    make_table,
     refusal,
 )
 from candles.documents import read_document
 from candles.hdf5 import read_hdf5
-from candles.layouts import Layout, layout_of_names, require_order
-from candles.moments import market_of, place_bars
-from candles.rows import tidy_rows
+from candles.layouts import Layout, layout_of_names
+from candles.rows import read_columns, tidy_rows
 from candles.text import read_text
-from candles.volumes import choose_volume
 from files import tables
-from settings.names import parse_candle_filename, plain_pair
+from settings.names import parse_candle_filename, plain_pair, stated_contents
 from utils import DataError, MissingInputError, UserError, counted, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -122,90 +118,27 @@ def read_file(
     return parts[0] if len(parts) == 1 else _in_order(parts, path)
 
 
-def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFrame:
-    """Reads a DataFrame as a file of the same columns is read; the index is one, too.
-
-    A column `is_filled` is kept.
+def candle_files(path: str | os.PathLike[str]) -> list[Path]:
+    """Returns a file as it is, or the candle files of a folder, by their names.
 
     Raises:
-        DataError: If a column is missing or is not what its name says.
+        MissingInputError: If there is neither, or the folder has none.
     """
-    names = [_first_of(name) for name in frame.columns]
-    columns = [frame.iloc[:, i] for i in range(len(names))]
-    if not isinstance(frame.index, pd.RangeIndex):
-        index = frame.index
-        names.append(_first_of("index" if index.name is None else index.name))
-        if isinstance(index, pd.PeriodIndex):
-            index = index.to_timestamp()
-        columns.append(index.to_series())
-    path = Path("the frame")
-    if not len(frame):
-        raise refusal(path, "candles", "no rows", "Give it rows.")
-    layout = layout_of_names(names, path)
-    table = pa.table(
-        {str(i): _arrow_column(columns[i], names[i]) for i in layout.positions()}
-    )
-    return read_columns(table, layout, path, timezone=timezone)
-
-
-def _first_of(name: object) -> str:
-    """Returns a column's name; the first of yfinance's (price, ticker)."""
-    return str(name[0] if isinstance(name, tuple) else name)
-
-
-def read_columns(
-    table: pa.Table, layout: Layout, path: Path, *, timezone: str | None = None
-) -> pd.DataFrame:
-    """Returns the candles in columns that are named by their positions in the file.
-
-    Args:
-        table: At least the columns of `layout.positions()`.
-        layout: What they are.
-        path: The file, for errors and notes.
-        timezone: Zone of times that state none; None is UTC.
-    """
-    if table.num_rows == 0:
-        raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
-    moments = place_bars(table, layout, path, timezone=timezone)
-    stamps = moments.opens
-    symbol = market_of(table, layout, path)
-    numbers = {
-        i: floats_of(table.column(str(i)), name, path)
-        for name, i in [
-            *layout.prices.items(),
-            *((volume.name, volume.position) for volume in layout.volumes),
-        ]
-    }
-    values = {name: numbers[i] for name, i in layout.prices.items()}
-    if layout.names is not None:
-        back = bool(stamps[-1] < stamps[0])
-        require_order(numbers, layout, path, newest_first=back)
-    volume = choose_volume(
-        layout.volumes,
-        [numbers[volume.position] for volume in layout.volumes],
-        low=values["low"],
-        high=values["high"],
-    )
-    if volume is None:
-        those = " and ".join(repr(volume.name) for volume in layout.volumes)
-        raise refusal(
-            path,
-            "one volume in base units",
-            f"{those}, which the prices do not tell apart",
-            "Rename the one in base units to 'volume', and remove the others.",
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    files = sorted(path.iterdir()) if path.is_dir() else []
+    files = [f for f in files if f.is_file() and f.name.lower().endswith(_SUFFIXES)]
+    hidden = [file.name.startswith(".") for file in files]
+    others = [stated_contents(file.name) is not None for file in files]
+    files = [f for f, *out in zip(files, hidden, others, strict=True) if not any(out)]
+    if not files:
+        what = "a folder without any" if path.is_dir() else "nothing there"
+        raise MissingInputError(
+            f"{path}: expected a candle file, or a folder of them. Received: {what}. "
+            "Check the path, or fetch candles: python -m candles download --help"
         )
-    candles = make_table(stamps, {**values, "volume": volume.values})
-    if not moments.is_over.all():
-        candles = candles[moments.is_over].reset_index(drop=True)
-    candles, notes = tidy_rows(candles)
-    certain = moments.how.startswith("dates in ")
-    level = logging.DEBUG if certain else logging.INFO
-    logger.log(level, "%s: timestamps read as %s", path, moments.how)
-    for note in filter(None, [*moments.notes, volume.note, *notes]):
-        logger.info("%s: %s", path, note)
-    doubts = filter(None, [*moments.doubts, volume.doubt])
-    candles.attrs = {"doubts": tuple(doubts), "symbol": symbol}
-    return candles
+    return files
 
 
 def refuse_mixed_pairs(filenames: Sequence[str]) -> None:
@@ -365,14 +298,6 @@ def _layout_of_schema(schema: pa.Schema, path: Path) -> Layout:
     return layout_of_names(schema.names, path)
 
 
-def _arrow_column(cells: pd.Series, name: object) -> pa.Array:
-    try:
-        return pa.Array.from_pandas(cells)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        # Texts and numbers, or moments of several kinds, in one column.
-        return pa.array([None if pd.isna(cell) else str(cell) for cell in cells])
-
-
 def _read_csv(path: Path) -> Iterator[Part]:
     with open(path, "rb") as stream:
         yield read_text(stream, path)
@@ -390,3 +315,4 @@ _READERS: dict[str, Callable[[Path], Iterator[Part]]] = {
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
 }
+_SUFFIXES = tuple(_READERS)

@@ -7,10 +7,9 @@ them. Out: parsing files (`formats`, `text`, `documents`), what times and volume
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +45,8 @@ _VOLUMES = {
     "plain": "volume vol v volumetraded tradevolume",
     "either": "volccy amount",
     "quote": "quotevolume volumequote quotevol quoteassetvolume turnover volumeto "
-    "foreignnotional volumenotional volccyquote usdvolume usdtvolume value cost sum "
-    "money tradeturnover candleacctradeprice quotetokenvolume dollarvolume "
+    "foreignnotional volumenotional volccyquote volquote usdvolume usdtvolume value "
+    "cost sum money tradeturnover candleacctradeprice quotetokenvolume dollarvolume "
     "volumecurrency",
 }
 _SIDES = {
@@ -108,6 +107,16 @@ class Layout:
         sides = list(self.sides.values())
         return sorted({*times, *self.prices.values(), *volumes, *sides})
 
+    def shifted(self) -> Layout:
+        """Returns the layout of a file with one column more before all others."""
+        return replace(
+            self,
+            times=tuple((i + 1, name, rank) for i, name, rank in self.times),
+            prices={name: i + 1 for name, i in self.prices.items()},
+            volumes=tuple(replace(v, position=v.position + 1) for v in self.volumes),
+            sides={name: i + 1 for name, i in self.sides.items()},
+        )
+
     def texts(self) -> set[int]:
         """Returns the columns that are not numbers, or not only."""
         times = {position for position, _, _ in self.times}
@@ -137,6 +146,9 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
     Raises:
         DataError: If a column is missing, or several may be it.
     """
+    if are_numbers(names):
+        expected, cure = "columns with names", "Name the columns: " + ", ".join(COLUMNS)
+        raise refusal(path, expected, f"the numbers 0 to {len(names) - 1}", f"{cure}.")
     spoken = _without_case_twins([str(name).split("\n") for name in names])
     keys = [{plain_name(name) for name in column} for column in spoken]
     problems = []
@@ -303,98 +315,3 @@ def _is_vwap(columns: Sequence[np.ndarray]) -> bool:
         traded = price > 0
         inside = (price >= low) & (price <= high)
     return bool(traded.any() and inside[traded].all())
-
-
-def encloses(prices: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether high and low enclose open and close (num_rows,); True where NaN."""
-    opens, highs, lows, closes = prices
-    with np.errstate(invalid="ignore"):
-        outside = (highs < np.fmax(opens, closes)) | (lows > np.fmin(opens, closes))
-        return ~(outside | (highs < lows))
-
-
-def fitting_order(
-    columns: Sequence[np.ndarray], *, newest_first: bool
-) -> list[str] | None:
-    """Returns which of four columns are open, high, low, close, where all rows tell.
-
-    A close is next to the open of the next bar, which tells these two.
-    """
-    fitting = []
-    for order in itertools.permutations(PRICES):
-        prices = [columns[order.index(name)] for name in PRICES]
-        if encloses(prices).all():
-            opens, closes = (x[::-1] if newest_first else x for x in prices[::3])
-            jump = np.nanmean(np.abs(opens[1:] - closes[:-1])) if len(opens) > 5 else 0
-            fitting.append((float(jump), list(order)))
-    fitting.sort(key=lambda item: item[0])
-    if not fitting or len(fitting) > 2:
-        return None
-    is_clear = len(fitting) == 1 or fitting[0][0] * 3 < fitting[1][0]
-    return fitting[0][1] if is_clear else None
-
-
-def require_order(
-    columns: Mapping[int, np.ndarray],
-    layout: Layout,
-    path: Path,
-    *,
-    newest_first: bool,
-) -> None:
-    """Refuses prices whose columns are in another order than the layout says.
-
-    Args:
-        columns: The numbers (num_rows,) at each position; all of the first rows where
-            the file has no names.
-        layout: What they are said to be.
-        path: The file, for the error.
-        newest_first: Whether its rows go back in time.
-
-    Raises:
-        DataError: If all rows fit one other order, with that order.
-    """
-    fits = encloses([columns[layout.prices[name]] for name in PRICES])
-    if fits.all() and layout.names is not None:
-        return
-    for window in _windows(len(columns), layout):
-        order = fitting_order([columns[i] for i in window], newest_first=newest_first)
-        if order is not None:
-            break
-    else:
-        return
-    found = dict(zip(order, window, strict=True))
-    if found == layout.prices:
-        return
-    wrong = f"{np.count_nonzero(~fits)} of {len(fits)} rows that do not fit"
-    if fits.all():
-        wrong = "opens that follow the closes only in another order"
-    if layout.names is not None:
-        those = ", ".join(f"{layout.names[i]!r} is the {n}" for n, i in found.items())
-        raise refusal(
-            path,
-            "open, high, low and close under their names",
-            f"{wrong}; all rows fit where {those}",
-            "Rename these columns.",
-        )
-    header = ["timestamp", *(f"x{i}" for i in range(1, len(columns)))]
-    for name, i in found.items():
-        header[i] = name
-    rest = [i for i in range(1, len(columns)) if i not in window]
-    if len(rest) == 1:
-        header[rest[0]] = "volume"
-    more = "" if len(rest) == 1 else " with volume in its place"
-    raise refusal(
-        path,
-        "timestamp, open, high, low, close, volume where a file has no names",
-        f"{wrong}; all rows fit the order {', '.join(header)}",
-        f"If these are the columns, add a header line{more}: {','.join(header)}",
-    )
-
-
-def _windows(width: int, layout: Layout) -> list[list[int]]:
-    """Returns where the four prices may be; where they should be comes first."""
-    said = sorted(layout.prices.values())
-    if layout.names is not None:
-        return [said]
-    starts = [i for i in range(1, width - 3) if i != said[0]]
-    return [said, *([*range(start, start + 4)] for start in starts)]

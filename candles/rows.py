@@ -1,27 +1,157 @@
-"""Rows as a file has them -> rows in order: what is certain is done, and said.
+"""Columns of a file or a frame, and what they are -> rows in order, not yet judged.
 
-In: newest first, exact duplicates, minutes without a trade as empty rows, bars that
-open off the boundaries after an outage. Out: what makes candles good candles
-(`checks`).
+In: putting times, prices and volume together; what is certain is done and said: newest
+first, exact duplicates, minutes without a trade, bars that open off the boundaries
+after an outage; prices under each other's names. Out: what the names say (`layouts`),
+what times mean (`moments`), what makes candles good candles (`checks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from candles.columns import PRICES
+from candles.columns import (
+    FETCH_AGAIN,
+    PRICES,
+    floats_of,
+    make_table,
+    refusal,
+)
+from candles.layouts import Layout, are_numbers, layout_of_names, layout_of_places
+from candles.moments import market_of, place_bars
 from candles.timestamps import (
     SECOND,
     describe_distance,
     first_boundary,
+    goes_back,
     nanoseconds_of,
 )
+from candles.volumes import choose_volume
 from utils import counted
 
+logger = logging.getLogger(__name__)
+
 _MAX_CUTS = 20
+
+
+def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFrame:
+    """Reads a DataFrame as a file of the same columns is read; the index is one, too.
+
+    A column `is_filled` is kept.
+
+    Raises:
+        DataError: If a column is missing or is not what its name says.
+    """
+    names = [_first_of(name) for name in frame.columns]
+    columns = [frame.iloc[:, i] for i in range(len(names))]
+    index = frame.index
+    index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+    if not (isinstance(index, pd.RangeIndex) and index.name is None):
+        for level, name in enumerate(index.names):
+            names.append("index" if name is None else _first_of(name))
+            columns.append(index.get_level_values(level).to_series())
+    path = Path("the frame")
+    if not len(frame):
+        raise refusal(path, "candles", "no rows", "Give it rows.")
+    if are_numbers(names):
+        cells = [
+            pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+            for column in columns
+        ]
+        layout = layout_of_places(cells, path)
+        back = goes_back(columns[0].astype(str).tolist())
+        require_order(dict(enumerate(cells)), layout, path, newest_first=back)
+    else:
+        layout = layout_of_names(names, path)
+    table = pa.table({str(i): _arrow_column(columns[i]) for i in layout.positions()})
+    marks = frame.get("is_filled")
+    kept = {} if marks is None else {"is_filled": marks.to_numpy(bool)}
+    return read_columns(table, layout, path, timezone=timezone, kept=kept)
+
+
+def _first_of(name: object) -> str:
+    """Returns a column's name; the first of yfinance's (price, ticker)."""
+    return str(name[0] if isinstance(name, tuple) else name)
+
+
+def read_columns(
+    table: pa.Table,
+    layout: Layout,
+    path: Path,
+    *,
+    timezone: str | None = None,
+    kept: Mapping[str, np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """Returns the candles in columns that are named by their positions in the file.
+
+    Args:
+        table: At least the columns of `layout.positions()`.
+        layout: What they are.
+        path: The file, for errors and notes.
+        timezone: Zone of times that state none; None is UTC.
+        kept: Columns (num_rows,) that are taken along as they are.
+    """
+    if table.num_rows == 0:
+        raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
+    moments = place_bars(table, layout, path, timezone=timezone)
+    stamps = moments.opens
+    symbol = market_of(table, layout, path)
+    numbers = {
+        i: floats_of(table.column(str(i)), name, path)
+        for name, i in [
+            *layout.prices.items(),
+            *((volume.name, volume.position) for volume in layout.volumes),
+        ]
+    }
+    values = {name: numbers[i] for name, i in layout.prices.items()}
+    if layout.names is not None:
+        back = bool(stamps[-1] < stamps[0])
+        require_order(numbers, layout, path, newest_first=back)
+    volume = choose_volume(
+        layout.volumes,
+        [numbers[volume.position] for volume in layout.volumes],
+        low=values["low"],
+        high=values["high"],
+    )
+    if volume is None:
+        those = " and ".join(repr(volume.name) for volume in layout.volumes)
+        raise refusal(
+            path,
+            "one volume in base units",
+            f"{those}, which the prices do not tell apart",
+            "Rename the one in base units to 'volume', and remove the others.",
+        )
+    columns = {**values, "volume": volume.values, **(kept or {})}
+    candles = make_table(stamps, columns)
+    if not moments.is_over.all():
+        candles = candles[moments.is_over].reset_index(drop=True)
+    candles, notes = tidy_rows(candles)
+    certain = moments.how.startswith("dates in ")
+    level = logging.DEBUG if certain else logging.INFO
+    logger.log(level, "%s: timestamps read as %s", path, moments.how)
+    for note in filter(None, [*moments.notes, volume.note, *notes]):
+        logger.info("%s: %s", path, note)
+    doubts = filter(None, [*moments.doubts, volume.doubt])
+    candles.attrs = {"doubts": tuple(doubts), "symbol": symbol}
+    return candles
+
+
+def _arrow_column(cells: pd.Series) -> pa.Array:
+    try:
+        return pa.Array.from_pandas(cells)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        # Texts and numbers, or moments of several kinds, in one column.
+        return pa.array([None if pd.isna(cell) else str(cell) for cell in cells])
+
+
+# What is certain
 
 
 def tidy_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -97,7 +227,7 @@ def _without_strays(table: pd.DataFrame) -> tuple[np.ndarray, str]:
         return stamps, ""
     starts = np.flatnonzero(off & ~np.append(False, off[:-1]))
     stops = np.flatnonzero(off & ~np.append(off[1:], False)) + 1
-    after_outage = [start == 0 or steps[start - 1] > step for start in starts]
+    after_outage = [start == 0 or steps[start - 1] >= 2 * step for start in starts]
     even = [
         (offsets[start:stop] == offsets[start]).all()
         for start, stop in zip(starts, stops, strict=True)
@@ -114,3 +244,101 @@ def _without_strays(table: pd.DataFrame) -> tuple[np.ndarray, str]:
         f"({runs}): left out, a gap"
     )
     return np.flatnonzero(~off), note
+
+
+# The order of columns
+
+
+def encloses(prices: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether high and low enclose open and close (num_rows,); True where NaN."""
+    opens, highs, lows, closes = prices
+    with np.errstate(invalid="ignore"):
+        outside = (highs < np.fmax(opens, closes)) | (lows > np.fmin(opens, closes))
+        return ~(outside | (highs < lows))
+
+
+def fitting_order(
+    columns: Sequence[np.ndarray], *, newest_first: bool
+) -> list[str] | None:
+    """Returns which of four columns are open, high, low, close, where all rows tell.
+
+    A close is next to the open of the next bar, which tells these two.
+    """
+    fitting = []
+    for order in itertools.permutations(PRICES):
+        prices = [columns[order.index(name)] for name in PRICES]
+        if encloses(prices).all():
+            opens, closes = (x[::-1] if newest_first else x for x in prices[::3])
+            jump = np.nanmean(np.abs(opens[1:] - closes[:-1])) if len(opens) > 5 else 0
+            fitting.append((float(jump), list(order)))
+    fitting.sort(key=lambda item: item[0])
+    if not fitting or len(fitting) > 2:
+        return None
+    is_clear = len(fitting) == 1 or fitting[0][0] * 3 < fitting[1][0]
+    return fitting[0][1] if is_clear else None
+
+
+def require_order(
+    columns: Mapping[int, np.ndarray],
+    layout: Layout,
+    path: Path,
+    *,
+    newest_first: bool,
+) -> None:
+    """Refuses prices whose columns are in another order than the layout says.
+
+    Args:
+        columns: The numbers (num_rows,) at each position; all of the first rows where
+            the file has no names.
+        layout: What they are said to be.
+        path: The file, for the error.
+        newest_first: Whether its rows go back in time.
+
+    Raises:
+        DataError: If all rows fit one other order, with that order.
+    """
+    fits = encloses([columns[layout.prices[name]] for name in PRICES])
+    if fits.all() and layout.names is not None:
+        return
+    for window in _windows(len(columns), layout):
+        order = fitting_order([columns[i] for i in window], newest_first=newest_first)
+        if order is not None:
+            break
+    else:
+        return
+    found = dict(zip(order, window, strict=True))
+    if found == layout.prices:
+        return
+    wrong = f"{np.count_nonzero(~fits)} of {len(fits)} rows that do not fit"
+    if fits.all():
+        wrong = "opens that follow the closes only in another order"
+    if layout.names is not None:
+        those = ", ".join(f"{layout.names[i]!r} is the {n}" for n, i in found.items())
+        raise refusal(
+            path,
+            "open, high, low and close under their names",
+            f"{wrong}; all rows fit where {those}",
+            "Rename these columns.",
+        )
+    header = ["timestamp", *(f"x{i}" for i in range(1, len(columns)))]
+    for name, i in found.items():
+        header[i] = name
+    rest = [i for i in range(1, len(columns)) if i not in window]
+    if len(rest) == 1:
+        header[rest[0]] = "volume"
+    more = "" if len(rest) == 1 else " with volume in its place"
+    raise refusal(
+        path,
+        "timestamp, open, high, low, close, volume where a file has no names",
+        f"{wrong}; all rows fit the order {', '.join(header)}",
+        f"If these are the columns, add a header line{more}: {','.join(header)}",
+    )
+
+
+def _windows(width: int, layout: Layout) -> list[list[int]]:
+    """Returns where the four prices may be; where they should be comes first."""
+    said = sorted(layout.prices.values())
+    if layout.names is not None:
+        return [said]
+    starts = [i for i in range(1, width - 3) if i != said[0]]
+    return [said, *([*range(start, start + 4)] for start in starts)]

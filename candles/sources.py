@@ -16,6 +16,8 @@ import pandas as pd
 import utils
 from candles import table
 from candles.checks import check_candles
+from candles.formats import candle_files
+from candles.rows import read_frame
 from settings.names import (
     is_other_market,
     is_pair_of,
@@ -41,39 +43,34 @@ _SUFFIXES = (".parquet", ".feather", ".csv", ".zip", ".json", ".jsongz", ".h5", 
 
 
 def resolve_candles(
-    candles: CandleSource, *, pair: str, timeframe: str, data_dir: Path
+    candles: CandleSource, config: RunFields, *, data_dir: Path
 ) -> Candles:
     """Returns the table, or the files, all there; None is looked up in `data_dir`.
+
+    Args:
+        candles: A DataFrame is read as a file of its columns is.
+        config: Pair, timeframe, and the zone of times that state none.
+        data_dir: Where candles of the pair are looked for.
 
     Raises:
         MissingInputError: If a file is missing.
         DataError: If the name of one states another pair.
     """
     if isinstance(candles, pd.DataFrame):
-        return candles
+        return read_frame(candles, timezone=config.timezone)
     if candles is None:
-        return find_candles(data_dir, pair, timeframe)
+        return find_candles(data_dir, config.pair, config.timeframe)
     given = [candles] if isinstance(candles, str | os.PathLike) else candles
-    paths = tuple(Path(path) for path in given)
+    paths = tuple(file for path in given for file in candle_files(path))
     for path in paths:
-        _require_file(path)
         stated = stated_pair(path.name)
-        if stated is not None and not is_pair_of(stated, pair):
+        if stated is not None and not is_pair_of(stated, config.pair):
             raise DataError(
-                f"{path}: expected candles of {pair}. Received: a file that is named "
-                f"after {stated}. Give --pair {stated}, or the file of {pair}; rename "
-                "the file if its name is wrong."
+                f"{path}: expected candles of {config.pair}. Received: a file that is "
+                f"named after {stated}. Give --pair {stated}, or the file of "
+                f"{config.pair}; rename the file if its name is wrong."
             )
     return paths
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "nothing there"
-        raise MissingInputError(
-            f"{path}: expected a candle file. Received: {what}. Check the path, or "
-            "fetch candles: python -m candles download --help"
-        )
 
 
 def pair_of_files(paths: Sequence[str | os.PathLike[str]]) -> str:
@@ -83,9 +80,8 @@ def pair_of_files(paths: Sequence[str | os.PathLike[str]]) -> str:
         MissingInputError: If a file is missing.
         ConfigError: If they state none, or several.
     """
-    for path in paths:
-        _require_file(Path(path))
-    stated = [stated_pair(Path(path).name) for path in paths]
+    files = [file for path in paths for file in candle_files(path)]
+    stated = [stated_pair(file.name) for file in files]
     pairs = {plain_pair(pair): pair for pair in stated if pair is not None}
     if len(pairs) == 1:
         return next(iter(pairs.values()))
@@ -160,22 +156,23 @@ def read_checked(source: Candles, config: RunFields) -> pd.DataFrame:
         DataError: With everything that is wrong with them; if a column of the files
             says that they are of another pair.
     """
-    if not isinstance(source, pd.DataFrame):
+    if isinstance(source, pd.DataFrame):
+        candles, name = source, "the frame"
+        report = check_candles(source, timeframe=config.timeframe, with_doubts=False)
+        if report.problems:
+            lines = "".join(f"\n  {line}" for line in report.problems)
+            raise DataError(f"expected good candles. Received:{lines}")
+        if report.note:
+            logger.info("%s", report.note)
+    else:
+        name = str(source[0])
         candles = table.read_candles(
             source, expected_timeframe=config.timeframe, timezone=config.timezone
         )
-        symbol = candles.attrs.get("symbol")
-        if symbol is not None and is_other_market(symbol, config.pair):
-            raise DataError(
-                f"{source[0]}: expected candles of {config.pair}. Received: {symbol!r} "
-                "in a column of the file. Give the file of the pair, or the --pair of "
-                "the file."
-            )
-        return candles
-    report = check_candles(source, timeframe=config.timeframe, with_doubts=False)
-    if report.problems:
-        lines = "".join(f"\n  {line}" for line in report.problems)
-        raise DataError(f"expected good candles. Received:{lines}")
-    if report.note:
-        logger.info("%s", report.note)
-    return source
+    symbol = candles.attrs.get("symbol")
+    if symbol is not None and is_other_market(symbol, config.pair):
+        raise DataError(
+            f"{name}: expected candles of {config.pair}. Received: {symbol!r} in a "
+            "column. Give the candles of the pair, or their --pair."
+        )
+    return candles

@@ -13,15 +13,16 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from candles.checks import check_candles, increasing_stamps
+from candles.checks import CandleReport, check_candles, increasing_stamps
 from candles.columns import VALUES, make_table
-from candles.formats import read_file, refuse_mixed_pairs
+from candles.formats import candle_files, read_file, refuse_mixed_pairs
+from candles.rows import read_frame
 from candles.timestamps import (
     DAY,
     HOUR,
@@ -42,7 +43,7 @@ MAX_FILL_TIME = 6 * HOUR
 
 
 def read_candles(
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | pd.DataFrame,
     *,
     timeframe: str | None = None,
     expected_timeframe: str | None = None,
@@ -54,7 +55,8 @@ def read_candles(
     they are identical and refused where they differ.
 
     Args:
-        path: A file of any format of `formats.read_file`, or a sequence of them.
+        path: A file of any format of `formats.read_file`, a folder of one pair's files,
+            a sequence of them, or a DataFrame of the same columns.
         timeframe: The timeframe wanted, such as `"5m"`. Finer candles are resampled to
             it (see `resample_candles`); None keeps the candles' own.
         expected_timeframe: The candles' own timeframe where they are so sparse that
@@ -69,27 +71,29 @@ def read_candles(
         DataError: If a file breaks its format or the candles their contract (one
             message with all findings), or they are coarser than `timeframe`.
     """
-    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
-    table = _join(
-        paths, timeframe=timeframe, expected=expected_timeframe, timezone=timezone
-    )
+    if isinstance(path, pd.DataFrame):
+        files, tables = [Path("the frame")], iter([read_frame(path, timezone=timezone)])
+    else:
+        paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+        files = [file for item in paths for file in candle_files(item)]
+        _refuse_mixed_files(files)
+        tables = (read_file(file, timezone=timezone) for file in files)
+    table = _join(files, tables, timeframe=timeframe, expected=expected_timeframe)
     if timeframe is not None:
         table = resample_candles(table, timeframe)
     return table
 
 
 def _join(
-    paths: Sequence[str | os.PathLike[str]],
+    files: Sequence[Path],
+    read: Iterator[pd.DataFrame],
     *,
     timeframe: str | None,
     expected: str | None,
-    timezone: str | None,
 ) -> pd.DataFrame:
-    files = [Path(item) for item in paths]
-    _refuse_mixed_files(files)
     tables, reports = [], []
-    for file in files:
-        tables.append(read_file(file, timezone=timezone))
+    for table in read:
+        tables.append(table)
         report = check_candles(tables[-1], timeframe=timeframe, with_doubts=False)
         if report.irregular and expected is not None:
             settled = check_candles(tables[-1], timeframe=expected, with_doubts=False)
@@ -106,7 +110,7 @@ def _join(
             "expected candles that keep their contract. Received: "
             + "".join(f"\n  {line}" for line in bad)
             + "".join(f"\n  doubtful: {line}" for line in doubts)
-            + "\nRepair these rows, or fetch the files again."
+            + "".join(f"\n{cure}" for cure in _cures(reports))
         )
     kinds = {
         (r.timeframe, r.opening_hour): file
@@ -117,7 +121,7 @@ def _join(
         raise DataError(
             "expected files of one timeframe. Received: "
             + ", ".join(
-                f"{step} in {file}" + f" from {hour:02d}:00 UTC" * (hour > 0)
+                f"{step} in {file}" + f" from {hour % 24:02d}:00 UTC" * (hour > 0)
                 for (step, hour), file in kinds.items()
             )
             + ". Resample them to one timeframe first."
@@ -138,6 +142,23 @@ def _join(
     table = tables[0] if len(tables) == 1 else _merge(tables, files)
     table.attrs = {"doubts": doubts, "symbol": next(iter(symbols), None)}
     return table
+
+
+def _cures(reports: Sequence[CandleReport]) -> list[str]:
+    """Returns what helps against the findings, a line each; their own text may do."""
+    cures = {
+        "Sort the rows by time.": any(r.unordered for r in reports),
+        "Keep one row of each time: these differ in other columns.": any(
+            r.duplicates for r in reports
+        ),
+        "Write the opening times of the bars, in UTC.": any(
+            r.misaligned for r in reports
+        ),
+        "Repair these rows, or fetch the files again.": any(
+            r.range_violations or r.not_finite or r.not_positive for r in reports
+        ),
+    }
+    return [cure for cure, helps in cures.items() if helps]
 
 
 def _refuse_mixed_files(files: Sequence[Path]) -> None:

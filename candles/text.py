@@ -26,8 +26,8 @@ from candles.layouts import (
     are_numbers,
     layout_of_names,
     layout_of_places,
-    require_order,
 )
+from candles.rows import require_order
 from candles.timestamps import goes_back
 from utils import DataError, counted
 
@@ -58,6 +58,8 @@ class _Form:
     names: list[str] | None
     skipped: int
     rows: list[list[str]]
+    counted: bool
+    """Whether the first column counts rows, in a file without names."""
 
 
 def read_text(stream: IO[bytes], path: Path) -> tuple[pa.Table, Layout]:
@@ -76,11 +78,12 @@ def read_text(stream: IO[bytes], path: Path) -> tuple[pa.Table, Layout]:
     form = _form_of(lines, path)
     _refuse_broken_off(stream, form, path)
     if form.names is None:
-        columns = _numbers(form)
+        columns = _numbers(form)[form.counted :]
         layout = layout_of_places(columns, path)
-        times = [" ".join(row[i] for i, _, _ in layout.times) for row in form.rows]
-        back = goes_back(times)
+        places = [i + form.counted for i, _, _ in layout.times]
+        back = goes_back([" ".join(row[i] for i in places) for row in form.rows])
         require_order(dict(enumerate(columns)), layout, path, newest_first=back)
+        layout = layout.shifted() if form.counted else layout
     else:
         layout = layout_of_names(form.names, path)
     return _convert(stream, form, layout, path), layout
@@ -112,7 +115,8 @@ def _form_of(lines: Sequence[str], path: Path) -> _Form:
     if not count or len(cells) != len(lines):  # quoted newlines are no candles
         raise _no_rows(lines, path)
     start = next(i for i, row in enumerate(cells) if _is_row(row, delimiter))
-    if are_numbers(cells[start]) and start + 1 < len(cells):
+    counted = cells[start][0] == "" and are_numbers(cells[start][1:])
+    if (counted or are_numbers(cells[start])) and start + 1 < len(cells):
         start += 1
         names = None
     else:
@@ -126,6 +130,7 @@ def _form_of(lines: Sequence[str], path: Path) -> _Form:
         names=names,
         skipped=start,
         rows=rows,
+        counted=counted,
     )
 
 

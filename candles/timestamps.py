@@ -33,7 +33,7 @@ _UNITS = {
 }
 _FIRST_SECOND, _LAST_SECOND = 10**9, 4_102_444_800
 _FIRST_DATE_NS = 631_152_000 * SECOND  # 1990-01-01
-_DATE = re.compile(r"\d{4}([-/.]?)\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}")
+_DATE = re.compile(r"\d{8}|\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}")
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?|\d{1,4}|\d{6}")
 _DIGITS = tuple((19_900_101 * p, 21_000_101 * p) for p in (1, 10**4, 10**6))
 """Numbers that are dates without signs: days, minutes, seconds; no unit reaches in."""

@@ -71,6 +71,12 @@ def choose_volume(
     if len(rivals) > 1 and not _are_equal(columns):
         return None
     for other, other_values in others:
+        if factor := _constant(values, other_values):
+            doubt = (
+                f"{other.name!r} is {first.name!r} x {factor:g} in every bar: one of "
+                "them counts contracts"
+            )
+            return Choice(values, named, doubt)
         if other.kind == "quote" and _varies(other_values) and _varies(values):
             doubt = (
                 f"{other.name!r} / {first.name!r} is not the price: {first.name!r} "
@@ -140,6 +146,17 @@ def _share(
         ratio <= high[traded] * (1 + slack)
     )
     return float(inside.mean())
+
+
+def _constant(values: np.ndarray, others: np.ndarray) -> float:
+    """Returns the ratio that two volumes have in all bars, unless it is 1; or 0."""
+    traded = (values > 0) & (others > 0)
+    if np.count_nonzero(traded) < _MIN_BARS_OF_A_FACTOR or not _varies(values):
+        return 0.0
+    ratio = others[traded] / values[traded]
+    middle = float(np.median(ratio))
+    is_one = (np.abs(ratio / middle - 1) < 1e-3).mean() >= _SHARE
+    return middle if is_one and abs(middle - 1) > 0.01 else 0.0
 
 
 def _round_factor(factors: np.ndarray) -> float:

@@ -113,12 +113,7 @@ class DatasetBuilder:
         config = self.config.replace(
             **{k: v for k, v in given.items() if v is not None}
         )
-        source = resolve_candles(
-            candles,
-            pair=config.pair,
-            timeframe=config.timeframe,
-            data_dir=self.data_dir,
-        )
+        source = resolve_candles(candles, config, data_dir=self.data_dir)
         keys = _keys(source, config)
         if self.use_cache and "features" in keys:
             rest = self.cache.facts("outcomes", keys["outcomes"])

@@ -72,11 +72,16 @@ def test_detect_timeframe(name):
     assert detect_timeframe(synthetic_candles(5, timeframe=name, start=start)) == name
 
 
-def test_weeks_open_on_mondays():
+def test_weeks_open_on_mondays_or_all_at_another_time():
     week = synthetic_candles(3, timeframe="1w", start="2024-01-01")
     assert check_candles(week).problems == ()
     shifted = week.assign(timestamp=week["timestamp"] + pd.Timedelta("3D"))
-    assert check_candles(shifted).misaligned.count == 3
+    assert check_candles(shifted).note == (
+        "every weekly bar opens on Thursday at 00:00 UTC: taken as it is"
+    )
+    shifted.loc[1, "timestamp"] += pd.Timedelta("1D")
+    assert check_candles(shifted, timeframe="1d").misaligned.count == 0
+    assert check_candles(shifted, timeframe="1w").problems
 
 
 def test_days_may_open_at_another_hour_that_all_share():

@@ -890,7 +890,7 @@ def test_a_table_with_faults_is_refused_whole(tmp_path, market):
     assert "'high': 1 (rows 3)" in str(caught.value)
     assert "'close': 1 (rows 4)" in str(caught.value)
     words = market.assign(open="much")
-    with pytest.raises(DataError, match="open: expected numbers"):
+    with pytest.raises(DataError, match="'open'. Received: 'much' in row 0, "):
         builder(tmp_path).build_dataset(candles=words)
 
 
