@@ -21,12 +21,20 @@ from candles.timestamps import Timeline
 from config import DATASET_FIELDS, Config
 from dataset import training_file
 from dataset.columns import name_columns
+from dataset.features import find_feature_sets
 from dataset.lengths import warm_up_words
 from dataset.rows import shorter_warm_ups
 from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
 from preprocessing.balance import class_fields
-from preprocessing.parts import chronological_ranges
+from preprocessing.parts import (
+    PART_NAMES,
+    Ranges,
+    chronological_ranges,
+    fold_ranges,
+    require_windows,
+    spans_of,
+)
 from preprocessing.scaling import FeatureScaler, TargetScaler
 from preprocessing.targets import segment_starts_of, split_targets, tell_few_targets
 from preprocessing.training_data import TrainingData
@@ -141,8 +149,7 @@ class TrainingDataLoader:
         except DataError as error:
             path, warm_up = map(rows.source.get, ("path", "warm_up_bars"))
             text = f"{path}: {error}" if path else str(error)
-            if warm_up:
-                shorter = shorter_warm_ups(config, warm_up)
+            if warm_up and (shorter := _helpful_warm_ups(ranges, warm_up, config)):
                 text += (
                     f" Before its first row, {warm_up_words(warm_up, shorter, config)}."
                 )
@@ -174,6 +181,21 @@ class TrainingDataLoader:
             **learned,
         )
 
+    def load_with_folds(
+        self,
+    ) -> tuple[TrainingData, list[Ranges], training_file.Rows | None]:
+        """Loads the data of a run, its folds, and the rows that these are cut from.
+
+        Raises:
+            MissingInputError: If there is no training file.
+            DataError: As `load_training_data`, or if a fold has no room for a window.
+        """
+        rows = self.read_rows() if self.config.has_folds else None
+        data = self.load_training_data(rows=rows)
+        folds = fold_ranges(data.timeline, self.config)
+        require_windows(folds, self.config)
+        return data, folds, rows
+
     def read_rows(self) -> training_file.Rows:
         """Reads and checks the rows of the file, as they stand there.
 
@@ -188,6 +210,7 @@ class TrainingDataLoader:
         else:
             path = file_names.find_training_file(config)
             if path is None:
+                find_feature_sets(config.feature_sets)  # one that is built at all
                 raise utils.MissingInputError(_missing_message(config))
             columns, source = _open_checked(path, config)
         return training_file.read_rows(
@@ -277,6 +300,31 @@ def _warn_of_silent_features(train: np.ndarray, names: Sequence[str]) -> None:
             f"{len(train):,}",
             ", ".join(silent),
         )
+
+
+def _helpful_warm_ups(
+    ranges: Mapping[str, Any], warm_up_bars: int, config: Config
+) -> dict[str, int]:
+    """Returns the shorter warm-ups of feature sets that leave each part its window.
+
+    Of parts by their shares alone: given days do not move. None helps where the parts
+    are long enough, and something else is wrong.
+    """
+    num_rows = spans_of(ranges[PART_NAMES[-1]])[-1][1]
+    if config.train_end is not None or ranges != chronological_ranges(num_rows, config):
+        return {}
+
+    def fits(num_rows: int) -> bool:
+        least = config.sequence_length + config.future_window
+        needs = dict.fromkeys(PART_NAMES, least + config.embargo_bars)
+        needs[PART_NAMES[-1]] = least
+        parts = chronological_ranges(num_rows, config)
+        return all(stop - start >= needs[name] for name, (start, stop) in parts.items())
+
+    shorter = shorter_warm_ups(config, warm_up_bars)
+    if fits(num_rows):
+        return {}
+    return {k: v for k, v in shorter.items() if fits(num_rows + warm_up_bars - v)}
 
 
 def _value_fields(log_returns: np.ndarray, train: np.ndarray) -> dict[str, Any]:

@@ -11,18 +11,16 @@ is one of positions.
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from data_loader import TrainingData
+from preprocessing.stretches import cut_stretches, next_bar_returns, whole_stretches
 from preprocessing.windows import cut_windows, evenly_spaced
 from settings.loss_fields import LossTraits
 from utils import DataError
-
-logger = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 512
 """Windows of a prediction step: 2,048 are about a fifth faster, for 0.4 GB more."""
@@ -49,50 +47,6 @@ def epoch_positions(
         slices.append(order[max(0, start) : stop])
     # A copy, also of a single slice, which would keep its whole permutation alive.
     return np.concatenate(slices)
-
-
-def next_bar_returns(data: TrainingData) -> np.ndarray:
-    """Returns what a long earns from each close to the next (num_rows,) float32.
-
-    Simple returns, as fractions, whatever the horizon of the target. NaN where the next
-    bar is missing: at the end, and before a gap.
-
-    Raises:
-        DataError: If the rows have no closing prices.
-    """
-    if "close" not in data.outcomes:
-        raise DataError(
-            "expected a column 'close' for a loss of what positions earn. Received: "
-            f"{', '.join(data.outcomes) or 'no such column'}. Build the file with "
-            "dataset_builder.py, or choose a loss that needs no prices."
-        )
-    close = np.asarray(data.outcomes["close"], np.float64)
-    result = np.full(len(close), np.nan, np.float32)
-    result[:-1] = close[1:] / close[:-1] - 1.0
-    result[data.timeline.starts[1:] - 1] = np.nan
-    return result
-
-
-def consecutive_stretches(rows: np.ndarray, *, longest: int) -> list[np.ndarray]:
-    """Cuts runs of consecutive rows into stretches, of equal length within a run.
-
-    Runs of less than half of `longest` are left out: as a batch, some bars would count
-    for as much as a whole stretch.
-
-    Args:
-        rows: (num_targets,) ascending rows.
-        longest: Most rows of a stretch.
-
-    Returns:
-        Stretches (num_bars,) of rows, in order of time.
-    """
-    runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-    return [
-        stretch
-        for run in runs
-        if len(run) and 2 * len(run) >= longest
-        for stretch in np.array_split(run, -(-len(run) // longest))
-    ]
 
 
 class MemoryEfficientDataLoader:
@@ -135,12 +89,16 @@ class MemoryEfficientDataLoader:
         self._stretches: list[np.ndarray] | None = None
         monitored = data.parts["validation"].targets
         if loss_traits is not None and loss_traits.is_sequential:
-            self._stretches = self._cut("train", data.train_targets, batch_size)
-            self.windows_per_epoch, self.steps_per_epoch = _whole_stretches(
+            self._stretches = cut_stretches(
+                "train", data.train_targets, batch_size, returns=self._returns
+            )
+            self.windows_per_epoch, self.steps_per_epoch = whole_stretches(
                 self._stretches, windows_per_epoch
             )
-            stretches = self._cut("validation", monitored, batch_size)
-            _, count = _whole_stretches(stretches, validation_windows)
+            stretches = cut_stretches(
+                "validation", monitored, batch_size, returns=self._returns
+            )
+            _, count = whole_stretches(stretches, validation_windows)
             chosen = evenly_spaced(np.arange(len(stretches)), count)
             self._validation = [stretches[k] for k in chosen]
         else:
@@ -218,24 +176,6 @@ class MemoryEfficientDataLoader:
         known = tf.data.experimental.assert_cardinality(len(parts))
         return self._dataset(batches, weighted=False).apply(known)
 
-    def _cut(self, name: str, rows: np.ndarray, longest: int) -> list[np.ndarray]:
-        """Returns stretches of the rows whose next bar is there; there must be one."""
-        if self._returns is not None:
-            rows = rows[np.isfinite(self._returns[rows])]
-        stretches = consecutive_stretches(rows, longest=longest)
-        if not stretches:
-            raise DataError(
-                f"{name}: expected consecutive targets, at least half a batch of "
-                f"{longest}. Received: {len(rows)} targets in shorter runs. Lower "
-                "batch_size, or choose a loss that needs no consecutive bars."
-            )
-        if left_out := len(rows) - sum(map(len, stretches)):
-            logger.info(
-                "%s: %d of %d targets are left out, in runs of under %d bars",
-                *(name, left_out, len(rows), -(-longest // 2)),
-            )
-        return stretches
-
     def _windows(self, rows: np.ndarray) -> np.ndarray:
         return cut_windows(self.data.features, rows, window_bars=self.data.window_bars)
 
@@ -266,17 +206,3 @@ class MemoryEfficientDataLoader:
 
 def _evaluation_batches(rows: np.ndarray) -> list[np.ndarray]:
     return np.array_split(rows, -(-len(rows) // EVALUATION_BATCH))
-
-
-def _whole_stretches(
-    stretches: list[np.ndarray], num_windows: int | None
-) -> tuple[int, int]:
-    """Returns about as many windows as are wanted, and the stretches that they make.
-
-    None wants all.
-    """
-    total = sum(map(len, stretches))
-    if num_windows is None:
-        return total, len(stretches)
-    count = max(1, round(num_windows * len(stretches) / total))
-    return round(count * total / len(stretches)), count

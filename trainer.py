@@ -74,6 +74,7 @@ class StandaloneTrainer:
     adapter: Made[ModelAdapter] = Made("initialize_components")
     data_loader: Made[TrainingDataLoader] = Made("initialize_components")
     data: Made[TrainingData] = Made("load_and_validate_data")
+    _rows: Made[Rows | None] = Made("load_and_validate_data")
     generators: Made[Any] = Made("create_generators")
     model: Made[Any] = Made("build_model")
     model_builder: Made[NetworkBuilder | None] = Made("build_model")
@@ -96,7 +97,6 @@ class StandaloneTrainer:
         self._frame = frame
         self._resume = resume
         self._resume_anyway = resume_anyway
-        self._rows: Rows | None = None
         self._folds: list[Ranges] = []
         self._fold_results: list[dict[str, Any]] = []
         self._metadata: dict[str, Any] = {}
@@ -173,14 +173,8 @@ class StandaloneTrainer:
             MissingInputError: If there is no training file.
             DataError: If it breaks its contract.
         """
-        from preprocessing.parts import fold_ranges, require_windows
-
-        loader = self.data_loader
-        if self.config.has_folds:
-            self._rows = loader.read_rows()  # which every fold is cut from
-        self.data = data = loader.load_training_data(rows=self._rows)
-        self._folds = fold_ranges(data.timeline, self.config)
-        require_windows(self._folds, self.config)
+        data, self._folds, self._rows = self.data_loader.load_with_folds()
+        self.data = data
         from artifacts import metadata
 
         logger.info("%s", metadata.format_data(data, self.config))
@@ -238,11 +232,9 @@ class StandaloneTrainer:
         """
         from evaluation.folds import train_folds
 
-        if self._rows is None:
-            raise RuntimeError("expected the rows: call load_and_validate_data()")
         with self._advising():
             self._fold_results = train_folds(self.run, self._folds, self._rows)
-        self._rows = None
+        self._rows = None  # the memory is wanted
         return self._fold_results
 
     def train_model(self) -> dict[str, list[float]]:
@@ -333,6 +325,24 @@ class StandaloneTrainer:
         )
 
 
+def dry_run(config: Config) -> None:
+    """Prints what a run would read and take; refuses what the run would refuse."""
+    from dataset.barriers import barrier_notes
+    from settings import dry_run as words
+    from settings.feature_fields import FEATURE_SETS
+    from settings.names import find_training_file
+
+    path = find_training_file(config)
+    notes = barrier_notes(config) if path is None else []
+    logger.info("%s", words.describe_configuration(config, path, notes))
+    # A set that nothing builds is refused where the file is looked for.
+    is_built = set(config.feature_sets) <= set(FEATURE_SETS)
+    if path is not None or config.training_file is not None or not is_built:
+        from models.costs import plan_run
+
+        logger.info("%s", words.describe_plan(config, plan_run(config)))
+
+
 def main(
     arguments: Sequence[str] | None = None, *, compare: Callable[..., Any] | None = None
 ) -> int:
@@ -363,23 +373,14 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
     if parsed.compare:
         if compare is None:
             raise utils.ConfigError("--compare: expected `python trainer.py` to run it")
-        compare(config, parsed.compare, train=train, is_dry_run=parsed.config_test)
+        look = dry_run if parsed.config_test else None
+        compare(config, parsed.compare, train=train, dry_run=look)
     elif parsed.config_test:
-        from dataset.sidecar import described_notes, described_size
-        from settings import dry_run
-
-        described, notes = described_size(config), described_notes(config)
-        logger.info("%s", dry_run.describe_configuration(config, described, notes))
+        dry_run(config)
     elif parsed.audit:
         from audit.run import run_command
 
-        run_command(
-            config,
-            candles=parsed.audit_candles,
-            feature_file=parsed.audit_features,
-            json_file=parsed.audit_json,
-            is_strict=parsed.audit_strict,
-        )
+        run_command(config, **options.audit_options(parsed))
     else:
         with utils.StopSignals():
             train(config)

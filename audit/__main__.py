@@ -20,13 +20,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     parsed, config = options.parse(["--audit", *words], program="python -m audit")
     utils.configure_logging(verbose=config.verbose_logging)
-    run_command(
-        config,
-        candles=parsed.audit_candles,
-        feature_file=parsed.audit_features,
-        json_file=parsed.audit_json,
-        is_strict=parsed.audit_strict,
-    )
+    run_command(config, **options.audit_options(parsed))
 
 
 if __name__ == "__main__":

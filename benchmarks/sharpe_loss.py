@@ -34,7 +34,8 @@ from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame
 from metrics.intervals import LONG_ENOUGH, cosine_interval
 from model_builder import NetworkBuilder
-from sequence_generator import MemoryEfficientDataLoader, next_bar_returns
+from preprocessing.stretches import next_bar_returns
+from sequence_generator import MemoryEfficientDataLoader
 
 NUM_SEEDS = 5
 NUM_BARS = 160_000  # 43,200 warm the features up

@@ -32,15 +32,20 @@ def short_test_notes(config: Config, facts: Mapping[str, Any]) -> list[str]:
     length = Length(days=days, horizons=days / horizon_days)
     if not length.is_too_short:
         return []
-    note = (
-        f"the test part will have {max(0.0, days):.1f} days and "
-        f"{max(0.0, length.horizons):.0f} horizons, too few for an interval and a "
-        f"claim (at least {MIN_DAYS:.0f} days and {MIN_HORIZONS:.0f} horizons)"
-    )
+    note = too_short_note(length)
     warm_up, shorter = facts.get("warm_up_bars"), facts.get("shorter_warm_ups")
     if isinstance(warm_up, int) and isinstance(shorter, dict):
         note += f"; before the first row, {warm_up_words(warm_up, shorter, config)}"
     return [note]
+
+
+def too_short_note(length: Length) -> str:
+    """Returns what a test part of this length cannot have."""
+    return (
+        f"the test part will have {max(0.0, length.days):.1f} days and "
+        f"{max(0.0, length.horizons):.0f} horizons, too few for an interval and a "
+        f"claim (at least {MIN_DAYS:.0f} days and {MIN_HORIZONS:.0f} horizons)"
+    )
 
 
 def warm_up_words(bars: int, shorter: Mapping[str, int], config: Config) -> str:

@@ -1,7 +1,6 @@
 """The description beside a training file: its parameters, and the digest of its bytes.
 
-In: what `<file>.json` says. Out: the columns (`dataset.training_file`). Imports nothing
-heavy: a dry run reads it.
+In: what `<file>.json` says. Out: the columns (`dataset.training_file`).
 """
 
 from __future__ import annotations
@@ -11,12 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from config import Config
-from dataset.barriers import barrier_notes
-from dataset.lengths import short_test_notes
 from files.atomic import sha256_file
 from files.strict import read_json, write_json
-from settings.names import find_training_file
 from utils import DataError
 
 SIDECAR_FORMAT = 1
@@ -74,29 +69,3 @@ def read_sidecar(
         for name, value in parameters.items()
     }
     return content
-
-
-def described_size(config: Config) -> tuple[int, int] | tuple[None, None]:
-    """Returns rows and features as the description of a run's file has them."""
-    content = description_of(config)
-    rows, names = content.get("num_rows"), content.get("features")
-    if not isinstance(rows, int) or not isinstance(names, list):
-        return None, None
-    return rows, len(names)
-
-
-def described_notes(config: Config) -> list[str]:
-    """Returns what is doubtful about a run by the description of its file."""
-    content = description_of(config)
-    move = content.get("usual_move_pct")
-    notes = barrier_notes(config, move if isinstance(move, float) else None)
-    return notes + short_test_notes(config, content)
-
-
-def description_of(config: Config) -> dict[str, Any]:
-    """Returns the description of a run's file, unverified; empty without one."""
-    path = find_training_file(config)
-    if path is None or not sidecar_path(path).is_file():
-        return {}
-    content = read_json(sidecar_path(path))
-    return content if isinstance(content, dict) else {}

@@ -71,14 +71,14 @@ HEADLINES = (
 
 
 def train_folds(
-    run: RunFolder, folds: Sequence[Ranges], rows: Rows
+    run: RunFolder, folds: Sequence[Ranges], rows: Rows | None
 ) -> list[dict[str, Any]]:
     """Trains and scores each fold; one that an earlier process finished stays.
 
     Args:
         run: The run, with a folder of its own for each fold.
         folds: Row ranges of the parts of each.
-        rows: What all folds are cut from.
+        rows: What all folds are cut from; None reads the file for each.
 
     Returns:
         The results of each; their `test` is the fold's test block.
@@ -103,7 +103,7 @@ def train_folds(
 
 
 def train_fold(
-    run: RunFolder, folds: Sequence[Ranges], number: int, rows: Rows
+    run: RunFolder, folds: Sequence[Ranges], number: int, rows: Rows | None
 ) -> dict[str, Any]:
     """Trains one fold, counted from 1, as a run of its own; returns its results."""
     folder, parts = run.fold(number), folds[number - 1]

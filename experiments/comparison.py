@@ -9,7 +9,7 @@ run (`evaluation.evaluate`), showing the comparison
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ import utils
 from artifacts.artifact import load_artifact
 from candles.timestamps import nanoseconds_of
 from config import Config
-from dataset.sidecar import described_notes, described_size
 from evaluation.evaluate import task_of_results
 from evaluation.task import Task
 from experiments.series import Outcome, Train, new_folder, require_success, train_all
@@ -30,7 +29,6 @@ from metrics import significance
 from metrics.intervals import Length, paired_test
 from models.families import create_adapter
 from reports import comparison as comparison_report
-from settings.dry_run import describe_configuration
 
 logger = logging.getLogger(__name__)
 
@@ -290,11 +288,15 @@ def _three(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_command(
-    config: Config, models: Sequence[str], *, train: Train, is_dry_run: bool = False
+    config: Config,
+    models: Sequence[str],
+    *,
+    train: Train,
+    dry_run: Callable[[Config], None] | None = None,
 ) -> Path | None:
     """Trains, compares, writes and prints; returns the folder of the comparison.
 
-    A dry run prints the configuration of each model instead, and returns None.
+    Given a `dry_run` it prints what each run would do instead, and returns None.
 
     It has `comparison.json`, `comparison.csv` and `comparison.png`, in
     `{outputs_dir}/comparisons/{PAIR}/`.
@@ -303,10 +305,9 @@ def run_command(
         ConfigError: Before anything is trained, listing every problem.
         FailedRunsError: At the end, if a run failed.
     """
-    if is_dry_run:
+    if dry_run is not None:
         for each in model_configs(config, models).values():
-            described, notes = described_size(each), described_notes(each)
-            logger.info("%s", describe_configuration(each, described, notes))
+            dry_run(each)
         return None
     with utils.StopSignals():
         comparison = compare_models(config, models, train=train)

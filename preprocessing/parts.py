@@ -18,7 +18,7 @@ from config import Config
 from preprocessing import splits
 from preprocessing.splits import PurgedSplitter
 from settings.data_fields import MAX_FOLDS, DataFields, day_after
-from utils import ConfigError, DataError
+from utils import DataError
 
 _DAY_SECONDS = 86_400
 PART_NAMES = ("train", "validation", "test")
@@ -104,8 +104,8 @@ def fold_ranges(rows: Timeline | int, config: Config) -> list[Ranges]:
         config: Number and kind of folds, window, horizon, splits.
 
     Raises:
-        DataError: If there are too few rows.
-        ConfigError: If there would be more than `MAX_FOLDS`.
+        DataError: If there are too few rows, or so many that they make more folds
+            than `MAX_FOLDS`.
     """
     if not config.has_folds:
         return []
@@ -114,7 +114,7 @@ def fold_ranges(rows: Timeline | int, config: Config) -> list[Ranges]:
     folds: list[Ranges] = []
     found = _fold_targets(rows, config)
     if len(found) > MAX_FOLDS:
-        raise ConfigError(
+        raise DataError(
             f"cv_train_days, cv_test_days: expected at most {MAX_FOLDS} folds. "
             f"Received: {len(found)} of {stop} rows before the test. Use longer tests."
         )

@@ -105,8 +105,8 @@ class PurgedSplitter(ABC):
 
     def _too_few(self, num_samples: int, num_folds: int, enough: int) -> DataError:
         return DataError(
-            f"{type(self).__name__} expected more samples, {enough} are enough: of its "
-            f"{num_folds} folds, each leaves out {self.purge_bars} (window_bars="
+            f"expected more samples, {enough} are enough: of {num_folds} folds, each "
+            f"leaves out {self.purge_bars} (window_bars="
             f"{self.window_bars} + future_window={self.future_window} - 1) at a border "
             f"between training and test. Received: {num_samples}. "
             "Use fewer or shorter folds, a shorter window or more data."

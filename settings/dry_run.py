@@ -1,52 +1,138 @@
-"""What `--config-test` prints: configuration, files, memory. Trains nothing.
+"""What `--config-test` prints: configuration, files, what a training will take.
 
-In: the text of a dry run. Out: reading the training file. Imports nothing heavier than
-`config` does, so that the answer comes at once.
+In: the words of a dry run. Out: reading the training file (`models.costs`). Imports
+nothing heavier than `config` does, so that a configuration is answered for at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 import utils
-from config import Config
-from settings import names as file_names
-from settings.sizes import estimate_memory
+from config import FIELDS, Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run found in its training file, and what training on it will take.
+
+    Args:
+        num_rows: Rows of the file that are used.
+        num_features: Columns that the model reads.
+        first: Open of the first bar, UTC.
+        last: Open of the last bar, UTC.
+        test_days: Days that the targets of the test part fill.
+        test_horizons: Horizons of a label that they fill.
+        num_folds: Folds before the final model.
+        windows: Windows of an epoch; of trees the targets that they are fitted on.
+        steps: Steps of an epoch; 0 of trees.
+        memory: Bytes above the imports, from `settings.sizes`.
+        free_bytes: Memory that can still be taken; None where it is not known.
+        seconds: Rough time of an epoch, of trees of all of them; None if not known.
+        fold_share: What all folds train on, as a multiple of the run.
+        source: How the time is known.
+        notes: What is doubtful.
+    """
+
+    num_rows: int
+    num_features: int
+    first: str
+    last: str
+    test_days: float
+    test_horizons: float
+    num_folds: int
+    windows: int
+    steps: int
+    memory: Mapping[str, int]
+    free_bytes: int | None
+    seconds: float | None
+    fold_share: float
+    source: str
+    notes: tuple[str, ...]
 
 
 def describe_configuration(
-    config: Config,
-    described: tuple[int, int] | tuple[None, None],
-    notes: Iterable[str] = (),
+    config: Config, path: Path | None, notes: Iterable[str]
 ) -> str:
-    """Returns what a dry run says: configuration, files, memory.
+    """Returns the fields that are not their defaults, or all, and the files.
 
-    `described` are rows and features of its file (`dataset.sidecar.described_size`),
-    `notes` what is doubtful about it (`dataset.barriers`, `dataset.lengths`).
+    Args:
+        config: The run.
+        path: The training file; None where it is not there.
+        notes: What is doubtful about the configuration alone.
     """
-    path = file_names.find_training_file(config)
-    rows, num_features = described
+    values = config.to_dict()
+    if not config.verbose_logging:
+        usual = {name: item.default for name, item in FIELDS.items()}
+        values = {k: v for k, v in values.items() if getattr(config, k) != usual[k]}
+    shown = yaml.safe_dump(values, sort_keys=False) if values else ""
+    rest = "" if config.verbose_logging else "the other fields: their defaults\n"
     found = "there" if path else "not there (build it with dataset_builder.py)"
-    known = "8 features, a guess: there is no description of the file"
-    if rows:
-        known = f"{num_features} features and {rows:,} rows"
-    return (
-        f"{config.to_yaml()}\n"
+    files = (
         f"input:   {path or config.expected_path}\n         {found}\n"
-        f"output:  {config.model_dir}\n"
-        f"memory:  {_describe_memory(config, num_features, rows)}\n"
-        f"         for {known}" + "".join(f"\ndoubtful: {note}" for note in notes)
+        f"output:  {config.model_dir}"
     )
+    return "\n".join([f"{shown}{rest}", files, *_doubts(notes)])
 
 
-def _describe_memory(config: Config, num_features: int | None, rows: int | None) -> str:
-    memory = estimate_memory(config, num_features or 8, rows or 0)
-    shown = {key: utils.format_bytes(size) for key, size in memory.items()}
-    array = shown["feature_array"] if rows else "4 bytes a feature and row"
-    if "total" not in memory:
-        return f"not known for {config.model}, beyond the feature array: {array}"
+def describe_plan(config: Config, plan: Plan) -> str:
+    """Returns what was found in the training file and what training will take."""
+    lines = [
+        f"rows:    {plan.num_rows:,} with {plan.num_features} features, "
+        f"{plan.first} to {plan.last}",
+        f"test:    {plan.test_days:.1f} days, {plan.test_horizons:.0f} horizons",
+        f"epoch:   {plan.windows:,} windows in {plan.steps:,} steps"
+        if plan.steps
+        else f"fit:     on at most {plan.windows:,} targets",
+        f"memory:  {_describe_memory(config, plan)}",
+        f"time:    {_describe_time(config, plan)}",
+    ]
+    return "\n".join([*lines, *_doubts(plan.notes)])
+
+
+def _doubts(notes: Iterable[str]) -> list[str]:
+    """Returns a line for each thing that is doubtful."""
+    return [f"doubtful: {note}" for note in notes]
+
+
+def _describe_memory(config: Config, plan: Plan) -> str:
+    shown = {key: utils.format_bytes(size) for key, size in plan.memory.items()}
+    free = ""
+    if plan.free_bytes is not None:
+        free = f", of {utils.format_bytes(plan.free_bytes)} that are free"
+    if "total" not in plan.memory:
+        return (
+            f"not known for {config.model}, beyond the feature array: "
+            f"{shown['feature_array']}{free}"
+        )
     return (
-        f"{shown['total']} above the imports: parameters {shown['parameters']}, "
+        f"{shown['total']} above the imports{free}: parameters {shown['parameters']}, "
         f"activations {shown['activations']}, runtime {shown['runtime']}, feature "
-        f"array {array}"
+        f"array {shown['feature_array']}"
     )
+
+
+def _describe_time(config: Config, plan: Plan) -> str:
+    if plan.seconds is None:
+        return f"not known: {plan.source}"
+    text = f"about {_rounded(plan.seconds)}"
+    if plan.steps:
+        most = _rounded(plan.seconds * config.epochs)
+        text += f" an epoch, {most} for all {config.epochs}"
+    if plan.num_folds:
+        times = f"{plan.fold_share:.1f} times that for {plan.num_folds} folds"
+        text += f", and {times}"
+    return f"{text} ({plan.source})"
+
+
+def _rounded(seconds: float) -> str:
+    """Returns a rough time in words: `40 s`, `3 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -213,6 +213,16 @@ def _base_values(parsed: argparse.Namespace) -> dict[str, Any]:
     return presets.preset_values(parsed.preset) | _resumed_config(parsed)
 
 
+def audit_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Returns what `audit.run.run_command` is told beside the configuration."""
+    return {
+        "candles": parsed.audit_candles,
+        "feature_file": parsed.audit_features,
+        "json_file": parsed.audit_json,
+        "is_strict": parsed.audit_strict,
+    }
+
+
 def _refuse_idle_options(parsed: argparse.Namespace) -> None:
     """Refuses options that what is asked for would not read."""
     wanted = ("audit_candles", "audit_features", "audit_json", "audit_strict")

@@ -5,13 +5,12 @@ import pytest
 from world.frames import make_own_frame
 
 from data_loader import TrainingDataLoader
+from preprocessing.stretches import consecutive_stretches, next_bar_returns
 from sequence_generator import (
     MemoryEfficientDataLoader,
-    consecutive_stretches,
     cut_windows,
     epoch_positions,
     evenly_spaced,
-    next_bar_returns,
 )
 from settings.loss_fields import LOSSES
 from utils import DataError

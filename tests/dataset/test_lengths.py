@@ -79,3 +79,21 @@ def test_parts_that_are_too_short_for_a_window_say_what_the_warm_up_took(tmp_pat
     rows.source["warm_up_bars"] = 43_199
     with pytest.raises(DataError, match="30 days of candles are the warm-up: core8_7d"):
         loader.load_training_data(rows=rows)
+
+
+@pytest.mark.parametrize(
+    ("fields", "change"),
+    [
+        ({"sequence_length": 10, "future_window": 5}, {"is_target": False}),
+        ({"train_end": "2024-01-01", "validation_end": "2024-01-02"}, {}),
+        ({"embargo_bars": 40_000}, {}),
+    ],
+)
+def test_a_shorter_warm_up_is_named_only_where_it_helps(fields, change):
+    frame = make_own_frame(3000).assign(**change)
+    loader = TrainingDataLoader.from_frame(frame, **{"sequence_length": 1500} | fields)
+    rows = loader.read_rows()
+    rows.source["warm_up_bars"] = 43_199
+    with pytest.raises(DataError, match="expected rows") as found:
+        loader.load_training_data(rows=rows)
+    assert "warm-up" not in str(found.value)

@@ -140,7 +140,7 @@ def test_a_walk_has_at_least_two_folds_and_at_most_500():
     needed = 100 + 34
     rows = round((500 + needed + 15) / 0.9)
     assert len(fold_ranges(rows, config)) == 500
-    with pytest.raises(ConfigError, match="at most 500 folds. Received: 501"):
+    with pytest.raises(DataError, match="at most 500 folds. Received: 501"):
         fold_ranges(rows + 1, config)
     with pytest.raises(DataError, match=f"{needed + 2} are enough"):
         fold_ranges(round((needed + 1 + 15) / 0.9), config)

@@ -1,0 +1,160 @@
+"""What a training will take, told before it starts: steps, memory, a rough time.
+
+In: the training file of a run, read and checked as the run does it, and how fast the
+last run of the family was. Out: the formulas of memory (`settings.sizes`), words
+(`settings.dry_run`). Trains nothing and imports no library of a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import utils
+from artifacts.metadata import format_data
+from config import Config, build_config
+from data_loader import TrainingData, TrainingDataLoader
+from dataset.barriers import barrier_notes, usual_move_pct
+from dataset.lengths import too_short_note
+from files.atomic import require_creatable
+from files.strict import read_json
+from metrics.intervals import Length
+from preprocessing.parts import Ranges, spans_of
+from preprocessing.stretches import cut_stretches, next_bar_returns, whole_stretches
+from settings.dry_run import Plan
+from settings.network_fields import NETWORKS
+from settings.sizes import count_parameters, estimate_memory
+
+logger = logging.getLogger(__name__)
+
+_STATED_WINDOWS_PER_SECOND = 650
+"""Of the default network with 8 features on two cores, the slower of the machines in
+docs/speed.md."""
+_STATED_TARGETS_PER_SECOND = 200_000 / 7
+"""Targets of the default gradient boosting; see `utils.one_thread`."""
+
+
+def plan_run(config: Config) -> Plan:
+    """Reads the training file of a run, and says what training on it will take.
+
+    Raises:
+        MissingInputError: If there is no training file.
+        DataError: If the run would refuse it, or its folds.
+        StorageError: If nothing can be written to `outputs_dir`.
+    """
+    require_creatable(config.outputs_dir)
+    # A scale refuses nothing, and learning one imports scikit-learn.
+    loader = TrainingDataLoader(config=config, scaler_type="none")
+    data, folds, _ = loader.load_with_folds()
+    logger.info("%s", format_data(data, config))
+    tested = data.parts["test"].targets
+    length = Length.of(
+        len(tested), horizon_bars=data.future_window, bar_seconds=config.bar_seconds
+    )
+    close = data.outcomes.get("close")
+    move = None if close is None else usual_move_pct(close, data.future_window)
+    notes = barrier_notes(config, move)
+    if length.is_too_short:
+        notes.append(too_short_note(length))
+    windows, steps = _epoch_of(data, config)
+    seconds, source = _training_seconds(config, windows, data.num_features)
+    return Plan(
+        num_rows=data.num_rows,
+        num_features=data.num_features,
+        first=f"{data.timeline.at(0)}"[:16],
+        last=f"{data.timeline.at(data.num_rows - 1)}"[:16],
+        test_days=length.days,
+        test_horizons=length.horizons,
+        num_folds=len(folds),
+        windows=windows,
+        steps=steps,
+        memory=estimate_memory(config, data.num_features, data.num_rows),
+        free_bytes=utils.available_memory_bytes(),
+        seconds=seconds,
+        fold_share=_fold_share(folds, data),
+        source=source,
+        notes=tuple(notes),
+    )
+
+
+def _epoch_of(data: TrainingData, config: Config) -> tuple[int, int]:
+    """Returns the windows and the steps of an epoch; of trees, targets and none."""
+    if config.model not in NETWORKS:
+        most = config.max_tabular_targets or len(data.train_targets)
+        return min(most, len(data.train_targets)), 0
+    traits, size = config.loss_traits, config.batch_size
+    returns = next_bar_returns(data) if traits.y_true == "return" else None
+    if traits.is_sequential:
+        monitored = data.parts["validation"].targets
+        cut_stretches("validation", monitored, size, returns=returns)
+        stretches = cut_stretches("train", data.train_targets, size, returns=returns)
+        return whole_stretches(stretches, config.windows_per_epoch)
+    windows = config.windows_per_epoch or len(data.train_targets)
+    return windows, -(-windows // size)
+
+
+def _fold_share(folds: list[Ranges], data: TrainingData) -> float:
+    """Returns the rows that all folds train on, in those that the run trains on."""
+    spans = [span for fold in folds for span in spans_of(fold["train"])]
+    own = data.parts["train"].spans
+    return sum(b - a for a, b in spans) / sum(b - a for a, b in own)
+
+
+def _training_seconds(
+    config: Config, windows: int, num_features: int
+) -> tuple[float | None, str]:
+    """Returns the seconds of an epoch, or of all rounds of trees, and how known.
+
+    A window costs about its bars times the network's parameters, validation included.
+    """
+    name, last = _last_training(config)
+    if config.model in NETWORKS:
+        work = config.sequence_length * count_parameters(config, num_features)
+        if last is None:
+            usual = Config()
+            stated = usual.sequence_length * count_parameters(usual, 8)
+            rate = float(_STATED_WINDOWS_PER_SECOND * stated)
+            source = f"{_STATED_WINDOWS_PER_SECOND} windows/s of the default network"
+        else:
+            rate = last["work"] / last["seconds"]
+            source = f"as fast as {name}"
+        return windows * work / rate, source
+    if last is not None:
+        return windows * last["seconds"] / last["work"], f"as fast as {name}"
+    if config.model == "gradient_boosting":
+        rate = _STATED_TARGETS_PER_SECOND
+        return windows / rate, f"{rate:,.0f} targets/s"
+    return None, "no run of this family in the outputs folder yet"
+
+
+def _last_training(config: Config) -> tuple[str, dict[str, float] | None]:
+    """Returns the newest run of this family in the outputs: its name, work, seconds.
+
+    Resumed ones do not say how long all of their training took.
+    """
+    models = Path(config.outputs_dir, "models")
+    found = models.glob(f"*/{config.model}/*/metadata_*.json")
+    for path in sorted(found, key=lambda path: path.parent.name, reverse=True)[:5]:
+        if path.parent.is_symlink():
+            continue
+        with contextlib.suppress(utils.UserError, OSError, KeyError, TypeError):
+            if work := _work_of(read_json(path)):
+                return path.parent.name, work
+    return "", None
+
+
+def _work_of(metadata: Mapping[str, Any]) -> dict[str, float] | None:
+    training, data = metadata["training"], metadata["data"]
+    seconds = float(training["seconds"])
+    if training["resumes"] or seconds <= 0:
+        return None
+    if "windows_per_epoch" not in training:
+        return {"work": float(training["num_fitted_targets"]), "seconds": seconds}
+    config = build_config(metadata["config"])
+    windows = training["windows_per_epoch"] * training["completed_epochs"]
+    parameters = count_parameters(config, data["num_features"])
+    work = windows * config.sequence_length * parameters
+    return {"work": float(work), "seconds": seconds}
