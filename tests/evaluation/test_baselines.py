@@ -16,6 +16,7 @@ from evaluation.baselines import (
     linear_outputs,
     simple_forecasts,
 )
+from models import tabular_adapter
 from preprocessing.windows import value_limits, window_statistics
 
 SMALL = {
@@ -125,6 +126,23 @@ def test_gradient_boosting_is_the_library_s_at_the_natural_mix(planted):
     np.testing.assert_array_equal(outputs(planted, seed=5), expected)
     weighted = dataclasses.replace(planted, class_weights=np.array([3.0, 1.0, 2.0]))
     np.testing.assert_array_equal(outputs(weighted, seed=5), expected)
+
+
+def test_rounds_of_activity_do_not_choose_those_of_direction(planted, monkeypatch):
+    losses = np.ones((2, 40))
+    losses[0, 4] = losses[1, 19] = 0.5
+    curves = dict(zip(("val_loss", "val_direction_loss"), losses.tolist(), strict=True))
+    curves["loss"] = curves["val_loss"]
+    monkeypatch.setattr(tabular_adapter, "learning_curves", lambda *_, **__: curves)
+    found, kept = outputs(planted), []
+    for best in (4, 19):
+        curves["val_loss"] = np.roll(losses[0], best - 4).tolist()
+        curves["val_direction_loss"] = curves["val_loss"]
+        kept.append(outputs(planted))
+    np.testing.assert_array_equal(found[:, 1], kept[0][:, 1])
+    odds = [said[:, 2] / said[:, 0] for said in (found, kept[1])]
+    np.testing.assert_allclose(*odds)
+    assert not np.allclose(found, kept[0])
 
 
 def test_a_linear_regression_reads_what_boosting_reads(planted, monkeypatch):
