@@ -364,6 +364,10 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
         from models.families import create_adapter  # whose library may be missing
 
         create_adapter(config)
+    if __name__ == "__main__" and not (parsed.config_test or parsed.audit):
+        from networks import allocator
+
+        allocator.start_with_tcmalloc(config)  # before TensorFlow is loaded
 
     def train(each: Config) -> Path:
         return StandaloneTrainer(

@@ -265,7 +265,9 @@ def return_freed_memory(*, collect: bool = False) -> None:
     if collect:
         gc.collect()
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        library = ctypes.CDLL(None)
+        library.malloc_trim(0)
+        library.MallocExtension_ReleaseFreeMemory()  # where tcmalloc is in
 
 
 def available_memory_bytes() -> int | None:

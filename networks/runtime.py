@@ -7,7 +7,6 @@ and memory of the machine (`utils`).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import platform
@@ -19,17 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 import utils
+from networks import allocator
 from settings.machine_fields import MachineFields
 
 logger = logging.getLogger(__name__)
-
-# glibc's malloc.h: what is freed stays with the process, and its heaps for threads
-# (64 MiB each) are not unmapped. `mallopt` takes a C int.
-_MALLOC_OPTIONS = {
-    -1: 2**31 - 1,  # M_TRIM_THRESHOLD
-    -2: 64 * 2**20,  # M_TOP_PAD
-    -3: 32 * 2**20,  # M_MMAP_THRESHOLD, at its maximum
-}
 
 
 class OutOfMemoryError(utils.UserError):
@@ -72,26 +64,9 @@ def configure_runtime(config: MachineFields) -> dict[str, Any]:
         "mixed_precision": config.mixed_precision and bool(gpus),
         "num_threads": threads,
         "deterministic_ops": config.deterministic_ops,
-        "keeps_freed_memory": keep_freed_memory(),
+        "allocator": allocator.keep_freed_memory(),
         "note": note,
     }
-
-
-def keep_freed_memory() -> bool:
-    """Tells glibc to keep what a step frees, for the next; whether it will.
-
-    A step of LSTM layers saves hundreds of megabytes. Given back after each, they are
-    cleared by the kernel, page by page, before the next: up to a quarter of all CPU
-    seconds. `utils.return_freed_memory` gives them back at the end.
-    """
-    try:
-        library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018 -- others number their options else
-        return all(
-            [library.mallopt(name, value) for name, value in _MALLOC_OPTIONS.items()]
-        )
-    except (OSError, AttributeError, TypeError):  # no C library, or another
-        return False
 
 
 def environment_key(runtime: Mapping[str, Any], num_branches: int) -> dict[str, Any]:

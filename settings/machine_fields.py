@@ -25,6 +25,9 @@ class MachineFields(Part):
             other bits at no cost.
         mixed_precision: Computes in float16 on a GPU; ignored on a CPU, where it is
             slower.
+        allocator: `"auto"` starts `python trainer.py` anew with tcmalloc where the
+            machine has it, which is faster; `"system"` keeps the C library's. Results
+            are the same.
         checkpoint_minutes: Minutes of an epoch after which its state is saved, too;
             that much a killed run loses at most. 0 saves after every step.
         save_scaler_pickle: Also writes the scaler as `.pkl`, for other programs; it is
@@ -38,6 +41,7 @@ class MachineFields(Part):
     num_branches: int | None = field(None, ge=1, le=1024)
     deterministic_ops: bool = False
     mixed_precision: bool = False
+    allocator: str = field("auto", choices=("auto", "system"))
     checkpoint_minutes: float = field(5.0, ge=0)
     save_scaler_pickle: bool = True
     tensorboard: bool = True

@@ -120,10 +120,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "3bc5852240e32b1c11bfa1873473529d161b18c26eb5e858b14363420e35262c"
+        "df8d1b3b9de7d6ac4cf1c9e050cce6ba676d7edf8370c04c3d0e1bb614f49538"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "92254aaa2e6f81f6704b5de77468a167412fc7e9c38a0cb44ee50c04d9f18047"
+        "ab476a9d4c433900a95293b091fbdbff4b7152d35a0f4ef9cee4f8e271276c85"
     )
 
 

@@ -1,12 +1,16 @@
 """What a training step runs on."""
 
+import os
 import resource
+import sys
 
 import numpy as np
 import pytest
 
 import utils
-from networks.runtime import keep_freed_memory
+from networks import allocator
+from networks.allocator import keep_freed_memory
+from settings.machine_fields import MachineFields
 
 
 def _faults(action):
@@ -16,8 +20,8 @@ def _faults(action):
 
 
 def test_what_a_step_frees_is_there_for_the_next():
-    if not keep_freed_memory():
-        pytest.skip("expected glibc, whose freed memory can be kept")
+    if not keep_freed_memory().startswith("glibc"):
+        pytest.skip("expected glibc, which is told here what to keep")
 
     def step():
         """Touches 64 MB: 16,384 pages of 4 KiB, 32 of 2 MiB."""
@@ -29,3 +33,32 @@ def test_what_a_step_frees_is_there_for_the_next():
     given_back = _faults(step)
     assert given_back >= 32
     assert kept < given_back / 4
+
+
+def test_a_program_starts_anew_once_where_tcmalloc_is(monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setattr(allocator, "_FOLDERS", (f"{tmp_path}/lib*",))
+    monkeypatch.setattr(allocator.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(allocator.sys, "orig_argv", ["python", "trainer.py", "--pair"])
+    monkeypatch.setattr(os, "execve", lambda *words: started.append(words))
+    monkeypatch.setenv("LD_PRELOAD", "libother.so")
+    allocator.start_with_tcmalloc(MachineFields())
+    assert not started  # there is none
+
+    library = tmp_path / "lib64" / "libtcmalloc_minimal.so.4"
+    library.parent.mkdir()
+    library.touch()
+    allocator.start_with_tcmalloc(MachineFields(allocator="system"))
+    assert not started
+    allocator.start_with_tcmalloc(MachineFields())
+    (program, words, environment), *others = started
+    assert (program, words) == (
+        sys.executable,
+        [sys.executable, "trainer.py", "--pair"],
+    )
+    assert environment["LD_PRELOAD"] == f"{library} libother.so"
+    assert not others
+
+    monkeypatch.setenv("LD_PRELOAD", environment["LD_PRELOAD"])
+    allocator.start_with_tcmalloc(MachineFields())
+    assert len(started) == 1

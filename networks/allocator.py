@@ -1,0 +1,73 @@
+"""Memory that a training step frees stays with the process, for the next step.
+
+In: the C library, and tcmalloc where the machine has it. Out: TensorFlow, which is not
+loaded here; giving memory back (`utils`).
+
+A step of LSTM layers saves hundreds of megabytes. Where they go back to the system
+after each step, the kernel clears every page of them again before the next: up to a
+quarter of all CPU seconds. Figures: `benchmarks/bench_training.py`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from settings.machine_fields import MachineFields
+
+# glibc's malloc.h: what is freed stays, and its heaps for threads (64 MiB each) are not
+# unmapped. `mallopt` takes a C int.
+_MALLOC_OPTIONS = {
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD
+    -2: 64 * 2**20,  # M_TOP_PAD
+    -3: 32 * 2**20,  # M_MMAP_THRESHOLD, at its maximum
+}
+_TCMALLOC = "libtcmalloc_minimal.so.4"
+_FOLDERS = ("/usr/lib/*", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+
+
+def keep_freed_memory() -> str:
+    """Makes freed memory stay with the process; returns the allocator in use.
+
+    Returns:
+        `"tcmalloc"`, which keeps it anyway, `"glibc, keeps freed memory"` or
+        `"system"`, of which nothing is known.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        if hasattr(library, "tc_malloc"):
+            return "tcmalloc"
+        if hasattr(library, "gnu_get_libc_version") and all(
+            [library.mallopt(name, value) for name, value in _MALLOC_OPTIONS.items()]
+        ):
+            return "glibc, keeps freed memory"
+    except (OSError, TypeError):
+        pass  # a system whose C library is not loaded under this name
+    return "system"
+
+
+def start_with_tcmalloc(config: MachineFields) -> None:
+    """Starts this program anew with tcmalloc, where it may, and the machine has it.
+
+    The process, its number, signals and exit code stay; what the program has done so
+    far is done again. Returns where there is no tcmalloc, or it is in already.
+    """
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    library = next(_installed(), None) if config.allocator == "auto" else None
+    if library is None or _TCMALLOC in preloaded:
+        return
+    found = " ".join(filter(None, [str(library), preloaded]))
+    sys.stdout.flush()
+    os.execve(  # noqa: S606 -- the interpreter that runs this
+        sys.executable,
+        [sys.executable, *sys.orig_argv[1:]],
+        os.environ | {"LD_PRELOAD": found},
+    )
+
+
+def _installed() -> Iterator[Path]:
+    for folder in (*_FOLDERS, f"{sys.prefix}/lib"):
+        yield from Path("/").glob(f"{folder.lstrip('/')}/{_TCMALLOC}")
