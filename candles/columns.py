@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from files.text import refusal
 from utils import DataError
 
 PRICES = ("open", "high", "low", "close")
@@ -22,15 +23,6 @@ VALUES = (*PRICES, "volume")
 COLUMNS = ("timestamp", *VALUES)
 MAX_ROWS = 200_000_000
 FETCH_AGAIN = "Fetch it again."
-
-MAGIC = {
-    b"ARROW1": "a feather (Arrow) file",
-    b"FEA1": "a feather file of the old version 1",
-    b"PAR1": "a parquet file",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "a gzip file",
-    b"\x89HDF": "an HDF5 file",
-}
 
 
 def make_table(timestamps: np.ndarray, values: dict[str, Any]) -> pd.DataFrame:
@@ -70,19 +62,3 @@ def floats_of(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
             received,
             "Write the column as numbers, with a point for decimals.",
         ) from error
-
-
-def refusal(path: Path, expected: str, received: str, cure: str) -> DataError:
-    """Returns the error of a file that is not read, with the cure."""
-    return DataError(f"{path}: expected {expected}. Received: {received}. {cure}")
-
-
-def looks_like(head: bytes) -> str:
-    """Returns what the first bytes of a file look like."""
-    for magic, what in MAGIC.items():
-        if head.startswith(magic):
-            return what
-    start = head[:40].split(b"\n")[0]
-    if start and all(byte == 9 or 32 <= byte < 127 for byte in start.strip(b"\r")):
-        return f"text that begins with {start.decode()!r}"
-    return f"bytes that begin with {start[:8]!r}"

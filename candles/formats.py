@@ -8,7 +8,6 @@ make sense (`checks`), joining files (`table`).
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import logging
 import os
@@ -18,7 +17,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -27,17 +25,15 @@ import pyarrow.parquet as pq
 from candles.columns import (
     COLUMNS,
     FETCH_AGAIN,
-    MAGIC,
     MAX_ROWS,
-    looks_like,
-    refusal,
 )
 from candles.documents import read_document
 from candles.hdf5 import read_hdf5
 from candles.layouts import Layout, layout_of_names
 from candles.rows import read_columns, tidy_rows
 from candles.text import read_text
-from files import tables
+from files import packed, tables
+from files.text import MAGIC, refusal
 from settings.names import parse_candle_filename, plain_pair, stated_contents
 from utils import DataError, MissingInputError, UserError, counted, did_you_mean
 
@@ -46,8 +42,6 @@ logger = logging.getLogger(__name__)
 Part = tuple[pa.Table, Layout]
 """Columns named by their positions, and what they are."""
 
-MAX_UNPACKED_BYTES = 2 * 2**30
-MAX_UNPACK_RATIO = 100
 _PACKED_TEXT = (".csv", ".txt")
 # What parsers raise on broken bytes; RuntimeError: an encrypted or unknown zip member.
 _BROKEN = (
@@ -173,48 +167,18 @@ def _reader_for(path: Path) -> tuple[str, Callable[[Path], Iterator[Part]]]:
 # Packed files
 
 
-def _unpack(stream: Any, packed_bytes: int, path: Path) -> bytes:
-    """Returns all of `stream`, refusing what grows beyond any candle file."""
-    limit = min(MAX_UNPACKED_BYTES, MAX_UNPACK_RATIO * packed_bytes + 2**20)
-    data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise refusal(
-            path,
-            f"at most {limit} bytes from {packed_bytes} packed bytes",
-            "more: this looks like a decompression bomb",
-            "Do not use this file.",
-        )
-    return data
-
-
-def _unpack_gzip(path: Path) -> bytes:
-    _require_magic(path, b"\x1f\x8b")
-    with gzip.open(path) as stream:
-        return _unpack(stream, path.stat().st_size, path)
-
-
 def _read_zip(path: Path) -> Iterator[Part]:
     """Yields each CSV inside; what programs of a desktop add is passed over."""
-    _require_magic(path, b"PK\x03\x04")
-    with zipfile.ZipFile(path) as archive:
-        members = [item for item in archive.infolist() if not _is_clutter(item)]
-        names = [item.filename for item in members]
-        others = [name for name in names if not name.lower().endswith(_PACKED_TEXT)]
-        if others or not names:
-            received = f"{len(names)} members: {names[:5]}"
-            cure = "Pack the candles by themselves."
-            raise refusal(path, "a zip of CSV files", received, cure)
-        refuse_mixed_pairs([name.rsplit("/", 1)[-1] for name in names])
-        for item in members:
-            with archive.open(item) as stream:
-                data = _unpack(stream, path.stat().st_size, path)
-            yield read_text(io.BytesIO(data), path)
-
-
-def _is_clutter(item: zipfile.ZipInfo) -> bool:
-    name = item.filename
-    hidden = name.startswith("__MACOSX/") or name.rsplit("/", 1)[-1].startswith(".")
-    return item.is_dir() or hidden or name.endswith(".CHECKSUM")
+    members = packed.zip_members(path)
+    names = [item.filename for item in members]
+    others = [name for name in names if not name.lower().endswith(_PACKED_TEXT)]
+    if others or not names:
+        received = f"{len(names)} members: {names[:5]}"
+        cure = "Pack the candles by themselves."
+        raise refusal(path, "a zip of CSV files", received, cure)
+    refuse_mixed_pairs([name.rsplit("/", 1)[-1] for name in names])
+    for data in packed.unpack_members(path, members):
+        yield read_text(io.BytesIO(data), path)
 
 
 def _in_order(parts: list[pd.DataFrame], path: Path) -> pd.DataFrame:
@@ -229,28 +193,16 @@ def _in_order(parts: list[pd.DataFrame], path: Path) -> pd.DataFrame:
 
 
 def _read_hdf5(path: Path) -> Iterator[Part]:
-    _require_magic(path, b"\x89HDF")
+    packed.require_magic(path, b"\x89HDF")
     yield read_hdf5(path)
 
 
 # Arrow files
 
 
-def _require_magic(path: Path, magic: bytes) -> bytes:
-    """Returns the end of a file that begins with `magic`, as many bytes."""
-    with open(path, "rb") as stream:
-        head = stream.read(64)
-        stream.seek(max(0, path.stat().st_size - len(magic)))
-        tail = stream.read()
-    if not head.startswith(magic):
-        cure = "Rename it after what it is."
-        raise refusal(path, MAGIC[magic], looks_like(head), cure)
-    return tail
-
-
 def _require_plain_arrow(path: Path, magic: bytes) -> None:
     """Refuses Arrow files that are cut off, or whose types may run code."""
-    if _require_magic(path, magic) != magic:
+    if packed.require_magic(path, magic) != magic:
         expected = f"{MAGIC[magic]} with its end"
         raise refusal(path, expected, "a truncated file", FETCH_AGAIN)
     if tables.has_extension_types(path, tail_bytes=len(magic)):
@@ -303,15 +255,19 @@ def _read_csv(path: Path) -> Iterator[Part]:
         yield read_text(stream, path)
 
 
+def _read_packed_csv(path: Path) -> Iterator[Part]:
+    yield read_text(io.BytesIO(packed.unpack_gzip(path)), path)
+
+
 _READERS: dict[str, Callable[[Path], Iterator[Part]]] = {
     ".csv": _read_csv,
-    ".csv.gz": lambda path: iter([read_text(io.BytesIO(_unpack_gzip(path)), path)]),
+    ".csv.gz": _read_packed_csv,
     ".feather": _read_feather,
     ".parquet": _read_parquet,
     ".zip": _read_zip,
     ".json": lambda path: iter([read_document(path.read_bytes(), path)]),
-    ".json.gz": lambda path: iter([read_document(_unpack_gzip(path), path)]),
-    ".jsongz": lambda path: iter([read_document(_unpack_gzip(path), path)]),
+    ".json.gz": lambda path: iter([read_document(packed.unpack_gzip(path), path)]),
+    ".jsongz": lambda path: iter([read_document(packed.unpack_gzip(path), path)]),
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
 }

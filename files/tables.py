@@ -1,7 +1,8 @@
 """Feather, Parquet and CSV files -> columns, read in batches, refused when unsafe.
 
-In: opening a file of columns of any of the three formats, with one clear error. Out:
-what the columns mean (`dataset.training_file`), files of candles (`candles.formats`).
+In: opening a file of columns of any of these formats, with one clear error. Out: how
+text is written (`text`), what the columns mean (`dataset.columns`), files of candles
+(`candles.formats`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import base64
 import contextlib
 import functools
 import hashlib
+import io
 import os
 import re
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,20 +23,36 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.feather
 import pyarrow.parquet
 
+from files import packed, text
 from files.atomic import atomic_path
 from utils import DataError, MissingInputError
 
 SUFFIXES = (".feather", ".parquet", ".csv")
+"""Formats that are written and read."""
+
+_TEXTS = (".csv", ".tsv", ".txt", ".csv.gz", ".zip")
+READ_SUFFIXES = tuple(dict.fromkeys((*SUFFIXES, *_TEXTS)))
 BATCH_ROWS = 65_536
 MAX_FOOTER_BYTES = 64 * 2**20
 MAX_CELLS = 20_000_000_000
 MAX_CELLS_PER_BYTE = 100
 """Cells that a byte of a file may stand for: measured files have less than one."""
+
+
+# What parsers raise on broken bytes; RuntimeError: an encrypted or unknown zip member.
+_BROKEN = (
+    pa.ArrowException,
+    EOFError,
+    OSError,
+    RuntimeError,
+    UnicodeDecodeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Columns:
@@ -159,7 +179,7 @@ class Columns:
     def _batches_of_file(self, names: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         if self._table is not None:
             yield from self._table.select(names).to_batches(max_chunksize=rows)
-        elif self.path is not None and self.path.suffix == ".parquet":
+        elif self.path is not None and self.path.suffix.lower() == ".parquet":
             file = pa.parquet.ParquetFile(self._stream, page_checksum_verification=True)
             yield from file.iter_batches(rows, columns=names)
         else:
@@ -191,7 +211,7 @@ def _fill(name: str, values: np.ndarray, out: np.ndarray) -> None:
 
 
 def open_table(path: str | os.PathLike[str]) -> Columns:
-    """Opens a feather, parquet or CSV file by its suffix.
+    """Opens a feather, parquet or CSV file, perhaps packed, by its suffix.
 
     Raises:
         MissingInputError: If there is no file.
@@ -200,24 +220,24 @@ def open_table(path: str | os.PathLike[str]) -> Columns:
     path = Path(path)
     if not path.is_file():
         raise MissingInputError(f"expected a file. Received: {path}")
-    if path.suffix not in SUFFIXES:
+    suffix = next((s for s in READ_SUFFIXES if path.name.lower().endswith(s)), None)
+    if suffix is None:
         raise DataError(
-            f"{path}: expected a name ending in {', '.join(SUFFIXES)}. "
+            f"{path}: expected a name ending in {', '.join(READ_SUFFIXES)}. "
             f"Received: {path.suffix or 'no suffix'!r}. Save the table as CSV where it "
             "was made, or convert it."
         )
     if path.stat().st_size == 0:
         raise DataError(
-            f"{path}: expected a {path.suffix[1:]} file. Received: 0 bytes. "
+            f"{path}: expected a {suffix[1:]} file. Received: 0 bytes. "
             "Make the file again, or fetch it again."
         )
     with _refuse_broken(path):
         stream = pa.OSFile(str(path))
-        if path.suffix == ".csv":
-            _refuse_broken_off(path)
-            table = pa.csv.read_csv(stream)
+        if suffix in _TEXTS:
+            table = _read_text(path, suffix)
             return Columns(schema=table.schema, table=table, path=path, stream=stream)
-        is_parquet = path.suffix == ".parquet"
+        is_parquet = suffix == ".parquet"
         if has_extension_types(path, tail_bytes=4 if is_parquet else 6):
             raise DataError(
                 f"{path}: expected plain columns. Received: Arrow extension types. "
@@ -229,6 +249,22 @@ def open_table(path: str | os.PathLike[str]) -> Columns:
             schema = pa.ipc.open_file(stream).schema
         refuse_bomb(path, len(schema.names))
         return Columns(schema=schema, table=None, path=path, stream=stream)
+
+
+def _read_text(path: Path, suffix: str) -> pa.Table:
+    if suffix in (".csv", ".tsv", ".txt"):
+        with open(path, "rb") as file:
+            return text.read_csv(file, path)
+    if suffix == ".csv.gz":
+        return text.read_csv(io.BytesIO(packed.unpack_gzip(path)), path)
+    members = packed.zip_members(path)
+    names = [item.filename for item in members]
+    if len(members) != 1 or not names[0].lower().endswith(".csv"):
+        raise text.refusal(
+            path, "a zip with one CSV inside", f"{names[:5]}", "Pack the CSV by itself."
+        )
+    (content,) = packed.unpack_members(path, members)
+    return text.read_csv(io.BytesIO(content), path)
 
 
 def has_extension_types(path: Path, *, tail_bytes: int) -> bool:
@@ -263,7 +299,7 @@ def has_extension_types(path: Path, *, tail_bytes: int) -> bool:
 
 def refuse_bomb(path: Path, num_columns: int) -> None:
     """Raises DataError if an Arrow or Parquet file unpacks to far more than it is."""
-    kind = "parquet" if path.suffix == ".parquet" else "feather"
+    kind = "parquet" if path.suffix.lower() == ".parquet" else "feather"
     cells = pa.dataset.dataset(str(path), format=kind).count_rows() * num_columns
     limit = min(MAX_CELLS, MAX_CELLS_PER_BYTE * path.stat().st_size + 10**6)
     if not 0 <= cells <= limit:
@@ -271,17 +307,6 @@ def refuse_bomb(path: Path, num_columns: int) -> None:
             f"{path}: expected at most {limit} cells. Received: {cells}. This looks "
             "like a decompression bomb: do not use this file."
         )
-
-
-def _refuse_broken_off(path: Path) -> None:
-    with open(path, "rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        if stream.read() not in b"\r\n":
-            raise DataError(
-                f"{path}: expected a CSV that ends with a newline. Received: "
-                "a last line that breaks off: the file is probably truncated. Make it "
-                "again, or add the newline if it is complete."
-            )
 
 
 def write_parquet(path: str | os.PathLike[str], frame: Any) -> None:
@@ -324,7 +349,7 @@ def _refuse_broken(path: Path | None) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except _BROKEN as error:
         suffix = path.suffix[1:] if path else "table"
         detail = str(error).splitlines()[0][:300]
         raise DataError(

@@ -1,6 +1,10 @@
+import csv
+import gzip
+import io
 import itertools
 import json
 import re
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -630,6 +634,85 @@ def test_times_and_labels_are_found_by_other_names(change):
     assert np.array_equal(data.timestamps, expected.timestamps)
     assert np.array_equal(data.labels, expected.labels)
     assert data.feature_names == CORE8
+
+
+def as_text(frame, **options):
+    return frame.to_csv(**{"index": False} | options).encode()
+
+
+def with_line(line, text):
+    return line + b"\n" + text
+
+
+def zipped(text):
+    with io.BytesIO() as packed, zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("mine.csv", text)
+        archive.writestr("__MACOSX/._mine.csv", b"\0")
+        archive.close()
+        return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.csv", lambda f: as_text(f, sep=";", decimal=",")),
+        ("a.csv", lambda f: as_text(f, sep="\t")),
+        ("a.csv", lambda f: as_text(f, sep="|")),
+        ("a.csv", lambda f: as_text(f, lineterminator="\r")),
+        ("a.csv", lambda f: as_text(f, lineterminator="\r\n")),
+        ("a.csv", lambda f: as_text(f, quoting=csv.QUOTE_ALL)),
+        ("a.csv", lambda f: as_text(f, date_format="%d.%m.%Y %H:%M")),
+        ("a.csv", lambda f: as_text(f, index=True)),
+        ("a.csv", lambda f: as_text(f.set_index("timestamp"), index=True)),
+        ("a.csv", lambda f: as_text(f.rename(columns={"timestamp": "date"}))),
+        ("a.csv", lambda f: as_text(f).decode().encode("utf-16")),
+        ("a.csv", lambda f: b"\xef\xbb\xbf" + as_text(f)),
+        ("a.csv", lambda f: as_text(f).rstrip()),
+        ("a.csv", lambda f: with_line(b"# made by us", as_text(f))),
+        ("a.csv", lambda f: b"#" + as_text(f)),
+        ("a.csv", lambda f: with_line(b"sep=;", as_text(f, sep=";"))),
+        ("a.csv", lambda f: as_text(f).replace(b"\n", b",\n")),
+        (
+            "a.csv",
+            lambda f: as_text(f).replace(b",", b", ").replace(b"00+00:00", b"00Z"),
+        ),
+        ("a.CSV", as_text),
+        ("a.csv.gz", lambda f: gzip.compress(as_text(f))),
+        ("a.zip", lambda f: zipped(as_text(f, sep=";"))),
+        ("a.feather", lambda f: f.set_index("timestamp").rename_axis(None).to_feather),
+        ("a.parquet", lambda f: f.set_index("timestamp").rename_axis(None).to_parquet),
+    ],
+)
+def test_files_of_every_writing_are_read(tmp_path, name, write):
+    frame, classes = own_labels()
+    frame = frame.assign(label=classes, whole=np.where(trend() < 590, trend() % 9, 0.5))
+    path = tmp_path / name
+    written = write(frame)
+    if callable(written):
+        written(path)
+    else:
+        path.write_bytes(written)
+    data = TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+    expected = load(frame).load_training_data()
+    assert data.feature_names == (*CORE8, "whole")
+    assert np.array_equal(data.timestamps, expected.timestamps)
+    assert np.array_equal(data.labels, classes)
+    np.testing.assert_allclose(data.features, expected.features, rtol=1e-5, atol=1e-5)
+
+
+def test_a_column_may_change_its_kind_far_down(tmp_path):
+    frame, classes = own_labels(12_000)
+    late = np.where(trend(12_000) < 11_900, "", "2.5")
+    frame = frame.assign(label=classes, sparse=trend(12_000) % 2, **{"": late})
+    frame["sparse"] = frame["sparse"].astype(object)
+    frame.loc[11_990:, "sparse"] = 0.5
+    frame.to_csv(path := tmp_path / "a.csv", index=False)
+    data = TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+    assert data.feature_names == (*CORE8, "sparse")
+    text = path.read_bytes().replace(b",0.5,", b",half,", 1)
+    path.write_bytes(text)
+    with pytest.raises(DataError, match="line 11992 has 'half' in 'sparse'"):
+        TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
 
 
 def test_a_name_that_is_there_twice_is_refused():

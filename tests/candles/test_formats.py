@@ -15,6 +15,7 @@ import pytest
 
 from candles import formats
 from candles.formats import read_file
+from files import packed
 from utils import DataError, DependencyError, MissingInputError
 
 NAMES = ["timestamp", "open", "high", "low", "close", "volume"]
@@ -378,7 +379,7 @@ def test_zip_member_with_a_path_is_read_and_never_extracted(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["zip", "csv.gz", "json.gz"])
 def test_decompression_bombs_are_refused(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(formats, "MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(packed, "MAX_UNPACKED_BYTES", 1000)
     bomb = b"0" * 5000 + b"\n"
     path = tmp_path / f"a.{suffix}"
     if suffix == "zip":
