@@ -6,12 +6,11 @@ Imports `config` and `utils` alone; a dry run needs nothing more.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from artifacts.run_folder import RunFolder
+    from artifacts.run_record import RunRecord
     from audit.findings import AuditReport
     from data_loader import TrainingData, TrainingDataLoader
     from dataset.training_file import Rows
@@ -84,6 +84,7 @@ class StandaloneTrainer:
     predictions: Made[pd.DataFrame] = Made(_REPORT)
     results: Made[Results[Any]] = Made(_REPORT)
     artifact_dir: Made[Path] = Made(_REPORT)
+    _record: Made[RunRecord] = Made("initialize_components")
 
     def __init__(
         self,
@@ -119,8 +120,8 @@ class StandaloneTrainer:
             logger.info("this run is finished: %s", finished)
             self.artifact_dir = finished
             return finished
-        with self._advising():
-            self.initialize_components()
+        self.initialize_components()
+        with self._record.noted():
             self.load_and_validate_data()
             self.create_generators()
             self.build_model()
@@ -153,10 +154,12 @@ class StandaloneTrainer:
             DependencyError: If its library is not installed.
             StorageError: If nothing can be written below `outputs_dir`.
         """
+        from artifacts.run_record import RunRecord
         from data_loader import TrainingDataLoader
         from files.atomic import require_creatable
         from models.families import create_adapter
 
+        self._record = RunRecord.start()
         self.adapter = create_adapter(self.config)
         for folder in (self.config.runs_dir, self.config.model_dir):
             require_creatable(folder, has_runs=True)
@@ -207,19 +210,20 @@ class StandaloneTrainer:
 
         identity = metadata.identity_of(self.config, self.data, self.adapter)
         run_folder.sweep(self.config)
-        run = resuming.find_resumable(self.config, self._resume)
-        if run is None:
-            self.run = run_folder.RunFolder.create(self.config)
+        found = resuming.find_resumable(self.config, self._resume)
+        self.run = run = found or run_folder.RunFolder.create(self.config)
+        if found is None:
             if self._resume is not None:
-                logger.info("nothing to resume; a new run begins: %s", self.run.path)
-            write_json(self.run.path / run_folder.STATE, identity)
-            self.callbacks = self.adapter.attach(self.run)
-            return self.callbacks
-        resuming.refuse_difference(run, identity, is_forced=self._resume_anyway)
-        self.run, self.callbacks = run, self.adapter.attach(run)
-        done = self.adapter.rounds_done
-        resuming.note_resume(run, identity, epochs_done=done)
-        logger.info("resuming %s after epoch %d", run.path, done)
+                logger.info("nothing to resume; a new run begins: %s", run.path)
+            write_json(run.path / run_folder.STATE, identity)
+        else:
+            resuming.refuse_difference(run, identity, is_forced=self._resume_anyway)
+        self._record.open(run)
+        self.callbacks = self.adapter.attach(run)
+        if found is not None:
+            done = self.adapter.rounds_done
+            resuming.note_resume(run, identity, epochs_done=done)
+            logger.info("resuming %s after epoch %d", run.path, done)
         return self.callbacks
 
     def cross_validate(self) -> list[dict[str, Any]]:
@@ -232,7 +236,7 @@ class StandaloneTrainer:
         """
         from evaluation.folds import train_folds
 
-        with self._advising():
+        with self._record.noted("cross_validate"):
             self._fold_results = train_folds(self.run, self._folds, self._rows)
         self._rows = None  # the memory is wanted
         return self._fold_results
@@ -246,7 +250,7 @@ class StandaloneTrainer:
             Interrupted: On SIGINT or SIGTERM; notebooks included.
         """
         _ = self.callbacks  # names the missing step
-        with self._advising():
+        with self._record.noted("train_model"):
             self.history = self.adapter.fit(self.data)
         self.model = self.adapter.model
         return self.history
@@ -268,29 +272,20 @@ class StandaloneTrainer:
         if not self._metadata:
             raise RuntimeError("expected a saved model: call save_model_and_metadata()")
         try:
-            self._report(run, data)
+            with self._record.noted(_REPORT):
+                self._report(run, data)
         except BaseException:
             logger.error(
                 "the report failed; the trained model is kept, --resume %s finishes it",
                 run.path,
             )
             raise
+        self._record.close()  # what is published changes no more
         self.artifact_dir = run.publish()
         logger.info("artifacts: %s", self.artifact_dir)
         return self.results
 
     # Parts of steps
-
-    @contextlib.contextmanager
-    def _advising(self) -> Iterator[None]:
-        """Lets an interruption of its block say how to go on with this run."""
-        from artifacts import run_folder
-
-        try:
-            yield
-        except utils.Interrupted as stop:
-            advice = run_folder.advice(getattr(self, "run", None))
-            raise utils.Interrupted(stop.signal_number, advice) from None
 
     def _report(self, run: RunFolder, data: TrainingData) -> None:
         from audit.run import quick_audit
@@ -354,7 +349,7 @@ def main(
     return utils.run_command_line(lambda: _run(arguments, compare))
 
 
-def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) -> None:
+def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) -> int:
     from settings import options
 
     parsed, config = options.parse(arguments)
@@ -385,9 +380,14 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
         from audit.run import run_command
 
         run_command(config, **options.audit_options(parsed))
+    elif parsed.status:
+        from artifacts.run_record import show_status
+
+        return show_status(config, parsed.status)
     else:
         with utils.StopSignals():
             train(config)
+    return 0
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def run_command_line(main: Callable[[], int | None]) -> int:
         return main() or 0
     except UserError as error:
         logger.error("error: %s", error)
-        return error.exit_code
+        return exit_code_of(error)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error of the run.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -177,21 +177,35 @@ def run_command_line(main: Callable[[], int | None]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         logger.error("error: %s%s. %s", where, error.strerror or error, CHOOSE_A_FOLDER)
-        return EXIT_STORAGE
+        return exit_code_of(error)
     except KeyboardInterrupt as stop:
         logger.error("%s", str(stop) or "interrupted")
-        return 128 + getattr(stop, "signal_number", signal.SIGINT)
-    except Exception:
+        return exit_code_of(stop)
+    except Exception as error:
         logger.exception("internal error: this is a defect, please report it")
-        return EXIT_INTERNAL
+        return exit_code_of(error)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Returns the exit code of a program that an error ends."""
+    if isinstance(error, UserError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + getattr(error, "signal_number", signal.SIGINT)
+    return EXIT_STORAGE if isinstance(error, OSError) else EXIT_INTERNAL
 
 
 def configure_logging(*, verbose: bool = False) -> None:
     """Sends log records to the terminal: information to stdout, problems to stderr.
 
+    Warnings of libraries are records, too, and a long step shows its progress.
     Called by entry points only; a library user keeps their own configuration.
     """
-    out, err = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
+    from files.progress import NoteHandler, show_on
+
+    show_on(sys.stderr, sys.stdout)
+    logging.captureWarnings(True)
+    out, err = NoteHandler(sys.stdout), NoteHandler(sys.stderr)
     out.addFilter(lambda record: record.levelno < logging.WARNING)
     err.setLevel(logging.WARNING)
     for handler in (out, err):
@@ -268,6 +282,11 @@ def return_freed_memory(*, collect: bool = False) -> None:
         library = ctypes.CDLL(None)
         library.malloc_trim(0)
         library.MallocExtension_ReleaseFreeMemory()  # where tcmalloc is in
+
+
+def resident_bytes() -> int | None:
+    """Returns the resident memory of this process, or None where /proc is missing."""
+    return _proc_bytes("self/status", "VmRSS")
 
 
 def available_memory_bytes() -> int | None:

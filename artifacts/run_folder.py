@@ -29,11 +29,12 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "MANIFEST.json"
 STATE = "state.json"
+STATUS = "status.json"
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 FOLDS = "folds"
 KEPT_FOLDS = "kept_folds"
-_INTERNALS = (CHECKPOINTS, FOLDS, STATE, LOCK)
+_INTERNALS = (CHECKPOINTS, FOLDS, STATE, STATUS, LOCK)
 """What a run needs to go on, and a published one does not have."""
 
 

@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import requests
 from candles.periods import Period
 from files.atomic import atomic_write, fsync_folder, require_creatable, sha256_file
 from files.locks import take
+from files.progress import Progress, track
 from settings.names import plain_pair, without_settlement
 from utils import (
     ConfigError,
@@ -197,16 +197,16 @@ class Fetcher:
     def _copy(self, response: requests.Response, stream: IO[bytes], have: int) -> None:
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdecimal() else 0
-        for chunk in response.iter_content(_CHUNK_BYTES):
-            have += len(chunk)
-            if have > MAX_ARCHIVE_BYTES:
-                raise DataError(
-                    f"{response.url}: expected at most {MAX_ARCHIVE_BYTES} bytes. "
-                    "Received: more. Do not use this host."
-                )
-            stream.write(chunk)
-            share = have / total if total else 0.0
-            show_progress(f"{Path(response.url).name} {have / 1e6:.1f} MB", share)
+        with Progress(Path(response.url).name, total, done=have) as step:
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                step.advance(len(chunk))
+                if step.done > MAX_ARCHIVE_BYTES:
+                    raise DataError(
+                        f"{response.url}: expected at most {MAX_ARCHIVE_BYTES} bytes. "
+                        "Received: more. Do not use this host."
+                    )
+                stream.write(chunk)
+            have = step.done
         if have < total:
             raise _Passing(f"{have} of {total} bytes")
 
@@ -264,14 +264,6 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
         yield stream
 
 
-def show_progress(text: str, share: float) -> None:
-    """Rewrites one line of a terminal; silent anywhere else."""
-    if sys.stderr.isatty():
-        end = "\n" if share >= 1 else ""
-        sys.stderr.write(f"\r{text} {100 * share:3.0f} %{end}")
-        sys.stderr.flush()
-
-
 # Archives
 
 
@@ -317,7 +309,7 @@ def download_archives(
 
     found: list[Path] = []
     absent: list[str] = []
-    for period in periods:
+    for period in track(periods, "month", len(periods)):
         month = fetch("monthly", period) if period.is_month else None
         if month:
             found.append(month)

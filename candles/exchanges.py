@@ -18,15 +18,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from candles.archives import (
-    DownloadError,
-    innermost_reason,
-    require_some,
-    show_progress,
-)
+from candles.archives import DownloadError, innermost_reason, require_some
 from candles.columns import COLUMNS
 from candles.periods import Period
 from files.atomic import atomic_path, require_creatable
+from files.progress import Progress, track
 from settings.names import plain_pair
 from utils import ConfigError, DependencyError, did_you_mean, duration_seconds
 
@@ -79,7 +75,7 @@ def download_from_exchange(
 
     found: list[Path] = []
     absent: list[str] = []
-    for period in periods:
+    for period in track(periods, "month", len(periods)):
         name = f"{plain_pair(pair)}-{timeframe}-{period.name}.parquet"
         target = Path(output_dir) / exchange_name / name
         if not target.is_file():
@@ -159,15 +155,16 @@ def _fetch_pages(
     since = start
     rows: list[list[float]] = []
     largest = 0
-    while since < end:
-        page = [row for row in fetch_page(since) or [] if row[0] >= since]
-        page.sort(key=lambda row: row[0])
-        largest = max(largest, len(page))
-        rows += [row[:6] for row in page if row[0] < end]
-        since = (
-            int(page[-1][0]) + step_ms if page else since + (largest or 100) * step_ms
-        )
-        show_progress(period.name, min(1.0, (since - start) / (end - start)))
+    with Progress(period.name, end - start) as step:
+        while since < end:
+            page = [row for row in fetch_page(since) or [] if row[0] >= since]
+            page.sort(key=lambda row: row[0])
+            largest = max(largest, len(page))
+            rows += [row[:6] for row in page if row[0] < end]
+            next_ms = since + (largest or 100) * step_ms
+            next_ms = int(page[-1][0]) + step_ms if page else next_ms
+            step.advance(next_ms - since)
+            since = next_ms
     return rows
 
 

@@ -30,6 +30,7 @@ from candles.timestamps import (
     first_boundary,
     timeframe_nanoseconds,
 )
+from files.progress import track
 from settings.label_fields import MAX_FILL_BARS
 from settings.names import plain_pair, stated_contents
 from utils import ConfigError, DataError, counted
@@ -92,7 +93,7 @@ def _join(
     expected: str | None,
 ) -> pd.DataFrame:
     tables, reports = [], []
-    for table in read:
+    for table in track(read, "file", len(files)):
         tables.append(table)
         report = check_candles(tables[-1], timeframe=timeframe, with_doubts=False)
         if report.irregular and expected is not None:

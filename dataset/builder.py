@@ -30,6 +30,7 @@ from dataset.barriers import barrier_notes
 from dataset.cache import DEFAULT_MAX_BYTES, DatasetCache
 from dataset.dataset import Dataset
 from dataset.lengths import short_test_notes
+from files.progress import track
 from files.strict import sha256_json
 from settings import names as file_names
 from settings.names import plain_pair
@@ -152,7 +153,7 @@ class DatasetBuilder:
                 "files of a pair together."
             )
         result, refused = {}, []
-        for pair, source in items:
+        for pair, source in track(items, "pair", len(items)):
             try:
                 result[pair] = self.build_dataset(pair, timeframe, source)
             except (DataError, utils.MissingInputError) as error:

@@ -24,6 +24,7 @@ from evaluation.evaluate import judge, predictions_table, task_of
 from evaluation.part_scores import Judged
 from evaluation.policies import Policy, policy_from_dict
 from files import tables
+from files.progress import track
 from files.strict import read_json, to_jsonable, write_json
 from metrics.intervals import Length, cosine_interval
 from models.adapter import ModelAdapter
@@ -87,7 +88,7 @@ def train_folds(
         DataError: If the rows of a fold cannot be learned from; it names the fold.
     """
     results = []
-    for number in range(1, len(folds) + 1):
+    for number in track(range(1, len(folds) + 1), "fold", len(folds)):
         done = run.fold(number).path / "results.json"
         logger.info("fold %d of %d", number, len(folds))
         if not done.is_file():

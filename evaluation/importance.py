@@ -15,6 +15,7 @@ import numpy as np
 from data_loader import TrainingData
 from evaluation.evaluate import task_of
 from evaluation.results import Results
+from files.progress import track
 from models.adapter import ModelAdapter
 from preprocessing.windows import cut_windows, evenly_spaced
 
@@ -77,7 +78,7 @@ def permutation_importance(
     targets = data.supervision(rows)
     before = task.skills(adapter.predict_windows(windows), targets, data)
     lost: dict[str, list[dict[str, float | None]]] = {}
-    for j, name in enumerate(data.feature_names):
+    for j, name in enumerate(track(data.feature_names, "feature", data.num_features)):
         column = windows[:, :, j].copy()
         lost[name] = []
         for repeat in range(num_repeats):

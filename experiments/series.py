@@ -20,6 +20,7 @@ import utils
 from config import Config
 from evaluation.baselines import keeping_forecasts
 from evaluation.trials import planned_trials
+from files.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ def train_all(
     outcomes: dict[str, Outcome] = {}
     try:
         with keeping_forecasts(), planned_trials(configs.values()):
-            for number, (name, config) in enumerate(configs.items(), 1):
+            named = track(configs.items(), "run", len(configs))
+            for number, (name, config) in enumerate(named, 1):
                 logger.info("\n%s: run %d of %d", name, number, len(configs))
                 outcomes[name] = _train_one(name, config, train, fatal)
                 utils.return_freed_memory(collect=True)

@@ -45,10 +45,15 @@ def to_jsonable(value: Any) -> Any:
     return value
 
 
+def to_json(value: Any) -> str:
+    """Returns `value` as indented, strict JSON, with a newline at its end."""
+    text = json.dumps(to_jsonable(value), indent=2, allow_nan=False, ensure_ascii=False)
+    return text + "\n"
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` as indented, strict JSON, atomically."""
-    text = json.dumps(to_jsonable(value), indent=2, allow_nan=False, ensure_ascii=False)
-    atomic_write(path, text + "\n")
+    atomic_write(path, to_json(value))
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

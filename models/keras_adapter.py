@@ -19,6 +19,7 @@ import numpy as np
 
 import utils
 from config import Config
+from files.progress import Progress
 from models.adapter import ModelAdapter, read_sizes
 from preprocessing.windows import chunks, cut_windows, evenly_spaced
 from utils import Made
@@ -171,7 +172,7 @@ class KerasAdapter(ModelAdapter):
         import tensorflow as tf
 
         from artifacts import run_folder
-        from networks.callbacks import StopOnSignal
+        from networks.callbacks import ShowProgress, StopOnSignal
         from networks.checkpoints import build_metrics, steps_done
         from networks.runtime import OutOfMemoryError
 
@@ -180,20 +181,23 @@ class KerasAdapter(ModelAdapter):
         if first:
             _, targets = next(iter(self.generators.validation_dataset()))
             build_metrics(self.model, targets)
+        num_steps = self.generators.steps_per_epoch
         try:
-            record = self.model.fit(
-                self.generators.train_dataset(first_epoch=done, first_step=first),
-                initial_epoch=done,
-                epochs=self.config.epochs,
-                steps_per_epoch=self.generators.steps_per_epoch,
-                validation_data=self.generators.validation_dataset(),
-                callbacks=[
-                    *self.callbacks,
-                    StopOnSignal(signals, saver.save_within_epoch),
-                ],
-                shuffle=False,
-                verbose=1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2,
-            )
+            with Progress("epoch", self.config.epochs, done=done) as epochs:
+                record = self.model.fit(
+                    self.generators.train_dataset(first_epoch=done, first_step=first),
+                    initial_epoch=done,
+                    epochs=self.config.epochs,
+                    steps_per_epoch=num_steps,
+                    validation_data=self.generators.validation_dataset(),
+                    callbacks=[
+                        ShowProgress(epochs, num_steps),
+                        *self.callbacks,
+                        StopOnSignal(signals, saver.save_within_epoch),
+                    ],
+                    shuffle=False,
+                    verbose="ipykernel" in sys.modules,  # a notebook has Keras's own
+                )
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             peak = utils.format_bytes(utils.peak_resident_bytes())
             raise OutOfMemoryError(

@@ -13,6 +13,7 @@ import numpy as np
 
 import utils
 from artifacts import array_files
+from files.progress import Progress
 from models import conversion
 from models.tabular_adapter import TabularAdapter
 from models.window_tables import Table
@@ -54,7 +55,10 @@ class LightGBMAdapter(TabularAdapter):
             model = model | {"num_class": len(classes)}
         library = import_lightgbm()
         rows = library.Dataset(table.inputs, targets, weight=table.weights)
-        return library.train(model, rows, self.config.num_trees)
+        count = self.config.num_trees
+        with Progress("tree", count) as trees:
+            called = [lambda _: trees.advance()]
+            return library.train(model, rows, count, callbacks=called)
 
     def staged_outputs(self, model: Any, inputs: np.ndarray) -> Iterator[np.ndarray]:
         """Yields what the booster says after each round."""

@@ -198,7 +198,9 @@ class TabularAdapter(ModelAdapter):
             sampled = train.some(self.config.validation_windows)
             staged = functools.partial(self.staged_outputs, fitted)
             tables = (sampled, self._monitored)
-            self._history = learning_curves(*tables, staged, mix=self.mix)
+            self._history = learning_curves(
+                *tables, staged, mix=self.mix, num_rounds=self.config.num_trees
+            )
             fitted = self.keep_rounds(fitted, self.best_round)
             self._content = self.dump_model(fitted)
         # What predicts from here on is what is published.

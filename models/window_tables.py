@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from config import CLASS_NAMES
+from files.progress import track
 from metrics import scores as metrics
 from preprocessing import windows as samples
 from utils import DataError
@@ -200,6 +201,7 @@ def learning_curves(
     staged: Callable[[np.ndarray], Iterable[np.ndarray]],
     *,
     mix: ClassMix | None,
+    num_rounds: int,
 ) -> dict[str, list[float]]:
     """Returns scores of each round: `loss` as training sees it, `val_loss` not.
 
@@ -211,10 +213,11 @@ def learning_curves(
         monitored: Rows of validation.
         staged: Says what a fitted model says of inputs after each round.
         mix: Of classes; None where the target is a number.
+        num_rounds: The most rounds there are.
     """
     curves: dict[str, list[float]] = {}
     rounds = zip(staged(sampled.inputs), staged(monitored.inputs), strict=True)
-    for before, after in rounds:
+    for before, after in track(rounds, "round", num_rounds):
         if mix is not None:
             before, after = mix.training(before), mix.natural(after)
         scores = _scores(sampled.targets, before, sampled.weights) | {

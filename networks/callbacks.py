@@ -1,4 +1,4 @@
-"""What watches a training: signals, numbers that are none, collapse, memory, patience.
+"""What watches a training: signals, numbers that are none, collapse, memory, progress.
 
 In: Keras callbacks. Out: the learning rate (`optimizers`), the complete state
 (`checkpoints`).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ import tensorflow as tf
 
 import utils
 from config import CLASS_NAMES
+from files.progress import Progress
 from settings.training_fields import TrainingFields
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,43 @@ class StopOnSignal(keras.callbacks.Callback):
             raise utils.Interrupted(self.signals.received)
 
     on_test_batch_end = on_train_batch_end
+
+
+class ShowProgress(keras.callbacks.Callback):
+    """Tells how far epochs and their steps are, and logs a line after each epoch.
+
+    Args:
+        epochs: The epochs, begun.
+        num_steps: Training steps of each.
+    """
+
+    def __init__(self, epochs: Progress, num_steps: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+        self.steps = Progress("batch", num_steps)
+        self._begun = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Begins to count steps."""
+        self._begun = time.perf_counter()
+        self.steps = Progress("batch", self.steps.total)
+        self.steps.__enter__()
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Counts a step; of an epoch that was interrupted, from where it stopped."""
+        loss = float((logs or {}).get("loss", math.nan))
+        self.steps.advance(batch + 1 - self.steps.done, {"loss": loss})
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Logs what the epoch came to."""
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        self.steps.__exit__()
+        self.epochs.advance(metrics=numbers)
+        logger.info(
+            "epoch %d of %d, %.0f s: %s",
+            *(epoch + 1, self.epochs.total, time.perf_counter() - self._begun),
+            ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()),
+        )
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from files.progress import track
 from reports import number_plots, plots
 from reports.blocks import PARTS, Material
 from reports.importance import plot_importance
@@ -116,7 +117,7 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
 
 def save_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     """Writes each figure as a PNG."""
-    for name, figure in figures.items():
+    for name, figure in track(figures.items(), "figure", len(figures)):
         plots.save_png(figure, folder / f"{name}.png", dpi=160)
 
 

@@ -134,7 +134,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "Trains a model of SHORT / HOLD / LONG signals.",
         usage=f"{program} [--config FILE.yaml] [--FIELD VALUE ...] [--config-test] "
         "[--preset NAME] [--compare MODEL MODEL ...] [--audit] [--resume [RUN_DIR]] "
-        "[--help [SECTION]]",
+        "[--status [RUN]] [--help [SECTION]]",
     )
     parser.add_argument("--config", help="YAML file with the same names as the flags")
     parser.add_argument(
@@ -154,6 +154,14 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "--resume-anyway",
         action="store_true",
         help="resume although data, configuration or environment differ",
+    )
+    parser.add_argument(
+        "--status",
+        nargs="?",
+        const="latest",
+        metavar="RUN",
+        help="say how RUN, or the latest run, is doing; ends with 0 where it is "
+        "finished, 75 while it goes on, else with the code it ended with",
     )
     parser.add_argument(
         "--audit",

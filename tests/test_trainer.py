@@ -59,6 +59,7 @@ def test_artifact_folder_is_complete(finished):
         f"model_{tag}.keras",
         f"predictions_{tag}.parquet",
         "report.html",
+        "run.log",
         f"scaler_{tag}.json",
         f"scaler_{tag}.pkl",
         "plots/importance.png",
