@@ -123,9 +123,10 @@ def bare():
     return epochs.rates
 
 
-def stock():
+def stock(policy="float32"):
     import keras
 
+    keras.config.set_dtype_policy(policy)
     features, labels = make_arrays(WINDOWS + WINDOW - 1)
     dataset = keras.utils.timeseries_dataset_from_array(
         features,
@@ -149,7 +150,7 @@ def stock():
             layers.Dropout(0.3),
             layers.Dense(16, "relu"),
             layers.Dropout(0.3),
-            layers.Dense(3, "softmax"),
+            layers.Dense(3, "softmax", dtype="float32"),
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -158,7 +159,7 @@ def stock():
     return epochs.rates
 
 
-def pytorch():
+def pytorch(*, mixed=False):
     import torch
     from torch import nn
     from torch.utils.data import DataLoader, Dataset
@@ -196,15 +197,24 @@ def pytorch():
                 x = x * self.drop(torch.ones_like(x[:, :1]))  # one mask for all steps
             return self.head(self.drop(self.lstms[-1](x)[0][:, -1]))
 
-    network, loader = Network(), DataLoader(Windows(), batch_size=BATCH, shuffle=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = Network().to(device)
+    loader = DataLoader(Windows(), batch_size=BATCH, shuffle=True)
+    scaler = torch.amp.GradScaler(device, enabled=mixed)
     optimizer = torch.optim.Adam(network.parameters())
     epochs = Epochs()
     for _ in range(EPOCHS):
         epochs.begin()
         for x, y in loader:
+            x, y = x.to(device), y.to(device)
             optimizer.zero_grad()
-            nn.functional.cross_entropy(network(x), y).backward()
-            optimizer.step()
+            with torch.autocast(device, enabled=mixed):
+                loss = nn.functional.cross_entropy(network(x), y)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        if device == "cuda":
+            torch.cuda.synchronize()
         epochs.end()
     return epochs.rates
 
@@ -253,6 +263,11 @@ CASES = {
     "stock Keras": stock,
     "PyTorch": pytorch,
 }
+ON_A_GPU = {
+    "ours, mixed precision": lambda: ours(mixed_precision=True),
+    "stock Keras, mixed precision": lambda: stock("mixed_float16"),
+    "PyTorch, mixed precision": lambda: pytorch(mixed=True),
+}
 LIMITS = {"matrix product": matrix_product, "first touch": first_touch}
 
 
@@ -275,7 +290,7 @@ def main():
     options.add_argument("--loaded", action="store_true", help="beside a busy process")
     arguments = options.parse_args()
     if arguments.case:
-        print(json.dumps((CASES | LIMITS)[arguments.case]()))
+        print(json.dumps((CASES | ON_A_GPU | LIMITS)[arguments.case]()))
         return
     peak = measure(__file__, "matrix product")
     touched, copied = measure(__file__, "first touch")
