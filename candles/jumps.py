@@ -25,7 +25,7 @@ from utils import counted
 OPEN_LIMIT, OPEN_LEAST = 4.0, 0.05
 """An open so many scales from the close before it, and so far in logarithms, jumps."""
 
-RANGE_LIMIT, RANGE_LEAST = 15.0, 0.2
+RANGE_LIMIT, RANGE_LEAST = 15.0, 0.15
 """The same of a body or a wick: inside of bars there are crashes."""
 
 MAX_SLIP_BARS = 200
@@ -84,10 +84,11 @@ def find_jumps(table: pd.DataFrame, timeframe: str) -> Jumps:
     if len(table) < _LEAST_BARS:
         return Jumps(doubts=(), bad_rows=_rows([]), cut_rows=_rows([]))
     found = measure_continuity(table, timeframe)
+    swapped = _swapped_rows(found.path)
     jumps = _jumps_of_level(found)
+    jumps = jumps[~np.isin(jumps // 2, swapped)]
     slips, shifts = _split(jumps, found.path)
     wicks = np.flatnonzero(found.far_wicks > 1)
-    swapped = _swapped_rows(found.path)
     starts = _rows([first for first, _ in slips])
     name = _Namer(table["timestamp"])
     doubts = [

@@ -87,7 +87,7 @@ def place_bars(
         raise DataError(f"{path}: {error}") from error
     notes, doubts = [], []
     if how.startswith(_ZONELESS):
-        doubts += _wall_clock_words(stamps, _usual_step(stamps), timezone)
+        doubts += wall_clock_words(stamps, _usual_step(stamps), timezone)
     elif zone:
         notes.append(f"times state their zone: {timezone} is not used")
     if zone and how.startswith(_ZONELESS):
@@ -289,8 +289,16 @@ def _no_moment(
     )
 
 
-def _wall_clock_words(stamps: np.ndarray, step: int, timezone: str | None) -> list[str]:
-    """Returns a line where times skip or double an hour as another zone's clocks do."""
+def wall_clock_words(
+    stamps: np.ndarray, step: int, timezone: str | None = None
+) -> list[str]:
+    """Returns a line where times skip or double an hour as another zone's clocks do.
+
+    Args:
+        stamps: Times without a zone, int64 nanoseconds (num_rows,).
+        step: Their usual distance.
+        timezone: The zone that they are said to be of; None is UTC.
+    """
     if not step or step > HOUR or len(stamps) < 3:
         return []
     ordered = np.sort(stamps)

@@ -26,8 +26,10 @@ _NOT_TRADES = re.compile(
 )
 
 _MARKET_WORDS = frozenset(
-    "P PERP PERPETUAL SWAP SPOT FUTURES FUT MARGIN UM CM LINEAR INVERSE QUARTER".split()
+    "P PERP PERPETUAL SWAP SPOT FUTURES FUT MARGIN UM CM LINEAR INVERSE QUARTER "
+    "BINANCE BYBIT OKX KRAKEN BITMEX DERIBIT GATE MEXC KUCOIN HUOBI HTX FTX".split()
 )
+_QUOTES = tuple("USD USDT USDC BUSD FDUSD TUSD UST EUR GBP JPY KRW TRY BTC ETH".split())
 
 
 def plain_pair(pair: str) -> str:
@@ -81,10 +83,11 @@ def is_other_market(symbol: str, pair: str) -> bool:
     """Whether a symbol, as exchanges and vendors write them, is of another pair.
 
     `BINANCE:BTCUSD.P`, `tBTCUSD`, `XXBTZUSD`, `BTC-28JUN24` and `BTC` may be BTCUSD or
-    not; what has no letters, or names no currency, says nothing.
+    not; what has no letters, or names no currency (`binance`), says nothing.
     """
     spoken = [symbol, *symbol.split(":")] if ":" in symbol else [symbol]
     spoken = [market for text in spoken if (market := _spoken_market(text))]
+    spoken = [m for m in spoken if "_" in m or len(m) <= 5 or m.endswith(_QUOTES)]
     wanted = _spoken_market(pair)
     for market in spoken:
         if is_pair_of(market, wanted) or is_pair_of(wanted, market):

@@ -248,6 +248,9 @@ def test_a_column_and_a_name_of_two_markets(tmp_path):
         ("ETH/BTC", "ETHUSDT", True),
         ("1INCH/USDT", "1INCHUSDT", False),
         ("1", "BTCUSDT", False),
+        ("binance", "BTCUSDT", False),
+        ("coinbase", "BTCUSDT", False),
+        ("ethusdt", "BTCUSDT", True),
     ],
 )
 def test_symbols_as_exchanges_write_them(symbol, pair, is_other):
