@@ -57,9 +57,8 @@ def main():
     for path in options.candles:
         for timeframe, table in tables(path):
             found = find_jumps(table, timeframe)
-            stamps = nanoseconds_of(table["timestamp"])
-            step = timeframe_nanoseconds(timeframe)
-            doubts = [*found.doubts, *wall_clock_words(stamps, step)]
+            words = wall_clock_words(nanoseconds_of(table["timestamp"]))
+            doubts = [*found.doubts, *(words or ())]
             how_far = measure_continuity(table, timeframe)
             steps = (how_far.steps[::2], how_far.steps[1::2], how_far.far_wicks)
             most = np.array([part.max() for part in steps])

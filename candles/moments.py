@@ -86,12 +86,14 @@ def place_bars(
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     notes, doubts = [], []
-    if how.startswith(_ZONELESS):
-        doubts += wall_clock_words(stamps, _usual_step(stamps), timezone)
+    is_zoneless = how.startswith(_ZONELESS)
+    if words := wall_clock_words(stamps, timezone if is_zoneless else None):
+        cure = "say --timezone {}" if is_zoneless else "write them in UTC, not as in {}"
+        doubts.append(f"{words[0]}. If so, {cure.format(words[1])}")
+    if zone and is_zoneless:
+        stamps, how = _localized(stamps, zone, path), f"wall-clock time of {timezone}"
     elif zone:
         notes.append(f"times state their zone: {timezone} is not used")
-    if zone and how.startswith(_ZONELESS):
-        stamps, how = _localized(stamps, zone, path), f"wall-clock time of {timezone}"
     sides = _side_times(table, layout, zone, path)
     ends = sides.get("end")
     is_of_trades = ends is not None and _are_of_trades(stamps, ends)
@@ -290,30 +292,34 @@ def _no_moment(
 
 
 def wall_clock_words(
-    stamps: np.ndarray, step: int, timezone: str | None = None
-) -> list[str]:
-    """Returns a line where times skip or double an hour as another zone's clocks do.
+    stamps: np.ndarray, timezone: str | None = None
+) -> tuple[str, str] | None:
+    """Returns where times skip or double an hour as another zone's clocks do.
 
     Args:
-        stamps: Times without a zone, int64 nanoseconds (num_rows,).
-        step: Their usual distance.
+        stamps: int64 nanoseconds (num_rows,).
         timezone: The zone that they are said to be of; None is UTC.
+
+    Returns:
+        The finding in words and the zone; None where there is none.
     """
-    if not step or step > HOUR or len(stamps) < 3:
-        return []
-    ordered = np.sort(stamps)
+    step = _usual_step(stamps)
+    if not step or step > HOUR:
+        return None
+    ordered = stamps if (np.diff(stamps) >= 0).all() else np.sort(stamps)
     zones = dict.fromkeys([timezone, *_ZONES] if timezone else _ZONES)
     found = {zone: shown for zone in zones if (shown := _shows(ordered, step, zone))}
     if not found or timezone in found:
-        return []
+        return None
     most = max(count for count, _ in found.values())
     likely = [zone for zone, (count, _) in found.items() if count == most]
     what = found[likely[0]][1]
     rest = f" (or {', '.join(likely[1:])})" if likely[1:] else ""
-    return [
+    return (
         f"the times look like wall-clock time of {likely[0]}{rest}, and were taken as "
-        f"{timezone or 'UTC'}: {what}. If so, say --timezone {likely[0]}"
-    ]
+        f"{timezone or 'UTC'}: {what}",
+        likely[0],
+    )
 
 
 def _shows(ordered: np.ndarray, step: int, zone: str) -> tuple[int, str] | None:
@@ -324,10 +330,10 @@ def _shows(ordered: np.ndarray, step: int, zone: str) -> tuple[int, str] | None:
     shown, first = 0, ""
     for before, after in _clock_changes(int(ordered[0]), int(ordered[-1]), zone):
         start, stop = min(before, after), max(before, after)
-        inside = int(np.diff(np.searchsorted(ordered, [start, stop]))[0])
-        edges = [start - step, stop]
-        has_edges = np.isin(edges, ordered).all()
-        whole = (stop - start) // step
+        edges = np.array([start - step, start, stop])
+        places = np.minimum(np.searchsorted(ordered, edges), len(ordered) - 1)
+        has_edges = (ordered[places[::2]] == edges[::2]).all()
+        inside, whole = int(places[2] - places[1]), (stop - start) // step
         is_shown = has_edges and inside == (0 if before < after else 2 * whole)
         if before < after and inside:
             return None

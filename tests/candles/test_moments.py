@@ -155,6 +155,11 @@ def test_an_hour_that_a_zone_skips_names_the_zone(tmp_path, zone, start, offsets
     read = read_candles(path, timezone=zone)
     assert opens(read) == opens(table)
     assert check_candles(read).doubts == ()
+    stamps = pd.to_datetime(pd.read_csv(path)["timestamp"]).astype("int64") // 10**6
+    epochs = save(tmp_path, table.assign(timestamp=stamps), "epochs.csv")
+    assert (
+        "write them in UTC, not as in " + zone in read_file(epochs).attrs["doubts"][0]
+    )
     # A zone that skips no hour there is not the one.
     assert len(read_file(path, timezone="Asia/Tokyo").attrs["doubts"]) == 1
 
