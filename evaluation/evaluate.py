@@ -220,7 +220,7 @@ def evaluate(
     """
     task, parts = task_of(data.target), model.table["part"].unique()
     beside = {}
-    if config.baseline_model:
+    if config.baseline_model and config.report == "full":
         trained = trained_outputs(data, parts, seed=config.seed)
         beside = {name: decide(data, said, config) for name, said in trained.items()}
     settings = Settings(

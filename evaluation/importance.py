@@ -32,7 +32,7 @@ def add_importance(
 ) -> None:
     """Adds what the model loses without each feature, and what its library says."""
     config = adapter.config
-    if config.importance_windows is not None:
+    if config.importance_windows is not None and config.report == "full":
         results["importance"] = permutation_importance(
             adapter, data, num_windows=config.importance_windows, seed=config.seed
         )

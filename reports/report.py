@@ -36,6 +36,7 @@ from reports.views import View, view_of
 logger = logging.getLogger(__name__)
 
 PARTS = ("validation", "test")
+NUMBERS = "confusion_matrix_report.json"
 
 
 def format_results(results: Mapping[str, Any]) -> str:
@@ -162,7 +163,7 @@ def write_report(
     `confusion_matrix_report.json`, `plots/*.png`, and `report.html`, which is one page
     of the same numbers. See `reports.blocks.Material` for the arguments.
     """
-    write_json(folder / "confusion_matrix_report.json", results)
+    write_json(folder / NUMBERS, results)
     material = gather(
         results,
         history=history,
@@ -200,8 +201,20 @@ def write_run_report(
 ) -> None:
     """Writes the report and the metadata with its headlines; prints the report.
 
-    Where the test part has trades, `trades_{tag}.csv` lists them.
+    Where the test part has trades, `trades_{tag}.csv` lists them. A `light` report has
+    no pictures and no page.
     """
+    metadata["results"] = {
+        key: results[key] for key in ("verdict", "claims", "warnings")
+    } | {
+        part: {key: results[part][key] for key in HEADLINES if key in results[part]}
+        for part in ("validation", "test")
+    }
+    write_json(run.file("metadata", ".json"), metadata)
+    logger.info("%s", format_results(results))
+    if run.config.report == "light":
+        write_json(run.path / NUMBERS, results)
+        return
     mix = None
     if len(data.labels):
         mix = label_mix_over_time(data.timestamps, data.labels)
@@ -220,11 +233,3 @@ def write_run_report(
         metadata=metadata,
         **traded,
     )
-    metadata["results"] = {
-        key: results[key] for key in ("verdict", "claims", "warnings")
-    } | {
-        part: {key: results[part][key] for key in HEADLINES if key in results[part]}
-        for part in ("validation", "test")
-    }
-    write_json(run.file("metadata", ".json"), metadata)
-    logger.info("%s", format_results(results))

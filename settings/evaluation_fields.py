@@ -38,6 +38,8 @@ class EvaluationFields(Part):
             at most all equity.
         baseline_model: Trains gradient boosting and a linear regression (logistic for
             classes) beside, for comparison in the report.
+        report: `"light"` leaves numbers, predictions, verdict and metadata alone: no
+            pictures, no page, no importance, no trained baselines; for many runs.
         importance_windows: Evenly spaced validation windows on which each feature is
             shuffled, to measure what the model loses without it; fewer with many
             features. None measures nothing.
@@ -59,4 +61,5 @@ class EvaluationFields(Part):
     kelly_fraction: float = field(0.25, gt=0, le=1)
     volatility_target_pct: float = field(2.0, gt=0, le=1000)
     baseline_model: bool = True
+    report: str = field("full", choices=("full", "light"))
     importance_windows: int | None = field(1000, ge=10, le=1_000_000)

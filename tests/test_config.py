@@ -120,10 +120,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "df8d1b3b9de7d6ac4cf1c9e050cce6ba676d7edf8370c04c3d0e1bb614f49538"
+        "fe7f7d790c1f29791e37e4926447c2ee24982b0231bf7efa903711fa456074c8"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "ab476a9d4c433900a95293b091fbdbff4b7152d35a0f4ef9cee4f8e271276c85"
+        "f9e23b9d7b185f5202580cc7caf1562b6964186c09f0dbc5ba7a94ebe8bb7415"
     )
 
 

@@ -412,6 +412,21 @@ def test_loader_and_trainer_take_the_same_frame(planted):
     assert data.num_rows == NUM_ROWS - 20
 
 
+def test_a_light_report_is_numbers_alone(tmp_path):
+    own = {"outputs_dir": str(tmp_path), "model": "logistic", "report": "light"}
+    trainer = StandaloneTrainer(Config(**TINY | own), frame=make_own_frame(900))
+    folder = trainer.run_training()
+    kinds = {path.name.split("_")[0] for path in folder.iterdir()}
+    assert kinds >= {"predictions", "metadata", "model", "confusion"}
+    assert not kinds & {"plots", "report.html", "trades"}
+    (metadata,) = folder.glob("metadata_*.json")
+    results = json.loads((folder / "confusion_matrix_report.json").read_text())
+    assert json.loads(metadata.read_text())["results"]["verdict"] == results["verdict"]
+    assert "importance" not in results
+    assert not {"gradient_boosting", "logistic"} & set(results["test"]["baselines"])
+    assert load_artifact(folder).metadata["config"]["report"] == "light"
+
+
 def test_a_finished_run_that_was_changed_is_refused(tmp_path):
     own = {"outputs_dir": str(tmp_path), "model": "logistic", "baseline_model": False}
     config, frame = Config(**TINY | own), make_own_frame(900)
