@@ -32,6 +32,7 @@ LEADS_VOLUME = "column leads the volume"
 LEADS_VOLATILITY = "column leads the volatility"
 LEARNED = "column learned over all rows"
 INTERPOLATED = "column is interpolated"
+FITTED_PRICE = "price fitted to later rows"
 COPIED = "column copies an outcome"
 
 _NAME_WIDTH = 29

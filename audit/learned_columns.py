@@ -15,7 +15,16 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from audit.findings import DOUBTFUL, INTERPOLATED, LEAK, LEARNED, PASSED, Finding
+from audit.findings import (
+    DOUBTFUL,
+    FITTED_PRICE,
+    INTERPOLATED,
+    LEAK,
+    LEARNED,
+    NOT_DONE,
+    PASSED,
+    Finding,
+)
 from data_loader import TrainingData
 
 _MAX_ROWS = 200_000
@@ -27,6 +36,13 @@ _OTHERWISE = 1e-3
 _EVEN, _UNEVEN = 5e-3, 0.05  # some rows may have gone to warm-up since
 _STRAIGHT = 0.8  # share of rows on the line between their neighbours
 _MIN_SLOPES = 20
+_SAME = 1e-4  # share of a variance that one map of the price leaves
+_CENTRED, _UNCENTRED = 0.05, 0.1  # of a deviation
+_ORDERS = 9  # terms of a polynomial of time
+_CURVE_LEFT = 0.009  # share of the price's deviation; means of the past leave 0.010
+_UNTILTED = 0.02  # correlation with the mean and the slope of all rows
+_EVEN_RANKS = 0.03
+_SPACED_ROWS = 20_000
 
 
 def check_learned(data: TrainingData) -> Finding:
@@ -176,3 +192,68 @@ def check_interpolated(columns: Mapping[str, np.ndarray]) -> Finding:
         what=f"{words} known. Carry the last one forward" if found else passed,
         columns=tuple(found),
     )
+
+
+def check_price_fits(data: TrainingData) -> Finding:
+    """Looks for prices that were standardised, ranked or detrended over later rows.
+
+    Each is the price at its row, put to scale by all rows: it leads by little, and has
+    an exact form instead. Honest columns, such as the price against means of its past,
+    have none of these forms.
+
+    Args:
+        data: The file's rows, with `close`; features scaled or not.
+    """
+    if "close" not in data.outcomes:
+        why = "the file has no column close"
+        return Finding(check=FITTED_PRICE, outcome=NOT_DONE, what=why)
+    until = data.parts["train"].stop
+    close = data.outcomes["close"].astype(np.float64)
+    prices = np.log(close), close
+    found, scaler = {}, data.scaler
+    for j, name in enumerate(data.feature_names):
+        column = data.features[:, j].astype(np.float64)
+        column = column * scaler.scale[j] + scaler.center[j]
+        if np.ptp(column[:until]) > 0:
+            form = _form(column, prices, until=until)
+            if form:
+                found[name] = f"{name} is the price {form}"
+    passed = f"none of {data.num_features} columns is a price fitted to all rows"
+    return Finding(
+        check=FITTED_PRICE,
+        outcome=DOUBTFUL if found else PASSED,
+        what=f"{'; '.join(found.values())} over all rows" if found else passed,
+        columns=tuple(found),
+    )
+
+
+def _form(column: np.ndarray, prices: tuple[np.ndarray, ...], *, until: int) -> str:
+    """Returns how a column was made of the price and of all rows, or nothing."""
+    likeness = [np.corrcoef(column, price)[0, 1] ** 2 for price in prices]
+    if max(likeness) > 1 - _SAME:
+        off, off_train = (
+            max(abs(part.mean()), abs(part.std() - 1))
+            for part in (column, column[:until])
+        )
+        return "standardised" * bool(off < _CENTRED and off_train > _UNCENTRED)
+    if max(likeness) > 0.5 and _is_ordered(column, prices[0]):
+        even, own = _unevenness(column), _unevenness(column[:until])
+        return "ranked" * bool(even < _EVEN_RANKS and own > max(_EVEN_RANKS, 2 * even))
+    time = np.linspace(-1, 1, len(column))
+    tilts = column.mean() / column.std(), np.corrcoef(column, time)[0, 1]
+    if np.abs(tilts).max() > _UNTILTED:
+        return ""
+    rows = slice(None, None, max(1, len(column) // _SPACED_ROWS))
+    terms = [column[rows], *(time[rows] ** k for k in range(_ORDERS))]
+    table = np.column_stack(terms)
+    for price in prices:
+        weights = np.linalg.lstsq(table, price[rows], rcond=None)[0]
+        if (price[rows] - table @ weights).std() < _CURVE_LEFT * price.std():
+            return "less a curve fitted"
+    return ""
+
+
+def _is_ordered(column: np.ndarray, price: np.ndarray) -> bool:
+    """Whether a column is the larger, the higher the price."""
+    steps = np.diff(column[np.argsort(price, kind="stable")])
+    return bool((steps >= 0).mean() > 1 - _SAME)

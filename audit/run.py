@@ -176,6 +176,7 @@ def _statistics(
     yield split_checks.check_scaled_file(raw)
     yield label_copies.check_copies(raw)
     yield learned_columns.check_learned(raw)
+    yield learned_columns.check_price_fits(raw)
     yield learned_columns.check_interpolated(columns)
     others = {name: x for name, x in columns.items() if name not in left_out}
     if others:

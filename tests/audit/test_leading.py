@@ -113,6 +113,25 @@ def test_columns_learned_over_all_rows_leave_a_trace(market):
     }
 
 
+@pytest.mark.parametrize("scaler", ["none", "robust"])
+def test_prices_fitted_to_all_rows_are_doubtful(scaler):
+    candles = synthetic_candles(12_000, seed=4)
+    market, (config, frame) = Market(candles), clean_file(candles)
+    fitted = {name: x for name, x in leaks(market).items() if name in SLOW}
+    known = honest(market) | {
+        "log": market.log,
+        "root": np.sqrt(market.close),
+        "price to its past": market.log - market.log.expanding().mean(),
+        "expanding rank": market.log.expanding().rank(pct=True),
+    }
+    table = planted(frame, candles, fitted | known)
+    config = config.replace(scaler_type=scaler, clip_limit=1e6)
+    loader = TrainingDataLoader.from_frame(table, config=config)
+    found = learned_columns.check_price_fits(loader.load_training_data())
+    assert found.outcome == "doubtful" and set(found.columns) == SLOW
+    assert "rank in the file is the price ranked" in found.what
+
+
 def test_straight_runs_between_values_are_doubtful(market):
     walk = pd.Series(np.random.default_rng(0).standard_normal(40_000).cumsum())
     hourly = walk.where(np.arange(40_000) % 60 == 0)
