@@ -271,6 +271,9 @@ class Config(
 PARTS = tuple(part for part in Config.__bases__[::-1] if issubclass(part, Part))
 """The parts of a run, in the order of their fields."""
 
+MAX_PROBLEMS = 10
+"""Most unknown names that are told one by one."""
+
 FIELDS = {item.name: item for item in dataclasses.fields(Config)}
 """Every field of a run by its name, in order."""
 
@@ -301,8 +304,12 @@ def build_config(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Con
         ConfigError: Listing every problem, unknown name and impossible value.
     """
     found = [*problems]
-    for name in [name for name in values if name not in FIELDS]:
-        found.append(f"unknown field {name!r}." + utils.did_you_mean(name, FIELDS))
+    unknown = [name for name in values if name not in FIELDS]
+    for name in unknown[:MAX_PROBLEMS]:
+        words = f"unknown field {ascii(name):.100}."
+        found.append(words + utils.did_you_mean(name[:100], FIELDS))
+    if rest := unknown[MAX_PROBLEMS:]:
+        found.append(f"and {len(rest):,} more unknown fields")
     try:
         config = Config(**{k: v for k, v in values.items() if k in FIELDS})
     except ConfigError as error:

@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -153,6 +154,28 @@ class StopSignals:
 # Errors and command lines
 
 
+def is_plain_text(text: str) -> bool:
+    """Whether text is safe to show: no control, escape, direction or half character."""
+    unsafe = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return text.isprintable() or not any(
+        unicodedata.category(character) in unsafe for character in text
+    )
+
+
+class PlainFormatter(logging.Formatter):
+    """Shows a message; what could steer a terminal is shown as an escape."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the text of a record; lines and tabs stay."""
+        text = super().format(record)
+        if is_plain_text(text.translate({9: None, 10: None})):
+            return text
+        return "".join(
+            each if each in "\n\t" or is_plain_text(each) else ascii(each)[1:-1]
+            for each in text
+        )
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns `" Did you mean 'x'?"` for the nearest of `known`, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -209,7 +232,7 @@ def configure_logging(*, verbose: bool = False) -> None:
     out.addFilter(lambda record: record.levelno < logging.WARNING)
     err.setLevel(logging.WARNING)
     for handler in (out, err):
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(PlainFormatter("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [out, err]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -26,6 +26,10 @@ MAX_PARAMETERS = 500_000_000
 MAX_LAYERS = 500
 MAX_SIZE = 10_000_000
 """Largest whole number in a network's description: units, filters, window bars."""
+MAX_STEPS = 2**18
+"""Most steps in a row that a layer makes of a window; a window has 100,000 bars."""
+MAX_NUMBERS = 2**28
+"""Most numbers that one window becomes on its way through a network."""
 
 _MEMBER_BYTES = {
     "metadata.json": 2**16,
@@ -50,6 +54,10 @@ _PLAIN_MODULES = ("keras", "keras.initializers", "keras.regularizers")
 _MODEL_MODULES = ("keras", "keras.models", "keras.src.models.functional")
 _STRUCTURES = frozenset(["__keras_tensor__", "__tuple__"])
 _FREE_NUMBERS = ("shared_object_id", "seed")
+_STEP_NUMBERS = frozenset(
+    "n size padding cropping dilation_rate kernel_size pool_size strides".split()
+)
+"""Keys of numbers that lengthen what a layer makes, or what it makes on the way."""
 
 
 def load_keras_model(data: bytes, where: object) -> Any:
@@ -139,13 +147,14 @@ def check_description(description: Any, where: object) -> None:
             waiting += value.items()
         elif isinstance(value, list):
             waiting += ((key, item) for item in value)
-        elif isinstance(value, int | float) and abs(value) > MAX_SIZE:
-            if key not in _FREE_NUMBERS:
+        elif isinstance(value, int | float) and key not in _FREE_NUMBERS:
+            limit = MAX_STEPS if key in _STEP_NUMBERS else MAX_SIZE
+            if abs(value) > limit:
                 raise RefusedArtifactError(
-                    f"{where}: expected numbers up to {MAX_SIZE}. "
-                    f"Received: {key} = {value}"
+                    f"{where}: expected numbers up to {limit}. "
+                    f"Received: {key:.99} = {value!s:.99}"
                 )
-        elif key == "unroll" and value is True:
+        if key == "unroll" and value is True:
             raise RefusedArtifactError(f"{where}: expected no unrolled layer.")
     if num_layers > MAX_LAYERS:
         raise RefusedArtifactError(
@@ -173,6 +182,35 @@ def _check_object(value: Mapping[str, Any], where: object) -> bool:
     return is_layer or is_model
 
 
+def _refuse_large_outputs(model: Any, where: object) -> None:
+    """Refuses layers that make too much of one window, from their shapes alone."""
+    total = 0
+    for layer in model._flatten_layers():
+        for node in layer._inbound_nodes:
+            shapes = [tensor.shape for tensor in node.output_tensors]
+            if "Attention" in type(layer).__name__:  # compares each step with each
+                inputs = [[size or 0 for size in x.shape] for x in node.input_tensors]
+                steps = max(math.prod(sizes[1:-1]) for sizes in inputs)
+                width = max(sizes[-1] for sizes in inputs)
+                heads = max(
+                    getattr(layer, name, 1) for name in ("num_heads", "num_query_heads")
+                )
+                is_added = type(layer).__name__ == "AdditiveAttention"
+                shapes.append((None, steps, steps * (width if is_added else heads)))
+            for shape in shapes:
+                # One window at a time; an unknown length could become any.
+                sizes = [1 if size is None else size for size in shape]
+                total += math.prod(sizes)
+                is_known = None not in shape[1:]
+                is_short = len(shape) < 3 or shape[1] is None or shape[1] <= MAX_STEPS
+                if not (is_known and is_short and total <= MAX_NUMBERS):
+                    raise RefusedArtifactError(
+                        f"{where}: expected layers that make at most {MAX_STEPS} steps "
+                        f"and {MAX_NUMBERS} numbers of a window, together. Received: "
+                        f"{layer.name!r:.99} with {shape}"
+                    )
+
+
 def _text(value: Mapping[str, Any], key: str) -> str:
     text = value.get(key)
     return text if isinstance(text, str) else ""
@@ -197,6 +235,8 @@ def count_stored(data: bytes, where: object) -> int:
         sizes.append(item.size)
         if sum(sizes) > limit:
             return f"expected at most {limit} weights. Received: {sum(sizes)}"
+        if item.nbytes > len(data):  # the size of a number is the file's word, too
+            return f"expected weights of at most {len(data)} bytes. Received: {name}"
         return None
 
     with refuse_broken(f"{where}: expected whole weights"):
@@ -208,7 +248,10 @@ def count_stored(data: bytes, where: object) -> int:
 
 
 def _count_described(description: dict[str, Any], where: object) -> int:
-    """Returns the parameters of a described network, none of which is allocated."""
+    """Returns the parameters of a described network, none of which is allocated.
+
+    Nor is what a window becomes on its way, which is bounded, too.
+    """
     import keras
 
     with (
@@ -218,6 +261,7 @@ def _count_described(description: dict[str, Any], where: object) -> int:
         model = keras.saving.deserialize_keras_object(description, safe_mode=True)
         weights = sum(math.prod(weight.shape) for weight in model.weights)
         others = sum(math.prod(v.shape) for v in model.variables) - weights
+        _refuse_large_outputs(model, where)
     if weights > MAX_PARAMETERS or others > MAX_SIZE:
         raise RefusedArtifactError(
             f"{where}: expected at most {MAX_PARAMETERS} parameters. "

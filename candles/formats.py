@@ -247,6 +247,7 @@ def _layout_of_schema(schema: pa.Schema, path: Path) -> Layout:
         those = ", ".join(map(repr, twice[:5]))
         cure = "Rename or remove columns."
         raise refusal(path, "one column of each name", f"twice: {those}", cure)
+    tables.refuse_unsafe_names(schema.names, path)
     return layout_of_names(schema.names, path)
 
 

@@ -16,6 +16,9 @@ from candles.columns import MAX_ROWS, VALUES, refusal
 from candles.layouts import Layout, layout_of_names
 from utils import DependencyError
 
+MAX_BYTES_PER_BYTE = 100
+"""Bytes of a table that a byte of its file may stand for: packed candles have ten."""
+
 
 def read_hdf5(path: Path) -> tuple[pa.Table, Layout]:
     """Returns the columns of a file, named by their positions, and what they are.
@@ -40,10 +43,11 @@ def read_hdf5(path: Path) -> tuple[pa.Table, Layout]:
         file.visititems(lambda _, node: nodes.append(node))
         tables = [n for n in nodes if isinstance(n, h5py.Dataset) and n.dtype.names]
         tables = [n for n in tables if n.name.endswith("/table")]
-        odd = any(n.external or n.is_virtual or len(n) > MAX_ROWS for n in tables)
-        if len(tables) != 1 or odd:
+        if len(tables) != 1:
             received = f"{len(tables)} tables"
             raise refusal(path, expected, received, "Keep one pair per file.")
+        if problem := _oddness(tables[0], path.stat().st_size):
+            raise refusal(path, expected, problem, "Do not use this file.")
         filters = tables[0].id.get_create_plist()
         codes = [filters.get_filter(i)[0] for i in range(filters.get_nfilters())]
         if not all(h5py.h5z.filter_avail(code) for code in codes):
@@ -64,3 +68,16 @@ def read_hdf5(path: Path) -> tuple[pa.Table, Layout]:
         columns = [rows[name] for name in names]
     layout = layout_of_names(names, path)
     return pa.table({str(i): columns[i] for i in layout.positions()}), layout
+
+
+def _oddness(table: Any, file_bytes: int) -> str | None:
+    """Returns why a table is not read: what it is, or how much it would take."""
+    if table.ndim != 1 or table.external or table.is_virtual or len(table) > MAX_ROWS:
+        return f"a table of shape {table.shape}, in one piece or in other files"
+    kinds = {table.dtype[name].base.kind for name in table.dtype.names}
+    if not kinds <= set("iuf"):
+        return "columns that are no numbers"
+    # A few bytes may say that they stand for any number of rows, or be one large chunk.
+    held = max(len(table), *(table.chunks or (0,))) * table.dtype.itemsize
+    limit = MAX_BYTES_PER_BYTE * file_bytes + 2**24
+    return f"{held} bytes in a file of {file_bytes}" if held > limit else None

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from candles.columns import COLUMNS, PRICES, refusal
+from files.tables import refuse_unsafe_names
 
 # Names as they compare: lower case, letters and digits only (see `plain_name`).
 _PRICES = {
@@ -150,6 +151,9 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
         expected, cure = "columns with names", "Name the columns: " + ", ".join(COLUMNS)
         raise refusal(path, expected, f"the numbers 0 to {len(names) - 1}", f"{cure}.")
     spoken = _without_case_twins([str(name).split("\n") for name in names])
+    refuse_unsafe_names(
+        (name.strip(" \t\r\ufeff") for column in spoken for name in column), path
+    )
     keys = [{plain_name(name) for name in column} for column in spoken]
     problems = []
     prices = {}

@@ -34,6 +34,7 @@ from candles.timestamps import (
     nanoseconds_of,
 )
 from candles.volumes import choose_volume
+from files.tables import refuse_unsafe_names
 from utils import counted
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFr
         back = goes_back(columns[0].astype(str).tolist())
         require_order(dict(enumerate(cells)), layout, path, newest_first=back)
     else:
+        refuse_unsafe_names(names, path)
         layout = layout_of_names(names, path)
     table = pa.table({str(i): _arrow_column(columns[i]) for i in layout.positions()})
     marks = frame.get("is_filled")

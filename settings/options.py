@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from config import FIELDS, PARTS, Config, field_types
+from config import FIELDS, MAX_PROBLEMS, PARTS, Config, field_types
 from settings import presets, sources
 from settings.feature_fields import FEATURE_SETS
 from settings.sources import load_config
@@ -325,11 +325,14 @@ def parse_arguments(
         overrides[name] = value
     flags = [option for action in parser._actions for option in action.option_strings]
     # A lone negative number is a stray value, a word with a dash a misspelt flag.
+    has_flags = any(word.startswith("--") for word in rest)
+    rest = [word for word in rest if word.startswith("--") or not has_flags]
     unknown = [
-        f"unknown argument {word!r}." + _cure(word, flags)
-        for word in rest
-        if word.startswith("--") or not any(r.startswith("--") for r in rest)
+        f"unknown argument {ascii(word):.100}." + _cure(word[:100], flags)
+        for word in rest[:MAX_PROBLEMS]
     ]
+    if more := rest[MAX_PROBLEMS:]:
+        unknown.append(f"and {len(more):,} more unknown arguments")
     below = base(parsed) if base is not None else {}
     file = getattr(parsed, "config", None)
     return parsed, load_config(file, overrides, base=below, problems=unknown)

@@ -109,8 +109,12 @@ def read_yaml(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: expected at most {MAX_YAML_BYTES} bytes of YAML.")
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: expected valid YAML. Received: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # constructors of numbers and dates raise anything
+        raise ConfigError(
+            f"{path}: expected valid YAML. Received: {error!s:.300}"
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):

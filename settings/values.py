@@ -61,6 +61,8 @@ def _convert(value: Any, annotation: Any) -> Any:
     if annotation is bool and isinstance(value, bool):
         return value
     if annotation is str and isinstance(value, str) and value:
+        if not utils.is_plain_text(value):
+            raise ValueError(f"expected printable text. Received: {ascii(value):.100}")
         return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if annotation is int and is_number and value == value // 1:
