@@ -9,6 +9,7 @@ labels (`dataset_builder`), cutting windows (`sequence_generator`).
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import numpy as np
 import pandas as pd
 
 import utils
+from candles.formats import read_file
+from candles.rows import read_frame
 from candles.timestamps import Timeline
 from config import DATASET_FIELDS, Config
 from dataset import training_file
-from dataset.columns import name_columns
+from dataset.columns import has_labels, name_columns
 from dataset.features import find_feature_sets
 from dataset.lengths import warm_up_words
 from dataset.rows import shorter_warm_ups
@@ -206,6 +209,8 @@ class TrainingDataLoader:
         config = self.config
         if self._frame is not None:
             columns = name_columns(tables.from_pandas(self._frame))
+            if not has_labels(columns.names):
+                _refuse_candles(self._frame, config)
             source: dict[str, Any] = {"path": None, "sha256": None}
         else:
             path = file_names.find_training_file(config)
@@ -224,7 +229,13 @@ class TrainingDataLoader:
 
 def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str, Any]]:
     """Opens a training file whose name and description are those of this run."""
-    columns = training_file.open_training_file(path)
+    try:
+        columns = training_file.open_training_file(path)
+    except DataError:
+        _refuse_candles(path, config)
+        raise
+    if not has_labels(columns.names):
+        _refuse_candles(path, config)
     description = read_sidecar(path, digest=columns.digest)
     stated = description or {}
     built_with = stated.get("parameters", {})
@@ -253,12 +264,36 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
     }
 
 
+def _refuse_candles(source: Path | pd.DataFrame, config: Config) -> None:
+    """Says what to do with candles that are given in the place of a training file."""
+    named, cure = "", "dataset.builder.build_training_frame(candles, config)"
+    try:
+        if isinstance(source, Path):
+            table = read_file(source)
+        else:
+            table = read_frame(source)
+    except utils.UserError:
+        return  # what else it lacks is told where that is missed
+    if isinstance(source, Path):
+        names = ("timeframe", "inputs_dir", *DATASET_FIELDS)
+        flags = sources.command_flags(config, names)
+        given = [shlex.quote(str(source)), "--pair", config.pair, *flags]
+        named, cure = f"{source}: ", f"python dataset_builder.py {' '.join(given)}"
+    first, last = table["timestamp"].iloc[[0, -1]]
+    raise DataError(
+        f"{named}expected a training file, with features and labels. Received: "
+        f"candles, {utils.counted(len(table), 'bar', 'bars')} from {first} to {last}. "
+        f"Build a training file from them, and train on that one: {cure}"
+    )
+
+
 def _missing_message(config: Config) -> str:
     expected = config.expected_path
     folder = expected.parent
     there = sorted(folder.iterdir()) if folder.is_dir() else []
-    files = [p.name for p in there if p.suffix in tables.SUFFIXES and p.is_file()][:20]
-    listing = "\n".join(f"    {name}" for name in files) or "    (no training file)"
+    files = [path.name for path in there if path.is_file()]
+    fitting = [name for name in files if name.endswith(tables.READ_SUFFIXES)][:20]
+    listing = "\n".join(f"    {name}" for name in fitting) or "    (no training file)"
     names = ("timeframe", "inputs_dir", "training_file", *DATASET_FIELDS)
     flags = sources.command_flags(config, names)
     command = " ".join(["--pair", config.pair, *flags])

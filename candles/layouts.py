@@ -24,7 +24,7 @@ _PRICES = {
     "low": "low l lowprice pricelow",
     "close": "close c closeprice priceclose closingprice closelast tradeprice",
 }
-_ENDS = (
+ENDS = (
     "timeperiodend closetime endtime timeclose etime timeend periodend closetimestamp"
 )
 TIMES = (  # the first rank that a file has is its time; the ranks after it confirm
@@ -34,7 +34,7 @@ TIMES = (  # the first rank that a file has is its time; the ranks after it conf
     "timestamp ts time date datetime dateandtime unix unixtime unixtimestamp epoch t "
     "gmttime utctime timeutc utc dateutc datetimeutc timestampms timestamputc bucket "
     "localtime dtyyyymmdd candletime timestampunix timestampopen exchangetimestamp mts",
-    _ENDS,
+    ENDS,
     "indexlevel0 index unnamed0 id ticks",
     "",
 )
@@ -53,7 +53,7 @@ _VOLUMES = {
 _SIDES = {
     "symbol": "symbol ticker pair instrumentname instrument instid assetid market s",
     "confirm": "confirm confirmed isclosed isfinal closed final x complete",
-    "end": _ENDS,
+    "end": ENDS,
     "taken": "retrievedat fetchedat downloadedat receivedat retrievaltime fetchtime "
     "downloadtime requesttime querytime servertime snapshottime retrieved fetched",
 }
@@ -194,7 +194,7 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
         volumes=volumes,
         names=tuple(map(_shown, names)),
         sides=sides,
-        ends=times[0][2] == TIMES.index(_ENDS) or set().union(*keys) >= _OF_ENDS,
+        ends=times[0][2] == TIMES.index(ENDS) or set().union(*keys) >= _OF_ENDS,
     )
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import utils
-from candles.layouts import TIMES, plain_name
+from candles.layouts import ENDS, TIMES, plain_name
 from candles.timestamps import parse_timestamps
 from config import CLASS_NAMES, HOLD, LONG, SHORT
 from dataset.labels import OUTCOME_TYPES
@@ -84,7 +84,7 @@ def name_columns(columns: Columns) -> Columns:
 
 
 def _find_time(columns: Columns) -> str | None:
-    ranks = [aliases.split() for aliases in TIMES]
+    ranks = [aliases.split() for aliases in TIMES if aliases != ENDS]
     names = columns.names
     named = [name for rank in ranks for name in names if plain_name(name) in rank]
     head = columns.head(_HEAD_ROWS)

@@ -15,7 +15,7 @@ from settings.values import one_spelling
 
 _NAME = re.compile(
     r"(?P<pair>[A-Za-z0-9_-]+?)_TF-(?P<timeframe>[0-9]+[a-z])(?P<numbers>(__[A-Z]+-[\w.+]+?)*)"
-    r"__(training_ready|single_label)\.(feather|parquet|csv)"
+    r"__(training_ready|single_label)\.(feather|parquet|csv(\.gz)?|zip)"
 )
 _CANDLE_NAME = re.compile(
     r"(?P<pair>[A-Za-z0-9]+([_-][A-Za-z0-9]+)*?)(-|_TF-?)"

@@ -12,6 +12,7 @@ import pytest
 from world.frames import CORE8, make_frame, make_own_frame
 
 from artifacts.metadata import format_data
+from candles.synthetic import synthetic_candles
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset import training_file
@@ -713,6 +714,30 @@ def test_a_column_may_change_its_kind_far_down(tmp_path):
     path.write_bytes(text)
     with pytest.raises(DataError, match="line 11992 has 'half' in 'sparse'"):
         TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda f, p: f.to_csv(p / "c.csv", index=False),
+        lambda f, p: f.to_csv(p / "c.csv", index=False, header=False),
+        lambda f, p: f.rename(columns=str.upper).to_parquet(p / "c.parquet"),
+        lambda f, p: f.set_index("timestamp").to_json(p / "c.json", orient="split"),
+    ],
+)
+def test_candles_are_told_from_a_training_file(tmp_path, write):
+    candles = synthetic_candles(300, seed=1)
+    write(candles, tmp_path)
+    (path,) = tmp_path.iterdir()
+    with pytest.raises(DataError) as caught:
+        TrainingDataLoader(path, "TESTUSDT", future_window=60).load_training_data()
+    text = str(caught.value)
+    assert text.startswith(f"{path}: expected a training file, with features and lab")
+    assert "Received: candles, 300 bars from 20" in text
+    assert f"dataset_builder.py {path} --pair TESTUSDT" in text
+    assert "--future-window 60" in text
+    with pytest.raises(DataError, match="Received: candles, 300 .*build_training_fra"):
+        load(candles.set_index("timestamp")).load_training_data()
 
 
 def test_a_name_that_is_there_twice_is_refused():
