@@ -53,6 +53,7 @@ logger = logging.getLogger(__name__)
 _STATED_FACTS = (
     "candles",
     "digests",
+    "doubts",
     "label_version",
     "num_candles",
     "num_filled_bars",

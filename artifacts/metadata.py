@@ -97,6 +97,7 @@ def describe_run(
 def format_data(data: TrainingData, config: Config) -> str:
     """Returns where the rows came from, and each part's targets, as text."""
     lines = [f"data: {data.source['path'] or 'a DataFrame'}"]
+    lines += [f"  doubtful: {doubt}" for doubt in data.source.get("doubts", ())]
     for name, part in data.parts.items():
         mix = _format_targets(data, part.targets)
         lines.append(f"  {name:<10} {len(part.targets):>9,} targets  {mix}")

@@ -35,7 +35,7 @@ _BLOCK_ROWS = 64
 _LEAST_BARS = 16
 _LEAST_TICKS = 3.0
 _SAME = 0.4  # of a jump: nearer than this to the level before it is a return
-_MOST_JUMPS = 0.01  # of the rows: more of them are no faults but how the file is
+_MOST_JUMPS = 5000  # more are no faults but how the file is; each is a row by itself
 _SWAP_ROWS, _SWAP_SHARE, _SWAP_RATIO = 32, 0.9, 4.0
 _STILL_BARS = 10
 _LISTED = 5
@@ -118,9 +118,8 @@ def measure_continuity(table: pd.DataFrame, timeframe: str) -> Continuity:
     before = np.append(logs["open"][:1], logs["close"][:-1])
     body_top = np.maximum(logs["open"], logs["close"])
     body_bottom = np.minimum(logs["open"], logs["close"])
-    scale = _scale(
-        np.maximum(logs["high"], before) - np.minimum(logs["low"], before),
-    )
+    true_range = np.maximum(logs["high"], before) - np.minimum(logs["low"], before)
+    scale = _scale(true_range)
     stamps = nanoseconds_of(table["timestamp"])
     distance = np.diff(stamps, prepend=stamps[:1])
     bars = np.maximum(distance // timeframe_nanoseconds(timeframe), 1)
@@ -170,8 +169,6 @@ def _jumps_of_level(found: Continuity) -> np.ndarray:
     """Returns the places in the path at which the level changes, ascending."""
     jumps = found.steps > 1
     places = np.flatnonzero(jumps)
-    if len(places) > max(_LISTED, _MOST_JUMPS * len(jumps)):
-        return places
     # A glitch of one price has a step back beside its jump, of a body's wide limit.
     moves = np.diff(found.path, prepend=found.path[:1])
     for side in (-1, 1):
@@ -189,6 +186,8 @@ def _split(
     Returns:
         First place and the one behind the last of each stretch; places of the others.
     """
+    if len(jumps) > _MOST_JUMPS:
+        return [(place, place + 1) for place in jumps.tolist()], _rows([])
     slips, shifts = [], []
     index = 0
     while index < len(jumps):

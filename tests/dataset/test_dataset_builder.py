@@ -16,6 +16,7 @@ import pytest
 from world import commands
 from world.frames import PROJECT
 
+from artifacts.metadata import format_data
 from candles import checks
 from candles.synthetic import synthetic_candles
 from config import Config, ConfigError, build_config
@@ -259,6 +260,9 @@ def test_a_glitch_costs_the_targets_that_it_decides(tmp_path, quick, caplog):
     assert "doubtful: a high or low far from its bar: 1, row 3000 " in caplog.text
     summary = dataset_report.format_summary(datasets.read_dataset(path))
     assert "doubtful: a high or low far from its bar: 1, row 3000" in summary
+    config = made.config.replace(sequence_length=10)
+    data = TrainingDataLoader(path, config=config).load_training_data()
+    assert "\n  doubtful: a high or low far from its bar" in format_data(data, config)
     # Of hours as well: the bar that holds it, and five before it.
     hours = builder(tmp_path, **fields | {"timeframe": "1h"})
     frame = hours.build_dataset(candles=market).frame
