@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from candles.formats import read_file
-from candles.rows import read_frame
+from candles.formats import read_file, read_frame
 from candles.timestamps import Timeline
 from config import DATASET_FIELDS, Config
 from dataset import training_file

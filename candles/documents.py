@@ -12,19 +12,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from candles.columns import FETCH_AGAIN, refusal
+from candles.columns import FETCH_AGAIN
 from candles.layouts import (
     Layout,
     are_numbers,
     layout_of_names,
-    layout_of_places,
     names_prices,
 )
-from candles.rows import require_order
-from candles.timestamps import goes_back
+from candles.rows import layout_of_rows
+from files.text import looks_like, refusal
 
 _SAMPLE_ROWS = 1000
 _MAX_DEPTH = 8
@@ -51,16 +49,18 @@ def read_document(data: bytes, path: Path) -> tuple[pa.Table, Layout]:
     found = list(_tables(document, 0))
     if len(found) != 1:
         received = f"{len(found)} tables" if found else _shown(document)
-        cure = "Keep one table of one pair in a file." if found else FETCH_AGAIN
+        cure = (
+            "Keep one table of one pair in a file."
+            if found
+            else "Check that these are candles, not an error or another answer."
+        )
         raise refusal(path, _EXPECTED, received, cure)
     ((names, columns),) = found
     if not columns or not len(columns[0]):
         raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
     if names is None or are_numbers(names):
-        head = [_numbers(column[:_SAMPLE_ROWS]) for column in columns]
-        layout = layout_of_places(head, path)
-        back = goes_back([str(cell) for cell in columns[0][:_SAMPLE_ROWS]])
-        require_order(dict(enumerate(head)), layout, path, newest_first=back)
+        head = (column[:_SAMPLE_ROWS] for column in columns)
+        layout = layout_of_rows([*zip(*head, strict=True)], path)
     else:
         layout = layout_of_names(names, path)
     for side, moment in _own_times(document).items():
@@ -95,6 +95,11 @@ def _load(data: bytes, path: Path) -> Any:
                 raise
             return [json.loads(line) for line in lines if line.strip()]
     except (ValueError, RecursionError) as error:
+        found = looks_like(data)
+        if found.startswith("text") and data.lstrip()[:1] not in (b"[", b"{"):
+            raise refusal(
+                path, _EXPECTED, found, "Rename it after what it is."
+            ) from error
         raise refusal(path, _EXPECTED, f"broken JSON: {error}", FETCH_AGAIN) from error
 
 
@@ -174,16 +179,6 @@ def _arrays(node: dict[str, Any], depth: int) -> Iterator[tuple[str, Sequence[An
 
 def _is_nested(cells: Sequence[Any]) -> bool:
     return any(isinstance(cell, list | dict) for cell in cells[:1])
-
-
-def _numbers(cells: Sequence[Any]) -> np.ndarray:
-    def number(cell: Any) -> float:
-        try:
-            return float(cell)
-        except (TypeError, ValueError):
-            return np.nan
-
-    return np.array([number(cell) for cell in cells])
 
 
 def _arrow(cells: Sequence[Any], path: Path, *, is_text: bool) -> pa.Array:

@@ -29,8 +29,8 @@ from candles.columns import (
 )
 from candles.documents import read_document
 from candles.hdf5 import read_hdf5
-from candles.layouts import Layout, layout_of_names
-from candles.rows import read_columns, tidy_rows
+from candles.layouts import Layout, are_numbers, layout_of_names
+from candles.rows import layout_of_rows, read_columns, tidy_rows
 from candles.text import read_text
 from files import packed, tables
 from files.text import MAGIC, refusal
@@ -65,8 +65,8 @@ def read_file(
     """Reads one file of any known format into the candle columns, unjudged.
 
     Args:
-        path: `.csv`, `.csv.gz`, `.feather`, `.parquet`, `.zip` (of CSV, of one month or
-            several), `.json`, `.json.gz` / `.jsongz` or `.h5` / `.hdf5` (freqtrade).
+        path: A file with one of the suffixes of `_READERS`: CSV, JSON, both packed or
+            not, feather, parquet, HDF5 of freqtrade, a zip of CSV files.
         timezone: Zone of times that state none, such as `Europe/Berlin`; None is UTC.
 
     Returns:
@@ -110,6 +110,49 @@ def read_file(
             "Wait until its writer is done, then try again.",
         )
     return parts[0] if len(parts) == 1 else _in_order(parts, path)
+
+
+def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFrame:
+    """Reads a DataFrame as a file of the same columns is read; the index is one, too.
+
+    A column `is_filled` is kept.
+
+    Raises:
+        DataError: If a column is missing or is not what its name says.
+    """
+    names = [_first_of(name) for name in frame.columns]
+    columns = [frame.iloc[:, i] for i in range(len(names))]
+    index = frame.index
+    index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+    if not (isinstance(index, pd.RangeIndex) and index.name is None):
+        for level, name in enumerate(index.names):
+            names.append("index" if name is None else _first_of(name))
+            columns.append(index.get_level_values(level).to_series())
+    path = Path("the frame")
+    if not len(frame):
+        raise refusal(path, "candles", "no rows", "Give it rows.")
+    if are_numbers(names):
+        layout = layout_of_rows(frame.head(1000).values.tolist(), path)
+    else:
+        tables.refuse_unsafe_names(names, path)
+        layout = layout_of_names(names, path)
+    table = pa.table({str(i): _arrow_column(columns[i]) for i in layout.positions()})
+    marks = frame.get("is_filled")
+    kept = {} if marks is None else {"is_filled": marks.to_numpy(bool)}
+    return read_columns(table, layout, path, timezone=timezone, kept=kept)
+
+
+def _first_of(name: object) -> str:
+    """Returns a column's name; the first of yfinance's (price, ticker)."""
+    return str(name[0] if isinstance(name, tuple) else name)
+
+
+def _arrow_column(cells: pd.Series) -> pa.Array:
+    try:
+        return pa.Array.from_pandas(cells)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        # Texts and numbers, or moments of several kinds, in one column.
+        return pa.array([None if pd.isna(cell) else str(cell) for cell in cells])
 
 
 def candle_files(path: str | os.PathLike[str]) -> list[Path]:
@@ -262,14 +305,17 @@ def _read_packed_csv(path: Path) -> Iterator[Part]:
 
 _READERS: dict[str, Callable[[Path], Iterator[Part]]] = {
     ".csv": _read_csv,
+    ".txt": _read_csv,
+    ".tsv": _read_csv,
     ".csv.gz": _read_packed_csv,
     ".feather": _read_feather,
     ".parquet": _read_parquet,
     ".zip": _read_zip,
     ".json": lambda path: iter([read_document(path.read_bytes(), path)]),
+    ".jsonl": lambda path: iter([read_document(path.read_bytes(), path)]),
     ".json.gz": lambda path: iter([read_document(packed.unpack_gzip(path), path)]),
     ".jsongz": lambda path: iter([read_document(packed.unpack_gzip(path), path)]),
     ".h5": _read_hdf5,
     ".hdf5": _read_hdf5,
 }
-_SUFFIXES = tuple(_READERS)
+_SUFFIXES = tuple(suffix for suffix in _READERS if suffix != ".txt")  # readme.txt

@@ -8,7 +8,7 @@ them. Out: parsing files (`formats`, `text`, `documents`), what times and volume
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -66,12 +66,12 @@ _QUOTE_CURRENCIES = frozenset(
 _ORDERS = (
     "timestamp open high low close volume",
     "timestamp open high low close volume last",  # Kraken, Bybit: trades or turnover
-    "timestamp open high low close volume endtime quotevolume",  # MEXC
+    "timestamp open high low close volume end quotevolume",  # MEXC
     "timestamp open high low close volume usdtvolume quotevolume",  # Bitget
     "timestamp open high low close vwap volume count",  # Kraken's REST
     "timestamp open high low close vol volccy volccyquote confirm",  # OKX
-    "timestamp open high low close volume endtime amount count taker1 taker2",
-    "timestamp open high low close volume endtime amount count taker1 taker2 ignore",
+    "timestamp open high low close volume end amount count taker1 taker2",
+    "timestamp open high low close volume end amount count taker1 taker2 ignore",
     "date clock open high low close volume",  # MetaTrader 4
 )
 """Files without names; `amount` is Binance's quote volume, or COIN-M's base volume."""
@@ -281,11 +281,7 @@ def layout_of_places(columns: Sequence[np.ndarray], path: Path) -> Layout:
         for order in _ORDERS
         if len(order.split()) == width and ("clock" in order) == is_clocked
     ]
-    with_vwap = [order for order in orders if "vwap" in order]
-    if with_vwap and not _is_vwap(columns):
-        orders = [order for order in orders if "vwap" not in order]
-    elif with_vwap:
-        orders = with_vwap
+    orders.sort(key=lambda order: _doubt(columns, order))
     if not orders:
         widths = sorted({len(order.split()) for order in _ORDERS})
         raise refusal(
@@ -293,7 +289,7 @@ def layout_of_places(columns: Sequence[np.ndarray], path: Path) -> Layout:
             f"{', '.join(map(str, widths[:-1]))} or {widths[-1]} columns where a file "
             "has no names: timestamp, open, high, low, close, volume and what follows",
             f"{width} columns",
-            "Add a header line.",
+            "Give the columns names.",
         )
     places = orders[0]
     volumes = [
@@ -312,10 +308,38 @@ def layout_of_places(columns: Sequence[np.ndarray], path: Path) -> Layout:
     )
 
 
-def _is_vwap(columns: Sequence[np.ndarray]) -> bool:
-    """Whether the sixth column is a price within the bar, wherever it is not 0."""
-    price, high, low = columns[5], columns[2], columns[3]
+def _doubt(columns: Sequence[np.ndarray], order: Mapping[str, int]) -> int:
+    """Returns 0 where the columns that tell an order from others are there, else 2.
+
+    An order without such columns has 1.
+    """
+    if "vwap" in order:
+        high, low = (columns[order[name]] for name in ("high", "low"))
+        return 0 if is_price(columns[order["vwap"]], high=high, low=low) else 2
+    if "end" in order:
+        return 0 if is_later(columns[order["end"]], columns[order["timestamp"]]) else 2
+    return 1
+
+
+def encloses(prices: Sequence[np.ndarray]) -> np.ndarray:
+    """Whether high and low enclose open and close (num_rows,); True where NaN."""
+    opens, highs, lows, closes = prices
     with np.errstate(invalid="ignore"):
-        traded = price > 0
-        inside = (price >= low) & (price <= high)
+        outside = (highs < np.fmax(opens, closes)) | (lows > np.fmin(opens, closes))
+        return ~(outside | (highs < lows))
+
+
+def is_price(cells: np.ndarray, *, high: np.ndarray, low: np.ndarray) -> bool:
+    """Whether cells are within their bars, wherever they are not 0."""
+    with np.errstate(invalid="ignore"):
+        traded = cells > 0
+        inside = (cells >= low) & (cells <= high)
     return bool(traded.any() and inside[traded].all())
+
+
+def is_later(ends: np.ndarray, times: np.ndarray) -> bool:
+    """Whether numbers are times a little after others; text is not judged."""
+    if np.isnan(times).all() or np.isnan(ends).all():
+        return True
+    with np.errstate(invalid="ignore"):
+        return bool(((ends >= times) & (ends < times * 1.01)).all())

@@ -12,6 +12,7 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,13 @@ from candles.columns import (
     make_table,
     refusal,
 )
-from candles.layouts import Layout, are_numbers, layout_of_names, layout_of_places
+from candles.layouts import (
+    Layout,
+    encloses,
+    is_later,
+    is_price,
+    layout_of_places,
+)
 from candles.moments import market_of, place_bars
 from candles.timestamps import (
     SECOND,
@@ -34,53 +41,15 @@ from candles.timestamps import (
     nanoseconds_of,
 )
 from candles.volumes import choose_volume
-from files.tables import refuse_unsafe_names
-from utils import counted
+from utils import DataError, counted
 
 logger = logging.getLogger(__name__)
 
 _MAX_CUTS = 20
-
-
-def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFrame:
-    """Reads a DataFrame as a file of the same columns is read; the index is one, too.
-
-    A column `is_filled` is kept.
-
-    Raises:
-        DataError: If a column is missing or is not what its name says.
-    """
-    names = [_first_of(name) for name in frame.columns]
-    columns = [frame.iloc[:, i] for i in range(len(names))]
-    index = frame.index
-    index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
-    if not (isinstance(index, pd.RangeIndex) and index.name is None):
-        for level, name in enumerate(index.names):
-            names.append("index" if name is None else _first_of(name))
-            columns.append(index.get_level_values(level).to_series())
-    path = Path("the frame")
-    if not len(frame):
-        raise refusal(path, "candles", "no rows", "Give it rows.")
-    if are_numbers(names):
-        cells = [
-            pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-            for column in columns
-        ]
-        layout = layout_of_places(cells, path)
-        back = goes_back(columns[0].astype(str).tolist())
-        require_order(dict(enumerate(cells)), layout, path, newest_first=back)
-    else:
-        refuse_unsafe_names(names, path)
-        layout = layout_of_names(names, path)
-    table = pa.table({str(i): _arrow_column(columns[i]) for i in layout.positions()})
-    marks = frame.get("is_filled")
-    kept = {} if marks is None else {"is_filled": marks.to_numpy(bool)}
-    return read_columns(table, layout, path, timezone=timezone, kept=kept)
-
-
-def _first_of(name: object) -> str:
-    """Returns a column's name; the first of yfinance's (price, ticker)."""
-    return str(name[0] if isinstance(name, tuple) else name)
+_SAMPLE_ROWS = 1000
+_FAR = 0.2
+_MAX_MISFITS = 0.5
+_MIN_ROWS = 5
 
 
 def read_columns(
@@ -143,14 +112,6 @@ def read_columns(
     doubts = filter(None, [*moments.doubts, volume.doubt])
     candles.attrs = {"doubts": tuple(doubts), "symbol": symbol}
     return candles
-
-
-def _arrow_column(cells: pd.Series) -> pa.Array:
-    try:
-        return pa.Array.from_pandas(cells)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        # Texts and numbers, or moments of several kinds, in one column.
-        return pa.array([None if pd.isna(cell) else str(cell) for cell in cells])
 
 
 # What is certain
@@ -251,12 +212,85 @@ def _without_strays(table: pd.DataFrame) -> tuple[np.ndarray, str]:
 # The order of columns
 
 
-def encloses(prices: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether high and low enclose open and close (num_rows,); True where NaN."""
-    opens, highs, lows, closes = prices
-    with np.errstate(invalid="ignore"):
-        outside = (highs < np.fmax(opens, closes)) | (lows > np.fmin(opens, closes))
-        return ~(outside | (highs < lows))
+def layout_of_rows(rows: Sequence[Sequence[Any]], path: Path) -> Layout:
+    """Returns what the columns of a file without names are, from its first rows.
+
+    Raises:
+        DataError: If they are in no known order, with the order that fits.
+    """
+    width = len(rows[0])
+    columns = [
+        np.array([_number(row[i]) for row in rows if len(row) == width])
+        for i in range(width)
+    ]
+    layout = layout_of_places(columns, path)
+    try:
+        back = goes_back(
+            [" ".join(str(row[t[0]]) for t in layout.times) for row in rows]
+        )
+    except DataError as error:
+        raise DataError(f"{path}: without names, column 1: {error}") from error
+    require_order(dict(enumerate(columns)), layout, path, newest_first=back)
+    if found := _misplaced(columns, layout):
+        raise refusal(
+            path,
+            "timestamp, open, high, low, close, volume where a file has no names",
+            found,
+            "Give the columns names.",
+        )
+    return layout
+
+
+def _misplaced(columns: Sequence[np.ndarray], layout: Layout) -> str:
+    """Returns which column is not what its place says, as far as the rows tell."""
+    opens, highs, lows, closes = (columns[layout.prices[name]] for name in PRICES)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tops, bottoms = np.fmax(opens, closes), np.fmin(opens, closes)
+        body, above, below = (
+            float(np.nanmedian(np.abs(np.log(one / other)), keepdims=True)[0])
+            for one, other in ((tops, bottoms), (highs, tops), (bottoms, lows))
+        )
+        jumps = (
+            float(np.nanmedian(np.abs(np.log(one / other)), keepdims=True)[0])
+            for one, other in ((opens[1:], closes[:-1]), (opens[:-1], closes[1:]))
+        )
+        if len(opens) > _MIN_ROWS and min(body, *jumps) > _FAR:
+            return (
+                f"column {layout.prices['open'] + 1}, far from the closes, as the open"
+            )
+    # A volume below the prices would be a low, one above them a high.
+    for name, far, near in (("high", above, below), ("low", below, above)):
+        if far > _FAR and far > 10 * body and (far > 10 * near or near > _FAR):
+            return (
+                f"column {layout.prices[name] + 1}, far from the others, as the {name}"
+            )
+    first = layout.volumes[0].position
+    volume, times = columns[first], columns[layout.times[0][0]]
+    flags = layout.sides.get("confirm")
+    if flags is not None and not np.isin(columns[flags], (0, 1, np.nan)).all():
+        return f"column {flags + 1}, neither 0 nor 1, as whether a bar is over"
+    end = layout.sides.get("end")
+    if end is not None and not is_later(columns[end], times):
+        return f"column {end + 1}, no time after the first column's, as the end of bars"
+    distinct = len(np.unique(volume[volume > 0]))
+    if distinct >= _MIN_ROWS and is_price(volume, high=highs, low=lows):
+        return f"column {first + 1}, a price within the bar, as the volume"
+    if distinct >= _MIN_ROWS and _are_times(volume):
+        return f"column {first + 1}, a time, as the volume"
+    return ""
+
+
+def _are_times(cells: np.ndarray) -> bool:
+    """Whether numbers go on in equal steps, as times do and volumes do not."""
+    steps = np.abs(np.diff(cells))
+    return bool((cells > 1e9).all() and (steps == np.median(steps)).mean() > 0.5)
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def fitting_order(
@@ -271,7 +305,9 @@ def fitting_order(
         prices = [columns[order.index(name)] for name in PRICES]
         if encloses(prices).all():
             opens, closes = (x[::-1] if newest_first else x for x in prices[::3])
-            jump = np.nanmean(np.abs(opens[1:] - closes[:-1])) if len(opens) > 5 else 0
+            steps = np.abs(opens[1:] - closes[:-1])
+            steps = steps[~np.isnan(steps)]
+            jump = steps.mean() if len(steps) > _MIN_ROWS else 0
             fitting.append((float(jump), list(order)))
     fitting.sort(key=lambda item: item[0])
     if not fitting or len(fitting) > 2:
@@ -307,6 +343,15 @@ def require_order(
         if order is not None:
             break
     else:
+        if (~fits).mean() > _MAX_MISFITS:
+            raise refusal(
+                path,
+                "open, high, low, close in "
+                + ", ".join(_spoken(layout, layout.prices[name]) for name in PRICES),
+                f"{np.count_nonzero(~fits)} of {len(fits)} rows whose high or low does "
+                "not enclose the others, in any order of these",
+                "Check which columns these are.",
+            )
         return
     found = dict(zip(order, window, strict=True))
     if found == layout.prices:
@@ -315,7 +360,7 @@ def require_order(
     if fits.all():
         wrong = "opens that follow the closes only in another order"
     if layout.names is not None:
-        those = ", ".join(f"{layout.names[i]!r} is the {n}" for n, i in found.items())
+        those = ", ".join(f"{_spoken(layout, i)} is the {n}" for n, i in found.items())
         raise refusal(
             path,
             "open, high, low and close under their names",
@@ -335,6 +380,11 @@ def require_order(
         f"{wrong}; all rows fit the order {', '.join(header)}",
         f"If these are the columns, add a header line{more}: {','.join(header)}",
     )
+
+
+def _spoken(layout: Layout, position: int) -> str:
+    names = layout.names
+    return f"column {position + 1}" if names is None else repr(names[position])
 
 
 def _windows(width: int, layout: Layout) -> list[list[int]]:

@@ -16,8 +16,7 @@ import pandas as pd
 import utils
 from candles import table
 from candles.checks import check_candles
-from candles.formats import candle_files
-from candles.rows import read_frame
+from candles.formats import candle_files, read_frame
 from settings.names import (
     is_other_market,
     is_pair_of,

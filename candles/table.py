@@ -21,8 +21,7 @@ import pandas as pd
 
 from candles.checks import CandleReport, check_candles, increasing_stamps
 from candles.columns import VALUES, make_table
-from candles.formats import candle_files, read_file, refuse_mixed_pairs
-from candles.rows import read_frame
+from candles.formats import candle_files, read_file, read_frame, refuse_mixed_pairs
 from candles.timestamps import (
     DAY,
     HOUR,

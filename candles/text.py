@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import pyarrow as pa
 
 from candles.columns import FETCH_AGAIN
@@ -19,10 +18,8 @@ from candles.layouts import (
     Layout,
     are_numbers,
     layout_of_names,
-    layout_of_places,
 )
-from candles.rows import require_order
-from candles.timestamps import goes_back
+from candles.rows import layout_of_rows
 from files.text import (
     BLANK,
     DELIMITERS,
@@ -49,11 +46,7 @@ def read_text(stream: IO[bytes], path: Path) -> tuple[pa.Table, Layout]:
         stream, form, path, is_row=lambda cells: _is_row(cells, form.delimiter)
     )
     if form.names is None:
-        columns = _numbers(form)[form.counted :]
-        layout = layout_of_places(columns, path)
-        places = [i + form.counted for i, _, _ in layout.times]
-        back = goes_back([" ".join(row[i] for i in places) for row in form.rows])
-        require_order(dict(enumerate(columns)), layout, path, newest_first=back)
+        layout = layout_of_rows([_plain(row, form) for row in form.rows], path)
         layout = layout.shifted() if form.counted else layout
     else:
         layout = layout_of_names(form.names, path)
@@ -129,14 +122,7 @@ def _names(above: Sequence[list[str]], row: Sequence[str]) -> list[str] | None:
     return merged
 
 
-def _numbers(form: Form) -> list[np.ndarray]:
-    """Returns the columns of the first rows as numbers, NaN where they are none."""
-
-    def number(cell: str) -> float:
-        try:
-            return float(cell.replace(",", ".") if form.decimal == "," else cell)
-        except ValueError:
-            return np.nan
-
-    rows = [row for row in form.rows if len(row) == form.width]
-    return [np.array([number(row[i]) for row in rows]) for i in range(form.width)]
+def _plain(row: list[str], form: Form) -> list[str]:
+    """Returns the cells of a row as programs write them, without its number."""
+    cells = row[form.counted :]
+    return [cell.replace(",", ".") for cell in cells] if form.decimal == "," else cells

@@ -217,10 +217,14 @@ def nanoseconds_of(column: pd.Series) -> np.ndarray:
 
 
 def goes_back(cells: Sequence[str]) -> bool:
-    """Whether readable times written as text end earlier than they begin."""
+    """Whether times written as text end earlier than they begin, as far as they tell.
+
+    Raises:
+        DataError: If they are no times.
+    """
     try:
         stamps, _ = parse_timestamps(pa.chunked_array([pa.array(cells, pa.string())]))
-    except DataError:
+    except AmbiguousDates:
         return False
     return bool(stamps[-1] < stamps[0])
 

@@ -97,7 +97,7 @@ def _from_contracts(
     """Returns the base volume where the first column counts contracts."""
     if first.kind == "base":
         return None
-    traded = (values > 0) & (other_values > 0)
+    traded = (values > 0) & (other_values > 0) & (low > 0)
     if np.count_nonzero(traded) < _MIN_BARS_OF_A_FACTOR or not _varies(values):
         return None
     price = np.sqrt(low * high)[traded]

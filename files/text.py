@@ -205,7 +205,8 @@ def text_lines(stream: IO[bytes], path: Path) -> tuple[IO[bytes], list[str]]:
     try:
         text = start.decode()
     except UnicodeDecodeError as error:
-        if found.startswith("text") or start[:5].isalnum():
+        plain = sum(byte in b"\t\r\n" or 32 <= byte < 127 for byte in start[:1000])
+        if plain > 0.9 * len(start[:1000]):
             found = f"another encoding than UTF-8, at byte {error.start}"
             cure = "Save it as UTF-8."
         raise refusal(path, "CSV text", found, cure) from error

@@ -6,6 +6,7 @@ prices, `v` the volume in base units, `q` in quote units.
 """
 
 import gzip
+import itertools
 import json
 import zipfile
 from types import SimpleNamespace
@@ -15,8 +16,7 @@ import pandas as pd
 import pytest
 
 from candles import read_candles
-from candles.formats import read_file
-from candles.rows import read_frame
+from candles.formats import read_file, read_frame
 from utils import DataError, MissingInputError
 
 START = pd.Timestamp("2024-03-01", tz="UTC")
@@ -57,6 +57,7 @@ def fields_of(market):
         "s": ns // 10**9,
         "end": (ns + bar) // 10**6 - 1,
         "ends": (ns + bar) // 10**9,
+        "endu": (ns + bar) // 10**3 - 1,
         "iso": dates("%Y-%m-%d %H:%M:%S"),
         "isoz": dates("%Y-%m-%dT%H:%M:%SZ"),
         "iso0": dates("%Y-%m-%dT%H:%M:%S.0000000Z"),
@@ -135,7 +136,7 @@ def layout(words, header=None, **options):
 
 CSV = {
     "binance spot": layout("ms o h l c v end q n v q 0"),
-    "binance us": layout("us o h l c v end q n v q 0"),
+    "binance us": layout("us o h l c v endu q n v q 0"),
     "binance usd-m": layout(
         "ms o h l c v end q n v q 0",
         "open_time,open,high,low,close,volume,close_time,quote_volume,count,"
@@ -752,3 +753,31 @@ def test_the_cure_fits_the_fault(tmp_path):
     assert "None" not in str(caught.value) and "Repair" not in str(caught.value)
     with pytest.raises(DataError, match=r"Sort the rows by time\.$"):
         read_candles(MARKET.iloc[[0, 2, 1, 3, 4, 5]])
+
+
+def test_no_price_is_ever_read_from_another_column(tmp_path):
+    rng = np.random.default_rng(11)
+    counts = {"read": 0, "refused": 0}
+    for _ in range(150):
+        words = [*"ohlcv", *rng.choice(["q", "n", "vw", "end", "0", "usd"], 3, False)]
+        words = [*rng.permutation(words[: rng.integers(5, 9)])]
+        path = written(
+            tmp_path, csv_of(" ".join(["ms", *words]), newest=rng.random() < 0.5)
+        )
+        try:
+            table = read_candles(path)
+        except DataError:
+            counts["refused"] += 1
+            continue
+        counts["read"] += 1
+        for name in ("open", "high", "low", "close"):
+            assert table[name].tolist() == MARKET[name].tolist()
+    assert min(counts.values()) > 0
+    words = "ohlc"
+    for order in itertools.permutations(words):
+        path = written(tmp_path, csv_of(" ".join(["ms", *order, "v"])))
+        if "".join(order) == words:
+            expect(read_file(path))
+            continue
+        with pytest.raises(DataError, match="all rows fit the order timestamp"):
+            read_file(path)
