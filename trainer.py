@@ -362,7 +362,7 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
     if __name__ == "__main__" and not (parsed.config_test or parsed.audit):
         from networks import allocator
 
-        allocator.start_with_tcmalloc(config)  # before TensorFlow is loaded
+        allocator.prepare_process(config, can_restart=not parsed.compare)
 
     def train(each: Config) -> Path:
         return StandaloneTrainer(

@@ -13,13 +13,13 @@ import gc
 import logging
 import math
 import os
+import re
 import resource
 import signal
 import sys
-import tempfile
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -242,24 +242,6 @@ def configure_logging(*, verbose: bool = False) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
-@contextlib.contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Holds back what native libraries write to stderr; shows it if the block fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as buffer:
-        os.dup2(buffer.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            buffer.seek(0)
-            os.write(kept, buffer.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
 # Machine, memory, durations
 
 
@@ -313,8 +295,45 @@ def resident_bytes() -> int | None:
 
 
 def available_memory_bytes() -> int | None:
-    """Returns the memory that can still be taken, or None where /proc is missing."""
-    return _proc_bytes("meminfo", "MemAvailable")
+    """Returns the memory that machine and control groups leave; None if not known."""
+    found = (_proc_bytes("meminfo", "MemAvailable"), _group_bytes())
+    return min((size for size in found if size is not None), default=None)
+
+
+def address_space_left() -> int | None:
+    """Returns what `ulimit -v` still lets this process map; None without a limit."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    mapped = _proc_bytes("self/status", "VmSize")
+    if limit == resource.RLIM_INFINITY or mapped is None:
+        return None
+    return max(0, limit - mapped)
+
+
+def _group_bytes(root: Path = Path("/")) -> int | None:
+    """Returns what the control groups, of version 2 or 1, leave; None without one."""
+    left = []
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, kind, name = line.split(":", 2)
+            if kind not in ("", "memory"):
+                continue
+            mount = root / "sys/fs/cgroup" / kind
+            names = ("limit_in_bytes", "usage_in_bytes") if kind else ("max", "current")
+            own = mount / name.strip("/")
+            for folder in (own, *own.parents):
+                if folder.is_relative_to(mount):
+                    left.append(_left_in_group(folder, *names))
+    return min((size for size in left if size is not None), default=None)
+
+
+def _left_in_group(folder: Path, limit: str, used: str) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        most = int((folder / f"memory.{limit}").read_text())
+        taken = int((folder / f"memory.{used}").read_text())
+        text = (folder / "memory.stat").read_text()
+        cached = re.search(r"^(?:total_)?inactive_file (\d+)$", text, re.MULTILINE)
+        return max(0, most - taken + (int(cached[1]) if cached else 0))
+    return None
 
 
 def _proc_bytes(file: str, name: str) -> int | None:

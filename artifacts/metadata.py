@@ -81,6 +81,7 @@ def describe_run(
     """Returns every section but the results."""
     described, peak = adapter.describe(), utils.peak_resident_bytes()
     described["training"] |= {"resumes": run.resumes(), "peak_memory_bytes": peak}
+    described["training"]["recoveries"] = run.recoveries()
     files = {"model": adapter.suffix} | _FILES
     return {
         "run_id": run.run_id,

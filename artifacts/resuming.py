@@ -32,6 +32,7 @@ _SWEEP_SECONDS = 0.5
 
 _PLACES = {"inputs_dir", "outputs_dir", "training_file"}
 _FREE = _PLACES | {"epochs", "tensorboard", "verbose_logging", "checkpoint_minutes"}
+_FREE |= {"device", "recovery", "allow_swap"}
 """Fields that decide nothing about what is trained."""
 
 
@@ -94,7 +95,7 @@ def refuse_difference(
 ) -> None:
     """Raises ConfigError that names each difference, unless `is_forced`."""
     found = differences(run, run.state(), identity)
-    if found and not is_forced:
+    if found and not (is_forced or run.is_moved()):
         run.unlock()
         raise utils.ConfigError(
             f"{run.path}: this run cannot go on exactly:\n{_lines(found)}\n"

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from artifacts import manifest, publication
 from config import Config
 from files.atomic import atomic_write, fsync_folder
 from files.locks import FileLock
-from files.strict import read_json
+from files.strict import read_json, write_json
 from settings.run_fields import RunFields
 
 logger = logging.getLogger(__name__)
@@ -132,6 +133,28 @@ class RunFolder:
             return []  # a fold: it begins anew
         notes = self.state().get("resumes", [])
         return notes if isinstance(notes, list) else []
+
+    def recoveries(self) -> list[dict[str, Any]]:
+        """Returns how this run went on after steps that did not fit into memory."""
+        whole = RunFolder(self.config, self.whole.name)
+        has_state = (whole.path / STATE).is_file()
+        notes = whole.state().get("recoveries", []) if has_state else []
+        return notes if isinstance(notes, list) else []
+
+    def note_recovery(self, note: Mapping[str, Any]) -> None:
+        """Writes down how the run goes on."""
+        saved = RunFolder(self.config, self.whole.name).state()
+        saved["recoveries"] = [*self.recoveries(), dict(note)]
+        write_json(self.whole / STATE, saved)
+
+    def is_moved(self) -> bool:
+        """Whether it goes on on another device than it began on."""
+        return any("moved_to" in note for note in self.recoveries()[-1:])
+
+    @property
+    def whole(self) -> Path:
+        """The folder of the run, also where this is that of a fold."""
+        return self.config.runs_dir / self.run_id.partition("/")[0]
 
     def fold(self, number: int) -> RunFolder:
         """Returns the folder of one fold, counted from 1."""

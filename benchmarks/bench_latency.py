@@ -16,8 +16,8 @@ CALLS = 300
 def artifact(folder):
     import pandas as pd
 
-    import utils
     from config import Config
+    from models.device import silent_stderr
     from trainer import StandaloneTrainer
 
     rng = np.random.default_rng(0)
@@ -27,7 +27,7 @@ def artifact(folder):
     config = Config(
         outputs_dir=folder, epochs=1, windows_per_epoch=512, baseline_model=False
     )
-    with utils.silent_stderr():
+    with silent_stderr():
         return StandaloneTrainer(config, frame=frame).run_training()
 
 

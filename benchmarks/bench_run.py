@@ -108,9 +108,9 @@ def import_all():
     """Imports what a run imports, without TensorFlow's chatter, as a run does."""
     import importlib
 
-    from models.keras_adapter import import_tensorflow
+    from models.device import import_tensorflow
 
-    import_tensorflow(verbose=False)
+    import_tensorflow()
     for name in (
         "trainer",
         "audit.run",

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 FIRST_LOOK = Trials(num_trials=1, num_earlier=0, num_planned=0, num_unreadable=0)
 _NO_CHOICE = frozenset(
     ("inputs_dir", "outputs_dir", "training_file", "tensorboard", "verbose_logging")
-    + ("checkpoint_minutes",)
+    + ("checkpoint_minutes", "device", "recovery", "allow_swap")
 )
 """Fields that change nothing that is judged; a file is known by its digest."""
 _PLANNED: ContextVar[tuple[Config, ...]] = ContextVar("planned", default=())

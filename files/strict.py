@@ -59,7 +59,9 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Reads what `parse_json` takes, of at most MAX_JSON_BYTES."""
     with open(path, "rb") as stream:
-        data = stream.read(MAX_JSON_BYTES + 1)
+        # The buffer is as large as what is asked for, where memory may be short.
+        size = os.fstat(stream.fileno()).st_size
+        data = stream.read(min(size, MAX_JSON_BYTES) + 1)
     if len(data) > MAX_JSON_BYTES:
         raise DataError(f"{path}: expected at most {MAX_JSON_BYTES} bytes of JSON.")
     return parse_json(data, path)

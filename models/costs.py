@@ -26,7 +26,7 @@ from preprocessing.parts import Ranges, spans_of
 from preprocessing.stretches import cut_stretches, next_bar_returns, whole_stretches
 from settings.dry_run import Plan
 from settings.network_fields import NETWORKS
-from settings.sizes import count_parameters, estimate_memory
+from settings.sizes import count_parameters, estimate_memory, memory_problem
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def plan_run(config: Config) -> Plan:
         MissingInputError: If there is no training file.
         DataError: If the run would refuse it, or its folds.
         StorageError: If nothing can be written to `outputs_dir`.
+        ConfigError: If more memory is needed than is free.
     """
     require_creatable(config.outputs_dir)
     # A scale refuses nothing, and learning one imports scikit-learn.
@@ -61,6 +62,8 @@ def plan_run(config: Config) -> Plan:
         notes.append(too_short_note(length))
     windows, steps = _epoch_of(data, config)
     seconds, source = _training_seconds(config, windows, data.num_features)
+    if problem := memory_problem(config, data.num_features):
+        raise utils.ConfigError(problem)
     return Plan(
         num_rows=data.num_rows,
         num_features=data.num_features,

@@ -14,7 +14,8 @@ import utils
 from config import Config
 from models import sklearn_adapter
 from models.adapter import ModelAdapter
-from models.keras_adapter import KerasAdapter, import_tensorflow
+from models.device import import_tensorflow
+from models.keras_adapter import KerasAdapter
 from models.lightgbm_adapter import LightGBMAdapter
 from settings.network_fields import NETWORKS
 
@@ -61,7 +62,7 @@ def register_network(name: str, builder: Callable[..., Any]) -> None:
             f"{name}: expected builder(config, num_features, *, dtype). "
             f"Received: one with {error}"
         ) from error
-    import_tensorflow(verbose=False)
+    import_tensorflow()
     from networks import families
 
     families.NETWORKS[name] = builder

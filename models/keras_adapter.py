@@ -21,7 +21,9 @@ import utils
 from config import Config
 from files.progress import Progress
 from models.adapter import ModelAdapter, read_sizes
+from models.device import import_tensorflow
 from preprocessing.windows import chunks, cut_windows, evenly_spaced
+from settings.sizes import LEAST_WINDOWS, memory_problem
 from utils import Made
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class KerasAdapter(ModelAdapter):
 
     def prepare(self, data: TrainingData) -> MemoryEfficientDataLoader:
         """Makes the datasets of windows and checks their alignment."""
-        import_tensorflow(verbose=self.config.verbose_logging)
+        import_tensorflow(self.config)
         from sequence_generator import MemoryEfficientDataLoader
 
         self._data = data
@@ -82,21 +84,20 @@ class KerasAdapter(ModelAdapter):
 
     def build(self, data: TrainingData) -> BranchedTraining:
         """Sets seeds and threads, builds and compiles the network."""
-        import_tensorflow(verbose=self.config.verbose_logging)
+        import_tensorflow(self.config)
         from model_builder import NetworkBuilder, configure_runtime
 
         self.num_features = data.num_features
         self._runtime = configure_runtime(self.config)
+        if self._runtime["device"] == "CPU":  # beside the rows, which are read
+            if problem := memory_problem(self.config, data.num_features):
+                raise utils.ConfigError(problem)
         self.model_builder = NetworkBuilder(self.config, data.num_features)
         memory = self.model_builder.estimate_model_memory(data.num_rows).get("total")
         self.model = self.model_builder.build_model(data.class_odds)
         needs = "memory not estimated: a network of your own"
         if memory is not None:
             needs = f"about {utils.format_bytes(memory)} of memory"
-            free = utils.available_memory_bytes()
-            if free is not None and memory > free:
-                text = "this run needs %s, %s are free: lower batch_size"
-                logger.warning(text, needs, utils.format_bytes(free))
         logger.info(
             "model: %s, %s parameters, %s on %s, %s",
             self.model.network.name,
@@ -113,6 +114,8 @@ class KerasAdapter(ModelAdapter):
         from networks.checkpoints import CompleteState, read_newest, steps_done
 
         self._run = run
+        if recoveries := run.recoveries():
+            self.model.micro_batches = recoveries[-1]["micro_batches"]
         self.callbacks = self.model_builder.create_callbacks(run.path)
         if self.has_classes:
             rows = evenly_spaced(self._data.parts["validation"].targets, 1000)
@@ -131,28 +134,27 @@ class KerasAdapter(ModelAdapter):
             total = self.generators.steps_per_epoch
             epoch = int(state["epochs_done"]) + 1
             logger.info("going on in epoch %d after step %d of %d", epoch, steps, total)
+        self._attached = list(self.callbacks)
         return self.callbacks
 
     def fit(self, data: TrainingData) -> dict[str, list[float]]:
         """Fits; the model ends with the weights of its best epoch.
+
+        After a step that does not fit into memory it goes on from the last checkpoint,
+        in micro-batches.
 
         Raises:
             NonFiniteLossError: If a loss or a weight is not a number.
             OutOfMemoryError: If a step does not fit into memory.
             Interrupted: On SIGINT or SIGTERM, after the batch; notebooks included.
         """
-        from networks import checkpoints
-
-        started = time.perf_counter()
-        state = self._checkpointer.state
-        done = self.rounds_done
-        if state is not None and (state["is_finished"] or done >= self.config.epochs):
-            checkpoints.restore_variables(self.model, state)
-            checkpoints.restore_best(self.model, state)
-            history = checkpoints.read_history(state)
-        else:
-            with utils.StopSignals(is_deferred=True) as signals:
-                history = self._fit(signals, done)
+        started, done = time.perf_counter(), self.rounds_done
+        while (history := self._fit_or_restore()) is None:
+            run, known = self._run, self._attached
+            extras = [each for each in self.callbacks if each not in known]
+            self.build(data)
+            self.attach(run)
+            self.callbacks[:0] = extras
         self._history = {k: list(map(float, v)) for k, v in history.items()}
         self._seconds = time.perf_counter() - started
         epochs = len(self._history["loss"])
@@ -167,14 +169,68 @@ class KerasAdapter(ModelAdapter):
         )
         return self._history
 
+    def _fit_or_restore(self) -> dict[str, list[float]] | None:
+        """Returns the history of all epochs; None where it must be tried again."""
+        from artifacts import run_folder
+        from networks import checkpoints
+        from networks.runtime import OutOfMemoryError, is_shortage
+
+        state, done = self._checkpointer.state, self.rounds_done
+        if state is not None and (state["is_finished"] or done >= self.config.epochs):
+            checkpoints.restore_variables(self.model, state)
+            checkpoints.restore_best(self.model, state)
+            return checkpoints.read_history(state)
+        try:
+            with utils.StopSignals(is_deferred=True) as signals:
+                return self._fit(signals, done)
+        except Exception as error:
+            if not is_shortage(error):
+                raise
+            shortage = error.with_traceback(None)  # its frames hold memory
+        utils.return_freed_memory(collect=True)
+        peak = utils.format_bytes(utils.peak_resident_bytes())
+        problem = f"a training step did not fit into memory; the peak was {peak}"
+        if not self._recover(problem):
+            raise OutOfMemoryError(
+                f"{problem}. Try --batch-size {max(1, self.config.batch_size // 2)}. "
+                f"{run_folder.advice(self._run)}"
+            ) from shortage
+        return None
+
+    def _recover(self, problem: str) -> bool:
+        """Notes what to go on with, and does so where it is in a new process.
+
+        Returns:
+            Whether to go on in this one; else nothing is left to try.
+        """
+        from networks.allocator import RESTART
+        from networks.checkpoints import list_checkpoints
+
+        size, pieces = self.config.batch_size, 2 * self.model.micro_batches
+        is_smaller = size >= LEAST_WINDOWS * pieces
+        restart = RESTART.get()
+        has_cpu = self._runtime["device"] == "GPU" and restart is not None
+        if not self.config.recovery or not (is_smaller or has_cpu):
+            return False
+        if not is_smaller:
+            pieces = 1
+        how = f"pieces of {-(-size // pieces)} windows" if is_smaller else "on the CPU"
+        logger.warning("%s: going on from the last checkpoint, %s", problem, how)
+        newest = [path.stem for path in list_checkpoints(self._run.checkpoints)[-1:]]
+        note = {"micro_batches": pieces, "checkpoint": newest[0] if newest else None}
+        words = ["--resume", str(self._run.whole)]  # the last one counts
+        if not is_smaller:
+            note["moved_to"] = "CPU"
+            words += ["--device", "cpu"]
+        self._run.note_recovery(note)
+        if restart is not None:
+            restart(*words)
+        return True
+
     def _fit(self, signals: utils.StopSignals, done: int) -> dict[str, list[float]]:
         """Fits from epoch `done` on; returns the history of all epochs."""
-        import tensorflow as tf
-
-        from artifacts import run_folder
         from networks.callbacks import ShowProgress, StopOnSignal
         from networks.checkpoints import build_metrics, steps_done
-        from networks.runtime import OutOfMemoryError
 
         saver = self._checkpointer
         first = steps_done(saver.state or {})
@@ -182,29 +238,21 @@ class KerasAdapter(ModelAdapter):
             _, targets = next(iter(self.generators.validation_dataset()))
             build_metrics(self.model, targets)
         num_steps = self.generators.steps_per_epoch
-        try:
-            with Progress("epoch", self.config.epochs, done=done) as epochs:
-                record = self.model.fit(
-                    self.generators.train_dataset(first_epoch=done, first_step=first),
-                    initial_epoch=done,
-                    epochs=self.config.epochs,
-                    steps_per_epoch=num_steps,
-                    validation_data=self.generators.validation_dataset(),
-                    callbacks=[
-                        ShowProgress(epochs, num_steps),
-                        *self.callbacks,
-                        StopOnSignal(signals, saver.save_within_epoch),
-                    ],
-                    shuffle=False,
-                    verbose="ipykernel" in sys.modules,  # a notebook has Keras's own
-                )
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            peak = utils.format_bytes(utils.peak_resident_bytes())
-            raise OutOfMemoryError(
-                f"a training step did not fit into memory; the peak was {peak}. Try "
-                f"--batch-size {max(1, self.config.batch_size // 2)}. "
-                f"{run_folder.advice(self._run)}"
-            ) from error
+        with Progress("epoch", self.config.epochs, done=done) as epochs:
+            record = self.model.fit(
+                self.generators.train_dataset(first_epoch=done, first_step=first),
+                initial_epoch=done,
+                epochs=self.config.epochs,
+                steps_per_epoch=num_steps,
+                validation_data=self.generators.validation_dataset(),
+                callbacks=[
+                    ShowProgress(epochs, num_steps),
+                    *self.callbacks,
+                    StopOnSignal(signals, saver.save_within_epoch),
+                ],
+                shuffle=False,
+                verbose="ipykernel" in sys.modules,  # a notebook has Keras's own
+            )
         return record.history
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -326,14 +374,3 @@ class KerasAdapter(ModelAdapter):
         from networks.runtime import environment_key
 
         return environment_key(self._runtime, self.model.num_branches)
-
-
-def import_tensorflow(*, verbose: bool) -> None:
-    """Imports TensorFlow without its start-up chatter, unless that is asked for."""
-    if "tensorflow" in sys.modules or verbose:
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with utils.silent_stderr():
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()  # looks for CUDA, and says so

@@ -13,7 +13,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from settings.machine_fields import MachineFields
@@ -49,6 +50,18 @@ def keep_freed_memory() -> str:
     return "system"
 
 
+def prepare_process(config: MachineFields, *, can_restart: bool) -> None:
+    """Does what a command must before TensorFlow is loaded.
+
+    Args:
+        config: Which allocator.
+        can_restart: Whether the same words with `--resume` go on with its one run.
+    """
+    start_with_tcmalloc(config)
+    if can_restart:
+        RESTART.set(start_anew)
+
+
 def start_with_tcmalloc(config: MachineFields) -> None:
     """Starts this program anew with tcmalloc, where it may, and the machine has it.
 
@@ -59,13 +72,21 @@ def start_with_tcmalloc(config: MachineFields) -> None:
     library = next(_installed(), None) if config.allocator == "auto" else None
     if library is None or _TCMALLOC in preloaded:
         return
-    found = " ".join(filter(None, [str(library), preloaded]))
+    start_anew(LD_PRELOAD=" ".join(filter(None, [str(library), preloaded])))
+
+
+def start_anew(*words: str, **environment: str) -> None:
+    """Starts the command of this process again, with more words, in new memory."""
     sys.stdout.flush()
     os.execve(  # noqa: S606 -- the interpreter that runs this
         sys.executable,
-        [sys.executable, *sys.orig_argv[1:]],
-        os.environ | {"LD_PRELOAD": found},
+        [sys.executable, *sys.orig_argv[1:], *words],
+        os.environ | environment,
     )
+
+
+RESTART: ContextVar[Callable[..., None] | None] = ContextVar("restart", default=None)
+"""`start_anew` where this process is a command that can go on so."""
 
 
 def _installed() -> Iterator[Path]:

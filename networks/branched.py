@@ -6,8 +6,10 @@ Out: layers (`networks.families`), the fused loop (`networks.fused_lstm`).
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +18,7 @@ import tensorflow as tf
 
 from files.atomic import atomic_path
 from networks.fused_lstm import FusedLSTM
+from networks.micro_batches import MicroBatches
 
 
 @keras.saving.register_keras_serializable(package="trainer")
@@ -32,6 +35,10 @@ class BranchedTraining(keras.Model):
             would see one slice only.
         odds: (num_classes,) kept / natural share of each class (`TrainingData`). The
             network learns natural probabilities; only training sees the odds.
+
+    Attributes:
+        micro_batches: Pieces of a batch that are computed one after another, for less
+            memory (`networks.micro_batches`); to be set before the first step.
     """
 
     def __init__(
@@ -44,21 +51,74 @@ class BranchedTraining(keras.Model):
         super().__init__(name="branched_training")
         self.network = network
         self.num_branches = num_branches
+        self.micro_batches = 1
         self.fused = FusedLSTM.of(network)
         self.odds = None if odds is None else tuple(float(value) for value in odds)
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns (batch, num_classes) probabilities for (batch, bars, features)."""
+        compute = self._compute(training)
+        if self.micro_batches > 1:
+            compute = self._pieces(training).outputs
+        parts = [compute(each) for each in self._slices(x)]
+        y = parts[0] if len(parts) == 1 else tf.concat(parts, axis=0)
+        y = tf.ensure_shape(y, [None, *self.network.output_shape[1:]])
+        return self._at_training_mix(y) if training else y
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Takes a step, in pieces where there are micro-batches."""
+        if self.micro_batches == 1:
+            return super().train_step(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        pieces = self._pieces(True)
+        weights = [variable.value for variable in self.trainable_weights]
+        before = [tf.identity(variable) for variable in pieces.state]
+        slices = self._slices(x)
+        outputs = [pieces.outputs(each) for each in slices]
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            predicted = self._at_training_mix(tf.concat(outputs, axis=0))
+            predicted = tf.ensure_shape(
+                predicted, [None, *self.network.output_shape[1:]]
+            )
+            loss = self.compute_loss(x, y, predicted, sample_weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        zero = tf.UnconnectedGradients.ZERO
+        upstream, sums = tape.gradient(
+            scaled, (outputs, weights), unconnected_gradients=zero
+        )
+        for variable, value in zip(pieces.state, before, strict=True):
+            variable.assign(value)
+        for windows, each in zip(slices, upstream, strict=True):
+            sums = pieces.gradients(windows, each, sums, weights)
+        self.optimizer.apply_gradients(zip(sums, self.trainable_weights, strict=True))
+        # Keras divides a loss by the devices that it is then summed over.
+        devices = tf.distribute.get_strategy().num_replicas_in_sync
+        self.metrics[0].update_state(loss * devices, sample_weight=tf.shape(x)[0])
+        return self.compute_metrics(x, y, predicted, sample_weight=sample_weight)
+
+    def _slices(self, x: tf.Tensor) -> list[tf.Tensor]:
         rows, n = tf.shape(x)[0], self.num_branches
         edges = [rows * i // n for i in range(n + 1)]
-        slices = [x[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        return [x[a:b] for a, b in itertools.pairwise(edges)]
+
+    def _compute(self, training: bool | None) -> Callable[[tf.Tensor], tf.Tensor]:
         network = self.network if self.fused is None else self.fused
-        parts = [network(each, training=training) for each in slices]
-        y = parts[0] if n == 1 else tf.concat(parts, axis=0)
-        if training and self.odds is not None:
-            y = y * tf.constant(self.odds, y.dtype)
-            y = y / tf.reduce_sum(y, axis=-1, keepdims=True)
-        return y
+        return functools.partial(network, training=training)
+
+    def _pieces(self, training: bool | None) -> MicroBatches:
+        return MicroBatches(
+            self._compute(training),
+            num_pieces=-(-self.micro_batches // self.num_branches),
+            state=self.network.non_trainable_variables if training else (),
+        )
+
+    def _at_training_mix(self, y: tf.Tensor) -> tf.Tensor:
+        """Returns outputs as training sees them."""
+        if self.odds is None:
+            return y
+        y = y * tf.constant(self.odds, y.dtype)
+        return y / tf.reduce_sum(y, axis=-1, keepdims=True)
 
     def save(self, filepath: Any, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the network, whole or not at all: Keras alone writes in place."""

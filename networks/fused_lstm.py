@@ -70,8 +70,7 @@ class FusedLSTM:
     ) -> tf.Tensor:
         """Returns the network's (batch, outputs) for (batch, bars, features).
 
-        To be called while a graph is built; for training, inside the `call` of a Keras
-        model.
+        To be called while a graph is built.
         """
         weights = [
             tf.convert_to_tensor(weight)
@@ -83,7 +82,7 @@ class FusedLSTM:
         else:
             x = _Forward(windows, (), weights).run(saves=False)[0][-1]
         for layer in self.head:
-            x = layer(x)
+            x = layer(x, training=training)
         return x
 
     def _masks(self, windows: tf.Tensor) -> list[tf.Tensor]:
@@ -92,7 +91,7 @@ class FusedLSTM:
         masks = []
         for layer, mask in zip(self.lstm_layers, self.masks, strict=False):
             ones = tf.ones([num_windows, 1, layer.units])
-            masks.append((ones if mask is None else mask(ones))[:, 0])
+            masks.append((ones if mask is None else mask(ones, training=True))[:, 0])
         return masks
 
 

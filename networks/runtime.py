@@ -25,7 +25,22 @@ logger = logging.getLogger(__name__)
 
 
 class OutOfMemoryError(utils.UserError):
-    """A training step did not fit into memory."""
+    """A training step that did not fit into memory."""
+
+
+_SHORTAGES = (
+    *("out of memory", "out_of_memory", "resource_exhausted", "alloc_failed"),
+    "could not create a memory",
+)
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that memory, of the machine or of a device, is short."""
+    if isinstance(error, tf.errors.OpError):
+        text = str(error).lower()
+        is_such = any(words in text for words in _SHORTAGES)
+        return is_such or isinstance(error, tf.errors.ResourceExhaustedError)
+    return isinstance(error, MemoryError)
 
 
 def configure_runtime(config: MachineFields) -> dict[str, Any]:
@@ -48,6 +63,16 @@ def configure_runtime(config: MachineFields) -> dict[str, Any]:
             note = "TensorFlow had started before: its own thread settings stay"
             logger.warning("%s; restart for full speed", note)
     gpus = tf.config.list_physical_devices("GPU")
+    if config.device == "gpu" and not gpus:
+        raise utils.ConfigError(
+            "device: expected a GPU that TensorFlow sees. Received: 'gpu' without one. "
+            "Install its driver and tensorflow[and-cuda], or choose cpu or auto."
+        )
+    if config.device == "cpu" and gpus:
+        raise utils.ConfigError(
+            "device: expected to be chosen before TensorFlow starts. Received: 'cpu' "
+            "after it has taken a GPU. Start Python anew."
+        )
     if config.mixed_precision and not gpus:
         logger.info("mixed_precision is ignored: there is no GPU")
     for gpu in gpus:

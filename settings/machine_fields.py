@@ -23,6 +23,12 @@ class MachineFields(Part):
         deterministic_ops: Asks TensorFlow for deterministic kernels: equal bits also on
             a GPU, where it costs speed. On a CPU runs are equal without it; it gives
             other bits at no cost.
+        device: What networks compute on. `auto` takes a GPU on which a small step
+            works, else the CPU.
+        recovery: After a step that does not fit into memory, goes on from the last
+            checkpoint with the batch in pieces, twice as many each time, until one has
+            8 windows, and then on the CPU; update and order stay those of the batch.
+        allow_swap: Starts also where the estimated memory is more than what is free.
         mixed_precision: Computes in float16 on a GPU; ignored on a CPU, where it is
             slower.
         allocator: `"auto"` starts `python trainer.py` anew with tcmalloc where the
@@ -40,6 +46,9 @@ class MachineFields(Part):
     num_threads: int | None = field(None, ge=1, le=1024)
     num_branches: int | None = field(None, ge=1, le=1024)
     deterministic_ops: bool = False
+    device: str = field("auto", choices=("auto", "cpu", "gpu"))
+    recovery: bool = True
+    allow_swap: bool = False
     mixed_precision: bool = False
     allocator: str = field("auto", choices=("auto", "system"))
     checkpoint_minutes: float = field(5.0, ge=0)

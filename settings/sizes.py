@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import utils
 from config import Config
 from settings.network_fields import ENSEMBLE_MEMBERS, NetworkFields
 
@@ -29,6 +30,8 @@ _FUSED_RUNTIME_BYTES = 175_000_000
 _KEPT_PER_FUSED_UNIT, _KEPT_PER_RECURRENT_UNIT = 10, 11
 _KEPT_PER_FILTER = 4.5
 _KEPT_PER_DIM, _KEPT_PER_SCORE, _KEPT_PER_FF_UNIT = 12, 3, 2
+LEAST_WINDOWS = 8
+"""Fewest windows of a piece of a batch, where memory asks for pieces."""
 # A prediction step of 512 windows keeps less of each.
 _PREDICTED_WINDOWS = 512
 _PREDICTION_SHARE = 0.3
@@ -57,6 +60,53 @@ def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[st
         "runtime": _FUSED_RUNTIME_BYTES if _is_fused(config) else usual,
     } | array
     return parts | {"total": sum(parts.values())}
+
+
+def memory_problem(config: Config, num_features: int, num_rows: int = 0) -> str | None:
+    """Returns why a network's run does not fit into what is free; None if it does.
+
+    What `ulimit -v` refuses can be done in pieces of `LEAST_WINDOWS` (`recovery`);
+    what is more than the machine has would be swapped, or end the process.
+
+    Args:
+        config: The run.
+        num_features: Columns of a window.
+        num_rows: Rows that are still to be read.
+    """
+    needed = estimate_memory(config, num_features, num_rows).get("total")
+    if needed is None or config.allow_swap:
+        return None
+    pieces = config.replace(batch_size=min(config.batch_size, LEAST_WINDOWS))
+    least = estimate_memory(pieces, num_features, num_rows)["total"]
+    limits = [
+        (needed, utils.available_memory_bytes(), "free"),
+        (
+            least if config.recovery else needed,
+            utils.address_space_left(),
+            "left by ulimit -v",
+        ),
+    ]
+    for size, free, words in limits:
+        if free is not None and size > free:
+            batch = _fitting_batch(config, num_features, free - needed)
+            cure = "No batch fits: take fewer units, bars or rows"
+            if batch:
+                cure = f"Use --batch-size {batch}"
+            return (
+                f"batch_size: expected a run that fits into the "
+                f"{utils.format_bytes(free)} that are {words}. Received: "
+                f"{config.batch_size}, which needs about {utils.format_bytes(needed)}. "
+                f"{cure}, or --allow-swap to try all the same."
+            )
+    return None
+
+
+def _fitting_batch(config: Config, num_features: int, missing: int) -> int:
+    """Returns the largest batch whose estimate is less by `-missing` bytes, or 0."""
+    kept = 4 * _KEPT[config.model](config)
+    given = estimate_memory(config, num_features, 0)["activations"] + missing
+    is_enough = given >= _PREDICTED_WINDOWS * _PREDICTION_SHARE * kept
+    return int(given // kept) if is_enough else 0
 
 
 def count_parameters(config: Config, num_features: int) -> int:

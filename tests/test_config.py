@@ -120,10 +120,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "fe7f7d790c1f29791e37e4926447c2ee24982b0231bf7efa903711fa456074c8"
+        "3ab57f87307cf7e81c66e0a6ac1446d3a72f1c5e88a7c79a13c2a7390efed2d1"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "f9e23b9d7b185f5202580cc7caf1562b6964186c09f0dbc5ba7a94ebe8bb7415"
+        "0a1e145aff8bea9e0446c5660931efe5218ccc533478510dd75fd78549f77711"
     )
 
 

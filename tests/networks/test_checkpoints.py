@@ -8,6 +8,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from world.frames import PROJECT, make_own_frame
 from world.networks import RUN
 
@@ -16,6 +17,7 @@ from artifacts import resuming, run_folder
 from artifacts.artifact import load_artifact
 from config import Config
 from networks import checkpoints
+from networks.allocator import RESTART
 from networks.branched import weights_digest
 from networks.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
 from trainer import StandaloneTrainer
@@ -398,8 +400,53 @@ def test_interrupt_in_a_notebook_is_a_keyboard_interrupt(frame, tmp_path):
     assert len(list_checkpoints(trainer.run.checkpoints)) == 2
 
 
+class RunShort(keras.callbacks.Callback):
+    """Stands for a step that does not fit into memory unless it is in pieces."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 2 and self.model.micro_batches == 1:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+
+@pytest.mark.parametrize("in_new_process", [False, True])
+def test_a_step_that_does_not_fit_is_done_in_pieces(
+    frame, tmp_path, monkeypatch, in_new_process
+):
+    fields = {"epochs": 1, "checkpoint_minutes": 0.0}
+    trainer = make_trainer(frame, tmp_path, **fields)
+    prepare(trainer)
+    trainer.callbacks.append(RunShort())
+    words = ["--resume", str(trainer.run.path)]
+    if in_new_process:
+
+        def restart(*given):
+            assert list(given) == words
+            raise Killed
+
+        token = RESTART.set(restart)
+        with pytest.raises(Killed):
+            trainer.train_model()
+        RESTART.reset(token)
+        trainer.run.unlock()
+        trainer = make_trainer(frame, tmp_path, resume=words[1], **fields)
+        prepare(trainer)
+    trainer.train_model()
+    trainer.save_model_and_metadata()
+    assert trainer._metadata["training"]["recoveries"] == [
+        {"micro_batches": 2, "checkpoint": "epoch_00000_step_0000003"}
+    ]
+    assert trainer.model.micro_batches == 2
+    whole = make_trainer(frame, tmp_path / "whole", epochs=1)
+    prepare(whole)
+    whole.train_model()
+    for got, expected in zip(
+        trainer.model.get_weights(), whole.model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
 def test_out_of_memory_names_the_batch_size_to_try(frame, tmp_path, monkeypatch):
-    trainer = make_trainer(frame, tmp_path)
+    trainer = make_trainer(frame, tmp_path, recovery=False)
     for step in (
         "initialize_components",
         "load_and_validate_data",

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from world.frames import CORE8, TINY, make_own_frame
 
+import utils
 from artifacts import keras_files
 from config import MODELS, Config
 from networks.families import (
@@ -158,6 +159,48 @@ def test_memory_is_the_sum_of_its_parts():
     assert estimate["total"] == sum(estimate.values()) - estimate["total"]
     double = sizes.estimate_memory(Config(batch_size=512), 8, 0)
     assert double["activations"] == 2 * estimate["activations"]
+
+
+def test_a_run_that_needs_more_than_is_free_is_told_the_batch_that_fits(monkeypatch):
+    config = Config(batch_size=4096)  # 10 numbers a unit and bar, 4 bytes each
+    needed, kept = sizes.estimate_memory(config, 8, 0)["total"], 4 * 10 * 224 * 120
+    monkeypatch.setattr(utils, "address_space_left", lambda: None)
+    monkeypatch.setattr(utils, "available_memory_bytes", lambda: needed)
+    assert sizes.memory_problem(config, 8) is None
+    monkeypatch.setattr(utils, "available_memory_bytes", lambda: needed - 96 * kept)
+    assert "Use --batch-size 4000, or --allow-swap" in sizes.memory_problem(config, 8)
+    assert sizes.memory_problem(config.replace(batch_size=4000), 8) is None
+    assert sizes.memory_problem(config.replace(allow_swap=True), 8) is None
+    assert "left" not in sizes.memory_problem(config, 8, num_rows=10**6)
+    # Under a limit that fails in a step, pieces of the batch may fit.
+    monkeypatch.setattr(utils, "available_memory_bytes", lambda: None)
+    monkeypatch.setattr(utils, "address_space_left", lambda: needed - 96 * kept)
+    assert sizes.memory_problem(config, 8) is None
+    alone = config.replace(recovery=False)
+    assert "left by ulimit -v" in sizes.memory_problem(alone, 8)
+    monkeypatch.setattr(utils, "address_space_left", lambda: 10**8)
+    assert "No batch fits" in sizes.memory_problem(config, 8)
+
+
+def test_memory_of_control_groups_is_the_least_of_any_above(tmp_path):
+    def write(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    assert utils._group_bytes(tmp_path) is None
+    write("proc/self/cgroup", "0::/a/b\n4:memory:/c\n3:cpu:/c\n")
+    for name, limit, used, cached in (
+        ("a/b/memory.", "max", 5, 0),
+        ("a/memory.", 900, 500, 100),
+        ("memory/c/memory.", 9000, 1000, 0),
+    ):
+        end = "limit_in_bytes", "usage_in_bytes"
+        names = end if name.startswith("memory/") else ("max", "current")
+        for each, value in zip(names, (limit, used), strict=True):
+            write(f"sys/fs/cgroup/{name}{each}", f"{value}\n")
+        write(f"sys/fs/cgroup/{name}stat", f"file 7\ninactive_file {cached}\n")
+    assert utils._group_bytes(tmp_path) == 500  # 900 - 500, of which 100 can be dropped
 
 
 def test_memory_of_a_small_batch_is_that_of_a_prediction_step():
