@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import utils
-from candles.sources import CandleSource, pair_of_files
+from candles.sources import CandleSource, pair_of_files, timeframe_of_files
 from config import DATASET_FIELDS, Config
-from dataset import features, training_file
+from dataset import features
 from dataset.builder import (
     DEMO_PAIR,
     DatasetBuilder,
@@ -24,6 +24,7 @@ from dataset.builder import (
     demo_candles,
     write_training_file,
 )
+from files import tables
 from files.atomic import require_creatable
 from settings import options, sources
 from utils import ConfigError
@@ -36,7 +37,7 @@ Describe = Callable[[str, str | None], None]
 
 _COMMANDS = {
     "multi": "build training files of several pairs, or none of them",
-    "describe": "print a summary of a training file, and draw it",
+    "describe": "print a summary of training files, and draw them",
     "cache": "list the cache, or empty it",
 }
 
@@ -60,7 +61,8 @@ def _parser(
     parser.add_argument(
         "--cache-dir", help="its folder (default: .cache in inputs-dir)"
     )
-    names = ("timeframe", "timezone", "inputs_dir", "verbose_logging", *fields)
+    names = ("timeframe", "timezone", "start_date", "end_date", *fields)
+    names += ("inputs_dir", "verbose_logging")
     options.add_config_arguments(parser, (*names, *DATASET_FIELDS))
     return parser
 
@@ -100,14 +102,15 @@ def _build(arguments: Sequence[str]) -> None:
         "dataset_builder.py",
         "Builds a training file from candles.",
         ("pair", "training_file"),
+        "Candles before --start-date are warm-up; none after --end-date is read.\n\n"
         "other commands, each with its --help:\n"
         + "".join(f"  {name:<10}{text}\n" for name, text in _COMMANDS.items()),
     )
     parser.add_argument(
         "candles",
         nargs="*",
-        help="candle files, joined in time order; without --pair their names, such as "
-        "ETHUSDT-1m.parquet, give the pair",
+        help="candle files, joined in time order; their names, such as "
+        "ETHUSDT-1m.parquet, give pair and timeframe where no flag does",
     )
     parser.add_argument(
         "--demo", action="store_true", help="build the embedded demo market"
@@ -132,26 +135,31 @@ def _build(arguments: Sequence[str]) -> None:
             f"Received: {'both' if parsed.demo else 'neither'}"
         )
     if not parsed.demo:
-        config = _with_stated_pair(parsed, config)
+        config = _with_stated_words(parsed, config)
     elif config.pair == Config().pair:
         config = config.replace(pair=DEMO_PAIR)
     builder, started = _builder(parsed, config), time.perf_counter()
     source = demo_candles(strength=parsed.demo_strength) if parsed.demo else None
-    training_file.require_suffix(config.expected_path)
+    tables.require_suffix(config.expected_path, "training_file")
     require_creatable(config.expected_path.parent)
     built = builder.build_dataset(candles=parsed.candles if source is None else source)
     write_training_file(builder, built)
     logger.info("  built in %.1f s", time.perf_counter() - started)
 
 
-def _with_stated_pair(parsed: argparse.Namespace, config: Config) -> Config:
-    """Takes the pair that the files' names state where the user states none."""
-    is_given = hasattr(parsed, "pair") or (
-        parsed.config is not None and "pair" in sources.read_yaml(parsed.config)
-    )
-    if is_given or not all(Path(path).exists() for path in parsed.candles):
+def _with_stated_words(parsed: argparse.Namespace, config: Config) -> Config:
+    """Takes the pair and the timeframe that the files state where the user does not."""
+    if not all(Path(path).exists() for path in parsed.candles):
         return config  # what is not there is refused later, by its name
-    return config.replace(pair=pair_of_files(parsed.candles))
+    given = sources.read_yaml(parsed.config) if parsed.config is not None else {}
+    if not (hasattr(parsed, "pair") or "pair" in given):
+        config = config.replace(pair=pair_of_files(parsed.candles))
+    if not (hasattr(parsed, "timeframe") or "timeframe" in given):
+        timeframe = timeframe_of_files(
+            parsed.candles, timezone=config.timezone, default=config.timeframe
+        )
+        config = config.replace(timeframe=timeframe)
+    return config
 
 
 def _builder(parsed: argparse.Namespace, config: Config) -> DatasetBuilder:
@@ -195,15 +203,23 @@ def _build_multi(arguments: Sequence[str]) -> None:
 def _describe(arguments: Sequence[str], describe: Describe) -> None:
     parser = argparse.ArgumentParser(
         prog="dataset_builder.py describe",
-        description="Prints a summary of a training file and draws it.",
+        description="Prints a summary of training files and draws each.",
     )
-    parser.add_argument("file", help="training file: feather, parquet or CSV")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="training file: feather, parquet, CSV"
+    )
     parser.add_argument(
         "--output",
         help="PNG to write, its folder made where missing (default: beside the file)",
     )
     parsed = parser.parse_args(arguments)
-    describe(parsed.file, parsed.output)
+    if parsed.output is not None and len(parsed.files) > 1:
+        raise ConfigError(
+            "--output: expected one file with it; several are drawn beside themselves. "
+            f"Received: {len(parsed.files)} files."
+        )
+    for file in parsed.files:
+        describe(file, parsed.output)
 
 
 def _cache(arguments: Sequence[str]) -> None:

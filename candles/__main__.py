@@ -1,4 +1,4 @@
-"""The command line of candles: `python -m candles check` and `download`."""
+"""The command line of candles: `python -m candles check`, `resample`, `download`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ import logging
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import utils
-from candles.checks import check_candles
+from candles.checks import check_candles, detect_timeframe
+from candles.columns import COLUMNS
 from candles.formats import read_file
+from candles.table import fill_gaps, read_candles, resample_candles
+from files import tables
+from settings.label_fields import MAX_FILL_BARS
+from settings.names import parse_candle_filename
 
 logger = logging.getLogger("candles")
 
@@ -23,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m candles", description="Check candle files, or fetch candles."
+        prog="python -m candles",
+        description="Check candle files, make coarser ones, or fetch candles.",
     )
     commands = parser.add_subparsers(required=True)
     check = commands.add_parser("check", help="report on candle files")
@@ -31,6 +38,25 @@ def _run(arguments: Sequence[str] | None) -> None:
     check.add_argument("files", nargs="+", metavar="FILE")
     check.add_argument("--timeframe", help="the timeframe wanted, such as 5m")
     check.add_argument(
+        "--timezone", help="zone of times that state none (default: UTC)"
+    )
+    coarser = commands.add_parser("resample", help="make candles of longer bars")
+    coarser.set_defaults(run=_resample)
+    coarser.add_argument("files", nargs="+", metavar="FILE", help="joined in time")
+    coarser.add_argument("--timeframe", required=True, help="the one wanted: 1h")
+    coarser.add_argument(
+        "--output",
+        help="file in .parquet, .feather or .csv, its folder made where missing "
+        "(default: beside the first file, PAIR-TIMEFRAME.parquet)",
+    )
+    coarser.add_argument(
+        "--max-fill-bars",
+        type=int,
+        default=MAX_FILL_BARS,
+        help="missing bars that are carried forward, as the builder does; longer bars "
+        "with others missing inside are left out (default: %(default)s)",
+    )
+    coarser.add_argument(
         "--timezone", help="zone of times that state none (default: UTC)"
     )
     fetch = commands.add_parser("download", help="fetch candles, verified, resumable")
@@ -53,9 +79,40 @@ def _check(options: argparse.Namespace) -> None:
         table = read_file(file, timezone=options.timezone)
         report = check_candles(table, timeframe=options.timeframe)
         logger.info("%s\n%s", file, report.summary())
-        refused += [file] if report.problems else []
+        refused += [file] if report.problems or report.is_sparse else []
     if refused:
         raise utils.DataError(f"expected good candles. Received: {', '.join(refused)}.")
+
+
+def _resample(options: argparse.Namespace) -> None:
+    first = Path(options.files[0])
+    named = parse_candle_filename(first.name)
+    if options.output is None and named is None:
+        raise utils.ConfigError(
+            f"--output: expected it where no name states the pair. Received: {first}."
+        )
+    pair = named[0] if named else ""
+    default = first.with_name(f"{pair}-{options.timeframe}.parquet")
+    output = Path(options.output or default)
+    if output.resolve() in [Path(file).resolve() for file in options.files]:
+        raise utils.ConfigError(
+            f"--output: expected another file than those that are read. "
+            f"Received: {output}."
+        )
+    tables.require_suffix(output, "--output")
+    table = read_candles(options.files, timezone=options.timezone)
+    own = detect_timeframe(table)
+    filled = fill_gaps(table, own, max_fill_bars=options.max_fill_bars)
+    bars = resample_candles(filled, options.timeframe, source_timeframe=own)
+    bars = bars.loc[~bars["is_filled"], list(COLUMNS)]
+    if bars.empty:
+        raise utils.DataError(
+            f"expected a whole bar of {options.timeframe}. Received: {len(table)} bars "
+            f"of {own}. Choose a finer timeframe, or fetch more candles."
+        )
+    tables.write_table(output, bars)
+    what = utils.counted(len(bars), "bar", "bars")
+    logger.info("%s: %s of %s from %s", output, what, options.timeframe, own)
 
 
 def _download(options: argparse.Namespace) -> None:

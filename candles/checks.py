@@ -25,6 +25,10 @@ from candles.timestamps import (
 )
 from utils import DataError, counted
 
+MOST_MISSING = 1 / 3
+"""Share of missing bars from which on `check` refuses candles."""
+_LISTED_GAPS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -72,6 +76,8 @@ class CandleReport:
     """Rows that are preceded by missing bars."""
     missing_bars: int
     longest_gap_bars: int
+    longest_gaps: tuple[tuple[pd.Timestamp, int], ...] = ()
+    """The longest gaps in time order: the last bar before each, and how many miss."""
     doubts: tuple[str, ...] = ()
     """What the file's columns may mean, and prices that do not go on; a line each."""
 
@@ -109,19 +115,45 @@ class CandleReport:
         kind = {"1d": "daily", "1w": "weekly"}.get(self.timeframe or "", self.timeframe)
         return f"every {kind} bar opens {when}: taken as it is"
 
+    @property
+    def missing_share(self) -> float:
+        """Share of the bars from the first to the last one that are missing."""
+        return self.missing_bars / max(1, self.num_bars + self.missing_bars)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether so many bars are missing that most of a feature would be filled."""
+        return self.missing_share >= MOST_MISSING
+
+    def _gap_lines(self) -> list[str]:
+        if not self.gaps:
+            return ["gaps: none"]
+        first = (
+            f"gaps: {self.gaps.count}, {self.missing_bars:,} of "
+            f"{self.num_bars + self.missing_bars:,} bars missing "
+            f"({self.missing_share:.2%})"
+        )
+        step = pd.Timedelta(timeframe_nanoseconds(self.timeframe or "1s"), "ns")
+        lines = [
+            f"  {before + step:%F %R} to {before + step * bars:%F %R} UTC, "
+            f"{counted(bars, 'bar', 'bars')}"
+            for before, bars in self.longest_gaps
+        ]
+        rest = self.gaps.count - len(lines)
+        return [first, *lines, *[f"  and {rest} more, none longer"] * (rest > 0)]
+
     def summary(self) -> str:
         """Returns a few lines for a reader: range, gaps, zero volume, problems."""
         lines = [
             f"{self.num_bars} bars of {self.timeframe or 'unknown timeframe'}, "
             f"{self.start} to {self.end}",
-            f"gaps: {self.gaps}, {self.missing_bars} bars missing, "
-            f"longest {self.longest_gap_bars}"
-            if self.gaps
-            else "gaps: none",
+            *self._gap_lines(),
             f"zero volume: {self.zero_volume or 'none'}",
         ]
         lines += [f"note: {self.note}"] if self.note else []
         found = [f"problem: {line}" for line in self.problems]
+        if self.is_sparse:
+            found.append(f"problem: {self.missing_share:.0%} of the bars are missing")
         found += [f"doubtful: {line}" for line in self.doubts]
         return "\n".join([*lines, *(found or ["problems: none"])])
 
@@ -187,6 +219,11 @@ def check_candles(
         gaps=_finding(np.flatnonzero(missing) + 1),
         missing_bars=int(missing.sum()),
         longest_gap_bars=int(missing.max(initial=0)),
+        longest_gaps=tuple(
+            (table["timestamp"].iloc[row], int(missing[row]))
+            for row in sorted(np.argsort(-missing, kind="stable")[:_LISTED_GAPS])
+            if missing[row]
+        ),
         doubts=doubts,
     )
     if with_doubts and own and not report.problems:

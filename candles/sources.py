@@ -16,7 +16,7 @@ import pandas as pd
 import utils
 from candles import table
 from candles.checks import check_candles
-from candles.formats import candle_files, read_frame
+from candles.formats import candle_files, read_file, read_frame
 from settings.names import (
     is_other_market,
     is_pair_of,
@@ -89,6 +89,27 @@ def pair_of_files(paths: Sequence[str | os.PathLike[str]]) -> str:
         "pair: expected --pair, or candle files that are named after one, such as "
         f"BTCUSDT-1m.parquet. Received: {received}. Add --pair."
     )
+
+
+def timeframe_of_files(
+    paths: Sequence[str | os.PathLike[str]], *, timezone: str | None, default: str
+) -> str:
+    """Returns the timeframe that candle files are named after, else that of their bars.
+
+    Args:
+        paths: Files and folders that are there.
+        timezone: Of times that state none.
+        default: What it is where bars are shorter than a minute, or do not show it.
+    """
+    files = [file for path in paths for file in candle_files(path)]
+    names = [parse_candle_filename(file.name) for file in files]
+    found = [name[1] for name in names if name is not None]
+    if not found:
+        bars = read_file(files[0], timezone=timezone)
+        report = check_candles(bars, timeframe=None, with_doubts=False)
+        found = [report.timeframe or default]
+    longest = max(found, key=utils.duration_seconds)
+    return longest if utils.duration_seconds(longest) >= 60 else default
 
 
 def find_candles(data_dir: Path, pair: str, timeframe: str) -> tuple[Path, ...]:

@@ -29,7 +29,7 @@ from dataset import rows as dataset_rows
 from dataset.barriers import barrier_notes
 from dataset.cache import DEFAULT_MAX_BYTES, DatasetCache
 from dataset.dataset import Dataset
-from dataset.lengths import short_test_notes
+from dataset.lengths import short_test_notes, unused_segment_lines
 from files.progress import track
 from files.strict import sha256_json
 from settings import names as file_names
@@ -45,7 +45,7 @@ CACHE_FOLDER = ".cache"
 
 _FEATURE_FIELDS = (
     *("timeframe", "timezone", "max_fill_bars", "accept_jumps"),
-    *("feature_sets", "raw_prices", "higher_timeframes"),
+    *("feature_sets", "raw_prices", "higher_timeframes", "end_date"),
 )
 
 
@@ -307,7 +307,8 @@ def _keys(source: Candles, config: Config) -> dict[str, str]:
         return keys
     wanted = {name: getattr(config, name) for name in _FEATURE_FIELDS}
     keys["features"] = sha256_json([keys, sets, wanted])
-    keys["outcomes"] = sha256_json([keys, config.dataset_parameters])
+    rest = [config.dataset_parameters, config.start_date]
+    keys["outcomes"] = sha256_json([keys, *rest])
     return keys
 
 
@@ -328,6 +329,8 @@ def write_training_file(builder: DatasetBuilder, built: Dataset) -> Path:
     if "label_shares" in facts:
         shares = facts["label_shares"].items()
         logger.info("  %s", ", ".join(f"{name} {part:.1%}" for name, part in shares))
+    for line in unused_segment_lines(facts):
+        logger.warning("  not used: %s", line)
     doubts = [*facts.get("doubts", ()), *builder.validate_dataset(built)]
     notes = barrier_notes(builder.config, facts.get("usual_move_pct"))
     notes += short_test_notes(builder.config, facts)

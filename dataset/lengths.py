@@ -1,4 +1,4 @@
-"""How long the test part of a training file will be, and what its warm-up took.
+"""How long the test part of a training file will be, and what gave it no row.
 
 In: a configuration and the description of a file, in words. Out: cutting the parts
 (`preprocessing.parts`), the warm-up of a feature set (`rows`). Imports nothing heavy: a
@@ -37,6 +37,20 @@ def short_test_notes(config: Config, facts: Mapping[str, Any]) -> list[str]:
     if isinstance(warm_up, int) and isinstance(shorter, dict):
         note += f"; before the first row, {warm_up_words(warm_up, shorter, config)}"
     return [note]
+
+
+def unused_segment_lines(facts: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each segment of the candles that gave no row, with its days.
+
+    Args:
+        facts: The description of a file.
+    """
+    total = facts.get("num_segments")
+    return [
+        f"segment {each['segment']} of {total}, {str(each['first'])[:10]} to "
+        f"{str(each['last'])[:10]}, {each['bars']:,} bars: {each['reason']}"
+        for each in facts.get("segments_without_rows", ())
+    ]
 
 
 def too_short_note(length: Length) -> str:

@@ -26,6 +26,7 @@ from dataset.barriers import usual_move_pct
 from dataset.columns import NOT_FEATURES
 from dataset.dataset import Dataset, describe_frame
 from files.strict import to_jsonable
+from settings.data_fields import day_after
 from settings.label_fields import LabelFields
 from settings.run_fields import RunFields
 from utils import DataError
@@ -68,8 +69,10 @@ def build_parts(
         feature_table: `DatasetParts.features` of the same candles, where it is known.
 
     Raises:
-        DataError: If no row has both its whole look-back and its whole future.
+        DataError: If no row of the days asked for has both its whole look-back and its
+            whole future.
     """
+    candles = _until_end(candles, config)
     jumps = find_jumps(candles, own_timeframe(candles, config))
     filled = fill_and_resample(candles, config, jumps)
     if feature_table is None or feature_table.num_rows != len(filled):
@@ -81,6 +84,10 @@ def build_parts(
     kept &= (outcome["label_end"] != labels.NO_OUTCOME).to_numpy()
     if not kept.any():
         raise DataError(_nothing_kept_message(filled, config, jumps))
+    if config.start_date is not None:
+        first = pd.Timestamp(config.start_date, tz="UTC")
+        kept &= (filled["timestamp"] >= first).to_numpy()
+        _require_days(kept, candles, config)
     if len(jumps.bad_rows) and not outcome["is_target"][kept].any():
         raise DataError(
             "expected rows whose label crosses no doubtful price. Received: none; "
@@ -102,10 +109,57 @@ def build_parts(
             "shorter_warm_ups": shorter_warm_ups(config, warm_up_bars(config)),
             "usual_move_pct": usual_move_pct(filled["close"], config.future_window),
             **_describe_candles(candles, filled, own_timeframe(candles, config)),
+            "segments_without_rows": _segments_without_rows(filled, kept, config),
+            "dates": {"start": config.start_date, "end": config.end_date},
             "timezone": config.timezone,
             "doubts": [*candles.attrs.get("doubts", ()), *jumps.doubts],
         },
     )
+
+
+def _until_end(candles: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Returns the candles up to the last day: nothing after it is looked at."""
+    if config.end_date is None:
+        return candles
+    after = pd.Timestamp(day_after(config.end_date), tz="UTC")
+    is_inside = (candles["timestamp"] < after).to_numpy()
+    _require_days(is_inside, candles, config)
+    return candles[is_inside]
+
+
+def _require_days(is_inside: np.ndarray, candles: pd.DataFrame, config: Config) -> None:
+    if not is_inside.any():
+        times = candles["timestamp"]
+        raise DataError(
+            f"expected rows from {config.start_date or 'the start'} to "
+            f"{config.end_date or 'the end'}. Received: candles from "
+            f"{times.iloc[0]:%F} to {times.iloc[-1]:%F}, the warm-up in them. Change "
+            "start_date or end_date."
+        )
+
+
+def _segments_without_rows(
+    filled: pd.DataFrame, kept: np.ndarray, config: Config
+) -> list[dict[str, Any]]:
+    """Returns number (from 1), first and last bar, `bars` and `reason` of each."""
+    segment, times = filled["segment"].to_numpy(), filled["timestamp"]
+    starts = np.flatnonzero(np.diff(segment, prepend=-1))
+    stops = np.append(starts[1:], len(segment))
+    warm_up = warm_up_bars(config)
+    found = []
+    for number in np.flatnonzero(np.add.reduceat(kept.astype(np.int64), starts) == 0):
+        first, last = times.iloc[starts[number]], times.iloc[stops[number] - 1]
+        bars = int(stops[number] - starts[number])
+        reason = "no bar has every feature and an outcome"
+        if bars <= warm_up:
+            reason = "shorter than the warm-up"
+        elif bars <= warm_up + config.future_window:
+            reason = "shorter than the warm-up and the bars of a label"
+        elif config.start_date is not None and f"{last:%F}" < config.start_date:
+            reason = "before the first day"
+        found.append({"segment": int(number) + 1, "first": first, "last": last})
+        found[-1] |= {"bars": bars, "reason": reason}
+    return found
 
 
 def fill_and_resample(
@@ -254,6 +308,7 @@ def _describe_candles(
     num_filled = int(filled["is_filled"].sum())
     return {
         "num_candles": len(candles),
+        "num_bars": len(filled),
         "num_filled_bars": num_filled,
         "num_segments": int(filled["segment"].nunique()),
         "candles": {

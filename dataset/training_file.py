@@ -35,7 +35,6 @@ from dataset.columns import (
 )
 from dataset.labels import LABEL_VERSION
 from files import tables
-from files.atomic import atomic_path
 from files.tables import Columns
 from utils import DataError
 
@@ -86,32 +85,10 @@ def write_training_file(
     Raises:
         ConfigError: If the suffix is of no format that is read back.
     """
-    suffix = require_suffix(path)
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    with atomic_path(path) as temporary:
-        if suffix == ".parquet":
-            pa.parquet.write_table(table, temporary, write_page_checksum=True)
-        elif suffix == ".csv":
-            pa.csv.write_csv(table, temporary)
-        else:
-            pa.feather.write_feather(table, str(temporary), compression="lz4")
+    tables.require_suffix(path, "training_file")
+    tables.write_table(path, frame)
     sidecar.write_sidecar(path, description)
     return Path(path)
-
-
-def require_suffix(path: str | os.PathLike[str]) -> str:
-    """Returns the suffix of a training file's name.
-
-    Raises:
-        ConfigError: If it is of no format that is read back.
-    """
-    suffix = Path(path).suffix
-    if suffix not in tables.SUFFIXES:
-        raise utils.ConfigError(
-            f"training_file: expected a name in {', '.join(tables.SUFFIXES)}. "
-            f"Received: {path}. Rename it."
-        )
-    return suffix
 
 
 def other_label_rule(description: Mapping[str, Any]) -> list[str]:

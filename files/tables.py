@@ -29,7 +29,7 @@ import pyarrow.parquet
 
 from files import packed, text
 from files.atomic import atomic_path
-from utils import DataError, MissingInputError, is_plain_text
+from utils import ConfigError, DataError, MissingInputError, is_plain_text
 
 SUFFIXES = (".feather", ".parquet", ".csv")
 """Formats that are written and read."""
@@ -308,6 +308,34 @@ def refuse_bomb(path: Path, num_columns: int) -> None:
             f"{path}: expected at most {limit} cells. Received: {cells}. This looks "
             "like a decompression bomb: do not use this file."
         )
+
+
+def require_suffix(path: str | os.PathLike[str], what: str) -> str:
+    """Returns the suffix of a file that is written; `what` names it.
+
+    Raises:
+        ConfigError: If it is of no format that is read back.
+    """
+    suffix = Path(path).suffix
+    if suffix not in SUFFIXES:
+        raise ConfigError(
+            f"{what}: expected a name in {', '.join(SUFFIXES)}. "
+            f"Received: {path}. Rename it."
+        )
+    return suffix
+
+
+def write_table(path: str | os.PathLike[str], frame: Any) -> None:
+    """Writes a DataFrame in the format of its suffix, whole or not at all."""
+    suffix = require_suffix(path, "file")
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    with atomic_path(path) as temporary:
+        if suffix == ".parquet":
+            pa.parquet.write_table(table, temporary, write_page_checksum=True)
+        elif suffix == ".csv":
+            pa.csv.write_csv(table, temporary)
+        else:
+            pa.feather.write_feather(table, str(temporary), compression="lz4")
 
 
 def write_parquet(path: str | os.PathLike[str], frame: Any) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import utils
 from config import CLASS_NAMES, Config
 from dataset.dataset import Dataset, find_problems, label_ids, read_dataset
-from dataset.lengths import short_test_notes
+from dataset.lengths import short_test_notes, unused_segment_lines
 from reports.dataset_plots import bar_words, in_time_order, mix_over_time, plot_dataset
 from reports.plots import save_png
 from reports.text import format_table
@@ -61,6 +61,9 @@ def format_summary(dataset: Dataset) -> str:
         text = f"{facts['warm_up_bars']:,} of warm-up before the first row"
         if "future_window" in stated:
             text += f", {stated['future_window']:,} without an outcome after the last"
+        if "num_bars" in facts:
+            unused = facts["num_bars"] - facts["num_rows"]
+            text += f"; {unused:,} of all {facts['num_bars']:,} bars are no row"
         lines.append(_line("beside them", text))
     if candles := facts.get("candles"):
         words = (
@@ -68,8 +71,10 @@ def format_summary(dataset: Dataset) -> str:
             utils.counted(candles["num_gaps"], "gap", "gaps"),
             utils.counted(candles["missing_bars"], "bar", "bars") + " missing",
             f"longest {candles['longest_gap_bars']}",
+            _of(candles["zero_volume_bars"], facts["num_candles"], "without volume"),
         )
         lines.append(_line("candles", ", ".join(words)))
+        lines += [_line("not used", line) for line in unused_segment_lines(facts)[:9]]
     if {"timeframe", "future_window"} <= stated.keys():
         usual = Config(
             timeframe=stated["timeframe"], future_window=stated["future_window"]
@@ -84,6 +89,10 @@ def format_summary(dataset: Dataset) -> str:
     if len(problems) > 9:
         lines.append(_line("", f"and {len(problems) - 9} more"))
     return "\n".join(lines)
+
+
+def _of(count: int, total: int, what: str) -> str:
+    return f"{count:,} {what} ({count / max(1, total):.2%})"
 
 
 def _line(name: str, text: str) -> str:

@@ -161,9 +161,18 @@ def _bar_shares(dataset: Dataset) -> np.ndarray:
 
 
 def bar_words(dataset: Dataset) -> list[str]:
-    """Returns the share of bars of each kind, with its name."""
-    shares = zip(_BARS, _bar_shares(dataset), strict=True)
-    return [f"{share:.2%} {name}" for name, share in shares]
+    """Returns the share of each kind of bars, named; of all candles, if known."""
+    facts = dataset.metadata
+    shares = _bar_shares(dataset)
+    if "num_bars" in facts:
+        first, last = (pd.Timestamp(facts["candles"][key]) for key in ("first", "last"))
+        seconds = utils.duration_seconds(dataset.timeframe or "1m")
+        places = int((last - first).total_seconds()) // seconds + 1
+        bars, rows, targets = (facts[f"num_{x}"] for x in ("bars", "rows", "targets"))
+        counts = (targets, rows - targets, bars - rows, max(0, places - bars))
+        shares = np.array(counts) / max(places, bars)
+    named = zip(_BARS, shares, strict=True)
+    return [f"{share:.2%} {name}" for name, share in named]
 
 
 def _draw_price(axes: Axes, dataset: Dataset) -> None:

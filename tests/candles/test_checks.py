@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
+from candles.__main__ import main
 from candles.checks import Finding, check_candles, detect_timeframe
 from candles.synthetic import synthetic_candles
-from candles.table import resample_candles
+from candles.table import read_candles, resample_candles
 from utils import ConfigError, DataError
 
 
@@ -37,7 +38,36 @@ def test_gaps_inform_and_do_not_refuse():
     assert report.problems == ()
     assert report.gaps == Finding(2, (3, 7))
     assert (report.missing_bars, report.longest_gap_bars) == (5, 3)
-    assert "gaps: 2 (rows 3, 7), 5 bars missing, longest 3" in report.summary()
+    assert report.summary().splitlines()[1:4] == [
+        "gaps: 2, 5 of 14 bars missing (35.71%)",
+        "  2024-01-01 00:03 to 2024-01-01 00:04 UTC, 2 bars",
+        "  2024-01-01 00:09 to 2024-01-01 00:11 UTC, 3 bars",
+    ]
+
+
+def test_the_longest_gaps_are_told_in_time_order():
+    missing = {3, 4, 10, *range(20, 29), 40, 50, 60, 61}
+    report = check_candles(market(sorted(set(range(100)) - missing)))
+    assert report.summary().splitlines()[1:8] == [
+        "gaps: 6, 16 of 100 bars missing (16.00%)",
+        "  2024-01-01 00:03 to 2024-01-01 00:04 UTC, 2 bars",
+        "  2024-01-01 00:10 to 2024-01-01 00:10 UTC, 1 bar",
+        "  2024-01-01 00:20 to 2024-01-01 00:28 UTC, 9 bars",
+        "  2024-01-01 00:40 to 2024-01-01 00:40 UTC, 1 bar",
+        "  2024-01-01 01:00 to 2024-01-01 01:01 UTC, 2 bars",
+        "  and 1 more, none longer",
+    ]
+
+
+def test_candles_of_which_a_third_is_missing_are_refused_by_the_command(
+    tmp_path, caplog
+):
+    whole, sparse = tmp_path / "a.csv", tmp_path / "b.csv"
+    market([0, 1, 2, 3, 6]).to_csv(whole, index=False)  # 2 of 7
+    market([0, 1, 2, 5]).to_csv(sparse, index=False)  # 2 of 6
+    assert main(["check", str(whole)]) == 0
+    assert check_candles(read_candles(sparse)).is_sparse
+    assert main(["check", str(sparse)]) == 65
 
 
 def test_first_five_rows_are_named():

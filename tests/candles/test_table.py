@@ -372,6 +372,38 @@ def test_check_command(tmp_path, capsys):
     assert main(["check", str(tmp_path / "x")]) == 66
 
 
+def test_resample_is_a_command(tmp_path, capsys):
+    minutes = [minute for minute in range(60) if minute not in (7, *range(20, 30))]
+    path = save(market(minutes), tmp_path / "ETHUSDT-1m.csv")
+    words = ["resample", str(path), "--timeframe", "5m", "--max-fill-bars", "1"]
+    assert main(words) == 0
+    made = tmp_path / "ETHUSDT-5m.parquet"
+    assert f"{made}: 10 bars of 5m from 1m" in capsys.readouterr().out
+    table = read_candles(made)
+    assert minutes_of(table) == [0, 5, 10, 15, 30, 35, 40, 45, 50, 55]
+    assert table["volume"].tolist() == [5, 4, *[5] * 8]  # the filled minute has none
+    other = tmp_path / "new" / "a.csv"
+    assert main([*words, "--output", str(other)]) == 0
+    same(read_candles(other), table)
+
+
+@pytest.mark.parametrize(
+    "words, code, reason",
+    [
+        (("--timeframe", "1m"), 2, "another file than those that are read"),
+        (("--timeframe", "2h"), 65, "expected a whole bar of 2h"),
+        (("--timeframe", "61m"), 2, "divides a day"),
+        (("--timeframe", "5m", "--output", "a.xlsx"), 2, "--output: expected a name"),
+    ],
+)
+def test_what_cannot_be_resampled_is_said(tmp_path, capsys, words, code, reason):
+    path = save(market(range(60)), tmp_path / "ETHUSDT-1m.csv")
+    if "1m" in words:
+        words = (*words, "--output", str(path))
+    assert main(["resample", str(path), *words]) == code
+    assert reason in capsys.readouterr().err
+
+
 # Real candles
 
 
