@@ -331,37 +331,33 @@ def check_features(data: TrainingData, again: Recomputed) -> list[Finding]:
         theirs = again.features[name].to_numpy()
         if count := _num_different(ours, theirs):
             wrong[name] = (count, _later_bar(ours, theirs))
-    if wrong:
-        words = [
-            f"{name} is that of row t+{later}"
-            if later
-            else f"{name} differs in {count:,} rows"
-            for name, (count, later) in list(wrong.items())[:_SHOWN]
-        ]
-        words += [f"{len(wrong) - _SHOWN} more columns"] * (len(wrong) > _SHOWN)
-        what = (
-            f"{', '.join(words)} of {len(again.rows):,}, computed again from the "
-            "candles: what the functions prove does not hold for the file. Build it "
-            "again"
-        )
-    else:
-        columns = utils.counted(len(shared), "column", "columns")
-        what = (
-            f"{columns} of {len(again.rows):,} rows, computed again from the candles: "
-            "equal"
-        )
     compared = Finding(
         check=OTHER_FEATURES,
         outcome=LEAK if wrong else PASSED,
-        what=what,
-        evidence={
-            "num_rows": len(again.rows),
-            "columns": shared,
-            "different": wrong,
-        },
+        what=_difference(shared, wrong, num_rows=len(again.rows)),
+        evidence={"num_rows": len(again.rows), "columns": shared, "different": wrong},
         columns=tuple(wrong),
     )
     return [compared, *found]
+
+
+def _difference(
+    shared: list[str], wrong: Mapping[str, tuple[int, int | None]], *, num_rows: int
+) -> str:
+    """Returns in which rows, or to which later bar, columns differ from candles."""
+    again = "computed again from the candles:"
+    if not wrong:
+        columns = utils.counted(len(shared), "column", "columns")
+        return f"{columns} of {num_rows:,} rows, {again} equal"
+    words = [
+        f"{name} is that of row t+{later}" if later else f"{name} differs in {n:,} rows"
+        for name, (n, later) in list(wrong.items())[:_SHOWN]
+    ]
+    words += [f"{len(wrong) - _SHOWN} more columns"] * (len(wrong) > _SHOWN)
+    return (
+        f"{', '.join(words)} of {num_rows:,}, {again} what the functions prove does "
+        "not hold for the file. Build it again"
+    )
 
 
 def _num_different(ours: np.ndarray, theirs: np.ndarray) -> int:

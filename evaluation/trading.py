@@ -126,13 +126,7 @@ def simulate_trades(
     """
     signals = np.asarray(signals)
     sizes = np.ones(len(signals)) if sizes is None else np.asarray(sizes, dtype=float)
-    if signals.shape != outcomes.timestamps.shape or sizes.shape != signals.shape:
-        raise ValueError(
-            "`signals` and `sizes` must have one entry for each outcome. Received: "
-            f"{signals.shape}, {sizes.shape}, {outcomes.timestamps.shape}."
-        )
-    if not (np.isfinite(sizes) & (sizes >= 0)).all():
-        raise ValueError("`sizes` must be finite and not negative.")
+    _require_entries(signals, sizes, outcomes)
     rows = np.flatnonzero(np.isin(signals, (SHORT, LONG)) & (sizes > 0))
     is_long = signals[rows] == LONG
     bars = outcomes.long_exit_bars, outcomes.short_exit_bars
@@ -162,6 +156,19 @@ def simulate_trades(
     growth = 1.0 + trades["size"] * trades["net_return"]
     trades["equity"] = np.cumprod(np.maximum(growth, 0.0))
     return trades
+
+
+def _require_entries(
+    signals: np.ndarray, sizes: np.ndarray, outcomes: TradeOutcomes
+) -> None:
+    """Raises ValueError unless each outcome has a signal and a size."""
+    if signals.shape != outcomes.timestamps.shape or sizes.shape != signals.shape:
+        raise ValueError(
+            "`signals` and `sizes` must have one entry for each outcome. Received: "
+            f"{signals.shape}, {sizes.shape}, {outcomes.timestamps.shape}."
+        )
+    if not (np.isfinite(sizes) & (sizes >= 0)).all():
+        raise ValueError("`sizes` must be finite and not negative.")
 
 
 def equity_curve(trades: np.ndarray) -> np.ndarray:

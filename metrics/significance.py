@@ -104,11 +104,8 @@ def shuffle_test(
     }
     if num_blocks < _MIN_BLOCKS:
         return result
-    block_rows = len(labels) // num_blocks
-    used = num_blocks * block_rows
-    one_hot = labels[:used, None] == np.arange(losses.shape[1])
-    # Entry (i, j): loss of the predictions of block i under the labels of block j.
-    cross = losses[:used].reshape(num_blocks, -1) @ one_hot.reshape(num_blocks, -1).T
+    used = len(labels) // num_blocks * num_blocks
+    cross = _block_losses(labels[:used], losses[:used], num_blocks)
     generator = np.random.Generator(np.random.PCG64(seed))
     rows = np.arange(num_blocks)
     orders = (generator.permutation(num_blocks) for _ in range(num_permutations))
@@ -117,8 +114,16 @@ def shuffle_test(
         "observed": float(cross.diagonal().sum() / used),
         "shuffled_mean": float(shuffled.mean() / used),
         "p_value": _p_value(shuffled, float(cross.diagonal().sum())),
-        "block_rows": block_rows,
+        "block_rows": used // num_blocks,
     }
+
+
+def _block_losses(
+    labels: np.ndarray, losses: np.ndarray, num_blocks: int
+) -> np.ndarray:
+    """Returns losses of block i's predictions under block j's labels, as [i, j]."""
+    one_hot = labels[:, None] == np.arange(losses.shape[1])
+    return losses.reshape(num_blocks, -1) @ one_hot.reshape(num_blocks, -1).T
 
 
 def _p_value(values: np.ndarray, observed: float) -> float:

@@ -280,24 +280,17 @@ def folds_section(material: Material) -> Section | None:
 def _walk_blocks(material: Material) -> list[Block]:
     """What the folds' tests earned one after the other: curve, numbers, months."""
     numbers = material.numbers
-    places = {name: f"cross_validation.{place}" for name, place in WALKS.items()}
     rows: list[TableRow] = []
-    for name, place in places.items():
+    for name, place in WALKS.items():
         cells: list[Cell] = []
         for key, form in WALKED.values():
-            found = numbers.show(f"{place}.{key}", form)
+            found = numbers.show(f"cross_validation.{place}.{key}", form)
             if found.value is None:  # buy and hold has no intervals
-                found = numbers.show(f"{place}.{key.split('.')[-1]}", form)
+                last = key.split(".")[-1]
+                found = numbers.show(f"cross_validation.{place}.{last}", form)
             cells.append(found)
         rows.append((name, cells))
-    months = material.results["cross_validation"]["trading"]["months"]
-    retrained, fixed, _ = places.values()
-    of_month = (
-        (retrained, "return_pct", "{:+.1f}"),
-        (fixed, "return_pct", "{:+.1f}"),
-        (retrained, "buy_and_hold_pct", "{:+.1f}"),
-        (retrained, "num_trades", "{:,}"),
-    )
+    gain = "cross_validation.never_retrained.intervals.gain_bps_per_day"
     return [
         material.picture(
             "folds_equity",
@@ -314,30 +307,33 @@ def _walk_blocks(material: Material) -> list[Block]:
             "it is regained, or to the end.",
             is_wide=True,
         ),
-        numbers.facts(
-            "What retraining gained",
-            {
-                "net a day, bps": (
-                    "cross_validation.never_retrained.intervals.gain_bps_per_day",
-                    "{:+.1f}",
-                )
-            },
-        ),
-        Table(
-            caption="Months of the folds' tests",
-            head=["", *(f"{name}, %" for name in WALKS), "trades"],
-            rows=[
-                (
-                    month["month"],
-                    [
-                        numbers.show(f"{place}.months.{k}.{key}", form)
-                        for place, key, form in of_month
-                    ],
-                )
-                for k, month in enumerate(months)
-            ],
-        ),
+        numbers.facts("What retraining gained", {"net a day, bps": (gain, "{:+.1f}")}),
+        _walk_months(material),
     ]
+
+
+def _walk_months(material: Material) -> Table:
+    """What each month of the folds' tests earned, beside what a month held."""
+    retrained, fixed, _ = (f"cross_validation.{place}" for place in WALKS.values())
+    columns = (
+        (retrained, "return_pct", "{:+.1f}"),
+        (fixed, "return_pct", "{:+.1f}"),
+        (retrained, "buy_and_hold_pct", "{:+.1f}"),
+        (retrained, "num_trades", "{:,}"),
+    )
+    show = material.numbers.show
+    months = material.results["cross_validation"]["trading"]["months"]
+    return Table(
+        caption="Months of the folds' tests",
+        head=["", *(f"{name}, %" for name in WALKS), "trades"],
+        rows=[
+            (
+                month["month"],
+                [show(f"{at}.months.{k}.{key}", form) for at, key, form in columns],
+            )
+            for k, month in enumerate(months)
+        ],
+    )
 
 
 def _fold_table(material: Material, key: str, what: str, *, caption: str) -> Table:
