@@ -99,11 +99,13 @@ def place_bars(
     is_of_trades = ends is not None and _are_of_trades(stamps, ends)
     stamps = ends if is_of_trades and ends is not None else stamps
     step = _usual_step(stamps)
-    if step and (layout.ends or is_of_trades):
-        stamps = _opens_from_ends(stamps, step)
+    rest = _rest_of_end(stamps, step) if step else 0
+    is_end = layout.ends or is_of_trades or rest > 0
+    if step and is_end:
+        stamps = stamps + rest - step
         bar = describe_distance(step)
         notes.append(f"times are the ends of bars: shifted by {bar} to their opens")
-    if layout.ends or is_of_trades:
+    if is_end:
         sides.pop("end", None)
     is_over, left_out = _over(stamps, step, sides, _confirmed(table, layout))
     return Moments(
@@ -191,13 +193,11 @@ def _are_of_trades(stamps: np.ndarray, ends: np.ndarray) -> bool:
     return bool(inside.all() and (_off(stamps, step) != 0).mean() > 0.5)
 
 
-def _opens_from_ends(ends: np.ndarray, step: int) -> np.ndarray:
-    """Returns opens; ends such as 23:59:59.999 are those of the next boundary."""
-    rest = -_off(ends, step) % step
-    limit = 60 * SECOND if step >= HOUR else SECOND
-    if (rest == rest[0]).all() and rest[0] <= limit:
-        ends = ends + rest
-    return ends - step
+def _rest_of_end(stamps: np.ndarray, step: int) -> int:
+    """Returns what times such as 23:59:59.999 lack to a boundary; 0 for others."""
+    rest = -_off(stamps, step) % step
+    limit = 60 * SECOND if step >= HOUR else SECOND if step > SECOND else 0
+    return int(rest[0]) if (rest == rest[0]).all() and rest[0] <= limit else 0
 
 
 # Bars that are not over

@@ -59,6 +59,20 @@ def test_a_file_whose_only_time_is_an_end(tmp_path, name, rest):
     assert opens(read_file(path)) == opens(table)
 
 
+@pytest.mark.parametrize(
+    ("timeframe", "rest"), [("1m", "1ms"), ("1m", "1s"), ("1h", "1min"), ("1D", "1s")]
+)
+def test_a_time_just_before_a_boundary_is_an_end(tmp_path, timeframe, rest):
+    table = market(timeframe=timeframe.lower())
+    ends = table["timestamp"] + pd.Timedelta(timeframe) - pd.Timedelta(rest)
+    assert opens(read_file(save(tmp_path, table.assign(timestamp=ends)))) == opens(
+        table
+    )
+    early = table["timestamp"] + pd.Timedelta("2s")
+    path = save(tmp_path, table.assign(timestamp=early))
+    assert check_candles(read_file(path)).misaligned.count == 60
+
+
 def test_a_time_of_the_last_trade_beside_the_end_of_the_bar(tmp_path):
     """Kraken's socket: `time` is the last trade, `etime` the end."""
     table = market()
