@@ -1,6 +1,7 @@
 """Where the time of a whole run goes: steps, data, and everything else.
 
-The demo run of `make train`, each in a fresh process, file caches warm. *Steps* are the
+The demo run of `make train`, with a full report and a light one, each in a fresh
+process, file caches warm; wall time and the CPU time of all threads. *Steps* are the
 batches of training, of validation and of the predictions of step 8, without the tracing
 and compiling in the first of each; *data* is reading, checking, splitting, scaling.
 All else is overhead: imports, graph, saving, evaluation, importance, report.
@@ -8,12 +9,12 @@ All else is overhead: imports, graph, saving, evaluation, importance, report.
 
 import functools
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import numpy as np
 from common import PROJECT, interleaved, parser, show, spread
 
 OVERHEAD = [
@@ -28,24 +29,29 @@ OVERHEAD = [
 ]
 
 
+def now():
+    """Returns seconds (2,): on the wall, of the CPU."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 class Clock:
     """Adds up the seconds of named phases; an inner phase is taken from its outer."""
 
     def __init__(self):
         self.seconds = {}
-        self._inner = [0.0]
+        self._inner = [np.zeros(2)]
 
     def phase(self, name, call):
         """Returns `call` with its seconds counted as phase `name`."""
 
         @functools.wraps(call)
         def timed(*args, **kwargs):
-            started = time.perf_counter()
-            self._inner.append(0.0)
+            started = now()
+            self._inner.append(np.zeros(2))
             try:
                 return call(*args, **kwargs)
             finally:
-                spent = time.perf_counter() - started
+                spent = now() - started
                 self.add(name, spent - self._inner.pop())
                 self._inner[-1] += spent
 
@@ -59,9 +65,9 @@ class Clock:
         self.add(target, seconds)
 
 
-def run(inputs_dir):
+def run(inputs_dir, kind):
     clock = Clock()
-    began = time.perf_counter()
+    began = now()
     clock.phase("imports", import_all)()
 
     from audit import run as audit
@@ -90,18 +96,17 @@ def run(inputs_dir):
     with tempfile.TemporaryDirectory() as folder:
         _, config = run_options.parse(
             ["--config", str(PROJECT / "demo.yaml"), "--inputs-dir", inputs_dir]
-            + ["--outputs-dir", folder]
+            + ["--outputs-dir", folder, "--report", kind]
         )
         trainer = StandaloneTrainer(config)
         watched = watch_batches(KerasAdapter)
         trainer.run_training()
     for part, seconds in watched.items():
-        first = max(0.0, seconds[0] - statistics.median(seconds))
+        first = np.maximum(0.0, seconds[0] - np.median(seconds, axis=0))
         clock.move("callbacks, checkpoints", f"steps: {part}", sum(seconds) - first)
         clock.move("callbacks, checkpoints", "graph, traced and compiled", first)
-    total = time.perf_counter() - began
-    clock.add("the rest", total - sum(clock.seconds.values()))
-    return clock.seconds
+    clock.add("the rest", now() - began - sum(clock.seconds.values()))
+    return {name: seconds.tolist() for name, seconds in clock.seconds.items()}
 
 
 def import_all():
@@ -131,16 +136,16 @@ def watch_batches(adapter_class):
 
     class Stopwatch(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            self.started = time.perf_counter()
+            self.started = now()
 
         def on_train_batch_end(self, batch, logs=None):
-            seconds["training"].append(time.perf_counter() - self.started)
+            seconds["training"].append(now() - self.started)
 
         def on_test_batch_begin(self, batch, logs=None):
-            self.started = time.perf_counter()
+            self.started = now()
 
         def on_test_batch_end(self, batch, logs=None):
-            seconds["validation"].append(time.perf_counter() - self.started)
+            seconds["validation"].append(now() - self.started)
 
     attach = adapter_class.attach
 
@@ -158,28 +163,39 @@ def main():
     options.add_argument("--inputs-dir")
     arguments = options.parse_args()
     if arguments.case:
-        print(json.dumps(run(arguments.inputs_dir)))
+        print(json.dumps(run(arguments.inputs_dir, arguments.case)))
         return
     with tempfile.TemporaryDirectory() as folder:
         build = [sys.executable, str(PROJECT / "dataset_builder.py"), "--demo"]
         subprocess.run(
             [*build, "--inputs-dir", folder], check=True, capture_output=True
         )
-        found = interleaved(
-            __file__, ["demo run"], arguments.repeats, "--inputs-dir", folder
-        )["demo run"]
-    names = sorted(found[0], key=lambda name: (name in OVERHEAD, name))
-    phases = {name: [each[name] for each in found] for name in names}
-    phases["overhead, all"] = [sum(each[n] for n in OVERHEAD) for each in found]
-    phases["the whole run"] = [sum(each.values()) for each in found]
-    whole = statistics.median(phases["the whole run"])
-    rows = []
-    for name, seconds in phases.items():
-        middle, least, most = spread(seconds)
-        share = f"{100 * middle / whole:.0f} %"
-        rows.append([name, f"{middle:.2f}", f"{least:.2f} - {most:.2f}", share])
-    columns = ["phase", "s", "range", "of the run"]
-    show("A demo run", columns, rows, phases, arguments.json)
+        kinds = ["full", "light"]
+        runs = interleaved(__file__, kinds, arguments.repeats, "--inputs-dir", folder)
+    for kind, found in runs.items():
+        names = sorted(set().union(*found), key=lambda name: (name in OVERHEAD, name))
+        phases = {
+            name: np.array([each.get(name, [0.0, 0.0]) for each in found])
+            for name in names
+        }
+        overhead = sum(phases[name] for name in OVERHEAD if name in phases)
+        phases["overhead, all"] = overhead
+        whole = sum(phases[name] for name in names)
+        phases["the whole run"] = whole
+        rows = []
+        for name, seconds in phases.items():
+            middle, least, most = spread(list(seconds[:, 0]))
+            share = f"{100 * middle / np.median(whole[:, 0]):.0f} %"
+            used = f"{np.median(seconds[:, 1]):.2f}"
+            rows.append(
+                [name, f"{middle:.2f}", f"{least:.2f} - {most:.2f}", share, used]
+            )
+        path = arguments.json
+        if path is not None:
+            path = path.with_stem(f"{path.stem}-{kind}")
+        columns = ["phase", "s", "range", "of the run", "CPU s"]
+        figures = {name: seconds.tolist() for name, seconds in phases.items()}
+        show(f"A demo run, {kind} report", columns, rows, figures, path)
 
 
 if __name__ == "__main__":

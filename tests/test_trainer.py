@@ -14,6 +14,7 @@ from artifacts.artifact import load_artifact
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame, demo_candles
+from evaluation.baselines import BOOSTED, LOGISTIC
 from files.strict import read_json
 from models import create_adapter
 from reports import report
@@ -423,7 +424,7 @@ def test_a_light_report_is_numbers_alone(tmp_path):
     results = json.loads((folder / "confusion_matrix_report.json").read_text())
     assert json.loads(metadata.read_text())["results"]["verdict"] == results["verdict"]
     assert "importance" not in results
-    assert not {"gradient_boosting", "logistic"} & set(results["test"]["baselines"])
+    assert not {BOOSTED, LOGISTIC} & set(results["test"]["baselines"])
     assert load_artifact(folder).metadata["config"]["report"] == "light"
 
 
