@@ -79,12 +79,16 @@ def place_bars(
         ConfigError: If there is no such zone.
     """
     zone = _zone(timezone) if timezone else None
+    sides = _side_times(table, layout, zone, path)
+    ends = sides.get("end")
     try:
         stamps, how = choose_times(
             [(name, rank, table.column(str(i))) for i, name, rank in layout.times]
         )
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        if ends is None or _off(ends, _usual_step(ends)).any():
+            raise DataError(f"{path}: {error}") from error
+        stamps, how = ends, "ends of bars"
     notes, doubts = [], []
     is_zoneless = how.startswith(_ZONELESS)
     if words := wall_clock_words(stamps, timezone if is_zoneless else None):
@@ -94,13 +98,13 @@ def place_bars(
         stamps, how = _localized(stamps, zone, path), f"wall-clock time of {timezone}"
     elif zone:
         notes.append(f"times state their zone: {timezone} is not used")
-    sides = _side_times(table, layout, zone, path)
-    ends = sides.get("end")
-    is_of_trades = ends is not None and _are_of_trades(stamps, ends)
-    stamps = ends if is_of_trades and ends is not None else stamps
+    if ends is not None and (stamps is ends or _are_of_trades(stamps, ends)):
+        stamps, is_end = ends, True
+    else:
+        is_end = layout.ends
     step = _usual_step(stamps)
     rest = _rest_of_end(stamps, step) if step else 0
-    is_end = layout.ends or is_of_trades or rest > 0
+    is_end |= rest > 0
     if step and is_end:
         stamps = stamps + rest - step
         bar = describe_distance(step)
@@ -181,7 +185,7 @@ def _usual_step(stamps: np.ndarray) -> int:
 
 
 def _off(stamps: np.ndarray, step: int) -> np.ndarray:
-    return (stamps - first_boundary(step)) % step
+    return (stamps - first_boundary(step)) % max(step, 1)
 
 
 def _are_of_trades(stamps: np.ndarray, ends: np.ndarray) -> bool:

@@ -97,11 +97,13 @@ def _no_rows(lines: Sequence[str], path: Path) -> DataError:
 
 def _is_row(cells: Sequence[str], delimiter: str) -> bool:
     """Whether a line is a row of candles, not a name, a comment or nothing."""
-    if len(cells) < 5 or not any(map(str.isdigit, cells[0] + cells[1])):
+    if len(cells) < 5:
         return False
     numbers = [is_number(cell, delimiter) for cell in cells]
     blank = [cell.strip().lower() in BLANK for cell in cells]
-    return sum(numbers) >= 4 or sum(map(max, numbers, blank)) >= len(cells) - 1
+    has_time = any(map(str.isdigit, cells[0] + cells[1]))
+    is_blank = has_time and sum(map(max, numbers, blank)) >= len(cells) - 1
+    return sum(numbers) >= 4 or is_blank
 
 
 def _names(above: Sequence[list[str]], row: Sequence[str]) -> list[str] | None:

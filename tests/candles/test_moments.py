@@ -78,7 +78,15 @@ def test_a_time_of_the_last_trade_beside_the_end_of_the_bar(tmp_path):
     table = market()
     ends = table["timestamp"] + pd.Timedelta("1min")
     trades = ends - pd.to_timedelta(range(1, 61), unit="s")
-    path = save(tmp_path, table[PRICES].assign(time=trades, etime=ends))
+    seconds = trades.astype("int64") / 1e9 + 0.123
+    for time in (trades, seconds):
+        path = save(tmp_path, table[PRICES].assign(time=time, etime=ends))
+        assert opens(read_file(path)) == opens(table)
+
+
+def test_a_row_may_begin_with_words(tmp_path):
+    table = market().assign(exchange="binance", symbol="BTCUSDT")
+    path = save(tmp_path, table[["symbol", "exchange", *PRICES, "timestamp"]])
     assert opens(read_file(path)) == opens(table)
 
 
