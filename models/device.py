@@ -35,7 +35,13 @@ def import_tensorflow(config: MachineFields | None = None) -> None:
         return
     config = config or MachineFields()
     _choose_device(config.device)
-    if config.verbose_logging:
+    if not config.verbose_logging:
+        import_quietly()
+
+
+def import_quietly() -> None:
+    """Imports TensorFlow without its chatter, and keeps it from what comes later."""
+    if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with silent_stderr():

@@ -14,7 +14,7 @@ import utils
 from config import Config
 from models import sklearn_adapter
 from models.adapter import ModelAdapter
-from models.device import import_tensorflow
+from models.device import import_quietly, import_tensorflow
 from models.keras_adapter import KerasAdapter
 from models.lightgbm_adapter import LightGBMAdapter
 from settings.network_fields import NETWORKS
@@ -105,6 +105,8 @@ def load_adapter(artifact: Artifact) -> ModelAdapter:
             f"Received: {name!r:.99}"
         )
     family = FAMILIES[name]
+    if family.suffix == KerasAdapter.suffix:
+        import_quietly()  # a file of Keras would bring it in
     model = artifact.load_model(family.suffix)
     adapter = family.load(model, description, artifact.path)
     adapter.predict_only(description, artifact.path)

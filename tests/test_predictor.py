@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from world.frames import CORE8, TINY, make_own_frame
 
+from artifacts.artifact import Artifact
 from config import Config
+from models import families
 from predictor import Predictor
 from sequence_generator import cut_windows
 from trainer import StandaloneTrainer
@@ -67,3 +69,14 @@ def test_lists_are_read_and_flat_tables_are_no_windows(finished):
 def test_missing_artifact(tmp_path):
     with pytest.raises(MissingInputError):
         Predictor(tmp_path / "none")
+
+
+def test_tensorflow_is_silenced_before_a_file_brings_it_in(finished, monkeypatch):
+    calls = []
+    monkeypatch.setattr(families, "import_quietly", lambda: calls.append("quiet"))
+    load = Artifact.load_model
+    monkeypatch.setattr(
+        Artifact, "load_model", lambda *each: calls.append("file") or load(*each)
+    )
+    Predictor(finished[1])
+    assert calls == ["quiet", "file"]
