@@ -12,7 +12,7 @@ from pathlib import Path
 import utils
 from candles.checks import check_candles, detect_timeframe
 from candles.columns import COLUMNS
-from candles.formats import read_file
+from candles.formats import candle_files, read_file
 from candles.table import fill_gaps, read_candles, resample_candles
 from files import tables
 from settings.label_fields import MAX_FILL_BARS
@@ -75,11 +75,11 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     refused = []
-    for file in options.files:
+    for file in [file for path in options.files for file in candle_files(path)]:
         table = read_file(file, timezone=options.timezone)
         report = check_candles(table, timeframe=options.timeframe)
         logger.info("%s\n%s", file, report.summary())
-        refused += [file] if report.problems or report.is_sparse else []
+        refused += [str(file)] if report.problems or report.is_sparse else []
     if refused:
         raise utils.DataError(f"expected good candles. Received: {', '.join(refused)}.")
 

@@ -48,6 +48,8 @@ def floats_of(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
         DataError: If it is not of numbers.
     """
     try:
+        if pa.types.is_decimal(column.type):  # a direct cast is off by an ulp
+            column = pc.cast(column, pa.string())
         return pc.cast(column, pa.float64()).to_numpy()
     except pa.ArrowException as error:
         received = f"values of type {column.type}"

@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -142,6 +143,14 @@ def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFr
     return read_columns(table, layout, path, timezone=timezone, kept=kept)
 
 
+def as_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Returns a candle table as it is, and reads another DataFrame."""
+    is_table = {*COLUMNS} <= {*frame.columns} and isinstance(
+        frame["timestamp"].dtype, pd.DatetimeTZDtype
+    )
+    return frame if is_table else read_frame(frame)
+
+
 def _first_of(name: object) -> str:
     """Returns a column's name; the first of yfinance's (price, ticker)."""
     return str(name[0] if isinstance(name, tuple) else name)
@@ -259,9 +268,9 @@ def _require_plain_arrow(path: Path, magic: bytes) -> None:
 
 def _read_feather(path: Path) -> Iterator[Part]:
     _require_plain_arrow(path, b"ARROW1")
-    tables.refuse_bomb(path, len(COLUMNS))
     with pa.OSFile(str(path)) as source:
         layout = _layout_of_schema(pa.ipc.open_file(source).schema, path)
+        tables.refuse_bomb(path, len(COLUMNS))
         options = pa.ipc.IpcReadOptions(included_fields=layout.positions())
         table = pa.ipc.open_file(source, options=options).read_all()
     table.validate(full=True)
@@ -291,7 +300,9 @@ def _layout_of_schema(schema: pa.Schema, path: Path) -> Layout:
         cure = "Rename or remove columns."
         raise refusal(path, "one column of each name", f"twice: {those}", cure)
     tables.refuse_unsafe_names(schema.names, path)
-    return layout_of_names(schema.names, path)
+    layout = layout_of_names(schema.names, path)
+    plain = {k: i for k, i in layout.sides.items() if schema.types[i].num_fields == 0}
+    return replace(layout, sides=plain)
 
 
 def _read_csv(path: Path) -> Iterator[Part]:

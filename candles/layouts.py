@@ -127,12 +127,14 @@ class Layout:
 def plain_name(name: object) -> str:
     """Returns a column's name as it compares: `Open Time` and `<OPEN_TIME>` are one."""
     text = re.sub(r"^\d+[a-z]?\. ", "", str(name).lower())  # "1. open": Alpha Vantage
+    text = re.sub(r"^\('(.*?)', .*\)$", r"\1", text)  # pandas: two levels in Parquet
     return re.sub(r"[^a-z0-9]", "", text)
 
 
 def are_numbers(names: Sequence[object]) -> bool:
     """Whether the names are 0, 1, 2, ...: what pandas writes where there are none."""
-    return [str(name).strip() for name in names] == [*map(str, range(len(names)))]
+    texts = [str(name).strip() for name in names]
+    return bool(texts) and texts == [*map(str, range(len(texts)))]
 
 
 def names_prices(names: Sequence[object]) -> bool:

@@ -21,7 +21,13 @@ import pandas as pd
 
 from candles.checks import CandleReport, check_candles, increasing_stamps
 from candles.columns import VALUES, make_table
-from candles.formats import candle_files, read_file, read_frame, refuse_mixed_pairs
+from candles.formats import (
+    as_table,
+    candle_files,
+    read_file,
+    read_frame,
+    refuse_mixed_pairs,
+)
 from candles.timestamps import (
     DAY,
     HOUR,
@@ -255,6 +261,7 @@ def fill_gaps(
             f"max_fill_bars: expected at least 0. Received: {max_fill_bars}."
         )
     step = timeframe_nanoseconds(timeframe)
+    table = as_table(table)
     stamps = increasing_stamps(table)
     distance = np.diff(stamps)
     wrong = np.flatnonzero(distance % step)
@@ -327,6 +334,7 @@ def resample_candles(
         DataError: If `timeframe` is finer than the candles or no multiple of theirs.
     """
     target = timeframe_nanoseconds(timeframe)
+    table = as_table(table)
     stamps = increasing_stamps(table)
     own, irregular = find_timeframe(np.diff(stamps), source_timeframe or timeframe)
     if own is None:

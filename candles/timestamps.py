@@ -164,7 +164,10 @@ def _with_clock(
         return [c for i, c in enumerate(columns) if not is_clock or i != clocks[0]]
     day, clock = (pc.cast(columns[i][2], pa.string()) for i in (days[0], clocks[0]))
     if not pc.match_substring(clock, ":")[0].as_py():
-        clock = pc.utf8_lpad(clock, 6 if len(heads[clocks[0]]) > 4 else 4, "0")
+        longest = pc.max(pc.utf8_length(clock)).as_py()
+        if longest < 5 and len(heads[clocks[0]]) < 4:  # 100: one o'clock, or a minute
+            return list(columns)
+        clock = pc.utf8_lpad(clock, 6 if longest > 4 else 4, "0")
     name = f"{columns[days[0]][0]} {columns[clocks[0]][0]}"
     joined = pc.binary_join_element_wise(day, clock, " ")
     rest = [c for i, c in enumerate(columns) if i not in (days[0], clocks[0])]

@@ -5,6 +5,7 @@ below them. Fields are words: `ms` the opening time in milliseconds, `o h l c` t
 prices, `v` the volume in base units, `q` in quote units.
 """
 
+import decimal
 import gzip
 import itertools
 import json
@@ -13,9 +14,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow.feather import write_feather
 
-from candles import read_candles
+from candles import fill_gaps, read_candles, resample_candles
+from candles.__main__ import main
 from candles.formats import read_file, read_frame
 from utils import DataError, MissingInputError
 
@@ -781,3 +786,41 @@ def test_no_price_is_ever_read_from_another_column(tmp_path):
             continue
         with pytest.raises(DataError, match="all rows fit the order timestamp"):
             read_file(path)
+
+
+def test_arrow_files_of_other_types(tmp_path):
+    table = pa.Table.from_pandas(MARKET, preserve_index=False)
+    decimals = [
+        pa.array([decimal.Decimal(str(cell)) for cell in MARKET[name]])
+        for name in VALUES
+    ]
+    odd = [pa.array([{"a": 1}] * NUM_BARS), pa.array([["b"]] * NUM_BARS)]
+    names = [*table.column_names, "x", "y"]
+    dates = pa.array(FIELDS["isoz"]).dictionary_encode()
+    pq.write_table(pa.table([dates, *decimals, *odd], names), tmp_path / "a.parquet")
+    expect(read_candles(tmp_path / "a.parquet"))
+    two = MARKET.set_index("timestamp")
+    two.columns = pd.MultiIndex.from_product([VALUES, ["BTC-USD"]])
+    two.to_parquet(tmp_path / "b.parquet")
+    expect(read_candles(tmp_path / "b.parquet"))
+    twice = pa.table([*table.columns, table.column(1)], [*table.column_names, "open"])
+    for suffix, write in (("parquet", pq.write_table), ("feather", write_feather)):
+        write(twice, tmp_path / f"c.{suffix}")
+        with pytest.raises(DataError, match="one column of each name.*'open'"):
+            read_candles(tmp_path / f"c.{suffix}")
+
+
+@pytest.mark.parametrize("name", ["freqtrade", "dates as index", "naive", "ccxt"])
+def test_frames_are_resampled_and_filled_as_they_are_read(name):
+    table = resample_candles(FRAMES[name], "5m")
+    assert table.equals(resample_candles(MARKET, "5m")) and len(table) == NUM_BARS // 5
+    assert len(fill_gaps(FRAMES[name], "1m")) == NUM_BARS
+
+
+def test_check_reads_every_file_of_a_folder(tmp_path, capsys):
+    for i, part in enumerate(halves()):
+        written(tmp_path, part, f"BTCUSDT-1m-{i}.csv")
+    assert main(["check", str(tmp_path)]) == 0
+    told = "".join(capsys.readouterr())
+    assert "BTCUSDT-1m-0.csv\n25 bars of 1m" in told
+    assert "BTCUSDT-1m-1.csv\n20 bars of 1m" in told
