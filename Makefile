@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: train test lint bench noise coverage next-stretch faults format notebook notebooks pictures clean
+.PHONY: train test lowest lint bench noise coverage next-stretch faults format notebook notebooks pictures clean
 
 train: .venv/run.stamp
 	$(BIN)/python dataset_builder.py --demo
@@ -12,6 +12,11 @@ train: .venv/run.stamp
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+# Readers, models and whole runs on the lowest versions that the requirements allow.
+lowest: .venv-lowest/stamp
+	.venv-lowest/bin/python -m pytest -q -n 2 --dist worksteal -p no:cacheprovider tests/candles tests/dataset tests/models \
+	  tests/test_data_loader.py tests/test_model_builder.py tests/test_trainer.py
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -60,7 +65,7 @@ notebook: .venv/notebook.stamp
 	$(BIN)/jupyter lab notebooks
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/base.stamp:
@@ -75,6 +80,16 @@ clean:
 
 .venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt requirements-lightgbm.txt | .venv/base.stamp
 	$(PIP) install -r requirements-dev.txt
+	touch $@
+
+LOWEST := requirements.txt requirements-features.txt requirements-lightgbm.txt requirements-data.txt
+.venv-lowest/stamp: $(LOWEST) requirements-dev.txt
+	rm -rf .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip --disable-pip-version-check --quiet install uv
+	grep -E '^(pytest|hypothesis)' requirements-dev.txt > .venv-lowest/tests.txt
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+	  $(LOWEST:%=-r %) -r .venv-lowest/tests.txt
 	touch $@
 
 .venv/bench.stamp: requirements.txt requirements-bench.txt | .venv/base.stamp

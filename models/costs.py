@@ -43,10 +43,11 @@ def plan_run(config: Config) -> Plan:
     Raises:
         MissingInputError: If there is no training file.
         DataError: If the run would refuse it, or its folds.
-        StorageError: If nothing can be written to `outputs_dir`.
+        StorageError: If nothing can be written below `outputs_dir`.
         ConfigError: If more memory is needed than is free.
     """
-    require_creatable(config.outputs_dir)
+    for folder in (config.runs_dir, config.model_dir):
+        require_creatable(folder, has_runs=True)
     # A scale refuses nothing, and learning one imports scikit-learn.
     loader = TrainingDataLoader(config=config, scaler_type="none")
     data, folds, _ = loader.load_with_folds()

@@ -154,9 +154,9 @@ def test_config_test_prints_and_imports_little(tmp_path):
     project |= {path.parent.name for path in PROJECT.glob("*/__init__.py")}
     light = {"trainer", "config", "settings", "utils", "files", "dataset"}
     assert project & modules == light
-    behind = {name for name in loaded if name.startswith(("dataset.", "files."))}
-    locked = {"files.atomic", "files.locks", "files.strict"}
-    assert behind == {"dataset.barriers"} | locked
+    assert {name for name in loaded if name.startswith("dataset.")} == {
+        "dataset.barriers"
+    }
     heavy = {"tensorflow", "keras", "pandas", "pyarrow", "sklearn", "matplotlib"}
     assert not heavy & modules
 
