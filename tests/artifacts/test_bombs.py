@@ -118,7 +118,7 @@ def test_hdf5_that_stands_for_much_is_not_read(tmp_path, row, shape, options, me
 
 # Names
 
-NAMES = ["a\x1b[31m", "a\nb", "a\rb", "a\x00b", "a\u202eb", "a\x9bb", "\u2028"]
+NAMES = ["a\x1b[31m", "a\nb", "a\rb", "a\x00b", "a\u202eb", "a\x9bb", "a\u2028b"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,7 +143,7 @@ def test_names_that_steer_a_terminal_are_refused(tmp_path, name):
             read()
         assert utils.is_plain_text(str(caught.value))
         # Text with a NUL is none, and lines that break have other cells.
-        is_no_table = read is readers[-1] and name in ("a\nb", "a\rb", "a\x00b")
+        is_no_table = read in readers[-2:] and name in ("a\nb", "a\rb", "a\x00b")
         assert is_no_table or ascii(name)[1:-1] in str(caught.value)
 
 
