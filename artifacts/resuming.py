@@ -145,8 +145,7 @@ def find_resumable(
         run = RunFolder(config, Path(resume).resolve().name)
         if not run.lock(patience_seconds=_SWEEP_SECONDS):
             raise run.in_use()
-        run.remove_temporary()
-        return run
+        return _taken(run, is_probe=is_probe)
     alive = None
     for folder, _ in _same_runs(config.runs_dir, config):
         run = RunFolder(config, folder.name)
@@ -155,16 +154,21 @@ def find_resumable(
         except FileNotFoundError:
             continue  # published, or swept, a moment ago
         if is_dead and run.has_progress() and not run.published.is_dir():
-            if is_probe:
-                run.unlock()
-            else:
-                run.remove_temporary()
-            return run
+            return _taken(run, is_probe=is_probe)
         run.unlock()
         alive = alive or (None if is_dead else run)
     if alive is not None:
         raise alive.in_use()
     return None
+
+
+def _taken(run: RunFolder, *, is_probe: bool) -> RunFolder:
+    """Returns a run that was locked: without half-written files, or as it was."""
+    if is_probe:
+        run.unlock()
+    else:
+        run.remove_temporary()
+    return run
 
 
 def _same_runs(parent: Path, config: Config) -> Iterator[tuple[Path, Config]]:
@@ -215,12 +219,14 @@ def finished_run(config: Config, resume: str | os.PathLike[str] | None) -> Path 
             _refuse_beginning_anew(config)
         return finished
     folder = Path(resume)
+    is_at_home = folder.resolve().parent == config.runs_dir.resolve()
+    published = RunFolder(config, folder.resolve().name).published
+    if is_at_home and (published / MANIFEST).is_file():
+        return published
     # A run that died while it was published has a manifest, too.
-    if folder.resolve().parent == config.runs_dir.resolve():
-        published = RunFolder(config, folder.resolve().name).published
-        return published if (published / MANIFEST).is_file() else None
-    if not (folder / MANIFEST).is_file():
-        _refuse_moved(config, folder)
+    if is_at_home or not (folder / MANIFEST).is_file():
+        find_resumable(config, folder, is_probe=True)
+        return None
     found = config_of(folder)
     if found and not (same_run(found, config) and found.epochs >= config.epochs):
         changed = changed_fields(found, config, is_finished=True)

@@ -69,6 +69,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     fetch.add_argument("--base-url", help="another host of the public archives")
     fetch.add_argument("--exchange", help="fetch from this exchange through ccxt")
     fetch.add_argument("--output-dir", default="data", help="folder (default: data)")
+    fetch.add_argument(
+        "--time-limit", default="6h", help="longest time in all (default: 6h)"
+    )
     options = parser.parse_args(arguments)
     options.run(options)
 
@@ -118,20 +121,27 @@ def _resample(options: argparse.Namespace) -> None:
 def _download(options: argparse.Namespace) -> None:
     from candles import archives, exchanges
     from candles.periods import plan_periods
+    from files.time_limit import TimeLimit
 
+    try:
+        limit = TimeLimit(utils.duration_seconds(options.time_limit))
+    except ValueError as error:
+        raise utils.ConfigError(f"--time-limit: {error}") from error
     today = datetime.now(UTC).date()
     periods = plan_periods(options.start, options.end, today=today)
     what = (options.pair, options.timeframe, periods)
     if options.exchange:
         files = exchanges.download_from_exchange(
-            options.exchange, *what, output_dir=options.output_dir
+            options.exchange, *what, output_dir=options.output_dir, limit=limit
         )
     else:
         files = archives.download_archives(
             *what,
             market=options.market,
             output_dir=options.output_dir,
-            fetcher=archives.Fetcher(base_url=options.base_url or archives.BASE_URL),
+            fetcher=archives.Fetcher(
+                base_url=options.base_url or archives.BASE_URL, limit=limit
+            ),
         )
     logger.info(
         "%s in %s", utils.counted(len(files), "file", "files"), options.output_dir

@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +26,7 @@ from candles.periods import Period
 from files.atomic import atomic_write, fsync_folder, require_creatable, sha256_file
 from files.locks import take
 from files.progress import Progress, track
+from files.time_limit import TimeLimit, TimeLimitError
 from settings.names import plain_pair, without_settlement
 from utils import (
     ConfigError,
@@ -44,6 +45,7 @@ MARKETS = {"spot": "spot", "futures": "futures/um"}
 # Longer bars straddle the archives' days and months: resample them from these.
 TIMEFRAMES = tuple("1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d".split())
 MAX_ARCHIVE_BYTES = 2**30
+LIMIT_SECONDS = 6 * 3600
 
 _CHUNK_BYTES = 2**14  # a transfer that breaks loses less than one chunk
 _RETRY_STATUS = {408, 425, 429, 500, 502, 503, 504}
@@ -66,6 +68,8 @@ class Fetcher:
     timeout_seconds: float = 30.0
     """Longest silence of the host, also while bytes are flowing."""
     num_attempts: int = 5
+    limit: TimeLimit = field(default_factory=lambda: TimeLimit(LIMIT_SECONDS))
+    """Longest time of all files together, from when this was made."""
     sleep: Callable[[float], None] = time.sleep
     """Waits between attempts: 1, 2, 4, 8 ... seconds, or what the host asks for."""
 
@@ -123,9 +127,11 @@ class Fetcher:
         reason = ""
         for attempt in range(self.num_attempts):
             try:
-                return read(url)
+                return self.limit.call(lambda: read(url))
             except _Absent:
                 return None
+            except TimeLimitError as error:
+                raise time_is_up(url, error) from error
             except (_Passing, requests.RequestException) as error:
                 known, fault, reason = reason, error, innermost_reason(error)
                 asked = getattr(error, "retry_after_seconds", None)
@@ -135,7 +141,7 @@ class Fetcher:
                     again = counted(self.num_attempts - attempt - 1, "time", "times")
                     text = "%s: %s; trying again, up to %s"
                     logger.log(level, text, self.base_url, reason, again)
-                    self.sleep(wait)
+                    self.sleep(min(wait, self.limit.left()))
         if isinstance(fault, _WrongBytes):
             raise DataError(
                 f"{url}: expected bytes that match the published checksum. "
@@ -209,6 +215,14 @@ class Fetcher:
             have = step.done
         if have < total:
             raise _Passing(f"{have} of {total} bytes")
+
+
+def time_is_up(what: str, error: TimeLimitError) -> DownloadError:
+    """Returns the error of a host that feeds too slowly to be waited for."""
+    return DownloadError(
+        f"{what}: expected the files in time. Received: {error}. Run the same command "
+        "again: it continues where it stopped; --time-limit 1d waits longer."
+    )
 
 
 def innermost_reason(error: BaseException) -> str:
@@ -339,13 +353,13 @@ def _require_known(pair: str, timeframe: str, market: str) -> str:
     pair = pair.upper().replace("/", "") if contract == pair else plain_pair(contract)
     if not re.fullmatch(r"[A-Z0-9_]{2,40}", pair):
         raise ConfigError(f"pair: expected such as 'ETHUSDT'. Received: {pair!r}.")
-    for field, value, known in (
+    for name, value, known in (
         ("timeframe", timeframe, TIMEFRAMES),
         ("market", market, tuple(MARKETS)),
     ):
         if value not in known:
             raise ConfigError(
-                f"{field}: expected one of {', '.join(known)}. Received: {value!r}."
+                f"{name}: expected one of {', '.join(known)}. Received: {value!r}."
                 f"{did_you_mean(value, known)}"
             )
     return pair

@@ -18,13 +18,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from candles.archives import DownloadError, innermost_reason, require_some
+from candles.archives import (
+    LIMIT_SECONDS,
+    DownloadError,
+    innermost_reason,
+    require_some,
+    time_is_up,
+)
 from candles.columns import COLUMNS
 from candles.periods import Period
 from files.atomic import atomic_path, require_creatable
 from files.progress import Progress, track
+from files.time_limit import TimeLimit, TimeLimitError
 from settings.names import plain_pair
-from utils import ConfigError, DependencyError, did_you_mean, duration_seconds
+from utils import (
+    ConfigError,
+    DependencyError,
+    did_you_mean,
+    duration_seconds,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +51,7 @@ def download_from_exchange(
     *,
     output_dir: str | os.PathLike[str] = "data",
     num_attempts: int = 5,
+    limit: TimeLimit | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Path]:
     """Fetches candles page by page through `ccxt`; one Parquet file per period.
@@ -52,6 +65,7 @@ def download_from_exchange(
         periods: From `plan_periods`.
         output_dir: The files go to the exchange's folder in it.
         num_attempts: Attempts per page while the network fails.
+        limit: Longest time of all pages together; None is `LIMIT_SECONDS` from now.
         sleep: Waits between attempts.
 
     Raises:
@@ -61,7 +75,8 @@ def download_from_exchange(
         DownloadError: If the exchange keeps failing; finished periods stay.
     """
     require_creatable(Path(output_dir) / exchange_name)
-    exchange, attempt = _connect(exchange_name, num_attempts, sleep)
+    limit = limit or TimeLimit(LIMIT_SECONDS)
+    exchange, attempt = _connect(exchange_name, num_attempts, limit, sleep)
     symbol = _find_symbol(attempt(exchange.load_markets), pair, exchange_name)
     if timeframe not in (exchange.timeframes or {}):
         raise ConfigError(
@@ -91,7 +106,10 @@ def download_from_exchange(
 
 
 def _connect(
-    exchange_name: str, num_attempts: int, sleep: Callable[[float], None]
+    exchange_name: str,
+    num_attempts: int,
+    limit: TimeLimit,
+    sleep: Callable[[float], None],
 ) -> tuple[Any, Callable[..., Any]]:
     """Returns the ccxt exchange, and a function that calls its methods with retries."""
     try:
@@ -111,7 +129,9 @@ def _connect(
     def attempt(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         for number in range(num_attempts):
             try:
-                return call(*args, **kwargs)
+                return limit.call(lambda: call(*args, **kwargs))
+            except TimeLimitError as error:
+                raise time_is_up(exchange_name, error) from error
             except ccxt.NetworkError as error:
                 if number + 1 == num_attempts:
                     raise DownloadError(
@@ -119,7 +139,7 @@ def _connect(
                         f"{innermost_reason(error)}, in {num_attempts} attempts. "
                         "Run the same command again."
                     ) from error
-                sleep(min(60.0, 2.0**number))
+                sleep(min(60.0, 2.0**number, limit.left()))
             except ccxt.ExchangeError as error:
                 raise DownloadError(
                     f"{exchange_name}: expected candles. Received: {error}. "

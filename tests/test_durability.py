@@ -12,12 +12,13 @@ from world.frames import PROJECT, TINY
 import utils
 from artifacts import publication, run_folder
 from artifacts.artifact import load_artifact
-from artifacts.resuming import find_finished, find_resumable
+from artifacts.resuming import find_finished, find_resumable, refuse_difference
 from artifacts.run_folder import RunFolder, sweep
 from config import Config
 from files.atomic import atomic_write
 from files.strict import write_json
 from preprocessing.scaling import FeatureScaler
+from trainer import StandaloneTrainer
 
 SCALER = FeatureScaler(
     kind="none",
@@ -135,6 +136,66 @@ def test_resumed_run_loses_its_half_written_files(config):
     assert probe and len(list(run.checkpoints.iterdir())) == 2
     again = find_resumable(config, run.path)
     assert [path.name for path in again.checkpoints.iterdir()] == ["epoch_00002.ckpt"]
+
+
+# What --resume means
+
+
+def resume(config, how="newest", **changes):
+    return StandaloneTrainer(config.replace(**changes), resume=how).run_training()
+
+
+def test_a_resume_does_not_begin_anew_beside_a_run_that_differs(config):
+    run = make_run(config)
+    run.unlock()
+    with pytest.raises(utils.ConfigError, match="is unfinished and differs") as caught:
+        resume(config, seed=5, learning_rate=0.5)
+    lines = str(caught.value).splitlines()
+    assert lines[1:3] == [
+        "  - learning_rate: began with 0.001, now 0.5",
+        "  - seed: began with 42, now 5",
+    ]
+    assert f"--resume {run.path}" in lines[3]
+    assert find_resumable(config.replace(model="gru"), "newest") is None
+    run.publish()
+    with pytest.raises(utils.ConfigError, match="is finished and differs") as caught:
+        resume(config, epochs=50)
+    assert "epochs: began with 2, now 50" in str(caught.value)
+    assert list(config.runs_dir.iterdir()) == []
+
+
+def test_a_resume_of_a_run_that_goes_on_says_who_has_it(config):
+    run = make_run(config)
+    for how in ("newest", run.path):
+        with pytest.raises(utils.InUseError, match=f"process {os.getpid()} on "):
+            resume(config, how)
+    assert list(config.runs_dir.iterdir()) == [run.path]
+
+
+@pytest.mark.parametrize("name", ["elsewhere/{}", "outputs/runs/{}-copy", "outputs/{}"])
+def test_a_moved_run_is_not_gone_on_with(config, tmp_path, name):
+    run = make_run(config)
+    run.unlock()
+    moved = tmp_path / name.format(run.run_id)
+    moved.parent.mkdir(exist_ok=True)
+    run.path.rename(moved)
+    with pytest.raises(utils.ConfigError, match="moved, renamed or copied"):
+        resume(config, moved)
+    with pytest.raises(utils.ConfigError, match="moved, renamed or copied"):
+        find_resumable(config, moved)
+    with pytest.raises(utils.MissingInputError, match="expected the folder of a run"):
+        find_resumable(config, run.path)
+    assert not run.path.exists()
+
+
+@pytest.mark.parametrize("content", [None, "[]", '"x"', "{", '{"resumes": 1e999}'])
+def test_a_run_that_does_not_say_how_it_began_cannot_go_on(config, content):
+    run = make_run(config)
+    path = run.path / run_folder.STATE
+    path.unlink() if content is None else path.write_text(content)
+    identity = {"configuration": "", "data": "", "environment": {}}
+    with pytest.raises(utils.DataError, match=r"state\.json: expected"):
+        refuse_difference(run, identity, is_forced=False)
 
 
 def test_signal_that_nobody_looked_at_is_not_lost():

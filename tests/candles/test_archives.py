@@ -1,5 +1,6 @@
 """Downloads from a local host that misbehaves; nothing half-fetched becomes data."""
 
+import contextlib
 import fcntl
 import hashlib
 import http.server
@@ -398,6 +399,32 @@ def test_two_downloads_of_one_file_do_not_mix(host, fetcher, tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(InUseError, match="another one is running"):
             fetch(fetcher, tmp_path)
+
+
+@pytest.mark.parametrize("drips", ["head", "body"])
+def test_a_host_that_drips_is_left_in_time(drips, tmp_path):
+    """Each byte comes soon after the last; the whole would take for ever."""
+    is_over = threading.Event()
+
+    def serve(server):
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(4096)
+            if drips == "body":
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n")
+            while not is_over.wait(0.05):
+                connection.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        words = ["--pair", "ETHUSDT", "--timeframe", "1h", "--start", "2024-01"]
+        words += ["--end", "2024-01", "--output-dir", str(tmp_path), "--time-limit"]
+        words += ["1s", "--base-url", f"http://127.0.0.1:{server.getsockname()[1]}"]
+        assert main(["download", *words]) == 74
+        is_over.set()
+        thread.join()
+    assert list((tmp_path).rglob("*.zip*")) == []
 
 
 # Arguments
