@@ -359,12 +359,14 @@ def _nothing_kept_message(filled: pd.DataFrame, config: Config, jumps: Jumps) ->
     received = f"one segment; it has {sizes.max()} bars"
     if len(sizes) > 1:
         limit = candle_tables.longest_fill(config.max_fill_bars, config.timeframe)
+        is_cut = len(jumps.cut_rows) and not config.accept_jumps
+        what = f"gaps longer than max_fill_bars ({limit})"
         received = (
-            f"{len(sizes) - 1} gaps longer than max_fill_bars ({limit}) "
+            f"{len(sizes) - 1} {f'jumps of the price or {what}' if is_cut else what} "
             f"cut the candles into {len(sizes)} segments; {longest}"
         )
-    if len(jumps.cut_rows) and not config.accept_jumps:
-        received += f"; {'; '.join(jumps.doubts)} (see --accept-jumps)"
+        if is_cut:
+            received += f"; {'; '.join(jumps.doubts)} (see --accept-jumps)"
     fitting = shorter_warm_ups(config, sizes.max() - config.future_window)
     named = ", ".join(f"{name} ({bars} bars)" for name, bars in fitting.items())
     return (
