@@ -22,7 +22,7 @@ _PRICES = {
     "open": "open o openprice priceopen openingprice",
     "high": "high h highprice pricehigh",
     "low": "low l lowprice pricelow",
-    "close": "close c closeprice priceclose closingprice closelast tradeprice",
+    "close": "close c closeprice priceclose closingprice closelast last tradeprice",
 }
 ENDS = (
     "timeperiodend closetime endtime timeclose etime timeend periodend closetimestamp"
@@ -30,28 +30,31 @@ ENDS = (
 TIMES = (  # the first rank that a file has is its time; the ranks after it confirm
     "opentime timeopen opentimestamp timeperiodstart windowstart periodstart starttime "
     "start startat startedat begin begintime candlebegintime klineopentime barstart "
-    "starttimestamp timestart candledatetimeutc intervalbegin",
+    "starttimestamp timestart candledatetimeutc intervalbegin intervalstart beginsat "
+    "opentimeutc opentimems klinestarttime candlestarttime tsevent",
     "timestamp ts time date datetime dateandtime unix unixtime unixtimestamp epoch t "
     "gmttime utctime timeutc utc dateutc datetimeutc timestampms timestamputc bucket "
-    "localtime dtyyyymmdd candletime timestampunix timestampopen exchangetimestamp mts",
+    "unixms unixtimems epochms timems localtime dtyyyymmdd candletime timestampunix "
+    "timestampopen exchangetimestamp mts",
     ENDS,
-    "indexlevel0 index unnamed0 id ticks",
+    "indexlevel0 index unnamed0 id ticks createdat period",
     "",
 )
 _FIRST_TRADE = {"timeopen": "timeperiodstart"}
 """Time of the first trade within a bar, where the other column says when it opened."""
 _VOLUMES = {
     "base": "basevolume volumebase basevol baseassetvolume volumefrom homenotional "
-    "basetokenvolume candleacctradevolume",
+    "basetokenvolume candleacctradevolume targetvolume",
     "plain": "volume vol v volumetraded tradevolume",
-    "either": "volccy amount",
+    "either": "volccy amount totalamount",
     "quote": "quotevolume volumequote quotevol quoteassetvolume turnover volumeto "
     "foreignnotional volumenotional volccyquote volquote usdvolume usdtvolume value "
     "cost sum money tradeturnover candleacctradeprice quotetokenvolume dollarvolume "
     "volumecurrency",
 }
 _SIDES = {
-    "symbol": "symbol ticker pair instrumentname instrument instid assetid market s",
+    "symbol": "symbol ticker pair instrumentname instrumentcode instrument instid "
+    "assetid market s",
     "confirm": "confirm confirmed isclosed isfinal closed final x complete",
     "end": ENDS,
     "taken": "retrievedat fetchedat downloadedat receivedat retrievaltime fetchtime "

@@ -167,7 +167,9 @@ def _oldest_first(table: pd.DataFrame) -> tuple[np.ndarray, str]:
     steps = np.diff(nanoseconds_of(table["timestamp"]))
     if not len(steps) or not (steps < 0).all():
         return steps, ""
-    return np.arange(len(table))[::-1], "newest first: turned round"
+    return np.arange(len(table))[
+        ::-1
+    ], "newest first: turned round, so that row 0 is the oldest"
 
 
 def _without_strays(table: pd.DataFrame) -> tuple[np.ndarray, str]:

@@ -284,6 +284,31 @@ CSV = {
     "excel": layout(
         "slash o h l c v", "date;open;high;low;close;volume", sep=";", top=["sep=;"]
     ),
+    "poloniex": layout(
+        "s h l o c q v vw",
+        "date,high,low,open,close,volume,quoteVolume,weightedAverage",
+    ),
+    "bitpanda": layout(
+        "sym h l o c v q isoz",
+        "instrument_code,high,low,open,close,total_amount,volume,time",
+    ),
+    "coinex": layout(
+        "sym ms o c h l v q", "market,created_at,open,close,high,low,volume,value"
+    ),
+    "coinone": layout(
+        "ms o h l c v q", "timestamp,open,high,low,close,target_volume,quote_volume"
+    ),
+    "coincap": layout("o h l c v ms", "open,high,low,close,volume,period"),
+    "databento": layout(
+        "isoz 1 o h l c v sym", "ts_event,rtype,open,high,low,close,volume,symbol"
+    ),
+    "sierra chart": layout(
+        "day clock o h l c v n",
+        "Date, Time, Open, High, Low, Last, Volume, # of Trades",
+    ),
+    "binance, dates of a spreadsheet": layout(
+        "iso o h l c v", "Open Time (UTC),Open,High,Low,Close,Volume BTC"
+    ),
     "two times": layout(
         "ms iso00 o h l c v", "timestamp,datetime,open,high,low,close,volume"
     ),
