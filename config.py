@@ -135,6 +135,7 @@ class Config(
             )
         if self.loss_traits.y_true == "class":
             return problems
+        problems += self.batch_problems(self.target, self.batch_size)
         if self.monitor == "val_accuracy":
             problems.append(
                 "monitor: expected 'val_loss' with a loss that reads no classes. "

@@ -47,8 +47,10 @@ class CombinedLoss(SavableLoss):
     part that has one loss for the whole batch, sample weights are refused.
 
     Args:
-        losses: Losses, or names of `create_loss`; each name once.
-        weights: Weight of each, at least 0, not all 0; None weighs them equally.
+        losses: Losses, or names of `create_loss`, each name once; or by names that
+            they take, under which they are reported.
+        weights: Weight of each, at least 0, not all 0, in the order of `losses` or by
+            their names; None weighs them equally.
         **base: As in `SavableLoss`.
     """
 
@@ -56,15 +58,21 @@ class CombinedLoss(SavableLoss):
 
     def __init__(
         self,
-        losses: Sequence[keras.losses.Loss | str],
-        weights: Sequence[float] | None = None,
+        losses: Sequence[keras.losses.Loss | str]
+        | Mapping[str, keras.losses.Loss | str],
+        weights: Sequence[float] | Mapping[str, float] | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        self.losses = tuple(
-            create_loss(item) if isinstance(item, str) else item for item in losses
-        )
+        if isinstance(losses, Mapping):
+            self.losses = tuple(_named(item, name) for name, item in losses.items())
+        else:
+            self.losses = tuple(map(_named, losses))
         names = [loss.name for loss in self.losses]
+        if isinstance(weights, Mapping):
+            is_fit = {*weights} == {*names}
+            require("weights", weights, is_fit, f"one for each of {', '.join(names)}")
+            weights = [weights[name] for name in names]
         is_list = 0 < len(names) == len(set(names))
         require("losses", names, is_list, "at least one loss, each name once")
         given = [1.0] * len(names) if weights is None else [float(w) for w in weights]
@@ -139,6 +147,14 @@ class LossPart(keras.metrics.Mean):
 
 
 # By name
+
+MSELoss = keras.losses.MeanSquaredError
+MAELoss = keras.losses.MeanAbsoluteError
+HuberLoss = sample_losses.HuberLoss
+QuantileLoss = sample_losses.QuantileLoss
+DirectionalAccuracyLoss = sample_losses.DirectionalLoss
+SharpeRatioLoss = position_losses.SharpeLoss
+ReturnVolatilityLoss = position_losses.ReturnVolatilityLoss
 
 _BUILDERS: dict[str, Callable[..., keras.losses.Loss]] = {
     "cross_entropy": keras.losses.SparseCategoricalCrossentropy,
@@ -219,6 +235,7 @@ def create_loss(name: str, **options: Any) -> keras.losses.Loss:
         15
     """
     kind, preset = loss_fields.split_preset(name)
+    name = loss_fields.LOSS_CLASSES.get(name, name)
     known = _option_names(kind)
     for option in options:
         if option not in known:
@@ -227,6 +244,10 @@ def create_loss(name: str, **options: Any) -> keras.losses.Loss:
                 f"Received: {option!r}." + did_you_mean(option, known)
             )
     return _BUILDERS[kind](**{"name": name} | preset | options)
+
+
+create_loss_function = create_loss
+"""Another name of it, that other programs have."""
 
 
 def describe(name: str) -> str:
@@ -243,6 +264,14 @@ def describe(name: str) -> str:
         targets = ", ".join(traits.targets)
         lines.append(f"Targets: {targets}. y_true: {traits.y_true}. Batch: {order}.")
     return "\n".join(lines)
+
+
+def _named(loss: keras.losses.Loss | str, name: str | None = None) -> Any:
+    """Returns a loss, or that of a name, which takes another name if one is given."""
+    made = create_loss(loss) if isinstance(loss, str) else loss
+    if name is not None:
+        made.name = name
+    return made
 
 
 def loss_from_config(config: Config) -> keras.losses.Loss:

@@ -9,10 +9,12 @@ Rates are a pure function of the epoch's number, so that a resumed run has the s
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import keras
 
+from config import Config
 from settings.training_fields import TrainingFields
 
 ADAMW_WEIGHT_DECAY = 0.01
@@ -93,4 +95,67 @@ def rate_callback(config: TrainingFields) -> keras.callbacks.Callback:
         )
     return keras.callbacks.LearningRateScheduler(
         lambda epoch, rate: learning_rate_at(config, epoch)
+    )
+
+
+def create_optimizer(
+    model: keras.Model | None,
+    name: str = "adam",
+    learning_rate: float = 1e-3,
+    *,
+    lr: float | None = None,
+    **options: Any,
+) -> keras.optimizers.Optimizer:
+    """Returns an optimizer by its name, without clipping.
+
+    Args:
+        model: The model it will train; Keras tells it the weights when it compiles.
+        name: `adam`, `adamw`, `sgd` or `rmsprop`.
+        learning_rate: Its rate.
+        lr: Another name of `learning_rate`.
+        **options: `momentum`, `weight_decay` of `Config`.
+
+    Raises:
+        ConfigError: If there is no such optimizer or option, or a value is impossible.
+    """
+    rate = learning_rate if lr is None else lr
+    options |= {"optimizer": name, "learning_rate": rate, "gradient_clip_norm": None}
+    floor = min(Config.min_learning_rate, rate)
+    return build_optimizer(Config(min_learning_rate=floor, **options))
+
+
+def create_scheduler(
+    optimizer: keras.optimizers.Optimizer,
+    name: str = "plateau",
+    *,
+    T_max: int = 100,
+    eta_min: float = 0.0,
+    step_size: int = 10,
+    gamma: float = 0.5,
+    patience: int = 10,
+) -> keras.callbacks.Callback:
+    """Returns the course of an optimizer's rate, as a callback of a training.
+
+    Args:
+        optimizer: Its present rate is the first one.
+        name: `step`, `cosine` or `plateau`.
+        T_max: Of cosine: epochs until the rate is `eta_min`.
+        eta_min: Least rate.
+        step_size: Of step: epochs between two cuts.
+        gamma: What a cut multiplies the rate by.
+        patience: Of plateau: epochs without a better validation loss before a cut.
+
+    Raises:
+        ConfigError: If there is no such course, or a value is impossible.
+    """
+    return rate_callback(
+        Config(
+            lr_schedule=name,
+            epochs=T_max,
+            learning_rate=float(optimizer.learning_rate),
+            min_learning_rate=eta_min or sys.float_info.min,
+            lr_step_epochs=step_size,
+            reduce_lr_factor=gamma,
+            reduce_lr_patience=patience,
+        )
     )

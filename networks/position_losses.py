@@ -102,8 +102,17 @@ class PositionLoss(SavableLoss):
         """Returns mean and deviation of the net returns; the deviation is never 0.
 
         `sqrt(variance + epsilon^2)`, the variance being that of n bars, not n - 1:
-        finite, with a finite gradient, for a batch of one and for equal returns.
+        finite, with a finite gradient, for equal returns.
+
+        Raises:
+            ValueError: If the batch is known to be of fewer than two bars.
         """
+        num_bars = y_true.shape[0]
+        if num_bars is not None and num_bars < 2:
+            raise ValueError(
+                f"{self.name}: expected a batch of at least 2 consecutive bars: one "
+                f"has no deviation. Received: {num_bars}. Raise batch_size."
+            )
         cost, scale = self.cost_bps, self.position_scale
         net = net_returns(y_true, y_pred, cost_bps=cost, position_scale=scale)
         mean = ops.mean(net)

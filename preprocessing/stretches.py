@@ -45,7 +45,7 @@ def consecutive_stretches(rows: np.ndarray, *, longest: int) -> list[np.ndarray]
     """Cuts runs of consecutive rows into stretches, of equal length within a run.
 
     Runs of less than half of `longest` are left out: as a batch, some bars would count
-    for as much as a whole stretch.
+    for as much as a whole stretch. So are single bars, which have no deviation.
 
     Args:
         rows: (num_targets,) ascending rows.
@@ -60,6 +60,7 @@ def consecutive_stretches(rows: np.ndarray, *, longest: int) -> list[np.ndarray]
         for run in runs
         if len(run) and 2 * len(run) >= longest
         for stretch in np.array_split(run, -(-len(run) // longest))
+        if len(stretch) > 1
     ]
 
 

@@ -66,6 +66,23 @@ LOSS_PRESETS: dict[str, tuple[str, dict[str, float]]] = {
 """Losses with options, under names of their own."""
 
 
+LOSS_CLASSES = {
+    "MSELoss": "mse",
+    "MAELoss": "mae",
+    "HuberLoss": "huber",
+    "SharpeRatioLoss": "sharpe",
+    "SharpeLoss": "sharpe",
+    "QuantileLoss": "quantile",
+    "DirectionalAccuracyLoss": "directional",
+    "DirectionalLoss": "directional",
+    "ReturnVolatilityLoss": "return_volatility",
+    "FocalLoss": "focal",
+    "CostSensitiveCrossentropy": "cost_sensitive",
+    "CombinedLoss": "combined",
+}
+"""Names of the classes, here and elsewhere, which stand for those of the losses."""
+
+
 def loss_names() -> tuple[str, ...]:
     """Returns the names of all losses there are now, presets last."""
     return tuple(dict.fromkeys((*LOSSES, "combined", *LOSS_PRESETS)))
@@ -90,7 +107,8 @@ def require_loss(name: str) -> None:
 
 
 def split_preset(name: str) -> tuple[str, dict[str, float]]:
-    """Returns a preset's loss and options; any other name as it is, without any."""
+    """Returns a preset's loss and options; any other name's loss, without any."""
+    name = LOSS_CLASSES.get(name, name)
     return LOSS_PRESETS.get(name, (name, {}))
 
 
@@ -125,8 +143,8 @@ class LossFields(Part):
             numbers. None: 0 1 2 1 0 1 2 1 0.
     """
 
-    loss: str | None = None
-    loss_parts: tuple[str, ...] = ()
+    loss: str | None = field(None, spellings=LOSS_CLASSES)
+    loss_parts: tuple[str, ...] = field((), spellings=LOSS_CLASSES)
     loss_weights: tuple[float, ...] | None = field(None, ge=0)
     loss_cost_bps: float | None = field(
         None, ge=0, le=1000, losses=("sharpe", "return_volatility")
@@ -155,6 +173,15 @@ class LossFields(Part):
         """Returns what the loss asks of the run."""
         known = [LOSSES[name] for name in self.losses_of(target) if name in LOSSES]
         return known[0] if known else _CLASSES
+
+    def batch_problems(self, target: str, batch_size: int) -> list[str]:
+        """Returns what is wrong with batches of one bar, which have no deviation."""
+        if self.traits_of(target).y_true != "return" or batch_size > 1:
+            return []
+        return [
+            f"batch_size: expected at least 2 bars for loss {self.loss_of(target)!r}, "
+            f"which divides by their deviation or adds it. Received: {batch_size}"
+        ]
 
     def problems(self) -> list[str]:
         """Returns what is wrong with names, a combination, tables of numbers."""

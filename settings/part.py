@@ -48,7 +48,7 @@ def field(default: _Value, **limits: Any) -> _Value:
     Args:
         default: Its default.
         **limits: Of its numbers `ge`, `gt`, `le`, `lt`; `choices`; `is_duration` for a
-            timeframe, `is_pair` for a market; `aliases`, more flags for it; `losses`,
-            those that read it.
+            timeframe, `is_pair` for a market; `spellings`, what other programs call a
+            value; `aliases`, more flags for it; `losses`, those that read it.
     """
     return dataclasses.field(default=default, metadata=limits)

@@ -31,11 +31,19 @@ def checked(value: Any, annotation: Any, limits: Mapping[str, Any]) -> Any:
     value = _convert(value, annotation)
     if limits.get("is_duration"):
         value = one_spelling(value)
+    if spellings := limits.get("spellings"):
+        value = _respelled(value, spellings)
     if limits.get("is_pair"):
         value = re.sub("[/:]", "_", value)
     may_be_none = isinstance(annotation, types.UnionType)
     _check_limits(value, limits, ", or none" if may_be_none else "")
     return value
+
+
+def _respelled(value: Any, spellings: Mapping[str, str]) -> Any:
+    if isinstance(value, tuple):
+        return tuple(spellings.get(item, item) for item in value)
+    return spellings.get(value, value)
 
 
 def is_none(value: Any) -> bool:

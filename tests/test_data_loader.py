@@ -722,7 +722,9 @@ def test_a_column_may_change_its_kind_far_down(tmp_path):
         lambda f, p: f.to_csv(p / "c.csv", index=False),
         lambda f, p: f.to_csv(p / "c.csv", index=False, header=False),
         lambda f, p: f.rename(columns=str.upper).to_parquet(p / "c.parquet"),
-        lambda f, p: f.set_index("timestamp").to_json(p / "c.json", orient="split"),
+        lambda f, p: f.set_index("timestamp").to_json(
+            p / "c.json", orient="split", date_format="iso"
+        ),
     ],
 )
 def test_candles_are_told_from_a_training_file(tmp_path, write):

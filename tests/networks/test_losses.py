@@ -17,7 +17,9 @@ from models import create_adapter
 from networks import losses, position_losses
 from networks.losses import (
     CombinedLoss,
+    MSELoss,
     create_loss,
+    create_loss_function,
     describe,
     loss_from_config,
     metrics_from_config,
@@ -36,6 +38,7 @@ from networks.sample_losses import (
     HuberLoss,
     QuantileLoss,
 )
+from preprocessing.stretches import consecutive_stretches
 from reports import report
 from settings import loss_fields
 from settings.loss_fields import loss_names
@@ -184,6 +187,10 @@ def test_gradient_is_that_of_the_formula(name):
 def test_small_and_equal_batches_are_finite(name, rows):
     loss = create_loss(name, **OPTIONS.get(name, {}))
     y_true, y_pred = samples(name, rows)
+    if kind_of(name) == "return" and rows == 1:
+        with pytest.raises(ValueError, match="at least 2 consecutive bars: .*: 1"):
+            loss(y_true, y_pred)
+        return
     cases = [(y_true, y_pred)]
     if kind_of(name) == "class":
         cases += [(y_true, np.eye(3)[y_true]), (y_true, np.eye(3)[y_true - 1])]
@@ -359,6 +366,50 @@ def test_parts_are_in_the_history_of_a_training():
         whole = np.array(history[f"{prefix}loss"])
         parts = [np.array(history[f"{prefix}{name}"]) for name in ("mse", "mae")]
         np.testing.assert_allclose(whole, 0.25 * parts[0] + 0.75 * parts[1], rtol=1e-5)
+
+
+def test_a_sum_of_named_losses():
+    given = {"square": "mse", "plain": MSELoss(), "pinball": create_loss("quantile")}
+    weights = {"plain": 1.0, "square": 2.0, "pinball": 1.0}
+    loss = CombinedLoss(losses=given, weights=weights)
+    assert loss.weights == (0.5, 0.25, 0.25)
+    y_true, y_pred = samples("mse")
+    parts = loss.get_individual_losses(y_true, y_pred)
+    assert list(parts) == ["square", "plain", "pinball"]
+    assert float(parts["square"]) == float(parts["plain"])
+    made = create_loss_function("combined", losses=given, weights=weights)
+    assert value(made, y_true, y_pred) == value(loss, y_true, y_pred)
+    again = CombinedLoss.from_config(loss.get_config())
+    assert value(again, y_true, y_pred) == value(loss, y_true, y_pred)
+    with pytest.raises(ValueError, match="one for each of square, plain, pinball"):
+        CombinedLoss(given, {"square": 1})
+
+
+def test_a_run_of_single_bars_has_no_deviation():
+    with pytest.raises(ConfigError, match="batch_size: expected at least 2 bars for"):
+        Config(loss="sharpe", batch_size=1, target="return")
+    assert Config(loss="mse", batch_size=1, target="return").batch_size == 1
+    rows = np.array([0, 1, 2, 5, 8, 9])
+    assert [part.tolist() for part in consecutive_stretches(rows, longest=2)] == [
+        *([0, 1], [8, 9])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *(("MSELoss", "mse"), ("MAELoss", "mae"), ("HuberLoss", "huber")),
+        *(("SharpeRatioLoss", "sharpe"), ("QuantileLoss", "quantile")),
+        ("DirectionalAccuracyLoss", "directional"),
+        ("ReturnVolatilityLoss", "return_volatility"),
+    ],
+)
+def test_names_of_classes_stand_for_losses(written, meant):
+    config = Config(loss=written, target="return")
+    assert config.loss == meant
+    made = create_loss_function(written)
+    assert type(made) is type(create_loss(meant)) is getattr(losses, written)
+    assert made.name == meant
 
 
 @pytest.mark.parametrize(
