@@ -39,6 +39,7 @@ _MOST_JUMPS = 5000  # more are no faults but how the file is; each is a row by i
 _SWAP_ROWS, _SWAP_SHARE, _SWAP_RATIO = 32, 0.9, 4.0
 _STILL_BARS = 10
 _LISTED = 5
+_MEANT = 0.02  # a factor so near to a round one is that one, moved by a bar
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -291,8 +292,22 @@ class _Namer:
 
 
 def _factor(log: float) -> str:
-    verb = "times" if log > 0 else "divided by"
-    return f"{verb} {np.exp(abs(log)):.4g}"
+    """Returns `times 1000 (999.6)`: the number that is meant, and what it is."""
+    factor = float(np.exp(abs(log)))
+    power = 10.0 ** np.floor(np.log10(factor))
+    meant = min(
+        (power * digit for digit in (1, 2, 3, 4, 5, 10)), key=lambda x: abs(x - factor)
+    )
+    shown, exact = _number(meant), _number(factor)
+    if shown == exact or abs(factor - meant) > _MEANT * meant:
+        shown = exact
+    else:
+        shown += f" ({exact})"
+    return f"{'times' if log > 0 else 'divided by'} {shown}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10_000 else f"{value:.4g}"
 
 
 def _rows(rows: Sequence[int]) -> np.ndarray:

@@ -360,9 +360,10 @@ def _nothing_kept_message(filled: pd.DataFrame, config: Config, jumps: Jumps) ->
     if len(sizes) > 1:
         limit = candle_tables.longest_fill(config.max_fill_bars, config.timeframe)
         is_cut = len(jumps.cut_rows) and not config.accept_jumps
-        what = f"gaps longer than max_fill_bars ({limit})"
+        gaps = utils.counted(len(sizes) - 1, "gap", "gaps")
+        what = "jumps of the price or gaps" if is_cut else gaps
         received = (
-            f"{len(sizes) - 1} {f'jumps of the price or {what}' if is_cut else what} "
+            f"{what} longer than max_fill_bars ({limit}) "
             f"cut the candles into {len(sizes)} segments; {longest}"
         )
         if is_cut:

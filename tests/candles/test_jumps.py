@@ -40,9 +40,10 @@ def test_a_market_that_goes_on_has_no_doubts(timeframe_bars):
 @pytest.mark.parametrize(
     ("factor", "words"),
     [
-        (1000.0, "times "),
-        (1e-3, "divided by "),
-        (0.25, "divided by "),
+        (1000.0, "times 1000"),
+        (1e-3, "divided by 1000"),
+        (0.25, "divided by 4"),
+        (1e6, "times 1,000,000"),
         (1 / 1.5, "divided by 1.5"),
         (1.3, "times 1.3"),
     ],
