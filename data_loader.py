@@ -28,6 +28,7 @@ from dataset.lengths import warm_up_words
 from dataset.rows import shorter_warm_ups
 from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
+from files.locks import folder_lock
 from preprocessing.balance import class_fields
 from preprocessing.parts import (
     PART_NAMES,
@@ -229,14 +230,15 @@ class TrainingDataLoader:
 
 def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str, Any]]:
     """Opens a training file whose name and description are those of this run."""
-    try:
-        columns = training_file.open_training_file(path)
-    except DataError:
-        _refuse_candles(path, config)
-        raise
-    if not has_labels(columns.names):
-        _refuse_candles(path, config)
-    description = read_sidecar(path, digest=columns.digest)
+    with folder_lock(path.parent, is_shared=True):
+        try:
+            columns = training_file.open_training_file(path)
+        except DataError:
+            _refuse_candles(path, config)
+            raise
+        if not has_labels(columns.names):
+            _refuse_candles(path, config)
+        description = read_sidecar(path, digest=columns.digest)
     stated = description or {}
     built_with = stated.get("parameters", {})
     problems = [

@@ -29,6 +29,7 @@ from dataset.columns import (
     label_classes,
 )
 from dataset.sidecar import read_sidecar
+from files.locks import folder_lock
 from files.tables import Columns
 from settings import names as file_names
 from utils import DataError
@@ -134,8 +135,9 @@ def read_dataset(path: str | os.PathLike[str]) -> Dataset:
         DataError: If it is damaged, unsafe, or has no times.
     """
     path = Path(path)
-    columns = training_file.open_training_file(path)
-    sidecar = read_sidecar(path, digest=columns.digest)
+    with folder_lock(path.parent, is_shared=True):
+        columns = training_file.open_training_file(path)
+        sidecar = read_sidecar(path, digest=columns.digest)
     metadata = dict(sidecar or {})
     with training_file.naming_the_file(path):
         times = training_file.read_times(columns)

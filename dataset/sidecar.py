@@ -24,8 +24,15 @@ def sidecar_path(path: str | os.PathLike[str]) -> Path:
 
 def write_sidecar(path: str | os.PathLike[str], description: Mapping[str, Any]) -> None:
     """Writes the description of the training file that lies at `path`."""
+    write_json(sidecar_path(path), describe_file(path, description))
+
+
+def describe_file(
+    path: str | os.PathLike[str], description: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the content of a sidecar: the description, and the digest of a file."""
     content = {"format": SIDECAR_FORMAT, "sha256": sha256_file(path)}
-    write_json(sidecar_path(path), content | dict(description))
+    return content | dict(description)
 
 
 def read_sidecar(

@@ -35,6 +35,9 @@ from dataset.columns import (
 )
 from dataset.labels import LABEL_VERSION
 from files import tables
+from files.atomic import atomic_path
+from files.locks import folder_lock
+from files.strict import write_json
 from files.tables import Columns
 from utils import DataError
 
@@ -79,16 +82,24 @@ def write_training_file(
 ) -> Path:
     """Writes `frame` in its suffix's format, `description` with its sha256 beside it.
 
-    The table comes first: a crash in between leaves a digest that does not match, which
-    a reader notices.
+    Both are whole before either takes its name, and a lock on the folder keeps other
+    writers and readers out until both have. The table comes first: a crash in between
+    leaves a digest that does not match, which a reader notices.
 
     Raises:
         ConfigError: If the suffix is of no format that is read back.
     """
     tables.require_suffix(path, "training_file")
-    tables.write_table(path, frame)
-    sidecar.write_sidecar(path, description)
-    return Path(path)
+    path = Path(path)
+    with (
+        contextlib.ExitStack() as held,
+        atomic_path(sidecar.sidecar_path(path)) as note,
+        atomic_path(path) as table,
+    ):
+        tables.write_table(table, frame)
+        write_json(note, sidecar.describe_file(table, description))
+        held.enter_context(folder_lock(path.parent))
+    return path
 
 
 def other_label_rule(description: Mapping[str, Any]) -> list[str]:

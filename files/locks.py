@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MAX_OWNER_BYTES = 300
+_MAX_WAIT_SECONDS = 60.0
 
 
 class FileLock:
@@ -91,16 +92,14 @@ class FileLock:
         return True
 
 
-def take(
-    descriptor: int, *, is_shared: bool = False, waits: bool = False
-) -> bool | None:
+def take(descriptor: int, *, is_shared: bool = False) -> bool | None:
     """Takes `flock` on an open file or folder: True, or False while another has it.
 
     None where the file system has no such locks.
     """
     kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(descriptor, kind | (0 if waits else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
@@ -114,7 +113,8 @@ def folder_lock(
 ) -> Iterator[None]:
     """Waits until nobody else changes a folder's files, or, shared, reads them.
 
-    A file system without locks, and a folder that is not there, cost nothing.
+    A file system without locks, and a folder that is not there, cost nothing; nor is
+    anybody waited for who stands still, for longer than a minute.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -122,7 +122,11 @@ def folder_lock(
         yield
         return
     try:
-        take(descriptor, is_shared=is_shared, waits=True)
+        deadline = time.monotonic() + _MAX_WAIT_SECONDS
+        while take(descriptor, is_shared=is_shared) is False:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)
