@@ -78,9 +78,11 @@ def _convert(value: Any, annotation: Any) -> Any:
     if annotation is float and is_number and abs(value) <= sys.float_info.max:
         return float(value)
     wanted = {bool: "true or false", str: "text", int: "a whole number"}
+    is_spelt = annotation in (int, float) and isinstance(value, str)
     raise ValueError(
         f"expected {wanted.get(annotation, 'a finite number')}. "
         f"Received: {value!r:.100}"
+        + (". Write digits alone, such as 64 or 1e-3" if is_spelt else "")
     )
 
 
@@ -90,6 +92,8 @@ def _items(value: Any, kind: Any) -> Sequence[Any]:
         return ()
     if isinstance(value, str):
         return [parse_text(word, kind) for word in list_words([value])]
+    if isinstance(value, int | float):
+        return [value]
     if isinstance(value, Mapping) or not isinstance(value, Sequence):
         raise ValueError(f"expected a list. Received: {value!r:.100}")
     return value

@@ -67,6 +67,7 @@ def test_lists_have_spaces_or_commas(words, tmp_path):
         ("epochs: 1e2", "epochs", 100),
         ("epochs: 1_000", "epochs", 1000),
         ("epochs: 010", "epochs", 10),
+        ("lstm_units: 64", "lstm_units", (64,)),
         ("windows_per_epoch: null", "windows_per_epoch", None),
         ("windows_per_epoch: none", "windows_per_epoch", None),
         ("class_balancing_method: null", "class_balancing_method", "none"),
@@ -128,6 +129,7 @@ def test_words_of_other_systems():
         ),
         ("--importance-windows 0", "expected >= 10, or none. Received: 0"),
         ("--batch-size 0", "batch_size: expected >= 1. Received: 0"),
+        ("--long-tp-pct 1%", "Received: '1%'. Write digits alone, such as 64 or 1e-3"),
     ],
 )
 def test_a_run_takes_one_and_says_what_takes_more(words, message):
