@@ -128,11 +128,10 @@ def market_of(table: pa.Table, layout: Layout, path: Path) -> str | None:
         DataError: If it states several, with the first row of the second, or another
             than the file's name.
     """
-    if "symbol" not in layout.sides:
+    cells = _words(table, layout, "symbol")
+    if cells is None:
         return None
     name = layout.names[layout.sides["symbol"]] if layout.names else "symbol"
-    column = pc.cast(table.column(str(layout.sides["symbol"])), pa.string())
-    cells = pc.utf8_trim_whitespace(column).combine_chunks().dictionary_encode()
     codes = cells.dictionary.to_pylist()
     found = [text for text in codes if text]
     if len({plain_pair(text) for text in found}) > 1:
@@ -155,6 +154,17 @@ def market_of(table: pa.Table, layout: Layout, path: Path) -> str | None:
             "Rename the file if its name is wrong.",
         )
     return found[0] if found else None
+
+
+def _words(table: pa.Table, layout: Layout, side: str) -> pa.DictionaryArray | None:
+    """Returns a column of words; None where there is none, or it is of no words."""
+    if side not in layout.sides:
+        return None
+    try:
+        column = pc.cast(table.column(str(layout.sides[side])), pa.string())
+    except pa.ArrowException:
+        return None
+    return pc.utf8_trim_whitespace(column).combine_chunks().dictionary_encode()
 
 
 # Ends
@@ -240,13 +250,11 @@ def _over(
 
 def _confirmed(table: pa.Table, layout: Layout) -> np.ndarray | None:
     """Returns which bars a column of flags confirms; None where it is none."""
-    if "confirm" not in layout.sides:
+    cells = _words(table, layout, "confirm")
+    if cells is None or cells.null_count:
         return None
-    column = pc.cast(table.column(str(layout.sides["confirm"])), pa.string())
-    words = pc.utf8_lower(pc.utf8_trim_whitespace(column))
-    cells = words.combine_chunks().dictionary_encode()
-    flags = [_OVER.get(word) for word in cells.dictionary.to_pylist()]
-    if cells.null_count or None in flags:
+    flags = [_OVER.get(word.lower()) for word in cells.dictionary.to_pylist()]
+    if None in flags:
         return None
     return np.array(flags, bool)[cells.indices.to_numpy()]
 
