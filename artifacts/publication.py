@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from files.atomic import fsync_folder, fsync_path
+from files.atomic import fsync_folder, fsync_path, make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def move_run(source: Path, destination: Path, *, internals: Iterable[str]) -> No
 
 
 def _rename(source: Path, destination: Path) -> None:
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(destination.parent)
     os.rename(source, destination)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import utils
 from artifacts import manifest, publication
 from config import Config
-from files.atomic import atomic_write, fsync_folder
+from files.atomic import atomic_write, fsync_folder, make_folder
 from files.locks import FileLock
 from files.strict import read_json, write_json
 from settings.run_fields import RunFields
@@ -94,11 +94,12 @@ class RunFolder:
 
     def _take(self) -> bool:
         """Makes and locks the folder; False if another process did, or published it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         try:
             self.path.mkdir()
         except FileExistsError:
             return False
+        fsync_folder(self.path.parent)
         if self.published.exists():
             self.path.rmdir()
             return False

@@ -42,7 +42,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".tmp-{secrets.token_hex(6)}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield temporary
         fsync_path(temporary)
         os.replace(temporary, path)
@@ -74,6 +74,14 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Writes `data` (text as UTF-8) to `path`, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, where they are missing, to last."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        fsync_folder(each.parent)
 
 
 def fsync_folder(path: str | os.PathLike[str]) -> None:

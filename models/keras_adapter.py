@@ -23,7 +23,7 @@ from files.progress import Progress
 from models.adapter import ModelAdapter, read_sizes
 from models.device import import_tensorflow
 from preprocessing.windows import chunks, cut_windows, evenly_spaced
-from settings.sizes import LEAST_WINDOWS, memory_problem
+from settings.sizes import memory_problem, next_pieces
 from utils import Made
 
 if TYPE_CHECKING:
@@ -206,20 +206,22 @@ class KerasAdapter(ModelAdapter):
         from networks.allocator import RESTART
         from networks.checkpoints import list_checkpoints
 
-        size, pieces = self.config.batch_size, 2 * self.model.micro_batches
-        is_smaller = size >= LEAST_WINDOWS * pieces
+        pieces = next_pieces(self.config, self._run.recoveries())
         restart = RESTART.get()
         has_cpu = self._runtime["device"] == "GPU" and restart is not None
-        if not self.config.recovery or not (is_smaller or has_cpu):
+        if not self.config.recovery or not (pieces or has_cpu):
             return False
-        if not is_smaller:
-            pieces = 1
-        how = f"pieces of {-(-size // pieces)} windows" if is_smaller else "on the CPU"
+        how = "on the CPU"
+        if pieces:
+            how = f"in pieces of {-(-self.config.batch_size // pieces)} windows"
         logger.warning("%s: going on from the last checkpoint, %s", problem, how)
-        newest = [path.stem for path in list_checkpoints(self._run.checkpoints)[-1:]]
-        note = {"micro_batches": pieces, "checkpoint": newest[0] if newest else None}
+        stems = [path.stem for path in list_checkpoints(self._run.checkpoints)]
+        note = {
+            "micro_batches": pieces or 1,
+            "checkpoint": stems[-1] if stems else None,
+        }
         words = ["--resume", str(self._run.whole)]  # the last one counts
-        if not is_smaller:
+        if pieces is None:
             note["moved_to"] = "CPU"
             words += ["--device", "cpu"]
         self._run.note_recovery(note)

@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
+import utils
+from config import Config
+from networks.supervision import supervise
 from settings.machine_fields import MachineFields
 
 # glibc's malloc.h: what is freed stays, and its heaps for threads (64 MiB each) are not
@@ -34,9 +37,11 @@ def keep_freed_memory() -> str:
     """Makes freed memory stay with the process; returns the allocator in use.
 
     Returns:
-        `"tcmalloc"`, which keeps it anyway, `"glibc, keeps freed memory"` or
-        `"system"`, of which nothing is known.
+        `"tcmalloc"`, which keeps it anyway, `"glibc, keeps freed memory"`, `"system"`,
+        of which nothing is known, or `"system, within ulimit -v"`, left as it is.
     """
+    if utils.address_space_left() is not None:
+        return "system, within ulimit -v"  # where what is kept would be missing
     try:
         library = ctypes.CDLL(None)
         if hasattr(library, "tc_malloc"):
@@ -50,16 +55,17 @@ def keep_freed_memory() -> str:
     return "system"
 
 
-def prepare_process(config: MachineFields, *, can_restart: bool) -> None:
+def prepare_process(config: Config, *, can_restart: bool) -> None:
     """Does what a command must before TensorFlow is loaded.
 
     Args:
         config: Which allocator.
         can_restart: Whether the same words with `--resume` go on with its one run.
     """
-    start_with_tcmalloc(config)
     if can_restart:
+        supervise(config)
         RESTART.set(start_anew)
+    start_with_tcmalloc(config)
 
 
 def start_with_tcmalloc(config: MachineFields) -> None:

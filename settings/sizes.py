@@ -7,7 +7,8 @@ builds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import utils
 from config import Config
@@ -60,6 +61,15 @@ def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[st
         "runtime": _FUSED_RUNTIME_BYTES if _is_fused(config) else usual,
     } | array
     return parts | {"total": sum(parts.values())}
+
+
+def next_pieces(config: Config, recoveries: Sequence[Mapping[str, Any]]) -> int | None:
+    """Returns twice the pieces of a batch that a run has come to.
+
+    None where a piece would have fewer than `LEAST_WINDOWS`.
+    """
+    pieces = 2 * (recoveries[-1]["micro_batches"] if recoveries else 1)
+    return pieces if config.batch_size >= LEAST_WINDOWS * pieces else None
 
 
 def memory_problem(config: Config, num_features: int, num_rows: int = 0) -> str | None:

@@ -12,7 +12,8 @@ from world.frames import PROJECT
 def test_a_sample_of_every_fault_holds():
     result = subprocess.run(
         [sys.executable, "tests/faults/harness.py", "--sample", "--seed", "1"]
-        + ["--only", "publish", "share", "corrupt", "kill", "disk", "signal", "fuzz"],
+        + ["--only", "publish", "share", "power", "corrupt", "kill", "disk", "signal"]
+        + ["fuzz"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -23,6 +24,7 @@ def test_a_sample_of_every_fault_holds():
     assert [name.strip() for name, _, _ in table] == [
         "publication",
         "8 processes, one configuration",
+        "power cut",
         "corrupted, with digest",
         "corrupted, without digest",
         "kill -9",

@@ -27,6 +27,7 @@ ROOMS = {
     "corrupt": ("corruption", "corruption_room"),
     "property": ("corruption", "property_room"),
     "fuzz": ("fuzzing", "fuzz_room"),
+    "power": ("power", "power_room"),
     "kill": ("killing", "kill_room"),
     "disk": ("disk", "disk_room"),
     "signal": ("killing", "signal_room"),
