@@ -168,12 +168,12 @@ class Numbers:
         return Number(key=key, value=value, text=shown, is_text=is_text)
 
     def interval(self, key: str, pattern: str) -> Number:
-        """Returns the estimate at `key` with the ends of its interval, where it has."""
+        """Returns the estimate at `key`, and the ends of an interval with a width."""
         estimate, low, high = (
             self._plain(f"{key}.{name}", pattern)
             for name in ("estimate", "low", "high")
         )
-        bounds = None if low.value is None else (low, high)
+        bounds = None if low.text == high.text else (low, high)
         return dataclasses.replace(estimate, bounds=bounds)
 
     def facts(self, caption: str, rows: Rows) -> Table:

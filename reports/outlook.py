@@ -34,10 +34,16 @@ def outlook_table(material: Material) -> list[Table]:
             form, ends = _FORMATS.get(name, "{:+.3f}"), ("estimate", "low", "high")
             cells = [numbers.show(f"outlook.{name}.{end}", form) for end in ends]
             rows.append((_NAMES.get(name, name), [*cells, _reading(found)]))
-    head = ["", "this test", "from", "to", ""]
-    note = f"{_WHAT.capitalize()}."
-    return [Table(caption="To expect next", head=head, rows=rows, note=note)][
-        : len(rows)
+    if not rows:
+        return []
+    return [
+        Table(
+            caption="To expect next",
+            head=["", "this test", "from", "to", ""],
+            rows=rows,
+            note=f"{_WHAT.capitalize()}.",
+            is_wide=True,
+        )
     ]
 
 

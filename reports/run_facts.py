@@ -104,9 +104,8 @@ def labels_section(material: Material) -> Section | None:
         has_classes = any("label_shares" in values for values in split.values())
         columns = _PARTS | (_MIX if has_classes else _MOMENTS)
         caption = "Parts, and their targets"
-        blocks.append(
-            material.numbers.by_row(caption, places, columns, is_stacked=True)
-        )
+        looks = {"is_stacked": True, "is_wide": True}
+        blocks.append(material.numbers.by_row(caption, places, columns, **looks))
     if not blocks:
         return None
     return Section(

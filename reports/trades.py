@@ -148,10 +148,13 @@ def trading_section(material: Material) -> Section | None:
         )
         for part in parts
     ]
+    below: list[Block] = []
     if material.prices is not None:
         words = "Close of the test part, where trades were entered and left; below, "
         words += "rows that were signalled, traded or not."
-        pictures.insert(1, material.picture("trades_test", 3.8, words))
+        # Side by side stand test and test, then tables, then validation.
+        below = [*pictures[1:]]
+        pictures[1:] = [material.picture("trades_test", 3.8, words)]
     compared = [part for part in parts if "baselines" in material.results[part]]
     caption, own = "Trades of every forecast in {}", "Trades of this model"
     return Section(
@@ -162,6 +165,7 @@ def trading_section(material: Material) -> Section | None:
         blocks=[
             *pictures,
             *material.forecast_tables(caption, compared, _COMPARED),
+            *below,
             material.numbers.by_column(own, parts, rows, within="trading."),
             *_list_of_trades(material),
         ],

@@ -449,6 +449,16 @@ def test_no_number_in_a_table_lacks_its_place(full):
     assert set(bare) - set(shares) <= defaults
 
 
+def test_an_interval_without_a_width_has_no_brackets():
+    ends = {"estimate": 0.0, "low": -1e-17, "high": 1e-17}
+    numbers = Numbers(
+        {"sure": {"skill": ends}, "wide": {"skill": ends | {"low": -1.0}}}
+    )
+    assert numbers.interval("sure.skill", "{:.3f}").bounds is None
+    low, high = numbers.interval("wide.skill", "{:.3f}").bounds
+    assert (low.value, high.value) == (-1.0, 1e-17)
+
+
 def test_the_verdict_comes_first_then_what_to_distrust(full, run):
     assert full.sections == ALL_SECTIONS
     results = run["results"]
