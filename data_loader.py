@@ -225,6 +225,7 @@ class TrainingDataLoader:
             future_window=config.future_window,
             source=source,
             target=config.target,
+            window_bars=config.sequence_length,
         )
 
 

@@ -188,9 +188,9 @@ def read_labels(
     if len(bad):
         raise DataError(
             "label: expected a label in every row that is a target. Received: "
-            f"{_count(bad)} without, the first is row {bad[0]}. Only rows whose future "
-            "is not known may have none: set future_window to the bars that the labels "
-            "look ahead, or mark rows that are no targets with a column is_target."
+            f"{_count(bad)} without, the first is row {bad[0]}. Only rows without a "
+            "whole window or future may have none: set future_window to the bars that "
+            "labels look ahead, or mark other rows as no targets in a column is_target."
         )
     found = np.unique(classes[~lacks]).astype(int).tolist()
     if found and LONG not in found:

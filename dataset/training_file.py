@@ -134,6 +134,7 @@ def read_rows(
     future_window: int,
     source: Mapping[str, Any],
     target: str = "signal",
+    window_bars: int = 1,
 ) -> Rows:
     """Reads and checks every column that training or evaluation uses.
 
@@ -144,6 +145,7 @@ def read_rows(
         source: Where the columns come from.
         target: What is predicted (`label_fields`): a class is read from the label, a
             number from the column `target`.
+        window_bars: Rows that a target's window reads.
 
     Raises:
         DataError: Naming the file, the column and the first rows that break the
@@ -178,7 +180,7 @@ def read_rows(
         is_target = _read_targets(columns, count, future_window)
         may_lack = ~is_target
         if "is_target" not in columns.names:
-            may_lack |= _without_future(segment_ids, future_window)
+            may_lack |= _without_window(segment_ids, window_bars, future_window)
         labels, log_returns = np.empty(0, np.int8), None
         if is_number:
             log_returns = _log_returns(outcomes, target, may_lack)
@@ -355,11 +357,16 @@ def _segment_ids(
     return np.cumsum(breaks, dtype=np.int32)
 
 
-def _without_future(segment_ids: np.ndarray, future_window: int) -> np.ndarray:
-    """Returns the rows whose label bars are not all in their segment (num_rows,)."""
+def _without_window(
+    segment_ids: np.ndarray, window_bars: int, future_window: int
+) -> np.ndarray:
+    """Returns rows whose window or label bars are not in their segment (num_rows,)."""
     last = np.append(np.flatnonzero(np.diff(segment_ids)), len(segment_ids) - 1)
+    first = np.append(0, last[:-1] + 1)
     row = np.arange(len(segment_ids))
-    return row + future_window > last[np.searchsorted(last, row)]
+    segment = np.searchsorted(last, row)
+    too_early = row - window_bars + 1 < first[segment]
+    return too_early | (row + future_window > last[segment])
 
 
 def _read_targets(columns: Columns, count: int, future_window: int) -> np.ndarray:

@@ -543,7 +543,8 @@ def test_labels_may_lack_where_no_target_is(kind):
     gap = range(300, 304)
     frame, classes = frame.drop(index=gap), np.delete(classes, gap)
     lacks = np.zeros(596, bool)
-    lacks[[*range(294, 300), *range(590, 596)]] = True  # before the gap and the end
+    # Before the gap and the end, and where no window of 10 rows is.
+    lacks[[*range(294, 300), *range(590, 596), *range(9), *range(300, 309)]] = True
     labels = {
         "numbers": {"label": np.where(lacks, np.nan, classes)},
         "words": {

@@ -129,6 +129,7 @@ def test_what_a_file_does_not_allow_is_listed_as_not_done(clean):
         "feature looks ahead",
         "file unlike its functions",
         "gaps filled from the future",
+        "price fitted to later rows",
         "column leads the price",
         "column leads the volatility",
         "column leads the volume",
