@@ -97,7 +97,8 @@ def read_file(
     except UserError:
         raise
     except _BROKEN as error:
-        received = f"{error} ({type(error).__name__})"
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        received = f"damaged content ({words})"
         raise refusal(
             path, f"an intact {suffix} file", received, FETCH_AGAIN
         ) from error

@@ -46,6 +46,7 @@ from utils import DataError, counted
 logger = logging.getLogger(__name__)
 
 _MAX_CUTS = 20
+_MAX_OFF = 0.8
 _SAMPLE_ROWS = 1000
 _FAR = 0.2
 _MAX_MISFITS = 0.5
@@ -176,7 +177,7 @@ def _without_strays(table: pd.DataFrame) -> tuple[np.ndarray, str]:
     """Cuts runs of bars that open off the boundaries after an outage.
 
     Exchanges that came back have opened bars at whatever moment that was, one timeframe
-    apart, until they were on the boundaries again. Most bars must be on them.
+    apart, until they were on the boundaries again. A fifth must be on them.
     """
     stamps = nanoseconds_of(table["timestamp"])
     steps = np.diff(stamps)
@@ -188,7 +189,7 @@ def _without_strays(table: pd.DataFrame) -> tuple[np.ndarray, str]:
         return stamps, ""
     offsets = (stamps - first_boundary(step)) % step
     off = offsets != 0
-    if not off.any() or off.sum() * 2 >= len(off):
+    if not off.any() or off.mean() > _MAX_OFF:
         return stamps, ""
     starts = np.flatnonzero(off & ~np.append(False, off[:-1]))
     stops = np.flatnonzero(off & ~np.append(off[1:], False)) + 1

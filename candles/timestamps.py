@@ -246,7 +246,8 @@ def _from_arrow(column: pa.ChunkedArray, zone: str | None) -> tuple[np.ndarray, 
         nanoseconds = pc.cast(pc.cast(column, pa.timestamp("ns", zone)), pa.int64())
     except pa.ArrowException as error:
         raise DataError(
-            f"expected timestamps. Received: {error}. Check their unit."
+            "expected dates from 1990 to 2100. Received: others, beyond what "
+            "nanoseconds hold. Check their unit."
         ) from error
     return _plausible(nanoseconds.to_numpy()), _describe_zone(zone)
 
