@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import abc
 import logging
+import math
 import platform
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -16,11 +18,15 @@ from typing import Any
 import numpy as np
 
 from artifacts import array_files
+from files.progress import Progress
 from models import conversion
 from models.tabular_adapter import TabularAdapter
 from models.window_tables import Table
 
 logger = logging.getLogger(__name__)
+
+_PIECES = 20
+"""Of a forest, in which it is fitted."""
 
 
 class SklearnAdapter(TabularAdapter):
@@ -47,12 +53,18 @@ class SklearnAdapter(TabularAdapter):
         options = {} if table.weights is None else {name: table.weights}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
-            model.fit(table.inputs, table.targets, **options)
+            self.fit_estimator(model, table.inputs, table.targets, **options)
         for message in {str(each.message).splitlines()[0] for each in caught}:
             logger.warning("%s: %s", self.config.model, message)
         if hasattr(model, "n_jobs"):
             model.n_jobs = None  # threads add the trees up in any order, to other bits
         return model
+
+    def fit_estimator(
+        self, model: Any, inputs: np.ndarray, targets: np.ndarray, **options: Any
+    ) -> None:
+        """Calls `fit`; a family of many trees tells how far it is."""
+        model.fit(inputs, targets, **options)
 
     def staged_outputs(self, model: Any, inputs: np.ndarray) -> Iterator[np.ndarray]:
         """Yields what the estimator says after each round, or once."""
@@ -114,6 +126,19 @@ class RandomForestAdapter(SklearnAdapter):
             random_state=config.seed,
         )
 
+    def fit_estimator(
+        self, model: Any, inputs: np.ndarray, targets: np.ndarray, **options: Any
+    ) -> None:
+        """Fits pieces of the forest: each tree has the seed that it has anyway."""
+        count = model.n_estimators
+        model.set_params(warm_start=True)
+        with Progress("tree", count) as trees:
+            while trees.done < count:
+                piece = min(math.ceil(count / _PIECES), count - trees.done)
+                model.set_params(n_estimators=trees.done + piece)
+                model.fit(inputs, targets, **options)
+                trees.advance(piece)
+
 
 class GradientBoostingAdapter(SklearnAdapter):
     """Rounds of trees on histograms of the inputs."""
@@ -135,6 +160,25 @@ class GradientBoostingAdapter(SklearnAdapter):
             random_state=config.seed,
         )
 
+    def fit_estimator(
+        self, model: Any, inputs: np.ndarray, targets: np.ndarray, **options: Any
+    ) -> None:
+        """Fits, while a thread counts the rounds, of which the library tells nobody."""
+        ended = threading.Event()
+        with Progress("tree", model.max_iter) as trees:
+
+            def count() -> None:
+                while not ended.wait(1.0):
+                    trees.advance(len(getattr(model, "_predictors", ())) - trees.done)
+
+            counter = threading.Thread(target=count, daemon=True)
+            counter.start()
+            try:
+                model.fit(inputs, targets, **options)
+            finally:
+                ended.set()
+                counter.join()
+
 
 class ClassicGradientBoostingAdapter(SklearnAdapter):
     """Rounds of trees on the inputs themselves, each on three tenths of the rows."""
@@ -152,6 +196,18 @@ class ClassicGradientBoostingAdapter(SklearnAdapter):
             subsample=share,
             random_state=config.seed,
         )
+
+    def fit_estimator(
+        self, model: Any, inputs: np.ndarray, targets: np.ndarray, **options: Any
+    ) -> None:
+        """Fits; the library tells of each round."""
+        with Progress("tree", model.n_estimators) as trees:
+
+            def tell(*_: Any) -> bool:
+                trees.advance()
+                return False  # true would end it
+
+            model.fit(inputs, targets, monitor=tell, **options)
 
 
 class LogisticAdapter(SklearnAdapter):

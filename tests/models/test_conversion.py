@@ -7,8 +7,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from world import models
 
-from models import conversion
-from utils import ConfigError
+from artifacts import array_files
+from config import Config
+from files.progress import Progress
+from models import conversion, sklearn_adapter
+from models.families import create_adapter
+from utils import ConfigError, one_thread
 
 
 @pytest.mark.parametrize("name", models.estimators())
@@ -137,3 +141,29 @@ def test_what_a_file_does_not_take_is_refused():
     message = r"that plain arrays express: expected values of at most 1e\+100. Give"
     with pytest.raises(ConfigError, match=message):
         conversion.of_sklearn(estimator, family="own")
+
+
+@pytest.mark.parametrize(
+    "family", ["random_forest", "gradient_boosting", "classic_gradient_boosting"]
+)
+def test_telling_how_far_a_fit_is_changes_no_bit_of_it(family, monkeypatch):
+    steps = []
+
+    class Watched(Progress):
+        def __exit__(self, *given):
+            steps.append((self.what, self.done, self.total))
+            super().__exit__(*given)
+
+    monkeypatch.setattr(sklearn_adapter, "Progress", Watched)
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.standard_normal((300, 4)), rng.integers(0, 3, 300)
+    weights = rng.random(300)
+    adapter = create_adapter(Config(model=family, num_trees=23))
+    ours, plain = (adapter.create_model(300) for _ in range(2))
+    with one_thread():
+        adapter.fit_estimator(ours, inputs, targets, sample_weight=weights)
+        plain.fit(inputs, targets, sample_weight=weights)
+    ours, plain = (conversion.of_sklearn(x, family=family) for x in (ours, plain))
+    assert array_files.dump_arrays(ours) == array_files.dump_arrays(plain)
+    if family != "gradient_boosting":  # whose rounds are counted once a second
+        assert steps == [("tree", 23, 23)]
