@@ -134,6 +134,13 @@ def _training_seconds(
     return None, "no run of this family in the outputs folder yet"
 
 
+_UNREADABLE = (
+    *(utils.UserError, OSError, LookupError),
+    *(TypeError, ValueError, ArithmeticError, AttributeError),
+)
+"""What metadata of another origin may end in; then nothing is known."""
+
+
 def _last_training(config: Config) -> tuple[str, dict[str, float] | None]:
     """Returns the newest run of this family in the outputs: its name, work, seconds.
 
@@ -144,7 +151,7 @@ def _last_training(config: Config) -> tuple[str, dict[str, float] | None]:
     for path in sorted(found, key=lambda path: path.parent.name, reverse=True)[:5]:
         if path.parent.is_symlink():
             continue
-        with contextlib.suppress(utils.UserError, OSError, KeyError, TypeError):
+        with contextlib.suppress(*_UNREADABLE):
             if work := _work_of(read_json(path)):
                 return path.parent.name, work
     return "", None
@@ -153,12 +160,12 @@ def _last_training(config: Config) -> tuple[str, dict[str, float] | None]:
 def _work_of(metadata: Mapping[str, Any]) -> dict[str, float] | None:
     training, data = metadata["training"], metadata["data"]
     seconds = float(training["seconds"])
-    if training["resumes"] or seconds <= 0:
-        return None
-    if "windows_per_epoch" not in training:
-        return {"work": float(training["num_fitted_targets"]), "seconds": seconds}
-    config = build_config(metadata["config"])
-    windows = training["windows_per_epoch"] * training["completed_epochs"]
-    parameters = count_parameters(config, data["num_features"])
-    work = windows * config.sequence_length * parameters
-    return {"work": float(work), "seconds": seconds}
+    if "windows_per_epoch" in training:
+        config = build_config(metadata["config"])
+        windows = training["windows_per_epoch"] * training["completed_epochs"]
+        parameters = count_parameters(config, data["num_features"])
+        work = float(windows * config.sequence_length * parameters)
+    else:
+        work = float(training["num_fitted_targets"])
+    is_known = seconds > 0 and work > 0 and not training["resumes"]
+    return {"work": work, "seconds": seconds} if is_known else None

@@ -81,6 +81,8 @@ def test_the_time_is_that_of_the_last_run(look, file, tmp_path):
         ("20260102T000000Z-1m-aaaaaaaa", 50.0, []),
         ("20260103T000000Z-1m-aaaaaaaa", 1.0, [{"exact": True}]),
         ("20260104T000000Z-1m-aaaaaaaa", None, []),
+        ("20260105T000000Z-1m-aaaaaaaa", 10**400, []),
+        ("20260106T000000Z-1m-aaaaaaaa", "soon", []),
     ):
         folder = tmp_path / "outputs" / "models" / "OTHERUSDT" / "lstm" / run_id
         folder.mkdir(parents=True)
