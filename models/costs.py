@@ -66,7 +66,7 @@ def plan_run(config: Config) -> Plan:
     if problem := memory_problem(config, data.num_features):
         raise utils.ConfigError(problem)
     return Plan(
-        num_rows=data.num_rows,
+        part_rows={name: part.stop - part.start for name, part in data.parts.items()},
         num_features=data.num_features,
         first=f"{data.timeline.at(0)}"[:16],
         last=f"{data.timeline.at(data.num_rows - 1)}"[:16],

@@ -21,7 +21,7 @@ class Plan:
     """What a run found in its training file, and what training on it will take.
 
     Args:
-        num_rows: Rows of the file that are used.
+        part_rows: Rows of each part.
         num_features: Columns that the model reads.
         first: Open of the first bar, UTC.
         last: Open of the last bar, UTC.
@@ -38,7 +38,7 @@ class Plan:
         notes: What is doubtful.
     """
 
-    num_rows: int
+    part_rows: Mapping[str, int]
     num_features: int
     first: str
     last: str
@@ -81,9 +81,9 @@ def describe_configuration(
 
 def describe_plan(config: Config, plan: Plan) -> str:
     """Returns what was found in the training file and what training will take."""
+    rows = ", ".join(f"{count:,} {part}" for part, count in plan.part_rows.items())
     lines = [
-        f"rows:    {plan.num_rows:,} with {plan.num_features} features, "
-        f"{plan.first} to {plan.last}",
+        f"rows:    {rows}; {plan.num_features} features, {plan.first} to {plan.last}",
         f"test:    {plan.test_days:.1f} days, {plan.test_horizons:.0f} horizons",
         f"epoch:   {plan.windows:,} windows in {plan.steps:,} steps"
         if plan.steps

@@ -45,7 +45,8 @@ def test_what_a_run_finds_and_takes(look, file):
     code, lines, _ = look("--training-file", file, *SMALL, "--n-splits", "2")
     assert code == 0
     assert starting(lines, "rows:") == (
-        "rows:    3,000 with 8 features, 2024-01-01T00:00 to 2024-01-03T01:59"
+        "rows:    2,100 train, 600 validation, 300 test; 8 features, "
+        "2024-01-01T00:00 to 2024-01-03T01:59"
     )
     # 2,100 rows, less a window of 8 and 5 label bars; 64 windows a step
     assert "train          2,088 targets  SHORT" in starting(lines, "  train")
