@@ -73,6 +73,7 @@ def _form_of(lines: Sequence[str], path: Path) -> Form:
     else:
         names = _names(cells[:start], cells[start])
     rows = [row for row in cells[start:] if row]
+    counted = counted or (names is None and _count(rows))
     return Form(
         delimiter=delimiter,
         decimal=decimal_sign(rows, delimiter, path),
@@ -81,6 +82,16 @@ def _form_of(lines: Sequence[str], path: Path) -> Form:
         rows=rows,
         counted=counted,
     )
+
+
+def _count(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first cells count the rows, from 0 or 1."""
+    if len(rows) < 2 or not all(is_number(row[0], ",") for row in rows):
+        return False
+    numbers = [float(row[0]) for row in rows]
+    return numbers[0] in (0, 1) and numbers == [
+        numbers[0] + i for i in range(len(rows))
+    ]
 
 
 def _no_rows(lines: Sequence[str], path: Path) -> DataError:

@@ -20,6 +20,9 @@ from candles.layouts import Volume
 _SHARE = 0.98  # of the bars; the volumes of the others were rounded
 _MIN_BARS = 3
 _MIN_BARS_OF_A_FACTOR = 20
+_BASE_UNITS = (1e-4, 1e8)
+_QUOTE_UNITS = (1, 1000)
+"""Sizes of contracts; beyond these one of the columns is in another scale."""
 _BELIEVED = {"base": 0, "plain": 1, "either": 2, "quote": 3}
 
 
@@ -95,18 +98,23 @@ def _from_contracts(
     high: np.ndarray,
 ) -> Choice | None:
     """Returns the base volume where the first column counts contracts."""
-    if first.kind == "base":
-        return None
     traded = (values > 0) & (other_values > 0) & (low > 0)
+    are_whole = (values[traded] == np.floor(values[traded])).all()
+    if first.kind == "base" or not are_whole:  # contracts are
+        return None
     if np.count_nonzero(traded) < _MIN_BARS_OF_A_FACTOR or not _varies(values):
         return None
     price = np.sqrt(low * high)[traded]
     ratio = other_values[traded] / values[traded]
     of_base = _round_factor(ratio / price)
-    linear = _share(values, other_values, low, high, factor=of_base) >= _SHARE
+    linear = _BASE_UNITS[0] <= of_base <= _BASE_UNITS[1] and (
+        _share(values, other_values, low, high, factor=of_base) >= _SHARE
+    )
     of_quote = _round_factor(ratio * price)
     # Contracts of quote units: they are the quote volume, the other column the base.
-    inverse = _share(other_values, values, low, high, factor=1 / of_quote) >= _SHARE
+    inverse = _QUOTE_UNITS[0] <= of_quote <= _QUOTE_UNITS[1] and (
+        _share(other_values, values, low, high, factor=1 / of_quote) >= _SHARE
+    )
     if linear and inverse:
         linear, inverse = other.kind == "quote", other.kind != "quote"
     if inverse:

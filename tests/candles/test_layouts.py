@@ -268,6 +268,7 @@ CSV = {
     ),
     "ccxt frame": layout("ms o h l c v", "0,1,2,3,4,5"),
     "ccxt frame with index": layout("row ms o h l c v", ",0,1,2,3,4,5"),
+    "rows counted, no names": layout("row ms o h l c v q"),
     "pandas": layout("row iso o h l c v", ",date,open,high,low,close,volume"),
     "pandas, dates as index": layout("iso00 o h l c v", ",open,high,low,close,volume"),
     "R": layout("row iso o h l c v", '"time","open","high","low","close","volume"'),
@@ -754,6 +755,12 @@ def test_a_unit_that_the_prices_contradict_is_doubtful():
     assert "'quote_volume' / 'volume' is not the price" in doubts(quote_volume=other)
     contracts = MARKET["volume"] * 0.01
     assert "'volCcy' is 'volume' x 0.01 in every bar" in doubts(volCcy=contracts)
+    thousands = np.round(FIELDS["q"] / 1000, 3)
+    assert "'quote_volume' / 'volume' is not the price" in doubts(
+        quote_volume=thousands
+    )
+    satoshi = {"volume": FIELDS["usd"], "turnover": MARKET["volume"] * 1e8}
+    assert "'turnover' / 'volume' is not the price" in doubts(**satoshi)
     assert not doubts(quote_volume=FIELDS["q"], amount=FIELDS["n"])
 
 
