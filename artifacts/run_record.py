@@ -184,7 +184,7 @@ def show_status(config: Config, name: str) -> int:
     is_here = status.get("host") == socket.gethostname()
     is_alive = code is None and (not is_here or _is_alive(status))
     logger.info("%s: %s", "running" if is_alive else "dead", folder)
-    for line in _describe(status):
+    for line in _describe(status, is_alive=is_alive):
         logger.info("  %s", line)
     if is_alive:
         return utils.EXIT_IN_USE
@@ -229,7 +229,7 @@ def _is_alive(status: Mapping[str, Any]) -> bool:
     return not Path("/proc/self").exists()
 
 
-def _describe(status: Mapping[str, Any]) -> Iterator[str]:
+def _describe(status: Mapping[str, Any], *, is_alive: bool) -> Iterator[str]:
     if "step" not in status:
         yield "it said nothing of its state"
         return
@@ -238,6 +238,8 @@ def _describe(status: Mapping[str, Any]) -> Iterator[str]:
     numbers = {k: v for k, v in status["metrics"].items() if v is not None}
     if numbers:
         yield ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-    if (left := status["eta_seconds"]) is not None:
+    if is_alive and (left := status["eta_seconds"]) is not None:
         yield f"about {progress.in_words(left)} left"
-    yield f"process {status['pid']} on {status['host']}, {status['updated']}"
+    memory = status.get("memory_bytes")
+    held = f", {utils.format_bytes(memory)} of memory" if memory else ""
+    yield f"process {status['pid']} on {status['host']}{held}, {status['updated']}"
