@@ -40,7 +40,7 @@ _SAME = 1e-4  # share of a variance that one map of the price leaves
 _CENTRED, _UNCENTRED = 0.05, 0.1  # of a deviation
 _ORDERS = 9  # terms of a polynomial of time
 _CURVE_LEFT = 0.009  # share of the price's deviation; means of the past leave 0.010
-_UNTILTED = 0.02  # correlation with the mean and the slope of all rows
+_UNTILTED = 0.05  # correlation with the mean and the slope of all rows
 _EVEN_RANKS = 0.03
 _SPACED_ROWS = 20_000
 
