@@ -34,6 +34,7 @@ from candles.layouts import Layout, are_numbers, layout_of_names
 from candles.rows import layout_of_rows, read_columns, tidy_rows
 from candles.text import read_text
 from files import packed, tables
+from files.plain_names import refuse_unsafe_names, refuse_unsafe_schema
 from files.text import MAGIC, refusal
 from settings.names import parse_candle_filename, plain_pair, stated_contents
 from utils import DataError, MissingInputError, UserError, counted, did_you_mean
@@ -136,7 +137,7 @@ def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFr
     if are_numbers(names):
         layout = layout_of_rows(frame.head(1000).values.tolist(), path)
     else:
-        tables.refuse_unsafe_names(names, path)
+        refuse_unsafe_names(names, path)
         layout = layout_of_names(names, path)
     table = pa.table({str(i): _arrow_column(columns[i]) for i in layout.positions()})
     marks = frame.get("is_filled")
@@ -296,11 +297,11 @@ def _read_parquet(path: Path) -> Iterator[Part]:
 
 
 def _layout_of_schema(schema: pa.Schema, path: Path) -> Layout:
+    refuse_unsafe_schema(schema, path)
     if twice := [name for name, n in Counter(schema.names).items() if n > 1]:
         those = ", ".join(map(repr, twice[:5]))
         cure = "Rename or remove columns."
         raise refusal(path, "one column of each name", f"twice: {those}", cure)
-    tables.refuse_unsafe_names(schema.names, path)
     layout = layout_of_names(schema.names, path)
     plain = {k: i for k, i in layout.sides.items() if schema.types[i].num_fields == 0}
     return replace(layout, sides=plain)

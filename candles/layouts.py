@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from candles.columns import COLUMNS, PRICES, refusal
-from files.tables import refuse_unsafe_names
+from files.plain_names import refuse_unsafe_names
 
 # Names as they compare: lower case, letters and digits only (see `plain_name`).
 _PRICES = {

@@ -207,5 +207,7 @@ def policy_from_dict(values: dict[str, Any]) -> Policy:
     Raises:
         DataError: If the values are not those of a policy.
     """
+    if not isinstance(values, dict):
+        raise DataError(f"expected a signal policy. Received: {values!r:.200}.")
     kind: type[Policy] = ReturnPolicy if "target" in values else SignalPolicy
     return kind.from_dict(values)

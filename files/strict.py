@@ -86,12 +86,15 @@ def parse_json(data: bytes, source: object) -> Any:
         return value
 
     try:
-        return json.loads(
+        value = json.loads(
             data.decode(),
             object_pairs_hook=no_duplicates,
             parse_constant=no_constant,
             parse_float=finite,
         )
+        if b"\\ud" in data.lower():  # half a character, which no file can have
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{source}: expected strict JSON. Received: {error!s:.300}."

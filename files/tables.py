@@ -17,7 +17,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ import pyarrow.parquet
 
 from files import packed, text
 from files.atomic import atomic_path
-from utils import ConfigError, DataError, MissingInputError, is_plain_text
+from files.plain_names import refuse_unsafe_schema
+from utils import ConfigError, DataError, MissingInputError
 
 SUFFIXES = (".feather", ".parquet", ".csv")
 """Formats that are written and read."""
@@ -83,7 +84,7 @@ class Columns:
         self._stream = stream
         self._names_in_file: dict[str, str] = {}
         refuse_extension_types(schema, path or "the frame")
-        refuse_unsafe_names(schema.names, path or "the frame")
+        refuse_unsafe_schema(schema, path or "the frame")
         repeated = [name for name, n in Counter(schema.names).items() if n > 1]
         if repeated:
             raise DataError(
@@ -354,16 +355,6 @@ def from_pandas(frame: Any) -> Columns:
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(f"expected plain columns. Received: {error}") from error
     return Columns(schema=table.schema, table=table)
-
-
-def refuse_unsafe_names(names: Iterable[object], where: object) -> None:
-    """Raises DataError for names of columns that could steer a terminal or a page."""
-    unsafe = [name for name in map(str, names) if not is_plain_text(name)]
-    if unsafe:
-        raise DataError(
-            f"{where}: expected names of columns in printable characters. Received: "
-            f"{', '.join(ascii(name[:60]) for name in unsafe[:5])}. Rename them."
-        )
 
 
 def refuse_extension_types(schema: pa.Schema, where: object) -> None:

@@ -15,9 +15,9 @@ from keras import layers
 
 import utils
 from artifacts import keras_files
-from candles import formats, rows
+from candles import formats
 from config import Config
-from files import tables
+from files import strict, tables
 from settings.sources import load_config
 from utils import ConfigError, DataError, RefusedArtifactError
 
@@ -132,7 +132,7 @@ def test_names_that_steer_a_terminal_are_refused(tmp_path, name):
     pa.csv.write_csv(table, tmp_path / "a.csv")
     readers = [
         lambda: tables.from_pandas(frame),
-        lambda: rows.read_frame(frame),
+        lambda: formats.read_frame(frame),
     ]
     for suffix in ("feather", "parquet", "csv"):
         path = tmp_path / f"a.{suffix}"
@@ -152,6 +152,27 @@ def test_what_steers_a_terminal_is_shown_as_an_escape():
     record = logging.LogRecord("x", logging.INFO, "", 1, "%s", (text,), None)
     shown = utils.PlainFormatter("%(message)s").format(record)
     assert shown == "row\n\tprice \u00fc \\x1b[2J\\r\\u202e\\udcff"
+
+
+def test_a_time_zone_of_other_bytes_is_refused(tmp_path):
+    times = pd.date_range("2024-01-01", periods=3, freq="min", tz="Etc/UTC")
+    path = tmp_path / "BTCUSDT-1m.feather"
+    pd.DataFrame({"timestamp": times, "close": 1.0}).to_feather(
+        path, compression="uncompressed"
+    )
+    for zone in (b"Etc/\xff\xfeC", b"Etc\x1b[0m"):
+        path.write_bytes(path.read_bytes().replace(b"Etc/UTC", zone))
+        for read in (tables.open_table, formats.read_file):
+            with pytest.raises(DataError) as caught:
+                read(path)
+            assert utils.is_plain_text(str(caught.value))
+        path.write_bytes(path.read_bytes().replace(zone, b"Etc/UTC"))
+
+
+def test_half_a_character_is_no_json():
+    assert strict.parse_json(b'["\\ud83d\\ude00"]', "x") == ["\U0001f600"]
+    with pytest.raises(DataError, match="expected strict JSON"):
+        strict.parse_json(b'["\\ud800"]', "x")
 
 
 # Configurations
