@@ -175,8 +175,6 @@ def _map_labels(frame: dict[str, pd.Series], columns: Columns) -> None:
         return
     lacks = np.isnan(classes)
     frame["label"] = pd.Series(np.where(lacks, HOLD, classes).astype(np.int8))
-    if lacks.any():
-        frame["is_target"] = pd.Series(is_target & ~lacks)
 
 
 def label_ids(frame: pd.DataFrame) -> np.ndarray | None:

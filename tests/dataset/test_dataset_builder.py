@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from world import commands
-from world.frames import PROJECT
+from world.frames import CORE8, PROJECT, make_frame
 
 from artifacts.metadata import format_data
 from candles import checks
@@ -1237,3 +1237,18 @@ def test_summary_and_figure_of_a_foreign_file(tmp_path):
 def test_refused_words(words, message, capsys):
     assert main(*words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_of_others_is_described_as_a_run_reads_it(tmp_path):
+    words = np.array(["SHORT", "HOLD", "LONG"])[np.arange(1200) % 3]
+    words[-24:] = ""
+    frame = make_frame(1200).drop(columns=["label_0", "label_1", "label_2"])
+    frame.insert(0, "", np.arange(1200))
+    path = tmp_path / "mine.csv"
+    frame.assign(label=words).to_csv(path, index=False)
+    dataset = datasets.read_dataset(path)
+    assert dataset.feature_names == CORE8
+    assert dataset.target[:4].tolist() == [0, 1, 2, 0]
+    assert datasets.find_problems(dataset) == [
+        "not read as features: 'Unnamed: 0' (without a name)"
+    ]
