@@ -204,6 +204,9 @@ def run_command_line(main: Callable[[], int | None]) -> int:
     except KeyboardInterrupt as stop:
         logger.error("%s", str(stop) or "interrupted")
         return exit_code_of(stop)
+    except MemoryError as error:
+        logger.error("error: out of memory. Free some, or take fewer rows or columns.")
+        return exit_code_of(error)
     except Exception as error:
         logger.exception("internal error: this is a defect, please report it")
         return exit_code_of(error)
@@ -315,14 +318,10 @@ def _group_bytes(root: Path = Path("/")) -> int | None:
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, kind, name = line.split(":", 2)
-            if kind not in ("", "memory"):
-                continue
-            mount = root / "sys/fs/cgroup" / kind
             names = ("limit_in_bytes", "usage_in_bytes") if kind else ("max", "current")
-            own = mount / name.strip("/")
-            for folder in (own, *own.parents):
-                if folder.is_relative_to(mount):
-                    left.append(_left_in_group(folder, *names))
+            if kind in ("", "memory"):
+                own = root / "sys/fs/cgroup" / kind / name.strip("/")
+                left += [_left_in_group(each, *names) for each in (own, *own.parents)]
     return min((size for size in left if size is not None), default=None)
 
 

@@ -223,3 +223,12 @@ def test_signal_after_the_last_batch_ends_the_program():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False)
     assert result.returncode == 130
+
+
+def test_a_shortage_of_memory_is_told_in_one_line(caplog):
+    def main():
+        raise MemoryError
+
+    assert utils.run_command_line(main) == 70
+    assert caplog.messages[0].startswith("error: out of memory.")
+    assert "Traceback" not in caplog.text

@@ -28,7 +28,9 @@ ROOMS = {
     "property": ("corruption", "property_room"),
     "fuzz": ("fuzzing", "fuzz_room"),
     "power": ("power", "power_room"),
+    "short": ("shortage", "shortage_room"),
     "kill": ("killing", "kill_room"),
+    "course": ("courses", "course_room"),
     "disk": ("disk", "disk_room"),
     "signal": ("killing", "signal_room"),
 }

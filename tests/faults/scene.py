@@ -198,10 +198,10 @@ def import_everything() -> None:
     del checkpoints, evaluate, model_builder, report, sequence_generator, trainer
 
 
-def prepare(folder: Path, seed: int) -> Config:
+def prepare(folder: Path, seed: int, **fields: Any) -> Config:
     """Makes a folder with a training file and `run.yaml`; returns the run."""
     folder.mkdir(parents=True)
-    config = Config(**RUN | {"seed": seed}).replace(
+    config = Config(**RUN | {"seed": seed} | fields).replace(
         inputs_dir=str(folder / "inputs"), outputs_dir=str(folder / "outputs")
     )
     frame = make_own_frame(900, seed=3)
