@@ -109,6 +109,8 @@ def _tables(node: Any, depth: int) -> Iterator[Table]:
         return
     if isinstance(node, list):
         if all(isinstance(row, list) for row in node):
+            if node[0] and isinstance(node[0][0], list):  # pages of rows
+                node = [row for page in node for row in page if isinstance(row, list)]
             width = len(node[0])
             if width >= 5 and all(len(row) == width for row in node):
                 yield None, [*zip(*node, strict=True)]

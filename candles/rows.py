@@ -246,27 +246,20 @@ def layout_of_rows(rows: Sequence[Sequence[Any]], path: Path) -> Layout:
 
 def _misplaced(columns: Sequence[np.ndarray], layout: Layout) -> str:
     """Returns which column is not what its place says, as far as the rows tell."""
+    for place in layout.prices.values():
+        if np.isnan(columns[place]).all():
+            return f"column {place + 1} without numbers"
     opens, highs, lows, closes = (columns[layout.prices[name]] for name in PRICES)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        tops, bottoms = np.fmax(opens, closes), np.fmin(opens, closes)
-        body, above, below = (
-            float(np.nanmedian(np.abs(np.log(one / other)), keepdims=True)[0])
-            for one, other in ((tops, bottoms), (highs, tops), (bottoms, lows))
-        )
-        jumps = (
-            float(np.nanmedian(np.abs(np.log(one / other)), keepdims=True)[0])
-            for one, other in ((opens[1:], closes[:-1]), (opens[:-1], closes[1:]))
-        )
-        if len(opens) > _MIN_ROWS and min(body, *jumps) > _FAR:
-            return (
-                f"column {layout.prices['open'] + 1}, far from the closes, as the open"
-            )
+    tops, bottoms = np.fmax(opens, closes), np.fmin(opens, closes)
+    body, above, below = map(_apart, (tops, highs, bottoms), (bottoms, tops, lows))
+    jumps = map(_apart, (opens[1:], opens[:-1]), (closes[:-1], closes[1:]))
+    if min(body, *jumps) > _FAR:
+        return f"column {layout.prices['open'] + 1}, far from the closes, as the open"
     # A volume below the prices would be a low, one above them a high.
     for name, far, near in (("high", above, below), ("low", below, above)):
         if far > _FAR and far > 10 * body and (far > 10 * near or near > _FAR):
-            return (
-                f"column {layout.prices[name] + 1}, far from the others, as the {name}"
-            )
+            place = layout.prices[name] + 1
+            return f"column {place}, far from the others, as the {name}"
     first = layout.volumes[0].position
     volume, times = columns[first], columns[layout.times[0][0]]
     flags = layout.sides.get("confirm")
@@ -275,18 +268,21 @@ def _misplaced(columns: Sequence[np.ndarray], layout: Layout) -> str:
     end = layout.sides.get("end")
     if end is not None and not is_later(columns[end], times):
         return f"column {end + 1}, no time after the first column's, as the end of bars"
-    distinct = len(np.unique(volume[volume > 0]))
-    if distinct >= _MIN_ROWS and is_price(volume, high=highs, low=lows):
-        return f"column {first + 1}, a price within the bar, as the volume"
-    if distinct >= _MIN_ROWS and _are_times(volume):
-        return f"column {first + 1}, a time, as the volume"
-    return ""
+    if len(np.unique(volume[volume > 0])) < _MIN_ROWS:
+        return ""
+    steps = np.abs(np.diff(volume))  # times go on in equal steps
+    what = "a price within the bar" if is_price(volume, high=highs, low=lows) else ""
+    if (volume > 1e9).all() and (steps == np.median(steps)).mean() > 0.5:
+        what = "a time"
+    return f"column {first + 1}, {what}, as the volume" if what else ""
 
 
-def _are_times(cells: np.ndarray) -> bool:
-    """Whether numbers go on in equal steps, as times do and volumes do not."""
-    steps = np.abs(np.diff(cells))
-    return bool((cells > 1e9).all() and (steps == np.median(steps)).mean() > 0.5)
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Returns the usual distance of two columns in logarithms; 0 of a few rows."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        distances = np.abs(np.log(one / other))
+    distances = distances[~np.isnan(distances)]
+    return float(np.median(distances)) if len(distances) >= _MIN_ROWS else 0.0
 
 
 def _number(cell: Any) -> float:
@@ -381,7 +377,8 @@ def require_order(
         path,
         "timestamp, open, high, low, close, volume where a file has no names",
         f"{wrong}; all rows fit the order {', '.join(header)}",
-        f"If these are the columns, add a header line{more}: {','.join(header)}",
+        f"If these are the columns, name them in a first line of CSV{more}: "
+        + ",".join(header),
     )
 
 

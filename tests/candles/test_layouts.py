@@ -345,6 +345,7 @@ def arrays(words, names, **options):
 
 BINANCE = "ms o h l c v end q n v q 0"
 DOCUMENTS = {
+    "pages": lambda: [rows_of("ms o h l c v")[:30], rows_of("ms o h l c v")[30:]],
     "ccxt, freqtrade": lambda: rows_of("ms o h l c v"),
     "binance": lambda: rows_of(BINANCE),
     "okx": lambda: {
