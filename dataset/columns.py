@@ -80,7 +80,23 @@ def name_columns(columns: Columns) -> Columns:
         known[time] = "timestamp"
         logger.info("timestamp: read from the column %s", _shown(time))
     columns.rename(known)
+    if "timestamp" in columns.names and _goes_back(columns):
+        columns.reverse()
+        logger.info("the newest row is the first: turned round")
     return columns
+
+
+def _goes_back(columns: Columns) -> bool:
+    """Whether every row is older than the one before it."""
+    head = columns.head(_HEAD_ROWS)
+    if head is None or len(head) < 2:
+        return False
+    with contextlib.suppress(DataError):  # told where the times are read
+        times, _ = parse_timestamps(pa.chunked_array([head.column("timestamp")]))
+        if (np.diff(times) < 0).all():
+            times, _ = parse_timestamps(columns.read("timestamp"))
+            return bool((np.diff(times) < 0).all())
+    return False
 
 
 def _find_time(columns: Columns) -> str | None:

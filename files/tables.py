@@ -109,6 +109,14 @@ class Columns:
         }
         self.names = list(self._names_in_file)
 
+    def reverse(self) -> None:
+        """Turns the rows round, the last one first; they are in memory from now on."""
+        names = list(self.schema.names)
+        with _refuse_broken(self.path):
+            batches = list(self._batches_of_file(names, BATCH_ROWS))
+        table = pa.Table.from_batches(batches, self.schema)
+        self._table = table.take(np.arange(len(table))[::-1])
+
     def kind(self, name: str) -> pa.DataType:
         """Returns the type of one column."""
         return self.schema.field(self._names_in_file.get(name, name)).type

@@ -628,6 +628,7 @@ def test_a_feature_that_is_silent_in_training_is_named(caplog):
         lambda f: f.set_index(f["timestamp"].astype(str)).drop(columns="timestamp"),
         lambda f: f.rename(columns={"timestamp": "Timestamp", "label_0": "Label_0"}),
         lambda f: f.assign(date=f["timestamp"].astype(str)),
+        lambda f: f[::-1],
     ],
 )
 def test_times_and_labels_are_found_by_other_names(change):
@@ -678,6 +679,8 @@ def zipped(text):
             "a.csv",
             lambda f: as_text(f).replace(b",", b", ").replace(b"00+00:00", b"00Z"),
         ),
+        ("a.csv", lambda f: as_text(f[::-1])),
+        ("a.feather", lambda f: f[::-1].reset_index(drop=True).to_feather),
         ("a.CSV", as_text),
         ("a.csv.gz", lambda f: gzip.compress(as_text(f))),
         ("a.zip", lambda f: zipped(as_text(f, sep=";"))),
