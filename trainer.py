@@ -210,9 +210,9 @@ class StandaloneTrainer:
 
         identity = metadata.identity_of(self.config, self.data, self.adapter)
         run_folder.sweep(self.config)
-        found = resuming.find_resumable(self.config, self._resume)
-        self.run = run = found or run_folder.RunFolder.create(self.config)
-        if found is None:
+        self.run, is_new = resuming.open_run(self.config, self._resume)
+        run = self.run
+        if is_new:
             if self._resume is not None:
                 logger.info("nothing to resume; a new run begins: %s", run.path)
             write_json(run.path / run_folder.STATE, identity)
@@ -220,7 +220,7 @@ class StandaloneTrainer:
             resuming.refuse_difference(run, identity, is_forced=self._resume_anyway)
         self._record.open(run)
         self.callbacks = self.adapter.attach(run)
-        if found is not None:
+        if not is_new:
             done = self.adapter.rounds_done
             resuming.note_resume(run, identity, epochs_done=done)
             logger.info("resuming %s after epoch %d", run.path, done)

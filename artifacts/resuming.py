@@ -24,6 +24,7 @@ from artifacts.run_folder import (
 )
 from config import Config
 from files.atomic import atomic_write
+from files.locks import folder_lock
 from files.strict import sha256_json, to_jsonable, write_json
 from settings.sources import load_config
 
@@ -120,6 +121,23 @@ def _lines(problems: list[str]) -> str:
 
 
 # Which run is meant
+
+
+def open_run(
+    config: Config, resume: str | os.PathLike[str] | None
+) -> tuple[RunFolder, bool]:
+    """Returns the run to go on with, or a new one, locked, and whether it is new.
+
+    Of processes that resume at once, one takes or begins the run; the others are told.
+
+    Raises:
+        UserError: See `find_resumable` and `RunFolder.create`.
+    """
+    with contextlib.suppress(OSError):  # `create` says what is wrong with it
+        config.runs_dir.mkdir(parents=True, exist_ok=True)
+    with folder_lock(config.runs_dir):
+        run = find_resumable(config, resume)
+        return (run, False) if run else (RunFolder.create(config), True)
 
 
 def find_resumable(

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from world.frames import PROJECT, TINY
@@ -170,6 +171,46 @@ def test_a_resume_of_a_run_that_goes_on_says_who_has_it(config):
         with pytest.raises(utils.InUseError, match=f"process {os.getpid()} on "):
             resume(config, how)
     assert list(config.runs_dir.iterdir()) == [run.path]
+
+
+def test_of_processes_that_resume_at_once_one_begins(config):
+    code = (
+        "import sys\n"
+        "from artifacts.resuming import open_run\n"
+        "from settings.sources import load_config\n"
+        "from utils import InUseError\n"
+        "config = load_config(sys.argv[1])\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "try:\n"
+        "    own, _ = open_run(config, 'newest')\n"
+        "    run = own.run_id\n"
+        "except InUseError as error:\n"
+        "    run = f'in use: {error}'\n"
+        "print(run, flush=True); sys.stdin.readline()"
+    )
+    path = Path(config.outputs_dir).with_name("run.yaml")
+    path.write_text(config.to_yaml())
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(path)],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for words in ("ready", "run"):
+        said = [process.stdout.readline().strip() for process in processes]
+        assert words == "run" or said == ["ready"] * 3
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+    for process in processes:
+        process.communicate()
+    [own] = [run for run in said if not run.startswith("in use")]
+    assert [path.name for path in config.runs_dir.iterdir()] == [own]
+    assert all(own in run for run in said)
 
 
 @pytest.mark.parametrize("name", ["elsewhere/{}", "outputs/runs/{}-copy", "outputs/{}"])
