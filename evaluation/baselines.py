@@ -19,6 +19,7 @@ import numpy as np
 from artifacts.array_models import ArrayModel
 from config import CLASS_TARGETS, HOLD, LONG, SHORT, Config
 from data_loader import TrainingData
+from files.progress import track
 from files.strict import sha256_json
 from metrics import scores
 from models import conversion
@@ -272,10 +273,9 @@ def trained_outputs(
     """Returns what each trained baseline says of some parts, by name and part."""
     names = tuple(parts)
     linear = LOGISTIC if data.target in CLASS_TARGETS else RIDGE
-    return {
-        linear: linear_outputs(data, names, seed=seed),
-        BOOSTED: boosted_outputs(data, names, seed=seed),
-    }
+    learners = {linear: linear_outputs, BOOSTED: boosted_outputs}
+    told = track(learners.items(), "baseline", len(learners))
+    return {name: learner(data, names, seed=seed) for name, learner in told}
 
 
 def _outputs(

@@ -168,7 +168,8 @@ _LINE = _Line()
 
 def _text() -> str:
     now = snapshot()
-    numbers = [f"{name} {value:.4g}" for name, value in now["metrics"].items()]
+    first = sorted(now["metrics"].items(), key=lambda each: "loss" not in each[0])
+    numbers = [f"{name} {value:.4g}" for name, value in first]
     left = now["eta_seconds"]
     words = ", ".join([*map(str, _LINE.steps), *numbers[:3]])
     return words if left is None else f"{words}; about {in_words(left)} left"

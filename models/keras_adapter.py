@@ -305,8 +305,13 @@ class KerasAdapter(ModelAdapter):
         """
         self.require_sizes(data)
         if self._loaded is None:
+            from networks.callbacks import CountPredicted
+
             dataset = self.generators.evaluation_dataset(rows)
-            return self._shaped(self.model.predict(dataset, verbose=0))
+            with Progress("window", len(rows)) as windows:
+                told = [CountPredicted(windows)]
+                outputs = self.model.predict(dataset, verbose=0, callbacks=told)
+            return self._shaped(outputs)
         return self._say(
             cut_windows(data.features, rows[s], window_bars=self.window_bars)
             for s in chunks(len(rows), BATCH_WINDOWS)

@@ -26,6 +26,7 @@ from artifacts.array_models import ArrayModel
 from artifacts.manifest import refuse_broken
 from config import Config
 from files.atomic import atomic_write
+from files.progress import track
 from files.strict import read_json, write_json
 from models.adapter import ModelAdapter, read_sizes
 from models.window_tables import (
@@ -284,9 +285,10 @@ class TabularAdapter(ModelAdapter):
     def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns what the model says of target rows, in chunks."""
         self.require_sizes(data)
+        pieces = list(chunks(len(rows), CHUNK_ROWS))
         parts = [
             self.answers(self._inputs.of_rows(data.features, rows[s]))
-            for s in chunks(len(rows), CHUNK_ROWS)
+            for s in track(pieces, "piece", len(pieces))
         ]
         return np.concatenate(parts)
 

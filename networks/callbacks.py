@@ -109,6 +109,18 @@ class ShowProgress(keras.callbacks.Callback):
         )
 
 
+class CountPredicted(keras.callbacks.Callback):
+    """Tells how many windows were predicted."""
+
+    def __init__(self, windows: Progress) -> None:
+        super().__init__()
+        self.windows = windows
+
+    def on_predict_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Counts the windows of a batch."""
+        self.windows.advance(len((logs or {}).get("outputs", ())))
+
+
 class StopOnNonFinite(keras.callbacks.Callback):
     """Ends training within the batch whose loss or update is NaN or infinite.
 
