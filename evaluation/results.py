@@ -19,7 +19,9 @@ class Interval(TypedDict):
     estimate: float | None
     low: float | None  # None where the stretch is too short
     high: float | None
-    standard_error: float | None  # half the interval / 1.96
+    # Half the interval / 1.96; of the log-loss half of the symmetric one
+    # (`intervals.log_loss_interval`).
+    standard_error: float | None
     num_cosines: int | None  # of the widest: the rows count as about one piece more
 
 
