@@ -167,12 +167,9 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the text of a record; lines and tabs stay."""
-        text = super().format(record)
-        if is_plain_text(text.translate({9: None, 10: None})):
-            return text
         return "".join(
             each if each in "\n\t" or is_plain_text(each) else ascii(each)[1:-1]
-            for each in text
+            for each in super().format(record)
         )
 
 

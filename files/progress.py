@@ -9,6 +9,7 @@ seconds nor the line a minute: what would be left for it is one carriage return.
 
 from __future__ import annotations
 
+import io
 import logging
 import shutil
 import time
@@ -200,7 +201,13 @@ def snapshot() -> dict[str, Any]:
 
 
 def show_on(*streams: TextIO) -> None:
-    """Shows progress from now on: on the first terminal of these, else in the log."""
+    """Shows progress from now on: on the first terminal of these, else in the log.
+
+    What a stream's encoding has no letters for is written as an escape.
+    """
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     _LINE.is_shown = True
     _LINE.terminal = next((each for each in streams if each.isatty()), None)
 

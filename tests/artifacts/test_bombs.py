@@ -1,6 +1,9 @@
 """Small files that would take much, and names that would steer what shows them."""
 
 import logging
+import os
+import subprocess
+import sys
 import time
 
 import h5py
@@ -12,6 +15,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from keras import layers
+from world.frames import PROJECT
 
 import utils
 from artifacts import keras_files
@@ -203,3 +207,16 @@ def test_yaml_that_its_reader_fails_on_is_refused(tmp_path, text):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ConfigError, match="expected valid YAML"):
         load_config(str(tmp_path / "a.yaml"))
+
+
+def test_a_terminal_without_the_letters_shows_escapes(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "trainer.py", "--config-test", "--outputs-dir", "/tmp/\u00e9"],
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0 and result.stderr == ""
+    assert "output:  /tmp/\\xe9/models" in result.stdout
