@@ -31,16 +31,20 @@ _PASSING = (errno.ENOENT, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ESTALE)
 _ATTEMPTS = 5
 
 
-def move_run(source: Path, destination: Path, *, internals: Iterable[str]) -> None:
+def move_run(source: Path, destination: Path, *, internals: Iterable[str]) -> bool:
     """Makes a run's folder appear as `destination`, whole or not at all.
 
-    A copy, on another file system, is without the `internals`; the source then stays.
+    On another file system it is copied, without the `internals`; the source then stays.
+
+    Returns:
+        Whether it was copied.
 
     Raises:
         OSError: If it is not there.
     """
     try:
         _retried(lambda: _rename(source, destination))
+        return False
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -55,6 +59,7 @@ def move_run(source: Path, destination: Path, *, internals: Iterable[str]) -> No
             _retried(lambda: _rename(copy, destination))
         finally:
             shutil.rmtree(copy, ignore_errors=True)
+    return True
 
 
 def _rename(source: Path, destination: Path) -> None:

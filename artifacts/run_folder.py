@@ -101,7 +101,8 @@ class RunFolder:
             return False
         fsync_folder(self.path.parent)
         if self.published.exists():
-            self.path.rmdir()
+            # Not empty where another process looks whether it is dead.
+            shutil.rmtree(self.path, ignore_errors=True)
             return False
         try:
             return self.lock()
@@ -211,7 +212,9 @@ class RunFolder:
             manifest.write_manifest(self.path, MANIFEST, is_internal=is_internal)
             for written, _, _ in os.walk(self.path):
                 fsync_folder(written)
-            publication.move_run(self.path, destination, internals=_INTERNALS)
+            is_copied = publication.move_run(
+                self.path, destination, internals=_INTERNALS
+            )
         except utils.UserError:
             raise
         except OSError as error:
@@ -228,7 +231,8 @@ class RunFolder:
                 logger.warning("%s: not flushed: %s", folder, error.strerror)
         publication.point_latest(latest_link(self.config), self.run_id)
         _remove_internals(destination)
-        shutil.rmtree(self.path, ignore_errors=True)  # copied, not renamed
+        if is_copied:
+            shutil.rmtree(self.path, ignore_errors=True)
         return destination
 
 
