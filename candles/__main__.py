@@ -16,7 +16,7 @@ from candles.formats import candle_files, read_file
 from candles.table import fill_gaps, read_candles, resample_candles
 from files import tables
 from settings.label_fields import MAX_FILL_BARS
-from settings.names import parse_candle_filename
+from settings.names import parse_candle_filename, stated_contents
 
 logger = logging.getLogger("candles")
 
@@ -82,7 +82,10 @@ def _check(options: argparse.Namespace) -> None:
         table = read_file(file, timezone=options.timezone)
         report = check_candles(table, timeframe=options.timeframe)
         logger.info("%s\n%s", file, report.summary())
-        refused += [str(file)] if report.problems or report.is_sparse else []
+        if contents := stated_contents(file.name):
+            logger.info("problem: it is named after %s: no trades", contents)
+        is_bad = report.problems or report.is_sparse or contents
+        refused += [str(file)] if is_bad else []
     if refused:
         raise utils.DataError(f"expected good candles. Received: {', '.join(refused)}.")
 

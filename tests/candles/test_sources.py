@@ -2,7 +2,8 @@
 
 import pytest
 
-from candles import read_candles
+from candles import read_candles, synthetic_candles
+from candles.__main__ import main
 from candles.archives import download_archives
 from candles.sources import find_candles
 from config import Config
@@ -46,6 +47,13 @@ def test_what_is_no_trade_is_not_taken_as_candles(tmp_path, kind):
         find_candles(tmp_path, "ETH_USDT_USDT", "1h")
     with pytest.raises(DataError, match=f"expected candles of trades.*{kind.lower()}"):
         read_candles(path)
+
+
+def test_check_refuses_what_is_no_trade(tmp_path, capsys):
+    path = tmp_path / "ETH_USDT_USDT-1h-mark.csv"
+    synthetic_candles(3, timeframe="1h").to_csv(path, index=False)
+    assert main(["check", str(path)]) == 65
+    assert "problem: it is named after mark: no trades" in capsys.readouterr().out
 
 
 def test_a_contract_is_the_pair_with_and_without_what_settles_it():
