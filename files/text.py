@@ -191,7 +191,7 @@ def text_lines(stream: IO[bytes], path: Path) -> tuple[IO[bytes], list[str]]:
         DataError: If it is no text.
     """
     head = stream.read(_HEAD_BYTES)
-    if encoding := _MARKS.get(head[:2]):
+    if encoding := _MARKS.get(head[:2]) or _unmarked_encoding(head):
         with contextlib.suppress(UnicodeError):
             text = (head + stream.read()).decode(encoding)
             stream, head = io.BytesIO(text.encode()), text.encode()[:_HEAD_BYTES]
@@ -214,6 +214,14 @@ def text_lines(stream: IO[bytes], path: Path) -> tuple[IO[bytes], list[str]]:
         raise refusal(path, "CSV text", "JSON", "Name it .json.")
     lines = re.split(r"\r\n|\n|\r", text)
     return stream, lines[:-1] if lines and not lines[-1] else lines
+
+
+def _unmarked_encoding(head: bytes) -> str:
+    """Returns the kind of UTF-16 that ASCII text without a mark is in, else nothing."""
+    first, second = head[:64:2], head[1:64:2]
+    if any(first) and not any(second):
+        return "utf-16-le"
+    return "utf-16-be" if any(second) and not any(first) else ""
 
 
 def is_number(cell: str, delimiter: str) -> bool:

@@ -551,9 +551,9 @@ def test_a_frame_of_two_levels_and_marks_of_filled_bars():
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_encodings(tmp_path, encoding):
-    mark = {"utf-16-le": "\ufeff", "utf-16-be": "\ufeff"}.get(encoding, "")
-    text = mark + csv_of("iso o h l c v", "time,open,high,low,close,volume")
-    expect(read_candles(written(tmp_path, text.encode(encoding))))
+    text = csv_of("iso o h l c v", "time,open,high,low,close,volume")
+    for mark in ("", "\ufeff"):
+        expect(read_candles(written(tmp_path, (mark + text).encode(encoding))))
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
