@@ -23,7 +23,7 @@ from files.progress import Progress
 from models.adapter import ModelAdapter, read_sizes
 from models.device import import_tensorflow
 from preprocessing.windows import chunks, cut_windows, evenly_spaced
-from settings.sizes import memory_problem, next_pieces
+from settings.sizes import LEAST_WINDOWS, memory_problem, next_pieces
 from utils import Made
 
 if TYPE_CHECKING:
@@ -305,17 +305,30 @@ class KerasAdapter(ModelAdapter):
         """
         self.require_sizes(data)
         if self._loaded is None:
-            from networks.callbacks import CountPredicted
-
             dataset = self.generators.evaluation_dataset(rows)
-            with Progress("window", len(rows)) as windows:
-                told = [CountPredicted(windows)]
-                outputs = self.model.predict(dataset, verbose=0, callbacks=told)
-            return self._shaped(outputs)
+            return self._shaped(self._predict(dataset, len(rows)))
         return self._say(
             cut_windows(data.features, rows[s], window_bars=self.window_bars)
             for s in chunks(len(rows), BATCH_WINDOWS)
         )
+
+    def _predict(self, dataset: Any, num_windows: int) -> np.ndarray:
+        """Returns what the model in training says, in pieces where memory is short."""
+        from networks.callbacks import CountPredicted
+        from networks.runtime import is_shortage
+
+        while True:
+            try:
+                with Progress("window", num_windows) as windows:
+                    told = [CountPredicted(windows)]
+                    return self.model.predict(dataset, verbose=0, callbacks=told)
+            except Exception as error:
+                pieces = 2 * self.model.micro_batches
+                is_last = BATCH_WINDOWS < LEAST_WINDOWS * pieces
+                if not is_shortage(error) or is_last or not self.config.recovery:
+                    raise
+            self.model.micro_batches = pieces
+            self.model.make_predict_function(force=True)
 
     def predict_windows(self, windows: np.ndarray) -> np.ndarray:
         """Returns what the network says of windows; one alone goes through XLA."""

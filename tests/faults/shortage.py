@@ -22,6 +22,11 @@ from config import Config
 _MOST = 200_000
 """About as many allocations as the longest of them makes."""
 _SAID, _WRONG = 10, 11
+_PYTHONS_OWN = (
+    "can't allocate",
+    *("expected str, bytes", "open: path should", "stat: path should"),
+)
+"""What Python makes of an allocation that its `open` or its paths missed."""
 
 
 def shortage_room(world: World) -> list[Row]:
@@ -71,6 +76,10 @@ def _read_short(world: World, row: Row) -> None:
                 try:
                     problem = refused_once(number, item.read)
                 except (MemoryError, utils.UserError):
+                    return _SAID
+                except (RuntimeError, TypeError) as error:
+                    if not str(error).startswith(_PYTHONS_OWN):
+                        raise
                     return _SAID
                 return 0 if problem is None else _WRONG
 

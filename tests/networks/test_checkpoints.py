@@ -18,7 +18,7 @@ from artifacts.artifact import load_artifact
 from config import Config
 from networks import checkpoints
 from networks.allocator import RESTART
-from networks.branched import weights_digest
+from networks.branched import BranchedTraining, weights_digest
 from networks.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
 from trainer import StandaloneTrainer
 from utils import ConfigError, InUseError, RefusedArtifactError
@@ -436,6 +436,20 @@ def test_a_step_that_does_not_fit_is_done_in_pieces(
         {"micro_batches": 2, "checkpoint": "epoch_00000_step_0000003"}
     ]
     assert trainer.model.micro_batches == 2
+    rows = trainer.data.parts["test"].targets
+    expected = trainer.adapter.predict_rows(trainer.data, rows)
+    predict = BranchedTraining.predict
+
+    def predict_short(model, *words, **options):
+        if model.micro_batches == 2:
+            raise MemoryError
+        return predict(model, *words, **options)
+
+    monkeypatch.setattr(BranchedTraining, "predict", predict_short)
+    got = trainer.adapter.predict_rows(trainer.data, rows)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert trainer.model.micro_batches == 4
+    monkeypatch.undo()
     whole = make_trainer(frame, tmp_path / "whole", epochs=1)
     prepare(whole)
     whole.train_model()
