@@ -255,10 +255,11 @@ def read_times(columns: Columns) -> np.ndarray:
 def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
     times = read_times(columns)
     steps = np.diff(times)
-    wrong = np.flatnonzero(steps <= np.timedelta64(0))
+    no_time = np.timedelta64(0, "ns")
+    wrong = np.flatnonzero(steps <= no_time)
     if len(wrong):
         row = int(wrong[0]) + 1
-        kind = "repeats" if steps[row - 1] == np.timedelta64(0) else "goes back"
+        kind = "repeats" if steps[row - 1] == no_time else "goes back"
         raise DataError(
             f"timestamp: expected strictly increasing times. Received: {len(wrong)} "
             f"that are not; row {row} {kind} ({times[row]} after {times[row - 1]}). "
@@ -266,7 +267,7 @@ def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:
         )
     bar = np.timedelta64(bar_seconds, "s")
     # Gaps are longer than a bar; where every step is, these are other bars.
-    if len(steps) and (steps.min() != bar or (steps % bar != np.timedelta64(0)).any()):
+    if len(steps) and (steps.min() != bar or (steps % bar != no_time).any()):
         wanted, nearest = (
             describe_distance(int(step.astype("timedelta64[ns]").astype(np.int64)))
             for step in (bar, steps.min())
