@@ -24,6 +24,9 @@ NOTHING = "–"
 PARTS = ("test", "validation")
 """As the page orders them: what is claimed comes first."""
 
+_NO_WIDTH = 1e-12
+"""An interval as narrow is rounding: a reference against itself."""
+
 Rows = Mapping[str, tuple[str, str]]
 """What is shown -> its key, and its format as `Numbers.show` reads it."""
 
@@ -173,7 +176,8 @@ class Numbers:
             self._plain(f"{key}.{name}", pattern)
             for name in ("estimate", "low", "high")
         )
-        bounds = None if low.text == high.text else (low, high)
+        is_open = low.value is not None and high.value - low.value > _NO_WIDTH
+        bounds = (low, high) if is_open else None
         return dataclasses.replace(estimate, bounds=bounds)
 
     def facts(self, caption: str, rows: Rows) -> Table:

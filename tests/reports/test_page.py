@@ -454,7 +454,7 @@ def test_an_interval_without_a_width_has_no_brackets():
     numbers = Numbers(
         {"sure": {"skill": ends}, "wide": {"skill": ends | {"low": -1.0}}}
     )
-    assert numbers.interval("sure.skill", "{:.3f}").bounds is None
+    assert numbers.interval("sure.skill", "{:+.3f}").bounds is None
     low, high = numbers.interval("wide.skill", "{:.3f}").bounds
     assert (low.value, high.value) == (-1.0, 1e-17)
 
