@@ -63,7 +63,7 @@ class CandleReport:
     """Rows whose timestamp an earlier row has."""
     misaligned: Finding
     """Rows that do not open on a boundary of the timeframe in UTC."""
-    opening_hour: int
+    opening_hour: float
     """Hours after the boundary at which every bar of days or weeks opens; else 0."""
     not_finite: dict[str, Finding]
     """By column: NaN or infinite cells."""
@@ -106,8 +106,8 @@ class CandleReport:
         """What is unusual and taken as it is; empty for usual candles."""
         if not self.opening_hour:
             return ""
-        days, hour = divmod(self.opening_hour, 24)
-        when = f"at {hour:02d}:00 UTC"
+        days, minutes = divmod(round(self.opening_hour * 60), 24 * 60)
+        when = f"at {minutes // 60:02d}:{minutes % 60:02d} UTC"
         if self.timeframe == "1w":
             when = f"on {calendar.day_name[days]} {when}"
         elif days:
@@ -191,7 +191,7 @@ def check_candles(
     own, irregular = find_timeframe(sorted_steps, timeframe)
     step = timeframe_nanoseconds(own) if own else SECOND
     opens = (stamps - first_boundary(step)) % step
-    hour = _opening_hour(opens) if own and step % DAY == 0 else 0
+    hour = _opening_hour(opens) if own and step % DAY == 0 else 0.0
     missing = np.maximum(steps // step - 1, 0) if own else np.zeros(0, np.int64)
     values = {column: _floats(table, column) for column in VALUES}
     finite = {column: np.isfinite(cells) for column, cells in values.items()}
@@ -208,7 +208,7 @@ def check_candles(
         irregular=irregular,
         unordered=_finding(np.flatnonzero(steps < 0) + 1),
         duplicates=_finding(repeated),
-        misaligned=_finding(np.flatnonzero(opens - hour * HOUR)),
+        misaligned=_finding(np.flatnonzero(opens - int(hour * HOUR))),
         opening_hour=hour,
         not_finite=_by_column({c: ~mask for c, mask in finite.items()}),
         not_positive=_by_column(floor),
@@ -231,11 +231,11 @@ def check_candles(
     return report
 
 
-def _opening_hour(opens: np.ndarray) -> int:
-    """Returns the whole hours of all opens, in nanoseconds of their bar; else 0."""
-    # The last minute or second of a day is how a close is written, not an open.
-    same = len(opens) and (opens == opens[0]).all() and opens[0] % HOUR == 0
-    return int(opens[0]) // HOUR if same else 0
+def _opening_hour(opens: np.ndarray) -> float:
+    """Returns the hours of all opens, in nanoseconds of their bar; else 0."""
+    # Zones differ from UTC by quarters of an hour; another minute is no open.
+    same = len(opens) and (opens == opens[0]).all() and opens[0] % (HOUR // 4) == 0
+    return int(opens[0]) / HOUR if same else 0.0
 
 
 def _floats(table: pd.DataFrame, column: str) -> np.ndarray:

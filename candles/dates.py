@@ -4,7 +4,7 @@ In: year first, day first, month first, names of months, clocks of 12 hours, off
 Out: numbers since 1970, and what the moments mean (`timestamps`).
 
 Whether the day or the month comes first is told by the data: by a number above 12, or
-by one reading of the two being equidistant. It is never guessed.
+by the days of one reading following each other. It is never guessed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from utils import DataError
 
 _SECOND = 10**9
+_FAR = np.iinfo(np.int64).max
 _ZONE = (
     r"^(?P<bare>.*?[0-9]:?[0-9]{2}(?:[.,][0-9]+)?(?: ?[AaPp][Mm])?)"
     r"(?P<zone>Z| ?(?:UTC|GMT)(?: ?[+-][0-9]{1,2}(?::?[0-9]{2})?)?"
@@ -36,6 +37,8 @@ _FORMS = {
     "digits": r"^(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})" + _CLOCK,
     "two numbers": r"^(?P<month>[0-9]{1,2})[-/.](?P<day>[0-9]{1,2})[-/.]"
     r"(?P<year>[0-9]{4})" + _CLOCK,
+    "three numbers": r"^(?P<month>[0-9]{1,2})[-/.](?P<day>[0-9]{1,2})[-/.]"
+    r"(?P<year>[0-9]{2})" + _CLOCK,
     "day and name": _WEEKDAY + r"(?P<day>[0-9]{1,2})[-/ ](?P<name>[A-Za-z]{3,9})[-/ ,]+"
     r"(?P<year>[0-9]{4})" + _CLOCK,
     "name and day": _WEEKDAY + r"(?P<name>[A-Za-z]{3,9}) (?P<day>[0-9]{1,2}),? "
@@ -75,7 +78,8 @@ def parse_dates(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
         if pc.match_substring_regex(bare.slice(0, 1), pattern)[0].as_py()
     ]
     if not fits:
-        raise _unreadable(column, np.ones(1, bool))
+        known = [pc.match_substring_regex(bare, form) for form in _FORMS.values()]
+        raise _unreadable(column, ~np.logical_or.reduce([k.to_numpy() for k in known]))
     form, pattern = fits[0]
     parts = pc.extract_regex(bare, pattern)
     _refuse(column, parts.is_null().to_numpy())
@@ -85,8 +89,16 @@ def parse_dates(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
     day = _whole(fields["day"])
     month = _month(column, fields)
     how = zone
-    if form == "two numbers":
-        month, day, which = _which_is_the_day(column, year, month, day, clock)
+    if form in ("two numbers", "three numbers"):
+        orders = {
+            "month first": (year, month, day),
+            "day first": (year, day, month),
+        }
+        if form == "three numbers":
+            orders["year first"] = (month, day, year)
+            orders = {which: (y + 2000, m, d) for which, (y, m, d) in orders.items()}
+        which = _which_order(column, orders, clock)
+        year, month, day = orders[which]
         how = f"{zone}, {which}"
     return _midnights(column, year, month, day) + clock - offsets, how
 
@@ -180,39 +192,37 @@ def _days(
     return days.astype(np.int64) * 86_400 * _SECOND, is_date
 
 
-def _which_is_the_day(
+def _which_order(
     column: pa.ChunkedArray,
-    year: np.ndarray,
-    one: np.ndarray,
-    other: np.ndarray,
+    orders: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     clock: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Returns month, day and which of the two numbers is the day."""
-    month_first, day_first = "month first", "day first"
-    readings = {month_first: (one, other), day_first: (other, one)}
-    moments = {}
-    for which, (month, day) in readings.items():
-        days, is_date = _days(year, month, day)
-        if is_date.all():
-            moments[which] = days + clock
+) -> str:
+    """Returns which of several orders of year, month and day is the one meant."""
+    dates = {which: _days(*order) for which, order in orders.items()}
+    moments = {w: days + clock for w, (days, is_date) in dates.items() if is_date.all()}
     if not moments:
-        worse = min(readings.values(), key=lambda r: int((~_days(year, *r)[1]).sum()))
-        _refuse(column, ~_days(year, *worse)[1])
-    even = [
-        which
-        for which, stamps in moments.items()
-        if len(stamps) > 2 and len(np.unique(np.diff(stamps))) == 1
-    ]
-    found = list(moments) if len(moments) == 1 else even
-    if len(found) != 1 and not np.array_equal(one, other):
-        row = int((one != other).argmax())
-        raise AmbiguousDates(
-            "expected dates of which the data tell whether the day or the month comes "
-            f"first. Received: {column[row].as_py()!r} in row {row}, and no row in "
-            "which a number is above 12. Write the year first: 2024-01-31."
-        )
-    which = found[0] if found else day_first
-    return *readings[which], which
+        _refuse(column, ~max((known for _, known in dates.values()), key=np.sum))
+    # Where a day ends, one reading goes on by a bar, and the others by a month or more.
+    steps = {which: np.abs(np.diff(stamps)) for which, stamps in moments.items()}
+    bar = min(int(each[each > 0].min(initial=_FAR)) for each in steps.values())
+    evenness = {
+        which: (int((each == bar).sum()), -int(np.ptp(moments[which])))
+        for which, each in steps.items()
+    }
+    best = max(evenness, key=evenness.__getitem__)
+    rest = [evenness[which] for which in moments if which != best]
+    if all(evenness[best][0] > bars and evenness[best][1] > far for bars, far in rest):
+        return best
+    first, *others = moments.values()
+    if all(np.array_equal(first, other) for other in others):
+        return best
+    row = int(np.logical_or.reduce([first != other for other in others]).argmax())
+    raise AmbiguousDates(
+        "expected dates of which the data tell whether the day or the month comes "
+        f"first. Received: {column[row].as_py()!r} in row {row} and the like, which "
+        f"may be {' or '.join(moments)}. Write the year first, in four digits: "
+        "2024-01-31."
+    )
 
 
 def _refuse(column: pa.ChunkedArray, is_bad: np.ndarray) -> None:

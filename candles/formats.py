@@ -30,7 +30,7 @@ from candles.columns import (
 )
 from candles.documents import read_document
 from candles.hdf5 import read_hdf5
-from candles.layouts import Layout, are_numbers, layout_of_names
+from candles.layouts import Layout, are_numbers, layout_of_names, names_prices
 from candles.rows import layout_of_rows, read_columns, tidy_rows
 from candles.text import read_text
 from files import packed, tables
@@ -45,6 +45,7 @@ Part = tuple[pa.Table, Layout]
 """Columns named by their positions, and what they are."""
 
 _PACKED_TEXT = (".csv", ".txt")
+_FIRST_TIME = 10**9  # an index that counts from less counts rows
 # What parsers raise on broken bytes; RuntimeError: an encrypted or unknown zip member.
 _BROKEN = (
     pa.ArrowException,
@@ -94,7 +95,11 @@ def read_file(
     if before.st_size == 0:
         raise refusal(path, "candles", "an empty file (0 bytes)", FETCH_AGAIN)
     try:
-        parts = [read_columns(*part, path, timezone=timezone) for part in reader(path)]
+        made = before.st_mtime_ns
+        parts = [
+            read_columns(*part, path, timezone=timezone, made=made)
+            for part in reader(path)
+        ]
     except UserError:
         raise
     except _BROKEN as error:
@@ -123,18 +128,20 @@ def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFr
     Raises:
         DataError: If a column is missing or is not what its name says.
     """
-    names = [_first_of(name) for name in frame.columns]
-    columns = [frame.iloc[:, i] for i in range(len(names))]
-    index = frame.index
-    index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
-    if not (isinstance(index, pd.RangeIndex) and index.name is None):
-        for level, name in enumerate(index.names):
-            names.append("index" if name is None else _first_of(name))
-            columns.append(index.get_level_values(level).to_series())
     path = Path("the frame")
     if not len(frame):
         raise refusal(path, "candles", "no rows", "Give it rows.")
-    if are_numbers(names):
+    names = _column_names(frame.columns, path)
+    columns = [frame.iloc[:, i] for i in range(len(names))]
+    index = frame.index
+    counts = isinstance(index, pd.RangeIndex) and index.start < _FIRST_TIME
+    index = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+    has_places = are_numbers(names)
+    if not counts or index.name is not None:
+        for level, name in enumerate(index.names):
+            names.append("index" if name is None else str(name))
+            columns.append(index.get_level_values(level).to_series())
+    if has_places:
         layout = layout_of_rows(frame.head(1000).values.tolist(), path)
     else:
         refuse_unsafe_names(names, path)
@@ -153,9 +160,19 @@ def as_table(frame: pd.DataFrame) -> pd.DataFrame:
     return frame if is_table else read_frame(frame)
 
 
-def _first_of(name: object) -> str:
-    """Returns a column's name; the first of yfinance's (price, ticker)."""
-    return str(name[0] if isinstance(name, tuple) else name)
+def _column_names(columns: pd.Index, path: Path) -> list[str]:
+    """Returns the columns' names; of yfinance's price and ticker the price."""
+    levels = [
+        columns.get_level_values(i).map(str).tolist() for i in range(columns.nlevels)
+    ]
+    prices = next((i for i, names in enumerate(levels) if names_prices(names)), 0)
+    for level, others in enumerate(levels):
+        found = [*dict.fromkeys(filter(None, others))]
+        if level != prices and len(found) > 1:
+            received = f"columns of {', '.join(map(repr, found[:5]))}"
+            cure = f"Take those of one: frame.xs({found[0]!r}, axis=1, level={level})."
+            raise refusal(path, "candles of one market", received, cure)
+    return levels[prices]
 
 
 def _arrow_column(cells: pd.Series) -> pa.Array:

@@ -35,7 +35,8 @@ TIMES = (  # the first rank that a file has is its time; the ranks after it conf
     "timestamp ts time date datetime dateandtime unix unixtime unixtimestamp epoch t "
     "gmttime utctime timeutc utc dateutc datetimeutc timestampms timestamputc bucket "
     "unixms unixtimems epochms timems localtime dtyyyymmdd candletime timestampunix "
-    "timestampopen exchangetimestamp mts",
+    "timestampopen exchangetimestamp mts dt tsms bartime klinetime dategmt timegmt "
+    "tradedate",
     ENDS,
     "indexlevel0 index unnamed0 id ticks createdat period",
     "",
@@ -54,13 +55,15 @@ _VOLUMES = {
 }
 _SIDES = {
     "symbol": "symbol ticker pair instrumentname instrumentcode instrument instid "
-    "assetid market s",
+    "assetid market productid symbolid currencypair tradingpair instrumentid tic "
+    "asset coin s name",
     "confirm": "confirm confirmed isclosed isfinal closed final x complete",
     "end": ENDS,
     "taken": "retrievedat fetchedat downloadedat receivedat retrievaltime fetchtime "
     "downloadtime requesttime querytime servertime snapshottime retrieved fetched",
 }
-_OF_ENDS = {"homenotional", "foreignnotional"}  # BitMEX: times are the ends of bars
+# BitMEX: times are the ends of bars.
+_OF_ENDS = ({"homenotional", "foreignnotional"}, {"lastsize", "turnover", "vwap"})
 _CURRENCY = re.compile(r"vol(?:ume)?[\s_]*\(?([A-Z][A-Z0-9]{1,9})\)?$", re.IGNORECASE)
 _QUOTE_CURRENCIES = frozenset(
     "usd usdt usdc busd tusd fdusd dai eur gbp jpy krw try brl aud cad chf".split()
@@ -199,7 +202,8 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
         volumes=volumes,
         names=tuple(map(_shown, names)),
         sides=sides,
-        ends=times[0][2] == TIMES.index(ENDS) or set().union(*keys) >= _OF_ENDS,
+        ends=times[0][2] == TIMES.index(ENDS)
+        or any(set().union(*keys) >= those for those in _OF_ENDS),
     )
 
 
@@ -253,15 +257,18 @@ def _volumes(
                 found.append(Volume(i, _shown(names[i]), kind))
     if any(volume.kind in ("base", "plain") for volume in found):
         return tuple(found)
-    for i, column in enumerate(spoken):  # "Volume BTC" and "Volume_(USDT)"
-        for name in column:
-            match = _CURRENCY.fullmatch(name.strip())
-            if match is None or any(volume.position == i for volume in found):
-                continue
-            is_quote = match[1].lower() in _QUOTE_CURRENCIES
-            if is_quote or match[1].isupper():
-                kind = "quote" if is_quote else "base"
-                found.append(Volume(i, _shown(names[i]), kind))
+    spelt = [  # "Volume BTC" and "Volume_(USDT)"
+        (i, match[1])
+        for i, column in enumerate(spoken)
+        for name in column
+        if (match := _CURRENCY.fullmatch(name.strip()))
+        and all(volume.position != i for volume in found)
+    ]
+    quoted = [word.lower() in _QUOTE_CURRENCIES for _, word in spelt]
+    for (i, word), is_quote in zip(spelt, quoted, strict=True):
+        # `volume_btc` is a currency beside `volume_usdt`; alone it may be any word.
+        if is_quote or word.isupper() or any(quoted) and len(spelt) == 2:
+            found.append(Volume(i, _shown(names[i]), "quote" if is_quote else "base"))
     return tuple(found)
 
 

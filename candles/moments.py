@@ -64,7 +64,12 @@ class Moments:
 
 
 def place_bars(
-    table: pa.Table, layout: Layout, path: Path, *, timezone: str | None = None
+    table: pa.Table,
+    layout: Layout,
+    path: Path,
+    *,
+    timezone: str | None = None,
+    made: int | None = None,
 ) -> Moments:
     """Returns when the bars of a file opened, and which of them are over.
 
@@ -73,6 +78,7 @@ def place_bars(
         layout: What they are.
         path: The file, for errors.
         timezone: Zone of times that state none; None is UTC.
+        made: When the file was written, nanoseconds since 1970; None where unknown.
 
     Raises:
         DataError: If times are unreadable, or do not exist or exist twice in the zone.
@@ -111,6 +117,8 @@ def place_bars(
         notes.append(f"times are the ends of bars: shifted by {bar} to their opens")
     if is_end:
         sides.pop("end", None)
+    if made is not None:
+        sides.setdefault("taken", np.array([made]))
     is_over, left_out = _over(stamps, step, sides, _confirmed(table, layout))
     return Moments(
         opens=stamps,

@@ -18,20 +18,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from candles.columns import (
-    FETCH_AGAIN,
-    PRICES,
-    floats_of,
-    make_table,
-    refusal,
-)
-from candles.layouts import (
-    Layout,
-    encloses,
-    is_later,
-    is_price,
-    layout_of_places,
-)
+from candles.columns import FETCH_AGAIN, PRICES, floats_of, make_table, refusal
+from candles.layouts import Layout, encloses, is_later, is_price, layout_of_places
 from candles.moments import market_of, place_bars
 from candles.timestamps import (
     SECOND,
@@ -51,6 +39,7 @@ _SAMPLE_ROWS = 1000
 _FAR = 0.2
 _MAX_MISFITS = 0.5
 _MIN_ROWS = 5
+_NO_VOLUME = "volume is 0 in every bar: prices of an index or a mark have none"
 
 
 def read_columns(
@@ -60,6 +49,7 @@ def read_columns(
     *,
     timezone: str | None = None,
     kept: Mapping[str, np.ndarray] | None = None,
+    made: int | None = None,
 ) -> pd.DataFrame:
     """Returns the candles in columns that are named by their positions in the file.
 
@@ -69,10 +59,11 @@ def read_columns(
         path: The file, for errors and notes.
         timezone: Zone of times that state none; None is UTC.
         kept: Columns (num_rows,) that are taken along as they are.
+        made: When the file was written, nanoseconds since 1970; None where unknown.
     """
     if table.num_rows == 0:
         raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
-    moments = place_bars(table, layout, path, timezone=timezone)
+    moments = place_bars(table, layout, path, timezone=timezone, made=made)
     stamps = moments.opens
     symbol = market_of(table, layout, path)
     numbers = {
@@ -110,7 +101,8 @@ def read_columns(
     logger.log(level, "%s: timestamps read as %s", path, moments.how)
     for note in filter(None, [*moments.notes, volume.note, *notes]):
         logger.info("%s: %s", path, note)
-    doubts = filter(None, [*moments.doubts, volume.doubt])
+    traded = "" if (volume.values != 0).any() else _NO_VOLUME
+    doubts = filter(None, [*moments.doubts, volume.doubt, traded])
     candles.attrs = {"doubts": tuple(doubts), "symbol": symbol}
     return candles
 
@@ -168,9 +160,8 @@ def _oldest_first(table: pd.DataFrame) -> tuple[np.ndarray, str]:
     steps = np.diff(nanoseconds_of(table["timestamp"]))
     if not len(steps) or not (steps < 0).all():
         return steps, ""
-    return np.arange(len(table))[
-        ::-1
-    ], "newest first: turned round, so that row 0 is the oldest"
+    note = "newest first: turned round, so that row 0 is the oldest"
+    return np.arange(len(table))[::-1], note
 
 
 def _without_strays(table: pd.DataFrame) -> tuple[np.ndarray, str]:
@@ -372,7 +363,12 @@ def require_order(
     rest = [i for i in range(1, len(columns)) if i not in window]
     if len(rest) == 1:
         header[rest[0]] = "volume"
-    more = "" if len(rest) == 1 else " with volume in its place"
+    high, low = columns[found["high"]] * 1.001, columns[found["low"]] / 1.001
+    for base, quote in itertools.permutations(rest, 2):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if is_price(columns[quote] / columns[base], high=high, low=low):
+                header[base], header[quote] = "volume", "turnover"
+    more = "" if "volume" in header else " with volume in its place"
     raise refusal(
         path,
         "timestamp, open, high, low, close, volume where a file has no names",

@@ -127,7 +127,9 @@ def _join(
         raise DataError(
             "expected files of one timeframe. Received: "
             + ", ".join(
-                f"{step} in {file}" + f" from {hour % 24:02d}:00 UTC" * (hour > 0)
+                f"{step} in {file}"
+                + f" from {int(hour % 24):02d}:{int(hour % 1 * 60):02d} UTC"
+                * (hour > 0)
                 for (step, hour), file in kinds.items()
             )
             + ". Resample them to one timeframe first."

@@ -33,6 +33,8 @@ from files.text import (
 )
 from utils import DataError
 
+_SHOWN_LINES = 50
+
 
 def read_text(stream: IO[bytes], path: Path) -> tuple[pa.Table, Layout]:
     """Returns the columns of a CSV, named by their positions, and what they are.
@@ -42,9 +44,7 @@ def read_text(stream: IO[bytes], path: Path) -> tuple[pa.Table, Layout]:
     """
     stream, lines = text_lines(stream, path)
     form = _form_of(lines, path)
-    refuse_broken_off(
-        stream, form, path, is_row=lambda cells: _is_row(cells, form.delimiter)
-    )
+    refuse_broken_off(stream, form, path, is_row=_is_row)
     if form.names is None:
         layout = layout_of_rows([_plain(row, form) for row in form.rows], path)
         layout = layout.shifted() if form.counted else layout
@@ -59,13 +59,13 @@ def _form_of(lines: Sequence[str], path: Path) -> Form:
     scores = {}
     for delimiter in DELIMITERS:
         cells = list(csv.reader(lines, delimiter=delimiter))
-        rows = [row for row in cells if _is_row(row, delimiter)]
+        rows = [row for row in cells if _is_row(row)]
         scores[delimiter] = (len(rows), cells)
     delimiter = max(scores, key=lambda sign: scores[sign][0])
     count, cells = scores[delimiter]
     if not count or len(cells) != len(lines):  # quoted newlines are no candles
         raise _no_rows(lines, path)
-    start = next(i for i, row in enumerate(cells) if _is_row(row, delimiter))
+    start = next(i for i, row in enumerate(cells) if _is_row(row))
     counted = cells[start][0] == "" and are_numbers(cells[start][1:])
     if (counted or are_numbers(cells[start])) and start + 1 < len(cells):
         start += 1
@@ -76,7 +76,7 @@ def _form_of(lines: Sequence[str], path: Path) -> Form:
     counted = counted or (names is None and _count(rows))
     return Form(
         delimiter=delimiter,
-        decimal=decimal_sign(rows, delimiter, path),
+        decimal=decimal_sign(rows, path),
         names=names,
         skipped=start,
         rows=rows,
@@ -86,7 +86,7 @@ def _form_of(lines: Sequence[str], path: Path) -> Form:
 
 def _count(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first cells count the rows, from 0 or 1."""
-    if len(rows) < 2 or not all(is_number(row[0], ",") for row in rows):
+    if len(rows) < 2 or not all(is_number(row[0]) for row in rows):
         return False
     numbers = [float(row[0]) for row in rows]
     return numbers[0] in (0, 1) and numbers == [
@@ -98,19 +98,29 @@ def _no_rows(lines: Sequence[str], path: Path) -> DataError:
     shown = lines[0][:80] if lines else ""
     if len(lines) == 1 and max(map(shown.count, DELIMITERS)) >= 4:
         return refusal(path, "candles", f"a CSV of one line: {shown!r}", FETCH_AGAIN)
+    received = f"no such row; it begins with {shown!r}"
+    for number, line in enumerate(lines[:_SHOWN_LINES], 1):
+        cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+        words = [cell for cell in cells[1:] if any(map(str.isdigit, cell))]
+        words = [cell for cell in words if not is_number(cell)]
+        if len(cells) > 4 and cells[0][:1].isdigit() and words:
+            received = (
+                f"{' and '.join(map(repr, words[:3]))} as numbers in line {number}"
+            )
+            break
     return refusal(
         path,
         "a CSV with rows of a time, four prices and a volume",
-        f"no such row; it begins with {shown!r}",
+        received,
         "Check that these are candles, with , ; tab or | between them.",
     )
 
 
-def _is_row(cells: Sequence[str], delimiter: str) -> bool:
+def _is_row(cells: Sequence[str]) -> bool:
     """Whether a line is a row of candles, not a name, a comment or nothing."""
     if len(cells) < 5:
         return False
-    numbers = [is_number(cell, delimiter) for cell in cells]
+    numbers = [is_number(cell) for cell in cells]
     blank = [cell.strip().lower() in BLANK for cell in cells]
     has_time = any(map(str.isdigit, cells[0] + cells[1]))
     is_blank = has_time and sum(map(max, numbers, blank)) >= len(cells) - 1
@@ -124,7 +134,7 @@ def _names(above: Sequence[list[str]], row: Sequence[str]) -> list[str] | None:
     for cells in above:
         if len(cells) == width - 1 and row[-1].strip() == "":  # rows end with a comma
             cells = [*cells, " "]
-        elif len(cells) == width - 1 >= 6 and is_number(row[0], ","):
+        elif len(cells) == width - 1 >= 6 and is_number(row[0]):
             cells = ["", *cells]  # R writes the numbers of rows without a name
         if len(cells) == width:
             cells = [cells[0].lstrip("#%/ "), *cells[1:]]

@@ -129,7 +129,7 @@ def _form_below_names(lines: Sequence[str], path: Path) -> Form:
     if start and len(above := _cells(lines[start - 1], delimiter)) == len(names):
         start, names = start - 1, [above[0].lstrip("#%/ "), *above[1:]]
     names = [name.strip() for name in names]
-    if len(names) > 1 and all(is_number(name, delimiter) for name in names):
+    if len(names) > 1 and all(is_number(name) for name in names):
         raise refusal(
             path,
             "names of the columns in the first line",
@@ -142,7 +142,7 @@ def _form_below_names(lines: Sequence[str], path: Path) -> Form:
         names = [*names, ""] if not rows[0][-1].strip() else ["", *names]
     return Form(
         delimiter=delimiter,
-        decimal=decimal_sign(rows, delimiter, path),
+        decimal=decimal_sign(rows, path),
         names=[name or f"Unnamed: {i}" for i, name in enumerate(names)],
         skipped=start + 1,
         rows=rows,
@@ -164,7 +164,7 @@ def _even(rows: Sequence[list[str]]) -> list[list[str]]:
 def _goes_on(cells: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
     """Whether cells could be a whole row: numbers where they are, words as long."""
     return len(cells) == len(columns) and all(
-        is_number(cell, ";") or len(cell) in set(map(len, column))
+        is_number(cell) or len(cell) in set(map(len, column))
         for cell, column in zip(cells, columns, strict=True)
     )
 
@@ -172,7 +172,7 @@ def _goes_on(cells: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
 def _type_of(cells: Sequence[str]) -> pa.DataType | None:
     """Returns the type of a column of numbers, None for another one."""
     known = [cell.strip() for cell in cells if cell.strip().lower() not in BLANK]
-    if not known or not all(is_number(cell, ";") for cell in known):
+    if not known or not all(is_number(cell) for cell in known):
         return None
     longest = max(sum(map(str.isdigit, cell)) for cell in known)
     are_whole = all(cell.lstrip("+-").isdigit() for cell in known)
@@ -224,9 +224,9 @@ def _unmarked_encoding(head: bytes) -> str:
     return "utf-16-be" if any(second) and not any(first) else ""
 
 
-def is_number(cell: str, delimiter: str) -> bool:
-    """Whether a cell reads as a number, with a decimal comma where one can be."""
-    if delimiter != "," and _DECIMAL_COMMA.fullmatch(cell.strip()):
+def is_number(cell: str) -> bool:
+    """Whether a cell reads as a number, also with a decimal comma."""
+    if _DECIMAL_COMMA.fullmatch(cell.strip()):  # between commas it was quoted
         return True
     try:
         float(cell)
@@ -235,14 +235,12 @@ def is_number(cell: str, delimiter: str) -> bool:
     return cell.strip().lower() != "nan"
 
 
-def decimal_sign(rows: Sequence[Sequence[str]], delimiter: str, path: Path) -> str:
+def decimal_sign(rows: Sequence[Sequence[str]], path: Path) -> str:
     """Returns the decimal sign of the first rows' cells, those of times aside.
 
     Raises:
         DataError: If a comma may stand for thousands as well.
     """
-    if delimiter == ",":
-        return "."
     cells = [cell.strip() for row in rows for cell in row[1:]]
     found = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell)]
     if found and all(map(_THOUSANDS.fullmatch, found)):
@@ -334,7 +332,7 @@ def _first_fault(stream: IO[bytes], form: Form, numbers: Sequence[int]) -> str:
                 return f"line {number} has {had}, the first row {form.width}"
             for i in numbers:
                 cell = cells[i].strip()
-                if cell.lower() not in BLANK and not is_number(cell, form.delimiter):
+                if cell.lower() not in BLANK and not is_number(cell):
                     name = form.names[i] if form.names else f"column {i + 1}"
                     return f"line {number} has {cell[:40]!r} in {name!r}"
     except csv.Error:

@@ -82,15 +82,20 @@ def is_pair_of(stated: str, pair: str) -> bool:
 def is_other_market(symbol: str, pair: str) -> bool:
     """Whether a symbol, as exchanges and vendors write them, is of another pair.
 
-    `BINANCE:BTCUSD.P`, `tBTCUSD`, `XXBTZUSD`, `BTC-28JUN24` and `BTC` may be BTCUSD or
-    not; what has no letters, or names no currency (`binance`), says nothing.
+    `BINANCE:BTCUSD.P`, `tBTCUSD`, `XXBTZUSD`, `BTC-28JUN24`, `USD-BTC` and `BTC` may be
+    BTCUSD or not; what has no letters, or names no currency (`binance`, `Tron`), says
+    nothing.
     """
+    if symbol.istitle() and symbol.isalpha():
+        return False
     spoken = [symbol, *symbol.split(":")] if ":" in symbol else [symbol]
     spoken = [market for text in spoken if (market := _spoken_market(text))]
     spoken = [m for m in spoken if "_" in m or len(m) <= 5 or m.endswith(_QUOTES)]
     wanted = _spoken_market(pair)
     for market in spoken:
         if is_pair_of(market, wanted) or is_pair_of(wanted, market):
+            return False
+        if "".join(reversed(market.split("_"))) == plain_pair(wanted):  # Upbit
             return False
         if "_" not in market and len(market) <= 5 and wanted.startswith(market):
             return False

@@ -121,6 +121,8 @@ def test_days_may_open_at_another_hour_that_all_share():
     report = check_candles(seven.drop(index=2))
     assert report.problems == () and report.opening_hour == 7
     assert "note: every daily bar opens at 07:00 UTC" in report.summary()
+    half = days.assign(timestamp=days["timestamp"] + pd.Timedelta("18h30min"))
+    assert check_candles(half).note.startswith("every daily bar opens at 18:30 UTC")
     mixed = pd.concat([days[:2], seven[2:]])
     assert check_candles(mixed, timeframe="1d").misaligned.rows == (2, 3, 4)
     # The last minute of a day is a close; hours have no such habit.

@@ -528,6 +528,16 @@ FRAMES = {
     "newest first": MARKET[::-1],
     "twice": pd.concat([MARKET, MARKET.tail(3)]),
     "integers": MARKET.assign(timestamp=FIELDS["s"]).set_index("timestamp"),
+    "integers in equal steps": MARKET.drop(columns="timestamp").set_axis(
+        pd.RangeIndex(FIELDS["ms"][0], FIELDS["ms"][NUM_BARS - 1] + 1, 60_000)
+    ),
+    "ccxt, some rows of it": pd.DataFrame(rows_of("ms o h l c v")).set_axis(
+        [*range(1, NUM_BARS + 1)]
+    ),
+    "tickers above the names": MARKET.set_index("timestamp").set_axis(
+        pd.MultiIndex.from_product([["X"], ["Open", "High", "Low", "Close", "Volume"]]),
+        axis=1,
+    ),
     "others beside": MARKET.assign(rsi=1.0, quote_volume=FIELDS["q"], symbol="BTC"),
 }
 
@@ -541,6 +551,10 @@ def test_a_frame_of_two_levels_and_marks_of_filled_bars():
     symbols = pd.MultiIndex.from_arrays([["BTC"] * NUM_BARS, MARKET["timestamp"]])
     symbols = symbols.set_names(["symbol", "timestamp"])
     expect(read_frame(MARKET.drop(columns="timestamp").set_index(symbols)))
+    prices = MARKET.set_index("timestamp")
+    both = pd.concat({"BTC-USD": prices, "ETH-USD": prices}, axis=1)
+    with pytest.raises(DataError, match="one market.*'BTC-USD', 'ETH-USD'.*level=0"):
+        read_frame(both)
     marks = np.arange(NUM_BARS) % 7 == 3
     marked = read_frame(MARKET.assign(is_filled=marks)[::-1])
     assert marked["is_filled"].tolist() == marks.tolist()
@@ -565,6 +579,11 @@ def test_decimal_commas(tmp_path, separator):
     text = "\n".join(a + separator + b.replace(".", ",") for a, b in lines) + "\n"
     assert cells.replace(".", ",") in text and date
     expect(read_candles(written(tmp_path, text)))
+    quoted = "\n".join(
+        f'"{line.replace(separator, chr(34) + "," + chr(34))}"'
+        for line in text.splitlines()
+    )
+    expect(read_candles(written(tmp_path, quoted + "\n")))
 
 
 @pytest.mark.parametrize("word", ["us12", "eu", "dukas"])
@@ -580,14 +599,20 @@ def test_day_or_month_first_is_told_by_the_data_or_refused(tmp_path, word):
         read_candles(written(tmp_path, text))
 
 
-def test_short_dates_are_told_by_the_reading_without_gaps(tmp_path):
-    market = make_market("1h")  # 1 March to 2 March
+@pytest.mark.parametrize(
+    "form",
+    ["%d/%m/%Y %H:%M", "%m/%d/%y %H:%M", "%d.%m.%y %H:%M", "%y/%m/%d %H:%M"],
+)
+def test_short_dates_are_told_by_days_that_follow_each_other(tmp_path, form):
+    market = make_market("1h").drop(7).reset_index(drop=True)  # 1 March to 2 March
     lines = [
-        f"{t:%d/%m/%Y %H:%M},{','.join(map(str, row))}"
+        f"{t:{form}},{','.join(map(str, row))}"
         for t, row in zip(market["timestamp"], market[VALUES].values, strict=True)
     ]
-    text = "\n".join(["time,open,high,low,close,volume", *lines, ""])
-    expect(read_candles(written(tmp_path, text)), market)
+    header = "time,open,high,low,close,volume"
+    expect(read_candles(written(tmp_path, "\n".join([header, *lines, ""]))), market)
+    with pytest.raises(DataError, match="month comes first.*may be .* or "):
+        read_candles(written(tmp_path, "\n".join([header, *lines[:20], ""])))
 
 
 def test_minutes_without_a_trade_are_gaps(tmp_path, caplog):
@@ -669,8 +694,11 @@ OTHER_ORDERS = {
     "coinbase": ("s l h o c v", "timestamp,low,high,open,close,volume"),
     "gate": ("s v c h l o", "timestamp,volume,close,high,low,open"),
     "bitfinex": ("ms o c h l v", "timestamp,open,close,high,low,volume"),
-    "kucoin": ("s o c h l v q", "timestamp,open,close,high,low,x5,x6"),
-    "gate spot": ("s q c h l o v 1", "timestamp,x1,close,high,low,open,x6,x7"),
+    "kucoin": ("s o c h l v q", "timestamp,open,close,high,low,volume,turnover"),
+    "gate spot": (
+        "s q c h l o v 1",
+        "timestamp,turnover,close,high,low,open,volume,x7",
+    ),
     "exchanged": ("s c h l o v", "timestamp,close,high,low,open,volume"),
 }
 
@@ -687,7 +715,7 @@ def test_columns_in_another_order_are_refused_with_the_order(tmp_path, name, new
     document = written(tmp_path, json.dumps(rows_of(words, newest=newest)), "a.json")
     with pytest.raises(DataError, match=match):
         read_candles(document)
-    if "x" not in order:  # the cure helps
+    if "x7" not in order:  # the cure helps
         expect(read_candles(written(tmp_path, csv_of(words, order, newest=newest))))
 
 
@@ -713,6 +741,14 @@ REFUSALS = {
     "a page": (
         "<html>\n<body>Not found</body>\n",
         "no such row; it begins with '<html>",
+    ),
+    "thousands": (
+        'Date,o,h,l,c,v\n2024-03-01,"61,130.0","62,130.0","60,130.0",x,"7.5K"\n',
+        "'61,130.0' and '62,130.0' and '60,130.0' as numbers in line 2",
+    ),
+    "another way to write times": (
+        csv_of("named o h l c v", "ts,o,h,l,c,v").replace("-", "~"),
+        "Received: 40 others, first '01~Mar~2024 00:00' in row 0",
     ),
     "one line": ("timestamp,open,high,low,close,volume\n", "CSV of one line"),
     "cut off": (csv_of("ms o h l c v").rstrip()[:-18], "last line that breaks off"),
@@ -763,6 +799,8 @@ def test_a_unit_that_the_prices_contradict_is_doubtful():
     satoshi = {"volume": FIELDS["usd"], "turnover": MARKET["volume"] * 1e8}
     assert "'turnover' / 'volume' is not the price" in doubts(**satoshi)
     assert not doubts(quote_volume=FIELDS["q"], amount=FIELDS["n"])
+    assert "volume is 0 in every bar" in doubts(volume=0.0)
+    assert not doubts(volume=np.arange(NUM_BARS) == 3)
 
 
 @pytest.mark.parametrize(

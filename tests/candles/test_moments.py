@@ -1,6 +1,7 @@
 """What times mean: ends, bars that go on, wall clocks; whose candles a column names."""
 
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -47,6 +48,9 @@ def test_bitmex_stamps_the_end_of_a_bar(tmp_path, caplog, timeframe):
     assert opens(read) == opens(table)
     assert read["volume"].tolist() == table["volume"].tolist()
     assert f"the ends of bars: shifted by {timeframe} to their opens" in caplog.text
+    fewer = shifted.drop(columns=["homeNotional", "foreignNotional"])
+    fewer = fewer.assign(vwap=table["close"], lastSize=1, turnover=table["volume"])
+    assert opens(read_file(save(tmp_path, fewer))) == opens(table)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +129,9 @@ def test_a_bar_that_was_younger_than_its_timeframe_when_it_was_fetched(
     table = market()
     taken = table["timestamp"].iloc[-1] + pd.Timedelta(seconds, "s")
     path = save(tmp_path, table.assign(fetched_at=taken))
+    assert len(read_file(path)) == bars
+    path = save(tmp_path, table)  # a file has a time of its own
+    os.utime(path, (taken.timestamp(), taken.timestamp()))
     assert len(read_file(path)) == bars
     rows = [
         [int(time.timestamp() * 1000), *row]
@@ -243,6 +250,10 @@ def test_a_column_of_two_markets_is_refused_with_both(tmp_path):
         DataError, match="column 'Asset_ID': '1', and from row 30 on '6'"
     ):
         read_file(path)
+    for name in ("asset", "coin", "product_id", "currency_pair", "name"):
+        path = save(tmp_path, market().assign(**{name: ["a"] * 30 + ["b"] * 30}))
+        with pytest.raises(DataError, match=f"{name!r}: 'a', and from row 30 on 'b'"):
+            read_file(path)
     path = save(tmp_path, market().assign(symbol=["BTC/USDT"] * 30 + ["BTCUSDT"] * 30))
     assert len(read_file(path)) == 60
 
@@ -278,6 +289,9 @@ def test_a_column_and_a_name_of_two_markets(tmp_path):
         ("binance", "BTCUSDT", False),
         ("coinbase", "BTCUSDT", False),
         ("ethusdt", "BTCUSDT", True),
+        ("USDT-BTC", "BTCUSDT", False),
+        ("USDT-ETH", "BTCUSDT", True),
+        ("Tron", "TRXUSDT", False),
     ],
 )
 def test_symbols_as_exchanges_write_them(symbol, pair, is_other):
