@@ -108,6 +108,8 @@ def _resample(options: argparse.Namespace) -> None:
     tables.require_suffix(output, "--output")
     table = read_candles(options.files, timezone=options.timezone)
     own = detect_timeframe(table)
+    for doubt in check_candles(table, timeframe=own).doubts:
+        logger.info("doubtful: %s", doubt)
     filled = fill_gaps(table, own, max_fill_bars=options.max_fill_bars)
     bars = resample_candles(filled, options.timeframe, source_timeframe=own)
     bars = bars.loc[~bars["is_filled"], list(COLUMNS)]

@@ -127,7 +127,7 @@ class CandleReport:
 
     def _gap_lines(self) -> list[str]:
         if not self.gaps:
-            return ["gaps: none"]
+            return ["gaps: none" if self.timeframe else "gaps: not known without it"]
         first = (
             f"gaps: {self.gaps.count}, {self.missing_bars:,} of "
             f"{self.num_bars + self.missing_bars:,} bars missing "

@@ -21,7 +21,7 @@ _SECOND = 10**9
 _FAR = np.iinfo(np.int64).max
 _ZONE = (
     r"^(?P<bare>.*?[0-9]:?[0-9]{2}(?:[.,][0-9]+)?(?: ?[AaPp][Mm])?)"
-    r"(?P<zone>Z| ?(?:UTC|GMT)(?: ?[+-][0-9]{1,2}(?::?[0-9]{2})?)?"
+    r"(?P<zone> ?Z| ?(?:UTC|GMT)(?: ?[+-][0-9]{1,2}(?::?[0-9]{2})?)?"
     r"| ?[+-][0-9]{2}:?[0-9]{2}|)(?: \([^)]*\))?$"
 )
 # Two digits alone are an offset behind a clock, and a day or a month behind a date.

@@ -35,8 +35,8 @@ TIMES = (  # the first rank that a file has is its time; the ranks after it conf
     "timestamp ts time date datetime dateandtime unix unixtime unixtimestamp epoch t "
     "gmttime utctime timeutc utc dateutc datetimeutc timestampms timestamputc bucket "
     "unixms unixtimems epochms timems localtime dtyyyymmdd candletime timestampunix "
-    "timestampopen exchangetimestamp mts dt tsms bartime klinetime dategmt timegmt "
-    "tradedate",
+    "timestampopen exchangetimestamp mts dt tsms bartime klinetime klinestart dategmt "
+    "timegmt tradedate",
     ENDS,
     "indexlevel0 index unnamed0 id ticks createdat period",
     "",
@@ -310,13 +310,16 @@ def layout_of_places(columns: Sequence[np.ndarray], path: Path) -> Layout:
         for kind, aliases in _VOLUMES.items()
         if name in aliases.split()
     ]
-    if "last" in places:
+    sides = {side: places[side] for side in _SIDES if side in places}
+    if "last" in places and empty[-1]:  # words
+        sides["symbol"] = places["last"]
+    elif "last" in places:
         volumes.append(Volume(places["last"], f"column {width}", "either"))
     return Layout(
         times=tuple((i, f"column {i + 1}", 0) for i in range(1 + is_clocked)),
         prices={name: places[name] for name in PRICES},
         volumes=tuple(volumes),
-        sides={side: places[side] for side in _SIDES if side in places},
+        sides=sides,
     )
 
 

@@ -139,7 +139,8 @@ def market_of(table: pa.Table, layout: Layout, path: Path) -> str | None:
     cells = _words(table, layout, "symbol")
     if cells is None:
         return None
-    name = layout.names[layout.sides["symbol"]] if layout.names else "symbol"
+    place = layout.sides["symbol"]
+    name = layout.names[place] if layout.names else f"column {place + 1}"
     codes = cells.dictionary.to_pylist()
     found = [text for text in codes if text]
     if len({plain_pair(text) for text in found}) > 1:
@@ -153,7 +154,7 @@ def market_of(table: pa.Table, layout: Layout, path: Path) -> str | None:
             f"{found[0]!r}, and from row {row} on {other!r}",
             "Keep the rows of one market in a file.",
         )
-    stated = stated_pair(path.name)
+    stated = stated_pair(path.name) if layout.names is not None else None
     if found and stated is not None and is_other_market(found[0], stated):
         raise refusal(
             path,

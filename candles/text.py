@@ -99,21 +99,18 @@ def _no_rows(lines: Sequence[str], path: Path) -> DataError:
     if len(lines) == 1 and max(map(shown.count, DELIMITERS)) >= 4:
         return refusal(path, "candles", f"a CSV of one line: {shown!r}", FETCH_AGAIN)
     received = f"no such row; it begins with {shown!r}"
+    cure = "Check that these are candles, with , ; tab or | between them."
     for number, line in enumerate(lines[:_SHOWN_LINES], 1):
-        cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+        split = [next(csv.reader([line], delimiter=sign), []) for sign in DELIMITERS]
+        cells = [cell.strip() for cell in min(split, key=lambda x: abs(len(x) - 6))]
         words = [cell for cell in cells[1:] if any(map(str.isdigit, cell))]
         words = [cell for cell in words if not is_number(cell)]
         if len(cells) > 4 and cells[0][:1].isdigit() and words:
-            received = (
-                f"{' and '.join(map(repr, words[:3]))} as numbers in line {number}"
-            )
+            received = f"{', '.join(map(repr, words[:3]))} as numbers in line {number}"
+            cure = "Write numbers without signs for thousands, units or currencies."
             break
-    return refusal(
-        path,
-        "a CSV with rows of a time, four prices and a volume",
-        received,
-        "Check that these are candles, with , ; tab or | between them.",
-    )
+    expected = "a CSV with rows of a time, four prices and a volume"
+    return refusal(path, expected, received, cure)
 
 
 def _is_row(cells: Sequence[str]) -> bool:

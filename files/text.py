@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -300,11 +301,10 @@ def convert(
     )
 
     def parse(*, use_threads: bool) -> pa.Table:
-        stream.seek(0)
         reading.use_threads = use_threads
         parsing = pa_csv.ParseOptions(delimiter=form.delimiter)
-        file = pa.PythonFile(stream, mode="r")
-        return pa_csv.read_csv(file, reading, parsing, converting)
+        with _native(stream) as source:
+            return pa_csv.read_csv(source, reading, parsing, converting)
 
     try:
         with contextlib.suppress(pa.ArrowInvalid):
@@ -316,6 +316,20 @@ def convert(
         received = _first_fault(stream, form, numbers) or str(error)
         expected = "numbers in rows of equal length"
         raise refusal(path, expected, received, "Repair the line.") from error
+
+
+def _native(stream: IO[bytes]) -> pa.NativeFile:
+    """Returns a stream without Python in it: Arrow's threads may outlive its calls.
+
+    One that asks for the interpreter while that ends takes the process down with it.
+    """
+    if isinstance(name := getattr(stream, "name", None), str | os.PathLike):
+        return pa.OSFile(os.fspath(name))
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    buffer = pa.allocate_buffer(size)
+    memoryview(buffer).cast("B")[:] = stream.read()
+    return pa.BufferReader(buffer)
 
 
 def _first_fault(stream: IO[bytes], form: Form, numbers: Sequence[int]) -> str:

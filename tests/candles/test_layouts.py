@@ -159,6 +159,7 @@ CSV = {
         "trades,Taker buy base asset volume,Taker buy quote asset volume,Ignore",
     ),
     "websocket": layout("ms end sym o c h l v n row v q", "t,T,s,o,c,h,l,v,n,L,V,q"),
+    "a symbol behind": layout("ms o h l c v sym"),
     "okx spot": layout("ms o h l c v q q 1"),
     "okx spot, names": layout(
         "ms o h l c v q q 1", "ts,o,h,l,c,vol,volCcy,volCcyQuote,confirm"
@@ -744,7 +745,7 @@ REFUSALS = {
     ),
     "thousands": (
         'Date,o,h,l,c,v\n2024-03-01,"61,130.0","62,130.0","60,130.0",x,"7.5K"\n',
-        "'61,130.0' and '62,130.0' and '60,130.0' as numbers in line 2",
+        "'62,130.0', '60,130.0' as numbers in line 2. Write numbers without signs",
     ),
     "another way to write times": (
         csv_of("named o h l c v", "ts,o,h,l,c,v").replace("-", "~"),
