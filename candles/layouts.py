@@ -255,8 +255,7 @@ def _volumes(
         for kind, aliases in _VOLUMES.items():
             if key & {*aliases.split()}:
                 found.append(Volume(i, _shown(names[i]), kind))
-    if any(volume.kind in ("base", "plain") for volume in found):
-        return tuple(found)
+    is_told = any(volume.kind in ("base", "plain") for volume in found)
     spelt = [  # "Volume BTC" and "Volume_(USDT)"
         (i, match[1])
         for i, column in enumerate(spoken)
@@ -268,7 +267,9 @@ def _volumes(
     for (i, word), is_quote in zip(spelt, quoted, strict=True):
         # `volume_btc` is a currency beside `volume_usdt`; alone it may be any word.
         if is_quote or word.isupper() or any(quoted) and len(spelt) == 2:
-            found.append(Volume(i, _shown(names[i]), "quote" if is_quote else "base"))
+            # Beside `Volume` only the prices tell `Volume BTC` from `Volume MA`.
+            kind = "quote" if is_quote else "either" if is_told else "base"
+            found.append(Volume(i, _shown(names[i]), kind))
     return tuple(found)
 
 

@@ -41,6 +41,7 @@ _ZONES = (
 )
 _OVER = {"1": True, "true": True, "t": True, "yes": True, "y": True, "1.0": True}
 _OVER |= {"0": False, "false": False, "f": False, "no": False, "n": False, "0.0": False}
+_MANY = 20  # bars on the boundaries, behind which one off them is no open
 _ZONELESS = "dates without a timezone"
 
 
@@ -139,8 +140,7 @@ def market_of(table: pa.Table, layout: Layout, path: Path) -> str | None:
     cells = _words(table, layout, "symbol")
     if cells is None:
         return None
-    place = layout.sides["symbol"]
-    name = layout.names[place] if layout.names else f"column {place + 1}"
+    name = layout.names[layout.sides["symbol"]] if layout.names else "the last"
     codes = cells.dictionary.to_pylist()
     found = [text for text in codes if text]
     if len({plain_pair(text) for text in found}) > 1:
@@ -241,18 +241,18 @@ def _over(
         lengths = sides["end"] - opens
         others = lengths[~last]
         is_even = len(others) > 1 and (others == others[0]).all()
-        going_on["it ends before its timeframe does"] = (
-            last & is_even & (lengths < others[:1].sum())
-        )
+        short = last & is_even & (lengths < others[:1].sum())
+        going_on["it ends before its timeframe does"] = short
     if "taken" in sides:
         young = sides["taken"] < opens + step
         going_on["the file was made before its end"] = young & (young == last).all()
+    if len(opens) > _MANY and ((_off(opens, step) != 0) == last).all():
+        going_on["a last row has the time of the file"] = opens + step > opens.max()
     if "committed" in sides:
         going_on["the exchange had not committed it"] = opens > sides["committed"]
     for reason, rows in going_on.items():
         if rows.any() and not rows.all():
-            count = int(rows.sum())
-            which = "the last bar is" if (rows == last).all() else f"{count} bars are"
+            which = "the last bar is" if rows.sum() == 1 else f"{rows.sum()} bars are"
             return ~rows, [f"{which} not over ({reason}): left out"]
     return np.ones(len(opens), bool), []
 

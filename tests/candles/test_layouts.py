@@ -800,6 +800,9 @@ def test_a_unit_that_the_prices_contradict_is_doubtful():
     satoshi = {"volume": FIELDS["usd"], "turnover": MARKET["volume"] * 1e8}
     assert "'turnover' / 'volume' is not the price" in doubts(**satoshi)
     assert not doubts(quote_volume=FIELDS["q"], amount=FIELDS["n"])
+    base = {"Volume": FIELDS["q"], "Volume BTC": MARKET["volume"]}
+    expect(read_frame(MARKET.drop(columns="volume").assign(**base)))
+    expect(read_frame(MARKET.assign(**{"Volume MA": MARKET["volume"].shift(1) * 1.1})))
     assert "volume is 0 in every bar" in doubts(volume=0.0)
     assert not doubts(volume=np.arange(NUM_BARS) == 3)
 

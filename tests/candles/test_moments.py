@@ -143,6 +143,17 @@ def test_a_bar_that_was_younger_than_its_timeframe_when_it_was_fetched(
     assert len(read_file(path)) == bars
 
 
+@pytest.mark.parametrize(("seconds", "bars"), [(17, 58), (77, 59)])
+def test_a_last_row_at_the_moment_of_the_answer(tmp_path, caplog, seconds, bars):
+    """Yahoo: behind the bar that goes on, or in its place, a row of the last trade."""
+    caplog.set_level("INFO")
+    table = market()
+    table.loc[59, "timestamp"] = table["timestamp"][58] + pd.Timedelta(seconds, "s")
+    for each in (table, table[::-1]):
+        assert opens(read_file(save(tmp_path, each))) == opens(table)[:bars]
+    assert "(a last row has the time of the file): left out" in caplog.text
+
+
 def test_kraken_says_which_bar_it_has_committed(tmp_path):
     table = market()
     rows = [
