@@ -185,11 +185,13 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
     elif not volumes or kinds == {"either"} and len(volumes) == 1:
         problems.append("no column 'volume'")
     if problems:
+        is_lack = all(problem.startswith("no ") for problem in problems)
+        cure = "Rename those that are meant" if is_lack else "Rename or remove columns"
         raise refusal(
             path,
             "exactly one column (or common alias) each for " + ", ".join(COLUMNS),
             f"{'; '.join(problems)}; the columns are {[_shown(n) for n in names]}",
-            "Rename or remove columns.",
+            f"{cure}.",
         )
     sides, taken = {}, {*prices.values(), *(time[0] for time in times)}
     for side, aliases in _SIDES.items():

@@ -737,7 +737,10 @@ REFUSALS = {
         csv_of("ms o h l c v n", "ts,open,high,low,close,volume,vol"),
         "one volume in base units.*'volume' and 'vol', which the prices do not tell",
     ),
-    "no volume": (csv_of("ms o h l c", "ts,o,h,l,c"), "no column 'volume'"),
+    "no volume": (
+        csv_of("ms o h l c", "ts,o,h,l,c"),
+        "no column 'volume'; .* Rename those that are meant",
+    ),
     "five columns": (csv_of("ms o h l c"), "11 or 12 columns .*Received: 5 columns"),
     "a page": (
         "<html>\n<body>Not found</body>\n",
