@@ -67,7 +67,8 @@ class TradeOutcomes:
                 "`TradeOutcomes` must have arrays of one length, above 0. "
                 f"Received: {lengths}"
             )
-        if self.timestamps.dtype.kind != "M" or (np.diff(self.timestamps) <= 0).any():
+        times = self.timestamps
+        if times.dtype.kind != "M" or (times[1:] <= times[:-1]).any():
             raise ValueError(
                 "`timestamps` must be datetime64 and strictly increasing. Received: "
                 f"{self.timestamps.dtype}, first {self.timestamps[0]}. "
