@@ -226,6 +226,7 @@ class TrainingDataLoader:
             source=source,
             target=config.target,
             window_bars=config.sequence_length,
+            pair=config.pair,
         )
 
 

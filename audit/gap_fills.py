@@ -15,7 +15,7 @@ from candles.timestamps import nanoseconds_of
 from config import Config
 from data_loader import TrainingData
 from dataset.columns import name_columns
-from dataset.training_file import open_training_file
+from dataset.training_file import open_training_file, read_times
 from files import tables
 
 _ON_LINE = 1e-12  # of the price: rounding of an interpolation in float64
@@ -72,7 +72,9 @@ def _marks_of_file(
         for name, kind in (("is_filled", bool), ("volume", np.float64))
         if name in columns.names and data.source["rows"] == data.num_rows
     }
-    columns.read_numbers(found)
+    if found:
+        read_times(columns)  # has the rows that were read
+        columns.read_numbers(found)
     return found
 
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from files.text import refusal
-from utils import DataError
+from settings.names import plain_pair
+from utils import DataError, counted
 
 PRICES = ("open", "high", "low", "close")
 VALUES = (*PRICES, "volume")
@@ -64,3 +65,24 @@ def floats_of(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
             received,
             "Write the column as numbers, with a point for decimals.",
         ) from error
+
+
+def one_market(cells: pa.DictionaryArray, name: str) -> str | None:
+    """Returns the one market that a column states in words; None without one.
+
+    Raises:
+        DataError: If it states several, with the first row of the second.
+    """
+    codes = cells.dictionary.to_pylist()
+    found = [text for text in codes if text]
+    if len({plain_pair(text) for text in found}) > 1:
+        other = next(x for x in found if plain_pair(x) != plain_pair(found[0]))
+        is_other = pc.equal(cells.indices, codes.index(other))
+        row = pc.index(is_other.fill_null(False), True).as_py()
+        raise DataError(
+            "expected candles of one market. Received: "
+            f"{counted(len(found), 'market', 'markets')} in column {name!r}: "
+            f"{found[0]!r}, and from row {row} on {other!r}. "
+            "Keep the rows of one market in a file."
+        )
+    return found[0] if found else None

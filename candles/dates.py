@@ -107,11 +107,14 @@ def _split_zones(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray, 
     """Returns the text without its zone, offsets in nanoseconds, what the zone is."""
     short = pc.match_substring_regex(column.slice(0, 1), _SHORT_ZONE)[0].as_py()
     parts = pc.extract_regex(column, _SHORT_ZONE if short else _ZONE)
-    if parts.null_count:
-        if short:
-            raise _mixed(column, int(parts.is_null().to_numpy().argmax()))
-        return column, np.zeros(1, np.int64), _ZONELESS
     zones = pc.struct_field(parts, "zone")
+    if parts.null_count:
+        is_other = parts.is_null().to_numpy()
+        if short:
+            raise _mixed(column, int(is_other.argmax()))
+        if zones[0].as_py():  # moments with a zone, and a footer below them
+            raise _unreadable(column, is_other)
+        return column, np.zeros(1, np.int64), _ZONELESS
     distinct = {text.strip() for text in pc.unique(zones).to_pylist()}
     bare = pc.struct_field(parts, "bare")
     if "" in distinct:

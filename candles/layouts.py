@@ -53,10 +53,12 @@ _VOLUMES = {
     "cost sum money tradeturnover candleacctradeprice quotetokenvolume dollarvolume "
     "volumecurrency",
 }
+SYMBOLS = (
+    "symbol ticker pair instrumentname instrumentcode instrument instid assetid market "
+    "productid symbolid currencypair tradingpair instrumentid tic asset coin s name"
+)
 _SIDES = {
-    "symbol": "symbol ticker pair instrumentname instrumentcode instrument instid "
-    "assetid market productid symbolid currencypair tradingpair instrumentid tic "
-    "asset coin s name",
+    "symbol": SYMBOLS,
     "confirm": "confirm confirmed isclosed isfinal closed final x complete",
     "end": ENDS,
     "taken": "retrievedat fetchedat downloadedat receivedat retrievaltime fetchtime "

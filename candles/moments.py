@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from candles.columns import refusal
+from candles.columns import one_market, refusal
 from candles.layouts import Layout
 from candles.timestamps import (
     DAY,
@@ -29,7 +29,7 @@ from candles.timestamps import (
     first_boundary,
     parse_timestamps,
 )
-from settings.names import is_other_market, plain_pair, stated_pair
+from settings.names import is_other_market, stated_pair
 from settings.values import timezone_problems
 from utils import ConfigError, DataError, counted
 
@@ -141,28 +141,19 @@ def market_of(table: pa.Table, layout: Layout, path: Path) -> str | None:
     if cells is None:
         return None
     name = layout.names[layout.sides["symbol"]] if layout.names else "the last"
-    codes = cells.dictionary.to_pylist()
-    found = [text for text in codes if text]
-    if len({plain_pair(text) for text in found}) > 1:
-        other = next(x for x in found if plain_pair(x) != plain_pair(found[0]))
-        is_other = pc.equal(cells.indices, codes.index(other))
-        row = pc.index(is_other.fill_null(False), True).as_py()
-        raise refusal(
-            path,
-            "candles of one market",
-            f"{counted(len(found), 'market', 'markets')} in column {name!r}: "
-            f"{found[0]!r}, and from row {row} on {other!r}",
-            "Keep the rows of one market in a file.",
-        )
+    try:
+        market = one_market(cells, name)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     stated = stated_pair(path.name) if layout.names is not None else None
-    if found and stated is not None and is_other_market(found[0], stated):
+    if market is not None and stated is not None and is_other_market(market, stated):
         raise refusal(
             path,
             f"candles of {stated}, after which the file is named",
-            f"{found[0]!r} in column {name!r}",
+            f"{market!r} in column {name!r}",
             "Rename the file if its name is wrong.",
         )
-    return found[0] if found else None
+    return market
 
 
 def _words(table: pa.Table, layout: Layout, side: str) -> pa.DictionaryArray | None:

@@ -96,7 +96,7 @@ def choose_times(
     Raises:
         DataError: If none is readable, or two contradict each other.
     """
-    columns = _with_clock(columns) if len(columns) > 1 else columns
+    columns = with_clock(columns) if len(columns) > 1 else columns
     taken: _Time | None = None
     fault: tuple[int, DataError] | None = None
     for name, rank, cells in columns:
@@ -150,10 +150,13 @@ def _agreed(one: _Time, other: _Time) -> _Time:
     )
 
 
-def _with_clock(
+def with_clock(
     columns: Sequence[tuple[str, int, pa.ChunkedArray]],
 ) -> list[tuple[str, int, pa.ChunkedArray]]:
-    """Joins a column of dates and one of times of day, where there are both."""
+    """Joins a column of dates and one of times of day, where there are both.
+
+    Takes and returns name, rank and cells of each, as `choose_times` does.
+    """
     heads = [_first_text(cells) for _, _, cells in columns]
     days = [i for i, head in enumerate(heads) if _DATE.fullmatch(head)]
     clocks = [i for i, head in enumerate(heads) if _CLOCK.fullmatch(head)]

@@ -17,11 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import utils
-from candles.layouts import ENDS, TIMES, plain_name
-from candles.timestamps import parse_timestamps
+from candles.columns import one_market
+from candles.layouts import ENDS, SYMBOLS, TIMES, plain_name
+from candles.timestamps import parse_timestamps, with_clock
 from config import CLASS_NAMES, HOLD, LONG, SHORT
 from dataset.labels import OUTCOME_TYPES
 from files.tables import Columns
+from files.text import BLANK
+from settings.names import is_other_market
 from utils import DataError
 
 logger = logging.getLogger(__name__)
@@ -50,7 +53,7 @@ _CLASS_OF_WORD = {
     **dict.fromkeys(("hold", "flat", "neutral"), HOLD),
     **dict.fromkeys(("long", "buy", "up"), LONG),
 }
-_MISSING_WORDS = ("", "nan", "null", "na", "n/a")
+_MISSING_WORDS = (*BLANK, "<na>", "nat")
 _SIGNS = (-1, 0, 1)
 _HEAD_ROWS = 1000
 _MIN_COUNTED_ROWS = 10
@@ -80,23 +83,7 @@ def name_columns(columns: Columns) -> Columns:
         known[time] = "timestamp"
         logger.info("timestamp: read from the column %s", _shown(time))
     columns.rename(known)
-    if "timestamp" in columns.names and _goes_back(columns):
-        columns.reverse()
-        logger.info("the newest row is the first: turned round")
     return columns
-
-
-def _goes_back(columns: Columns) -> bool:
-    """Whether every row is older than the one before it."""
-    head = columns.head(_HEAD_ROWS)
-    if head is None or len(head) < 2:
-        return False
-    with contextlib.suppress(DataError):  # told where the times are read
-        times, _ = parse_timestamps(pa.chunked_array([head.column("timestamp")]))
-        if (np.diff(times) < 0).all():
-            times, _ = parse_timestamps(columns.read("timestamp"))
-            return bool((np.diff(times) < 0).all())
-    return False
 
 
 def _find_time(columns: Columns) -> str | None:
@@ -115,14 +102,79 @@ def _find_time(columns: Columns) -> str | None:
     return next(iter(named), None)
 
 
-def feature_columns(columns: Columns) -> tuple[list[str], dict[str, list[str]]]:
+def clock_of(columns: Columns) -> str | None:
+    """Returns the column of times of day beside the dates of `timestamp`, if any."""
+    head = columns.head(1)
+    words = " ".join(TIMES).split()
+    for name in [name for name in columns.names if plain_name(name) in words]:
+        if head is None or not {"timestamp"} < {"timestamp", name} <= {*columns.names}:
+            continue
+        both = [
+            (each, rank, pa.chunked_array([head.column(each)]))
+            for rank, each in enumerate(("timestamp", name))
+        ]
+        if len(with_clock(both)) == 1 and with_clock(both)[0][0] != "timestamp":
+            return name
+    return None
+
+
+def read_time_cells(columns: Columns) -> pa.ChunkedArray:
+    """Returns the cells of `timestamp`, with the times of day of `clock_of`."""
+    cells, clock = columns.read("timestamp"), clock_of(columns)
+    if clock is None:
+        return cells
+    logger.info("timestamp: with the time of day in %s", _shown(clock))
+    return with_clock([("timestamp", 0, cells), (clock, 1, columns.read(clock))])[0][2]
+
+
+def order_rows(columns: Columns, times: np.ndarray) -> np.ndarray:
+    """Drops exact duplicates, turns rows round of which the newest is the first.
+
+    Rows that contradict each other, or are in no order, stay as they are.
+
+    Args:
+        columns: The file or frame.
+        times: Nanoseconds of its rows (num_rows,).
+
+    Returns:
+        The times of the rows that `columns` has now.
+    """
+    if (np.diff(times) > 0).all():
+        return times
+    _, which, counts = np.unique(times, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(counts[which] > 1)
+    rows = np.arange(len(times))
+    if len(repeated):
+        named = [name for name in columns.names if not _NAMELESS.fullmatch(name)]
+        cells = columns.take(repeated).select(named).to_pandas()
+        copies = repeated[cells.duplicated().to_numpy()]
+        rows = np.delete(rows, copies)
+        if len(copies):
+            count = utils.counted(len(copies), "exact duplicate", "exact duplicates")
+            logger.info("%s dropped", count)
+    if (np.diff(times[rows]) < 0).all():
+        rows = rows[::-1]
+        logger.info("the newest row is the first: turned round")
+    elif len(rows) == len(times):
+        return times
+    columns.keep(rows)
+    return times[rows]
+
+
+def feature_columns(
+    columns: Columns, pair: str | None = None
+) -> tuple[list[str], dict[str, list[str]]]:
     """Returns the names of the features, and what is no feature by the reason.
 
     A column without a name, a time, and a column that counts (it grows in every row,
     by whole numbers or always the same) say where a row stands, not what the market
-    does.
+    does. Nor does one that names the market.
+
+    Raises:
+        DataError: If a column names several markets, or another than `pair`.
     """
     head = columns.head(_HEAD_ROWS)
+    clock = clock_of(columns)
     names: list[str] = []
     left_out: dict[str, list[str]] = {}
     for name in columns.names:
@@ -135,8 +187,12 @@ def feature_columns(columns: Columns) -> tuple[list[str], dict[str, list[str]]]:
             reason = BESIDE
         elif _NAMELESS.fullmatch(name):
             reason = "without a name"
+        elif name == clock:
+            reason = "the time of day"
         elif head is not None and _is_time(head.column(name)):
             reason = "another time"
+        elif plain_name(name) in SYMBOLS.split() and _names_market(columns, name, pair):
+            reason = "the market"
         elif head is not None and _counts(head.column(name)):
             reason = "counts the rows" if _counts(columns.read(name)) else None
         if reason is None:
@@ -144,6 +200,24 @@ def feature_columns(columns: Columns) -> tuple[list[str], dict[str, list[str]]]:
         else:
             left_out.setdefault(reason, []).append(_shown(name))
     return names, left_out
+
+
+def _names_market(columns: Columns, name: str, pair: str | None) -> bool:
+    """Whether a column has words, which then must be one market, and that of `pair`."""
+    kind = columns.kind(name)
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return False
+    cells = pc.utf8_trim_whitespace(pc.cast(columns.read(name), pa.string()))
+    market = one_market(cells.combine_chunks().dictionary_encode(), name)
+    if market is not None and pair is not None and is_other_market(market, pair):
+        if not market.isupper() and len(market) < 5:
+            return False  # a word, no market
+        raise DataError(
+            f"expected rows of {pair}. Received: {market!r} in column {name!r}. "
+            "Say --pair with the market of the file, or take another file."
+        )
+    return True
 
 
 def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> str:

@@ -141,8 +141,8 @@ def read_dataset(path: str | os.PathLike[str]) -> Dataset:
     metadata = dict(sidecar or {})
     with training_file.naming_the_file(path):
         times = training_file.read_times(columns)
+        names, left_out = feature_columns(columns)
     frame = {"timestamp": pd.Series(pd.to_datetime(times, utc=True))}
-    names, left_out = feature_columns(columns)
     for name in columns.names:
         if name in names or name in NOT_FEATURES - {"timestamp"}:
             frame[name] = columns.read(name).to_pandas()

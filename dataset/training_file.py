@@ -31,7 +31,9 @@ from dataset.columns import (
     describe_left_out,
     feature_columns,
     name_columns,
+    order_rows,
     read_labels,
+    read_time_cells,
 )
 from dataset.labels import LABEL_VERSION
 from files import tables
@@ -135,6 +137,7 @@ def read_rows(
     source: Mapping[str, Any],
     target: str = "signal",
     window_bars: int = 1,
+    pair: str | None = None,
 ) -> Rows:
     """Reads and checks every column that training or evaluation uses.
 
@@ -146,13 +149,15 @@ def read_rows(
         target: What is predicted (`label_fields`): a class is read from the label, a
             number from the column `target`.
         window_bars: Rows that a target's window reads.
+        pair: The market that a column of markets must name.
 
     Raises:
         DataError: Naming the file, the column and the first rows that break the
             contract.
     """
     with naming_the_file(columns.path):
-        names, left_out = feature_columns(columns)
+        timestamps = _read_timestamps(columns, bar_seconds)
+        names, left_out = feature_columns(columns, pair)
         if left_out:
             logger.info("%s", describe_left_out(left_out))
         if not names:
@@ -160,7 +165,6 @@ def read_rows(
                 "expected feature columns beside the timestamp and the label. "
                 f"Received: {', '.join(columns.names)}"
             )
-        timestamps = _read_timestamps(columns, bar_seconds)
         # Arrow keeps what it frees; the training that follows needs the memory.
         pa.default_memory_pool().release_unused()
         count = len(timestamps)
@@ -230,7 +234,9 @@ def open_training_file(path: str | os.PathLike[str]) -> Columns:
 
 
 def read_times(columns: Columns) -> np.ndarray:
-    """Returns the column `timestamp` (num_rows,) datetime64[ns], in any order.
+    """Returns the column `timestamp` (num_rows,) datetime64[ns].
+
+    `columns` have their rows ordered, as far as that is certain; see `order_rows`.
 
     Raises:
         DataError: If there is none, without rows, or no time in one.
@@ -242,14 +248,14 @@ def read_times(columns: Columns) -> np.ndarray:
             f"{utils.did_you_mean('timestamp', columns.names)} "
             "Name the column with the open of each bar (UTC) so."
         )
-    column = columns.read("timestamp")
+    column = read_time_cells(columns)
     if not len(column):
         raise DataError("expected rows. Received: an empty table. Make the file again.")
     try:
         nanoseconds, _ = parse_timestamps(column)
     except DataError as error:
         raise DataError(f"timestamp: {error}") from error
-    return nanoseconds.copy().view("datetime64[ns]")
+    return order_rows(columns, nanoseconds).copy().view("datetime64[ns]")
 
 
 def _read_timestamps(columns: Columns, bar_seconds: int) -> np.ndarray:

@@ -109,13 +109,15 @@ class Columns:
         }
         self.names = list(self._names_in_file)
 
-    def reverse(self) -> None:
-        """Turns the rows round, the last one first; they are in memory from now on."""
-        names = list(self.schema.names)
+    def take(self, rows: np.ndarray) -> pa.Table:
+        """Returns the given rows of all columns, under their names."""
         with _refuse_broken(self.path):
-            batches = list(self._batches_of_file(names, BATCH_ROWS))
-        table = pa.Table.from_batches(batches, self.schema)
-        self._table = table.take(np.arange(len(table))[::-1])
+            return pa.Table.from_batches(self._batches(self.names)).take(rows)
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Has the given rows alone, in that order; they are in memory from now on."""
+        self._table, self._names_in_file = self.take(rows), {}
+        self.schema = self._table.schema
 
     def kind(self, name: str) -> pa.DataType:
         """Returns the type of one column."""

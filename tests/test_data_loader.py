@@ -308,6 +308,12 @@ def test_sidecar_with_duplicate_keys_is_refused(tmp_path):
         TrainingDataLoader(path, "TESTUSDT", **SMALL).load_training_data()
 
 
+def contradicted(frame):
+    frame = frame.iloc[[*range(9), 8, *range(9, 600)]].reset_index(drop=True)
+    frame.loc[9, "low_change"] += 1
+    return frame
+
+
 def set_cell(column, row, value):
     def change(frame):
         frame[column] = frame[column].astype(float)
@@ -325,7 +331,14 @@ def set_cell(column, row, value):
         (lambda f: f.drop(columns="label"), "expected a column 'label', or label_0"),
         (lambda f: f.drop(columns="timestamp"), "expected a column 'timestamp'"),
         (lambda f: f.drop(columns=list(CORE8)), "expected feature columns"),
-        (lambda f: f.iloc[[*range(9), 8, *range(9, 600)]], "row 9 repeats"),
+        (contradicted, "row 9 repeats"),
+        (lambda f: f.assign(symbol="BTCUSDT"), "rows of TESTUSDT. Received: 'BTCUSDT'"),
+        (
+            lambda f: f.assign(
+                ticker=np.array(["TESTUSDT", "BTCUSDT"])[trend() // 300]
+            ),
+            "2 markets in column 'ticker': 'TESTUSDT', and from row 300 on 'BTCUSDT'",
+        ),
         (lambda f: f.iloc[[0, 2, 1, *range(3, 600)]], "row 2 goes back"),
         (lambda f: f.iloc[:0], "an empty table"),
         (lambda f: f.iloc[:30], "validation: expected rows .* at least one window"),
@@ -483,6 +496,7 @@ def trend(num_rows=600):
         ({"unix": trend() * 60_000 + 17 * 10**11}, "unix (counts the rows)"),
         ({"close_time": "2024-01-01 00:00:59"}, "close_time (another time)"),
         ({"close": 1.0 + trend(), "target": 1}, "close, target (read beside them)"),
+        ({"symbol": "TESTUSDT"}, "symbol (the market)"),
     ],
 )
 def test_columns_that_are_no_features_are_named(caplog, columns, said):
@@ -537,7 +551,7 @@ def test_labels_of_no_known_kind_are_refused(label, message):
         load(frame.assign(label=label)).load_training_data()
 
 
-@pytest.mark.parametrize("kind", ["numbers", "words", "one-hot"])
+@pytest.mark.parametrize("kind", ["numbers", "words", "texts", "one-hot"])
 def test_labels_may_lack_where_no_target_is(kind):
     frame, classes = own_labels()
     gap = range(300, 304)
@@ -549,6 +563,13 @@ def test_labels_may_lack_where_no_target_is(kind):
         "numbers": {"label": np.where(lacks, np.nan, classes)},
         "words": {
             "label": np.where(lacks, None, np.array(["SHORT", "HOLD", "LONG"])[classes])
+        },
+        "texts": {
+            "label": np.where(
+                lacks,
+                np.array(["None", "", "<NA>"])[trend(596) % 3],
+                classes.astype(str),
+            )
         },
         "one-hot": {
             f"label_{k}": np.where(lacks, np.nan, classes == k) for k in range(3)
@@ -629,6 +650,12 @@ def test_a_feature_that_is_silent_in_training_is_named(caplog):
         lambda f: f.rename(columns={"timestamp": "Timestamp", "label_0": "Label_0"}),
         lambda f: f.assign(date=f["timestamp"].astype(str)),
         lambda f: f[::-1],
+        lambda f: f.assign(
+            timestamp=f["timestamp"].dt.strftime("%d.%m.%Y"),
+            time=f["timestamp"].dt.strftime("%H:%M"),
+        ),
+        lambda f: pd.concat([f[:400], f[380:]]).reset_index(),
+        lambda f: pd.concat([f[:400], f[380:]])[::-1],
     ],
 )
 def test_times_and_labels_are_found_by_other_names(change):

@@ -132,10 +132,16 @@ def test_mixed_timezones_are_refused(stamps, row):
         parse(stamps)
 
 
-@pytest.mark.parametrize("text", ["01/02/2024 00:00", "January", "2024-13-01", ""])
-def test_text_that_is_no_date_or_two_dates_is_refused(text):
+@pytest.mark.parametrize(
+    ("text", "zone"),
+    [
+        *(("01/02/2024 00:00", ""), ("January", ""), ("2024-13-01", ""), ("", "")),
+        *(("Total", "Z"), ("Total", " +01:00"), ("", "+00:00")),
+    ],
+)
+def test_text_that_is_no_date_or_two_dates_is_refused(text, zone):
     with pytest.raises(DataError, match=f"1 others, first '{text}' in row 1"):
-        parse(["2024-01-01 00:00", text])
+        parse([f"2024-01-01 00:00{zone}", text])
 
 
 def test_empty_cells_and_other_types_are_refused():
