@@ -157,6 +157,7 @@ def with_clock(
 
     Takes and returns name, rank and cells of each, as `choose_times` does.
     """
+    columns = [(name, rank, _as_days(cells)) for name, rank, cells in columns]
     heads = [_first_text(cells) for _, _, cells in columns]
     days = [i for i, head in enumerate(heads) if _DATE.fullmatch(head)]
     clocks = [i for i, head in enumerate(heads) if _CLOCK.fullmatch(head)]
@@ -175,6 +176,14 @@ def with_clock(
     joined = pc.binary_join_element_wise(day, clock, " ")
     rest = [c for i, c in enumerate(columns) if i not in (days[0], clocks[0])]
     return [(name, columns[days[0]][1], joined), *rest]
+
+
+def _as_days(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns Arrow timestamps that are all midnights as dates, all else as it is."""
+    if not pa.types.is_timestamp(cells.type):
+        return cells
+    days = pc.cast(cells, pa.date32())
+    return days if pc.all(pc.equal(pc.cast(days, cells.type), cells)).as_py() else cells
 
 
 def _first_text(cells: pa.ChunkedArray) -> str:

@@ -103,19 +103,17 @@ def _find_time(columns: Columns) -> str | None:
 
 
 def clock_of(columns: Columns) -> str | None:
-    """Returns the column of times of day beside the dates of `timestamp`, if any."""
-    head = columns.head(1)
-    words = " ".join(TIMES).split()
-    for name in [name for name in columns.names if plain_name(name) in words]:
-        if head is None or not {"timestamp"} < {"timestamp", name} <= {*columns.names}:
-            continue
-        both = [
-            (each, rank, pa.chunked_array([head.column(each)]))
-            for rank, each in enumerate(("timestamp", name))
-        ]
-        if len(with_clock(both)) == 1 and with_clock(both)[0][0] != "timestamp":
-            return name
-    return None
+    """Returns the column of times of day beside `timestamp`, if there is one."""
+    head, words = columns.head(1), " ".join(TIMES).split()
+    if head is None or "timestamp" not in columns.names:
+        return None
+    day, *others = (
+        (name, 0, pa.chunked_array([head.column(name)]))
+        for name in sorted(columns.names, key="timestamp".__ne__)
+        if plain_name(name) in words
+    )
+    found = (other[0] for other in others if len(with_clock([day, other])) == 1)
+    return next(found, None)
 
 
 def read_time_cells(columns: Columns) -> pa.ChunkedArray:
@@ -123,8 +121,11 @@ def read_time_cells(columns: Columns) -> pa.ChunkedArray:
     cells, clock = columns.read("timestamp"), clock_of(columns)
     if clock is None:
         return cells
-    logger.info("timestamp: with the time of day in %s", _shown(clock))
-    return with_clock([("timestamp", 0, cells), (clock, 1, columns.read(clock))])[0][2]
+    both = [("timestamp", 0, cells), (clock, 1, columns.read(clock))]
+    name, _, cells = with_clock(both)[0]
+    if name != "timestamp":
+        logger.info("timestamp: with the time of day in %s", _shown(clock))
+    return cells
 
 
 def order_rows(columns: Columns, times: np.ndarray) -> np.ndarray:
@@ -150,8 +151,7 @@ def order_rows(columns: Columns, times: np.ndarray) -> np.ndarray:
         copies = repeated[cells.duplicated().to_numpy()]
         rows = np.delete(rows, copies)
         if len(copies):
-            count = utils.counted(len(copies), "exact duplicate", "exact duplicates")
-            logger.info("%s dropped", count)
+            logger.info("exact duplicates dropped: %d", len(copies))
     if (np.diff(times[rows]) < 0).all():
         rows = rows[::-1]
         logger.info("the newest row is the first: turned round")
@@ -222,8 +222,8 @@ def _names_market(columns: Columns, name: str, pair: str | None) -> bool:
 
 def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> str:
     """Returns what `feature_columns` left out, in words."""
-    found = [f"{', '.join(names)} ({reason})" for reason, names in left_out.items()]
-    return f"not read as features: {'; '.join(found)}"
+    found = (f"{', '.join(names)} ({reason})" for reason, names in left_out.items())
+    return "not read as features: " + "; ".join(found)
 
 
 def _shown(name: str) -> str:
