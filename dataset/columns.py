@@ -104,7 +104,7 @@ def _find_time(columns: Columns) -> str | None:
 
 def clock_of(columns: Columns) -> str | None:
     """Returns the column of times of day beside `timestamp`, if there is one."""
-    head, words = columns.head(1), " ".join(TIMES).split()
+    head, words = columns.head(_HEAD_ROWS), " ".join(TIMES).split()
     if head is None or "timestamp" not in columns.names:
         return None
     day, *others = (
