@@ -29,7 +29,10 @@ logger = logging.getLogger(__name__)
 LOG = "run.log"
 
 _WRITE_SECONDS = 2.0
-_KEYS = {"step", "progress", "metrics", "eta_seconds", "pid", "host", "updated"}
+_NUMBER = int | float | None
+_KINDS: dict[str, Any] = {"step": str, "progress": list, "metrics": dict, "pid": int}
+_KINDS |= {"host": str, "updated": str, "eta_seconds": _NUMBER, "exit_code": int | None}
+_PART_KINDS = {"what": str, "number": int, "total": int}
 
 
 class RunRecord(logging.Handler):
@@ -50,6 +53,7 @@ class RunRecord(logging.Handler):
         self._config: Config | None = None
         self._early: list[str] = []
         self._step = "initialize_components"
+        self._parts: list[dict[str, Any]] = []
         self._metrics: dict[str, float] = {}
         self._begun = datetime.now(UTC)
         self._ended = threading.Event()
@@ -76,7 +80,7 @@ class RunRecord(logging.Handler):
     @contextlib.contextmanager
     def noted(self, step: str | None = None) -> Iterator[None]:
         """Notes a step and how it ends; an interruption says how to go on."""
-        self._step = step or self._step
+        self._step, self._parts = step or self._step, []
         try:
             yield
         except BaseException as error:
@@ -136,11 +140,13 @@ class RunRecord(logging.Handler):
     def _status(self, exit_code: int | None) -> dict[str, Any]:
         now = progress.snapshot()
         self._metrics |= now["metrics"]
-        numbers = {each["what"]: each["number"] for each in now["steps"]}
+        # What ends a run has ended its counted parts before: those told last.
+        self._parts = now["steps"] or (self._parts if exit_code else [])
+        numbers = {each["what"]: each["number"] for each in self._parts}
         return {
             "step": self._step,
             **{what: numbers.get(what) for what in ("fold", "epoch", "batch")},
-            "progress": now["steps"],
+            "progress": self._parts,
             "metrics": self._metrics,
             "eta_seconds": now["eta_seconds"],
             "memory_bytes": utils.resident_bytes(),
@@ -183,7 +189,8 @@ def show_status(config: Config, name: str) -> int:
     code = status.get("exit_code")
     is_here = status.get("host") == socket.gethostname()
     is_alive = code is None and (not is_here or _is_alive(status))
-    logger.info("%s: %s", "running" if is_alive else "dead", folder)
+    ended = "dead" if code is None else "interrupted" if code > 128 else "failed"
+    logger.info("%s: %s", "running" if is_alive else ended, folder)
     for line in _describe(status, is_alive=is_alive):
         logger.info("  %s", line)
     if is_alive:
@@ -214,9 +221,22 @@ def _read(folder: Path) -> Mapping[str, Any]:
     """Returns the status of a folder, empty where there is none that can be read."""
     with contextlib.suppress(OSError, utils.DataError):
         status = read_json(folder / STATUS)
-        if isinstance(status, dict) and _KEYS <= status.keys():
+        if (
+            _fits(status, _KINDS)
+            and all(_fits(each, _PART_KINDS) for each in status["progress"])
+            and _fits(status["metrics"], dict.fromkeys(status["metrics"], _NUMBER))
+            and 0 < status["pid"] < 2**31
+            and 0 <= (status["exit_code"] or 0) < 256
+        ):
             return status
     return {"host": socket.gethostname(), "pid": 0}
+
+
+def _fits(found: Any, kinds: Mapping[str, Any]) -> bool:
+    """Whether something is a mapping that has values of these kinds."""
+    return isinstance(found, dict) and all(
+        name in found and isinstance(found[name], kind) for name, kind in kinds.items()
+    )
 
 
 def _is_alive(status: Mapping[str, Any]) -> bool:

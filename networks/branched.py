@@ -107,10 +107,13 @@ class BranchedTraining(keras.Model):
         return functools.partial(network, training=training)
 
     def _pieces(self, training: bool | None) -> MicroBatches:
+        state = self.network.non_trainable_variables
+        if not training:  # recurrent dropout takes a seed all the same
+            state = [each for each in state if "int" in str(each.dtype)]
         return MicroBatches(
             self._compute(training),
             num_pieces=-(-self.micro_batches // self.num_branches),
-            state=self.network.non_trainable_variables if training else (),
+            state=state,
         )
 
     def _at_training_mix(self, y: tf.Tensor) -> tf.Tensor:

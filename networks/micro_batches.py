@@ -26,8 +26,8 @@ class MicroBatches:
     Args:
         compute: From (num_windows, bars, features) to (num_windows, num_outputs).
         num_pieces: Pieces of a batch; fewer where it has fewer windows.
-        state: The variables that a call in training changes: seeds of dropout, which
-            go on as if there were one piece; statistics, which become the pieces' mean.
+        state: The variables that a call changes: seeds of dropout, which go on as if
+            there were one piece; in training statistics, which become the pieces' mean.
     """
 
     def __init__(

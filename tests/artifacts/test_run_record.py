@@ -75,6 +75,27 @@ def test_an_interruption_says_how_to_go_on(config, record):
         raise Interrupted(signal.SIGINT)
 
 
+def test_a_run_that_was_interrupted_still_says_how_far_it_was(config, record):
+    run = RunFolder.create(config)
+    with pytest.raises(Interrupted), record.noted("train_model"):
+        with Progress("epoch", 3, done=1):
+            record.open(run)
+            raise Interrupted(signal.SIGINT)
+    state = status_of(run)
+    assert (state["epoch"], state["progress"][0]["total"]) == (2, 3)
+
+
+WRONG_STATES = [
+    {"pid": "1"},
+    {"pid": 10**30},
+    {"exit_code": 10**30},
+    {"step": 1},
+    {"progress": [{"what": "epoch"}]},
+    {"metrics": {"loss": "much"}},
+    {"eta_seconds": "soon"},
+]
+
+
 def words(caplog, config, name="latest"):
     caplog.clear()
     caplog.set_level(logging.INFO)
@@ -94,11 +115,17 @@ def test_a_run_is_going_on_until_its_process_ends(config, record, caplog):
     path.write_text(json.dumps(state | {"process_started": 1}))  # a number used again
     code, text = words(caplog, config, run.run_id)
     assert code == 70 and "dead: " in text and "step setup_callbacks" in text
-    path.write_text(json.dumps(state | {"exit_code": 65}))
-    assert words(caplog, config, str(run.path))[0] == 65
+    for number, word in ((65, "failed: "), (130, "interrupted: ")):
+        path.write_text(json.dumps(state | {"exit_code": number}))
+        code, text = words(caplog, config, str(run.path))
+        assert code == number and word in text
     path.write_text(json.dumps(state | {"host": "elsewhere", "pid": 1}))
     code, text = words(caplog, config)
     assert code == utils.EXIT_IN_USE and "on elsewhere" in text
+    for wrong in WRONG_STATES:
+        path.write_text(json.dumps(state | wrong))
+        code, text = words(caplog, config)
+        assert code == 70 and "it said nothing of its state" in text
     path.write_text("{")
     assert words(caplog, config)[0] == 70
 

@@ -31,7 +31,13 @@ def recurrent():
     return build(num_branches=1, lstm_units=(4, 3), dropout_rate=0.3, optimizer="adamw")
 
 
-@pytest.mark.parametrize("make", [dropping, recurrent])
+def drawing_at_inference():
+    """Keras draws the masks of recurrent dropout outside training, too."""
+    fields = {"bidirectional": True, "recurrent_dropout": 0.3, "dropout_rate": 0.3}
+    return build(num_branches=2, lstm_units=(3,), optimizer="adamw", **fields)
+
+
+@pytest.mark.parametrize("make", [dropping, recurrent, drawing_at_inference])
 def test_pieces_of_a_batch_make_the_update_of_the_batch(make):
     x, y = batch(3 * 21)
     found = []
@@ -39,7 +45,9 @@ def test_pieces_of_a_batch_make_the_update_of_the_batch(make):
         model = make()
         model.micro_batches = pieces
         history = model.fit(
-            x, y, batch_size=21, epochs=2, shuffle=False, verbose=0
+            *(x, y, 21, 2, 0),
+            shuffle=False,
+            validation_data=(x, y),
         ).history
         seeds = [v.numpy() for v in model.network.non_trainable_variables]
         found.append((model.get_weights(), seeds, model.predict(x, verbose=0), history))
