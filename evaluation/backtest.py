@@ -332,7 +332,7 @@ def months(
     """
     start, end = trading.period(trades, outcomes, rules)
     first, last = np.array([start, end - 1], "M8[s]").astype("M8[M]")
-    names = np.arange(first, last + 1)
+    names = np.arange(first, last + np.timedelta64(1, "M"))
     exits = (trades["exit_time"] - np.timedelta64(1, "s")).astype("M8[M]")
     ended = np.searchsorted(exits, names, side="right")
     equity = trading.equity_curve(trades)[ended]

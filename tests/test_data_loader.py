@@ -69,7 +69,7 @@ def test_parts_share_no_bar(validation, test, embargo, gapped):
         assert min(later) - max(earlier) > embargo
     assert not used[0] & used[2]
     segments = np.cumsum(
-        np.diff(data.timestamps, prepend=data.timestamps[0]) > 60 * 10**9
+        np.diff(data.timestamps, prepend=data.timestamps[0]) > np.timedelta64(1, "m")
     )
     for part in data.parts.values():
         assert (segments[part.targets] == segments[part.targets - 19]).all()
