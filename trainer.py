@@ -218,12 +218,12 @@ class StandaloneTrainer:
             write_json(run.path / run_folder.STATE, identity)
         else:
             resuming.refuse_difference(run, identity, is_forced=self._resume_anyway)
+            logger.info("resuming %s", run.path)
         self._record.open(run)
         self.callbacks = self.adapter.attach(run)
         if not is_new:
             done = self.adapter.rounds_done
             resuming.note_resume(run, identity, epochs_done=done)
-            logger.info("resuming %s after epoch %d", run.path, done)
         return self.callbacks
 
     def cross_validate(self) -> list[dict[str, Any]]:

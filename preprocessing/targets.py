@@ -122,7 +122,7 @@ def tell_few_targets(
             "without a gap)"
         )
     if unknown:
-        reasons.append(f"{unknown:,} are filled, marked, or without a known outcome")
+        reasons.append(f"{unknown:,} filled, marked, or without a known outcome")
     text = f"{usable:,} of {num_rows:,} rows can be targets; {'; '.join(reasons)}"
     if 2 * usable < num_rows and reasons:
         cure = f". {_KEEP_EVERY_BAR}" if after_gaps else ""
