@@ -183,8 +183,12 @@ def _check_object(value: Mapping[str, Any], where: object) -> bool:
 
 
 def _refuse_large_outputs(model: Any, where: object) -> None:
-    """Refuses layers that make too much of one window, from their shapes alone."""
+    """Refuses layers that make too much of one window, from their shapes alone.
+
+    Scores of attention over no more steps than a window has are what its caller gives.
+    """
     total = 0
+    given = max(x.shape[1] or 0 for x in model.inputs if len(x.shape) > 1)
     for layer in model._flatten_layers():
         for node in layer._inbound_nodes:
             shapes = [tensor.shape for tensor in node.output_tensors]
@@ -196,7 +200,8 @@ def _refuse_large_outputs(model: Any, where: object) -> None:
                     getattr(layer, name, 1) for name in ("num_heads", "num_query_heads")
                 )
                 is_added = type(layer).__name__ == "AdditiveAttention"
-                shapes.append((None, steps, steps * (width if is_added else heads)))
+                if steps > given:
+                    shapes.append((None, steps, steps * (width if is_added else heads)))
             for shape in shapes:
                 # One window at a time; an unknown length could become any.
                 sizes = [1 if size is None else size for size in shape]
