@@ -33,7 +33,7 @@ _SWEEP_SECONDS = 0.5
 
 _PLACES = {"inputs_dir", "outputs_dir", "training_file"}
 _FREE = _PLACES | {"epochs", "tensorboard", "verbose_logging", "checkpoint_minutes"}
-_FREE |= {"device", "recovery", "allow_swap"}
+_FREE |= {"allocator", "device", "recovery", "allow_swap"}
 """Fields that decide nothing about what is trained."""
 
 

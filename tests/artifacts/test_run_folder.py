@@ -5,7 +5,7 @@ import pytest
 from world.frames import TINY
 
 import utils
-from artifacts import run_folder
+from artifacts import resuming, run_folder
 from artifacts.artifact import load_artifact
 from artifacts.run_folder import RunFolder
 from config import Config
@@ -153,3 +153,9 @@ def test_broken_scalers_are_refused(change):
         del values["kind"]
     with pytest.raises(utils.DataError, match="expected a scaler"):
         FeatureScaler.from_dict(values)
+
+
+def test_what_a_run_computes_on_is_no_other_run():
+    same = {"allocator": "system", "device": "cpu", "recovery": False}
+    assert resuming.same_run(Config(), Config(**same))
+    assert not resuming.same_run(Config(), Config(seed=1))
