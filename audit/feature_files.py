@@ -5,6 +5,7 @@ In: its path. Out: what the functions are asked (`lookahead`), the audit (`run`)
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import multiprocessing
 import sys
@@ -70,16 +71,16 @@ def run_with_features(path: str, work: Callable[[], Result]) -> Result:
     child = context.Process(target=_answer, args=(sender, path, work))
     child.start()
     sender.close()
-    try:
-        result, error = receiver.recv()
-    except EOFError:
-        result, error = None, None
+    answers = []
+    with contextlib.suppress(EOFError):
+        answers.append(receiver.recv())
     child.join()
-    if child.exitcode != _DONE:
+    if not answers or child.exitcode != _DONE:
         raise ConfigError(
             f"{path}: expected feature functions. Received: code that ends the "
             f"interpreter (exit {child.exitcode}); nothing was audited."
         )
+    result, error = answers[0]
     if error is not None:
         raise error
     return cast(Result, result)
