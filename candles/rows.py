@@ -357,17 +357,7 @@ def require_order(
             f"{wrong}; all rows fit where {those}",
             "Rename these columns.",
         )
-    header = ["timestamp", *(f"x{i}" for i in range(1, len(columns)))]
-    for name, i in found.items():
-        header[i] = name
-    rest = [i for i in range(1, len(columns)) if i not in window]
-    if len(rest) == 1:
-        header[rest[0]] = "volume"
-    high, low = columns[found["high"]] * 1.001, columns[found["low"]] / 1.001
-    for base, quote in itertools.permutations(rest, 2):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if is_price(columns[quote] / columns[base], high=high, low=low):
-                header[base], header[quote] = "volume", "turnover"
+    header = _fitting_header(columns, found)
     more = "" if "volume" in header else " with volume in its place"
     raise refusal(
         path,
@@ -376,6 +366,24 @@ def require_order(
         f"If these are the columns, name them in a first line of CSV{more}: "
         + ",".join(header),
     )
+
+
+def _fitting_header(
+    columns: Mapping[int, np.ndarray], prices: Mapping[str, int]
+) -> list[str]:
+    """Returns names for the columns of a file without any: prices, volume, `x3`."""
+    header = ["timestamp", *(f"x{i}" for i in range(1, len(columns)))]
+    for name, i in prices.items():
+        header[i] = name
+    rest = [i for i in range(1, len(columns)) if i not in prices.values()]
+    if len(rest) == 1:
+        header[rest[0]] = "volume"
+    high, low = columns[prices["high"]] * 1.001, columns[prices["low"]] / 1.001
+    for base, quote in itertools.permutations(rest, 2):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if is_price(columns[quote] / columns[base], high=high, low=low):
+                header[base], header[quote] = "volume", "turnover"
+    return header
 
 
 def _spoken(layout: Layout, position: int) -> str:

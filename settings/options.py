@@ -163,6 +163,31 @@ def _parser(program: str) -> argparse.ArgumentParser:
         help="say how RUN, or the latest run, is doing; ends with 0 where it is "
         "finished, 75 while it goes on, else with the code it ended with",
     )
+    _add_audit_arguments(parser)
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"settings under one name, below those of --config and of the flags: "
+        f"{', '.join(presets.PRESETS)}",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="MODEL",
+        help="train these models one after another instead of `model`, and compare "
+        "them on the same test rows",
+    )
+    parser.add_argument(
+        "--cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="no effect: dataset_builder.py has a cache, a run reads its file anew",
+    )
+    add_config_arguments(parser)
+    return parser
+
+
+def _add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audit",
         action="store_true",
@@ -192,27 +217,6 @@ def _parser(program: str) -> argparse.ArgumentParser:
         action="store_true",
         help="end with 65 where a check of the audit is doubtful or was not done, too",
     )
-    parser.add_argument(
-        "--preset",
-        metavar="NAME",
-        help=f"settings under one name, below those of --config and of the flags: "
-        f"{', '.join(presets.PRESETS)}",
-    )
-    parser.add_argument(
-        "--compare",
-        nargs="+",
-        metavar="MODEL",
-        help="train these models one after another instead of `model`, and compare "
-        "them on the same test rows",
-    )
-    parser.add_argument(
-        "--cache",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="no effect: dataset_builder.py has a cache, a run reads its file anew",
-    )
-    add_config_arguments(parser)
-    return parser
 
 
 def _base_values(parsed: argparse.Namespace) -> dict[str, Any]:
