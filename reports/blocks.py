@@ -24,8 +24,8 @@ NOTHING = "–"
 PARTS = ("test", "validation")
 """As the page orders them: what is claimed comes first."""
 
-_NO_WIDTH = 1e-12
-"""An interval as narrow is rounding: a reference against itself."""
+_NO_WIDTH = 1e-6
+"""An interval as narrow is float32's rounding: a reference against itself."""
 
 Rows = Mapping[str, tuple[str, str]]
 """What is shown -> its key, and its format as `Numbers.show` reads it."""

@@ -185,7 +185,7 @@ def skill_section(material: Material) -> Section | None:
         title="Skill against baselines",
         lead="1 is a perfect forecast, 0 no better than the reference, below 0 worse. "
         "In brackets 95 % intervals: neighbouring labels overlap and volatility lasts, "
-        "so a part counts as about 5 to 13 independent pieces, however many its rows.",
+        "so a part counts as a few independent pieces, however many its rows.",
         blocks=[
             *material.pictures("baselines", parts, 0.8 + 0.22 * len(rows), caption),
             *(_references(material, part) for part in parts),

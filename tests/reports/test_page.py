@@ -451,10 +451,11 @@ def test_no_number_in_a_table_lacks_its_place(full):
 
 def test_an_interval_without_a_width_has_no_brackets():
     ends = {"estimate": 0.0, "low": -1e-17, "high": 1e-17}
-    numbers = Numbers(
-        {"sure": {"skill": ends}, "wide": {"skill": ends | {"low": -1.0}}}
-    )
+    numbers = Numbers({"sure": {"skill": ends}})
     assert numbers.interval("sure.skill", "{:+.3f}").bounds is None
+    numbers = Numbers({"rounded": {"skill": ends | {"low": -8.2e-9, "high": 8.2e-9}}})
+    assert numbers.interval("rounded.skill", "{:+.3f}").bounds is None
+    numbers = Numbers({"wide": {"skill": ends | {"low": -1.0}}})
     low, high = numbers.interval("wide.skill", "{:.3f}").bounds
     assert (low.value, high.value) == (-1.0, 1e-17)
 
