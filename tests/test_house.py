@@ -13,7 +13,7 @@ STOREYS = [  # the ground first; in a storey a name may import what stands right
     ["data_loader preprocessing dataset dataset_builder candles"],
     ["models model_builder networks sequence_generator artifacts"],
     ["reports evaluation", "audit"],
-    ["experiments trainer", "experiments predictor"],
+    ["live experiments trainer", "live experiments predictor"],
 ]
 MAY_KNOW_EACH_OTHER = [
     {"config", "settings"},

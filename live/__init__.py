@@ -1,0 +1,1 @@
+"""A trained model in use by other programs: its formats, and a service."""
