@@ -185,6 +185,21 @@ class Config(
         return "__".join([*words, "training_ready.feather"])
 
     @property
+    def latest_name(self) -> str:
+        """Name of the link to the newest run of this kind: `latest-1h__FW-012`.
+
+        A trial with another target, horizon, levels or features moves a link of its
+        own, not the one that a live program opens.
+        """
+        usual = LabelFields().file_numbers()
+        parts = [
+            f"{key}-{value:03d}"
+            for key, value in self.file_numbers().items()
+            if value != usual.get(key)
+        ]
+        return "__".join([f"latest-{self.timeframe}", *parts, *self._label_words()])
+
+    @property
     def expected_path(self) -> Path:
         """Where the training file is expected: explicit, or by its standard name."""
         if self.training_file is not None:
@@ -261,8 +276,12 @@ class Config(
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def digest(self) -> str:
-        """Returns 64 hexadecimal digits that name this configuration."""
-        return sha256_json(self.to_dict())
+        """Returns 64 hexadecimal digits that name this configuration.
+
+        What a run is called is no part of them.
+        """
+        values = self.to_dict()
+        return sha256_json({k: values[k] for k in values if k not in LABELS})
 
     def replace(self, **changes: Any) -> Config:
         """Returns a checked copy with `changes`."""
@@ -274,6 +293,9 @@ PARTS = tuple(part for part in Config.__bases__[::-1] if issubclass(part, Part))
 
 MAX_PROBLEMS = 10
 """Most unknown names that are told one by one."""
+
+LABELS = ("experiment_name", "tags")
+"""Fields that say what a run is called, and nothing about it."""
 
 FIELDS = {item.name: item for item in dataclasses.fields(Config)}
 """Every field of a run by its name, in order."""

@@ -109,15 +109,9 @@ class StandaloneTrainer:
             Interrupted: On SIGINT or SIGTERM; it says how to go on.
         """
         started = time.perf_counter()
-        from artifacts import resuming
-        from artifacts.artifact import load_artifact
+        from artifacts.artifact import find_finished_run
 
-        finished = resuming.finished_run(self.config, self._resume)
-        if finished is not None:
-            artifact = load_artifact(finished)  # refuses what was changed since
-            if self._resume == "newest":
-                artifact.refuse_other_file(self.config)
-            logger.info("this run is finished: %s", finished)
+        if finished := find_finished_run(self.config, self._resume):
             self.artifact_dir = finished
             return finished
         self.initialize_components()
@@ -213,12 +207,9 @@ class StandaloneTrainer:
         self.run, is_new = resuming.open_run(self.config, self._resume)
         run = self.run
         if is_new:
-            if self._resume is not None:
-                logger.info("nothing to resume; a new run begins: %s", run.path)
             write_json(run.path / run_folder.STATE, identity)
         else:
             resuming.refuse_difference(run, identity, is_forced=self._resume_anyway)
-            logger.info("resuming %s", run.path)
         self._record.open(run)
         self.callbacks = self.adapter.attach(run)
         if not is_new:
@@ -285,6 +276,16 @@ class StandaloneTrainer:
         logger.info("artifacts: %s", self.artifact_dir)
         return self.results
 
+    @property
+    def training_history(self) -> dict[str, list[float]]:
+        """The `history`, by the name that other trainers give it (step 6)."""
+        return self.history
+
+    @property
+    def model_output_dir(self) -> Path:
+        """Where this run's model lies: in the run's folder, once published there."""
+        return self.run.published if self.run.published.is_dir() else self.run.path
+
     # Parts of steps
 
     def _report(self, run: RunFolder, data: TrainingData) -> None:
@@ -298,10 +299,8 @@ class StandaloneTrainer:
         table, said = None, self._fold_results
         if said:
             table = folds.out_of_fold(run, len(said))
-        uses_folds = self.config.calibrate_on == "oof"
-        judged, self.results = judge(
-            run, data, self.adapter, calibrate_on=table if uses_folds else None
-        )
+        unseen = table if self.config.calibrate_on == "oof" else None
+        judged, self.results = judge(run, data, self.adapter, calibrate_on=unseen)
         self.predictions = judged.table
         if table is not None:
             self.results["cross_validation"] = folds.gather(run, table, said, data)

@@ -6,6 +6,7 @@ folder came to be (`artifacts.run_folder`), predicting (`models.families.load_ad
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from artifacts import array_files, keras_files, manifest, publication, run_folder
+from artifacts import (
+    array_files,
+    keras_files,
+    manifest,
+    publication,
+    resuming,
+    run_folder,
+)
 from config import Config
 from files.atomic import sha256_file
 from preprocessing.scaling import FeatureScaler
 from settings.names import find_training_file
 from utils import RefusedArtifactError
+
+logger = logging.getLogger(__name__)
 
 MAX_METADATA_BYTES = 16 * 2**20
 
@@ -161,3 +171,22 @@ def load_artifact(path: str | os.PathLike[str]) -> Artifact:
     except utils.DataError as error:
         raise RefusedArtifactError(f"{folder / scalers[0]}: {error}") from error
     return Artifact(path=folder, files=files, metadata=metadata, scaler=scaler)
+
+
+def find_finished_run(
+    config: Config, resume: str | os.PathLike[str] | None
+) -> Path | None:
+    """Returns the published run that a resume finds done, proved to be whole.
+
+    Raises:
+        RefusedArtifactError: If it was changed since.
+        DataError: If "newest" finds one that read another training file.
+        UserError: See `resuming.finished_run`.
+    """
+    finished = resuming.finished_run(config, resume)
+    if finished is not None:
+        artifact = load_artifact(finished)
+        if resume == "newest":
+            artifact.refuse_other_file(config)
+        logger.info("this run is finished: %s", finished)
+    return finished

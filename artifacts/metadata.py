@@ -1,21 +1,21 @@
 """What is kept of a trained model: `metadata_{tag}.json`, and the files it names.
 
-In: writing model, scaler and history; describing data, split, alignment, model,
-versions. Out: where they lie (`run_folder`), the numbers of the report
-(`evaluation.evaluate`).
+In: writing model, scaler and history; describing data, split, alignment, model, where
+they come from. Out: where they lie (`run_folder`), code and machine (`provenance`), the
+numbers of the report (`evaluation.evaluate`).
 """
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import version
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 import utils
-from artifacts import resuming
+from artifacts import provenance, resuming
 from config import CLASS_NAMES, Config
 from data_loader import TrainingData
 from files.atomic import atomic_write
@@ -34,9 +34,11 @@ ALIGNMENT = {
 }
 """Which bars belong together; stored with every model."""
 
+FORMAT = 1
+"""Of the metadata: a reader of an older one takes what it knows."""
+
 _FILES = {"scaler": ".json", "calibrator": ".json"}
 _FILES |= {"predictions": ".parquet", "history": ".csv"}
-_PACKAGES = ("tensorflow", "keras", "numpy", "pandas", "scikit-learn", "pyarrow")
 
 
 def save_run(
@@ -80,18 +82,50 @@ def describe_run(
 ) -> dict[str, Any]:
     """Returns every section but the results."""
     described, peak = adapter.describe(), utils.peak_resident_bytes()
-    described["training"] |= {"resumes": run.resumes(), "peak_memory_bytes": peak}
-    described["training"]["recoveries"] = run.recoveries()
+    training, num_gpus = described["training"], described["runtime"].get("num_gpus", 0)
+    training |= {"resumes": run.resumes(), "peak_memory_bytes": peak}
+    training["recoveries"] = run.recoveries()
+    training |= _by_spoken_names(training["final"])
     files = {"model": adapter.suffix} | _FILES
+    now, versions = datetime.now(UTC).isoformat(), provenance.describe_versions()
+    digests = data.source.get("digests") or {}
     return {
+        "format": FORMAT,
         "run_id": run.run_id,
+        "created_at": now,
+        "experiment_name": run.config.experiment_name,
+        "tags": list(run.config.tags),
         "config": run.config.to_dict(),
         "data": describe_data(data),
         "split": describe_split(data),
         "alignment": ALIGNMENT,
         **described,
-        "versions": describe_versions(),
+        "training_duration_seconds": training["seconds"],
+        "metrics": training["best"],
+        "versions": versions,
+        "code": provenance.describe_code(),
+        "hardware": provenance.describe_hardware(num_gpus=num_gpus),
+        "system": {
+            "timestamp": now,
+            "python_version": versions["python"],
+            "tensorflow_version": versions["tensorflow"],
+            "gpu_available": num_gpus > 0,
+        },
+        "lineage": {
+            "training_file_sha256": data.source.get("sha256"),
+            "candles_digest": digests.get("candles"),
+            "dependencies": [],
+        },
         "files": {kind: run.file(kind, suffix).name for kind, suffix in files.items()},
+    }
+
+
+def _by_spoken_names(final: Mapping[str, float]) -> dict[str, float | None]:
+    """Returns loss and accuracy of the last round by the names of other trainers."""
+    return {
+        f"final_{part}_{metric}": final.get(prefix + metric)
+        for part, prefix in (("training", ""), ("validation", "val_"))
+        for metric in ("loss", "accuracy")
     }
 
 
@@ -167,11 +201,4 @@ def describe_split(data: TrainingData) -> dict[str, Any]:
             **data.describe_targets(part.targets),
         }
         for name, part in data.parts.items()
-    }
-
-
-def describe_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that decide results."""
-    return {"python": platform.python_version()} | {
-        name: version(name) for name in _PACKAGES
     }

@@ -7,6 +7,7 @@ lock, its publication (`run_folder`), the state of a training (`networks.checkpo
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,18 +23,20 @@ from artifacts.run_folder import (
     latest_link,
     newest_first,
 )
-from config import Config
+from config import LABELS, Config
 from files.atomic import atomic_write
 from files.locks import folder_lock
 from files.strict import sha256_json, to_jsonable, write_json
 from settings.sources import load_config
+
+logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 0.5
 """Longest wait for a lock that a sweep may have for a moment."""
 
 _PLACES = {"inputs_dir", "outputs_dir", "training_file"}
 _FREE = _PLACES | {"epochs", "tensorboard", "verbose_logging", "checkpoint_minutes"}
-_FREE |= {"allocator", "device", "recovery", "allow_swap"}
+_FREE |= {"allocator", "device", "recovery", "allow_swap", *LABELS}
 """Fields that decide nothing about what is trained."""
 
 
@@ -102,6 +105,7 @@ def refuse_difference(
             f"{run.path}: this run cannot go on exactly:\n{_lines(found)}\n"
             "Use --resume-anyway to go on all the same; the metadata will say so."
         )
+    logger.info("resuming %s", run.path)
 
 
 def note_resume(
@@ -136,8 +140,12 @@ def open_run(
     with contextlib.suppress(OSError):  # `create` says what is wrong with it
         config.runs_dir.mkdir(parents=True, exist_ok=True)
     with folder_lock(config.runs_dir):
-        run = find_resumable(config, resume)
-        return (run, False) if run else (RunFolder.create(config), True)
+        if run := find_resumable(config, resume):
+            return run, False
+        run = RunFolder.create(config)
+    if resume is not None:
+        logger.info("nothing to resume; a new run begins: %s", run.path)
+    return run, True
 
 
 def find_resumable(

@@ -24,7 +24,6 @@ from config import Config
 from files.atomic import atomic_write, fsync_folder, make_folder
 from files.locks import FileLock
 from files.strict import read_json, write_json
-from settings.run_fields import RunFields
 
 logger = logging.getLogger(__name__)
 
@@ -245,9 +244,9 @@ def advice(run: RunFolder | None) -> str:
     return f"To go on: python trainer.py --resume {run.path}"
 
 
-def latest_link(config: RunFields) -> Path:
-    """Returns the name that stands for the newest published run of a timeframe."""
-    return config.model_dir / f"latest-{config.timeframe}"
+def latest_link(config: Config) -> Path:
+    """Returns the name that stands for the newest published run of a kind."""
+    return config.model_dir / config.latest_name
 
 
 def newest_first(folder: Path) -> list[Path]:

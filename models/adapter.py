@@ -208,6 +208,7 @@ class ModelAdapter(abc.ABC):
             "completed_epochs": len(history["loss"]),
             "best_epoch": best,
             "best": {key: values[best - 1] for key, values in history.items()},
+            "final": {key: values[-1] for key, values in history.items()},
             "seconds": round(self._seconds, 1),
         }
 

@@ -371,17 +371,15 @@ class KerasAdapter(ModelAdapter):
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Returns the sections `model`, `training`, `runtime` of the metadata."""
-        from networks.branched import weights_digest
+        from networks.branched import describe_network
 
         network = self.network
         return {
             "model": {
-                "name": network.name,
                 **self.identity(),
-                "total_parameters": network.count_params(),
                 "optimizer": self.config.optimizer,
                 "loss": self.config.resolved_loss,
-                "weights_sha256": weights_digest(network),
+                **describe_network(network),
                 "outputs": self.outputs,
             },
             "training": self._trained()

@@ -325,12 +325,14 @@ class TabularAdapter(ModelAdapter):
     def describe(self) -> dict[str, dict[str, Any]]:
         """Returns the sections `model`, `training`, `runtime` of the metadata."""
         train, mix = self.table, self.mix
+        size = getattr(self.model, "num_parameters", None)
         return {
             "model": {
                 "name": self.config.model,
                 **self.identity(),
                 "library": f"{self.package} {version(self.package)}",
-                "total_parameters": getattr(self.model, "num_parameters", None),
+                "total_parameters": size,
+                "trainable_parameters": size,
                 "optimizer": None,
                 "loss": "squared_error" if mix is None else "cross_entropy",
                 "weights_sha256": self._digest(),

@@ -157,3 +157,17 @@ def weights_digest(model: keras.Model) -> str:
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
+
+
+def describe_network(network: keras.Model) -> dict[str, Any]:
+    """Returns name, sizes, Keras's table of layers and the digest of the weights."""
+    lines: list[str] = []
+    network.summary(line_length=88, print_fn=lines.append)
+    trainable = [int(np.prod(each.shape)) for each in network.trainable_weights]
+    return {
+        "name": network.name,
+        "total_parameters": network.count_params(),
+        "trainable_parameters": sum(trainable),
+        "summary": "\n".join(lines),
+        "weights_sha256": weights_digest(network),
+    }

@@ -15,6 +15,9 @@ from settings.part import Part, field
 from settings.tree_fields import TABULAR_MODELS
 from settings.values import own_name_problems, timezone_problems
 
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What names an experiment, a tag, an alias of a model."""
+
 MODELS = NETWORKS + TABULAR_MODELS
 """Built-in model families; `models.families` may know more by the time they train."""
 
@@ -38,6 +41,9 @@ class RunFields(Part):
             random_forest, gradient_boosting, classic_gradient_boosting, lightgbm,
             logistic; or your own by the name it is registered with. Fields of another
             family have no effect.
+        experiment_name: What several runs belong to, in metadata and registry; decides
+            nothing about a run.
+        tags: Words to find a run by; they decide nothing either.
     """
 
     pair: str = field("BTCUSDT", is_pair=True, aliases=("--symbols",))
@@ -47,6 +53,8 @@ class RunFields(Part):
     inputs_dir: str = "inputs"
     outputs_dir: str = field("outputs", aliases=("--output-dir",))
     model: str = field("lstm", aliases=("--models",))
+    experiment_name: str | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def bar_seconds(self) -> int:
@@ -86,4 +94,14 @@ class RunFields(Part):
             problems.append(f"timeframe: {error}")
         if self.timezone is not None:
             problems += timezone_problems(self.timezone)
+        for name, words in (
+            ("experiment_name", [self.experiment_name] if self.experiment_name else []),
+            ("tags", self.tags),
+        ):
+            problems += [
+                f"{name}: expected up to 64 letters, digits, '.', '_' and '-', the "
+                f"first a letter or a digit. Received: {word!r:.100}"
+                for word in words
+                if not WORD.fullmatch(word)
+            ]
         return problems + own_name_problems("model", self.model, MODELS)

@@ -105,6 +105,7 @@ def test_impossible_values_are_refused(values):
 def test_digest_follows_the_values():
     assert Config().digest() == Config().digest()
     assert Config().digest() != Config(seed=1).digest()
+    assert Config(tags=["a"], experiment_name="b").digest() == Config().digest()
 
 
 def test_a_configuration_keeps_its_name_and_its_order():
@@ -123,7 +124,7 @@ def test_a_configuration_keeps_its_name_and_its_order():
         "3ab57f87307cf7e81c66e0a6ac1446d3a72f1c5e88a7c79a13c2a7390efed2d1"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "0a1e145aff8bea9e0446c5660931efe5218ccc533478510dd75fd78549f77711"
+        "087ce419e56ebe43351054762afbe21483ea1d879de66220767ab5bd14a58848"
     )
 
 

@@ -98,7 +98,7 @@ def test_death_between_the_rename_and_the_link_is_mended(config, monkeypatch):
         with pytest.raises(Killed):
             run.publish()
     run.unlock()
-    link = config.model_dir / "latest-1m"
+    link = config.model_dir / config.latest_name
     assert os.readlink(link) == earlier.name
     published = config.model_dir / run.run_id
     assert (published / "checkpoints").exists() and (published / "folds").exists()

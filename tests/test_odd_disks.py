@@ -84,7 +84,9 @@ def test_what_a_disk_lacks_is_told_once_before_a_run(config, monkeypatch, caplog
     assert f"has no {lack}" in warning
     assert not os.path.exists(config.outputs_dir)
     published = make_run(config).publish()
-    assert load_artifact(config.model_dir / "latest-1m").path == published.resolve()
+    assert (
+        load_artifact(config.model_dir / config.latest_name).path == published.resolve()
+    )
     assert len(caplog.records) == 1
 
 
@@ -92,7 +94,7 @@ def test_without_links_latest_is_a_file_that_names_the_newest(config, monkeypatc
     earlier = make_run(config).publish()
     without_links(monkeypatch)
     newer = make_run(config).publish()
-    latest = config.model_dir / "latest-1m"
+    latest = config.model_dir / config.latest_name
     assert latest.read_text() == newer.name + "\n" and not latest.is_symlink()
     assert load_artifact(latest).path == newer.resolve()
     monkeypatch.undo()
@@ -102,7 +104,7 @@ def test_without_links_latest_is_a_file_that_names_the_newest(config, monkeypatc
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_what_a_user_keeps_under_the_name_of_latest_stays(config, caplog, kind):
-    latest = config.model_dir / "latest-1m"
+    latest = config.model_dir / config.latest_name
     config.model_dir.mkdir(parents=True)
     if kind == "file":
         latest.write_text("../../elsewhere\n")
@@ -143,13 +145,15 @@ def test_publication_on_another_disk_is_a_copy(config, monkeypatch):
 
     monkeypatch.setattr(os, "rename", within)
     published = run.publish()
-    assert load_artifact(config.model_dir / "latest-1m").path == published.resolve()
+    assert (
+        load_artifact(config.model_dir / config.latest_name).path == published.resolve()
+    )
     assert not run.path.exists()
     names = {path.name for path in published.iterdir()}
     assert not names & {"checkpoints", "state.json", ".lock"}
     assert {path.name for path in config.model_dir.iterdir()} == {
         published.name,
-        "latest-1m",
+        config.latest_name,
     }
 
 
@@ -207,7 +211,7 @@ def test_models_on_a_real_disk_of_their_own(config, disk, kind):
     require_creatable(config.model_dir, has_runs=True)
     first = make_run(config).publish()
     second = make_run(config).publish()
-    latest = config.model_dir / "latest-1m"
+    latest = config.model_dir / config.latest_name
     assert latest.is_symlink() is (kind == "tmpfs")
     assert load_artifact(latest).path == second.resolve() != first.resolve()
     assert list(config.runs_dir.iterdir()) == []

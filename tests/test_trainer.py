@@ -80,7 +80,7 @@ def test_artifact_folder_is_complete(finished):
         ),
     }
     assert load_config(str(folder / "config.yaml")) == finished.config
-    assert (folder.parent / "latest-1m").resolve() == folder.resolve()
+    assert (folder.parent / finished.config.latest_name).resolve() == folder.resolve()
     assert not any(finished.config.runs_dir.iterdir())
 
 
@@ -177,23 +177,30 @@ def test_metadata(finished):
         next(finished.artifact_dir.glob("metadata_*.json")).read_text()
     )
     assert list(metadata) == [
-        "run_id",
-        "config",
-        "data",
-        "split",
-        "alignment",
-        "model",
-        "training",
-        "runtime",
-        "versions",
-        "files",
-        "results",
+        *("format", "run_id", "created_at", "experiment_name", "tags", "config"),
+        *("data", "split", "alignment", "model", "training", "runtime"),
+        *("training_duration_seconds", "metrics", "versions", "code", "hardware"),
+        *("system", "lineage", "files", "results"),
     ]
+    assert metadata["format"] == 1
+    assert len(metadata["code"]["modules_sha256"]) == 64
+    assert metadata["hardware"]["cores"] >= 1
+    assert metadata["hardware"]["memory_bytes"] > 2**28
+    assert metadata["system"]["gpu_available"] is (metadata["hardware"]["gpus"] > 0)
+    assert metadata["lineage"]["dependencies"] == []
     assert metadata["alignment"]["label_offset"] == 0
     assert metadata["alignment"]["class_names"] == ["SHORT", "HOLD", "LONG"]
     assert metadata["model"]["total_parameters"] == 4 * 4 * (8 + 4 + 1) + 20 + 15
+    assert metadata["model"]["trainable_parameters"] == 4 * 4 * (8 + 4 + 1) + 20 + 15
+    assert "Trainable params: 243" in metadata["model"]["summary"]
     assert metadata["model"]["optimizer"] == "adam"
-    assert metadata["training"]["completed_epochs"] == 2
+    trained = metadata["training"]
+    assert trained["completed_epochs"] == 2
+    assert trained["final"]["val_loss"] == finished.training_history["val_loss"][-1]
+    assert trained["final_validation_loss"] == trained["final"]["val_loss"]
+    assert trained["final_training_accuracy"] == trained["final"]["accuracy"]
+    assert metadata["metrics"] == trained["best"]
+    assert finished.model_output_dir == finished.artifact_dir
     history = pd.read_csv(next(finished.artifact_dir.glob("history_*.csv")))
     assert history["epoch"].tolist() == [1, 2]
     assert history["val_loss"].tolist() == finished.history["val_loss"]
@@ -337,7 +344,7 @@ def test_command_line_runs_a_file_end_to_end(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "true / predicted" in result.stdout
     assert result.stderr == ""
-    folder = tmp_path / "outputs" / "models" / "TESTUSDT" / "lstm" / "latest-1m"
+    folder = tmp_path / "outputs/models/TESTUSDT/lstm" / config.latest_name
     assert load_artifact(folder).metadata["config"]["epochs"] == 1
 
 

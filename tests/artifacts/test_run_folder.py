@@ -42,7 +42,7 @@ def test_publication_is_one_rename(config):
     published = run.publish()
     assert published == config.model_dir / run.run_id
     assert not run.path.exists() and not any(config.runs_dir.iterdir())
-    link = config.model_dir / "latest-1m"
+    link = config.model_dir / config.latest_name
     assert os.readlink(link) == run.run_id
     manifest = json.loads((published / "MANIFEST.json").read_text())
     assert sorted(manifest["files"]) == [
@@ -57,7 +57,7 @@ def test_publication_is_one_rename(config):
 def test_latest_points_at_the_newest(config):
     first, second = make_run(config).publish(), make_run(config).publish()
     assert first != second
-    assert os.readlink(config.model_dir / "latest-1m") == second.name
+    assert os.readlink(config.model_dir / config.latest_name) == second.name
 
 
 def test_failed_publication_keeps_the_run(config, monkeypatch):
@@ -72,8 +72,8 @@ def test_failed_publication_keeps_the_run(config, monkeypatch):
         run.publish()
     assert run.path.is_dir()
     names = {path.name for path in config.model_dir.iterdir()}
-    assert names == {earlier.name, "latest-1m"}
-    assert load_artifact(config.model_dir / "latest-1m").path == earlier
+    assert names == {earlier.name, config.latest_name}
+    assert load_artifact(config.model_dir / config.latest_name).path == earlier
 
 
 def tamper_flip(folder):

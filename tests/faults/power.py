@@ -280,7 +280,7 @@ def _publication_problem(
         if name is not None and name not in names:
             return "told, but missing"
         again = publish(str(outputs))
-        if load_artifact(config.model_dir / "latest-1m").path != again:
+        if load_artifact(config.model_dir / config.latest_name).path != again:
             return "latest does not follow"
     except utils.UserError as error:
         return f"{type(error).__name__}: {error}"

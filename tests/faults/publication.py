@@ -240,7 +240,7 @@ def _publish_again(folder: Path, before: dict[str, str]) -> str | None:
         path = publish(str(folder))
         load_artifact(path)
         config = Config(pair="TESTUSDT", outputs_dir=str(folder))
-        if load_artifact(config.model_dir / "latest-1m").path != path:
+        if load_artifact(config.model_dir / config.latest_name).path != path:
             return "latest does not follow"
     except utils.UserError as error:
         return f"the next publication fails: {error}"

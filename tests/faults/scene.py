@@ -277,7 +277,7 @@ def final_problem(
     if wrong:
         return f"differs from the uninterrupted run in {', '.join(wrong)}"
     try:
-        artifact = load_artifact(config.model_dir / "latest-1m")
+        artifact = load_artifact(config.model_dir / config.latest_name)
     except utils.UserError as error:
         return f"the published artifact is refused: {error}"
     if artifact.metadata["model"]["weights_sha256"] != reference["network"]:

@@ -153,10 +153,10 @@ def _watch_latest(config: Config, workers: list[Any], row: Any) -> int:
     looks = 0
     while any(worker.poll() is None for worker in workers):
         time.sleep(0.02)
-        if looks or (config.model_dir / "latest-1m").exists():
+        if looks or (config.model_dir / config.latest_name).exists():
             looks += 1
             try:
-                load_artifact(config.model_dir / "latest-1m")
+                load_artifact(config.model_dir / config.latest_name)
             except utils.UserError as error:
                 row.failures.append(f"latest: {error}")
     return looks

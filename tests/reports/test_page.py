@@ -11,7 +11,7 @@ from world.classes import NUM_ROWS, SMALL, forecasts, hours, judge, load, market
 from world.frames import make_frame
 from world.pages import PageReader, exact
 
-from artifacts import metadata
+from artifacts import metadata, provenance
 from audit.findings import AuditReport, Finding
 from evaluation import folds
 from evaluation.part_scores import Judged
@@ -95,7 +95,7 @@ def describe(data, config):
                 "seconds": 13.3,
             },
             "runtime": {"device": "CPU"},
-            "versions": metadata.describe_versions(),
+            "versions": provenance.describe_versions(),
         }
     )
 
