@@ -54,6 +54,7 @@ _STATED_FACTS = (
     "candles",
     "digests",
     "doubts",
+    "feature_digests",
     "label_version",
     "num_candles",
     "num_filled_bars",

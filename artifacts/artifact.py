@@ -22,7 +22,7 @@ from artifacts import (
     resuming,
     run_folder,
 )
-from config import Config
+from config import FIELDS, Config, build_config
 from files.atomic import sha256_file
 from preprocessing.scaling import FeatureScaler
 from settings.names import find_training_file
@@ -56,6 +56,20 @@ class Artifact:
     files: Mapping[str, Mapping[str, Any]]
     metadata: Mapping[str, Any]
     scaler: FeatureScaler
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run; fields that it did not have, at their defaults.
+
+        Raises:
+            RefusedArtifactError: If the metadata have none that can be run.
+        """
+        values = self.metadata.get("config")
+        known = values if isinstance(values, dict) else {}
+        try:
+            return build_config({k: v for k, v in known.items() if k in FIELDS})
+        except utils.ConfigError as error:
+            raise RefusedArtifactError(f"{self.path}: {error}") from error
 
     def load_model(self, suffix: str | None = None) -> Any:
         """Opens the verified model file, without any code from it.

@@ -112,24 +112,34 @@ def _module_file(name: str) -> Path:
 def feature_sets_fingerprint(names: Sequence[str]) -> str | None:
     """Returns the digest of the named sets; None where one cannot be told apart.
 
-    A set of the user's is its source, the values it closes over and the globals it
-    reads, with the files of functions among them. What lies deeper is not seen.
+    Raises:
+        ConfigError: If a set is unknown.
+    """
+    digests = feature_set_digests(names)
+    return None if None in digests.values() else sha256_json(list(digests.items()))
+
+
+def feature_set_digests(names: Sequence[str]) -> dict[str, str | None]:
+    """Returns the digest of each named set; None where it cannot be told apart.
+
+    A built-in set is its name and `FEATURE_VERSION`. A set of the user's is its source,
+    the values it closes over and the globals it reads, with the files of functions
+    among them. What lies deeper is not seen.
 
     Raises:
         ConfigError: If a set is unknown.
     """
-    parts: list[Any] = [features.FEATURE_VERSION]
+    found: dict[str, str | None] = {}
     for item in features.find_feature_sets(names):
-        own = item.function.__module__ != features.__name__
-        digests = [function_fingerprint(item.function)] if own else []
-        if own and callable(item.warm_up):
-            digests.append(function_fingerprint(item.warm_up))
-        elif own:
-            digests.append(repr(item.warm_up))
-        if None in digests:
-            return None
-        parts.append([item.name, digests])
-    return sha256_json(parts)
+        parts: list[Any] = [features.FEATURE_VERSION, item.name]
+        if item.function.__module__ != features.__name__:
+            parts.append(function_fingerprint(item.function))
+            warm_up = item.warm_up
+            parts.append(
+                function_fingerprint(warm_up) if callable(warm_up) else repr(warm_up)
+            )
+        found[item.name] = None if None in parts else sha256_json(parts)
+    return found
 
 
 def function_fingerprint(function: Callable[..., Any]) -> str | None:

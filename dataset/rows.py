@@ -25,6 +25,7 @@ from dataset import features, labels, timeframes
 from dataset.barriers import usual_move_pct
 from dataset.columns import NOT_FEATURES
 from dataset.dataset import Dataset, describe_frame
+from dataset.fingerprints import feature_set_digests
 from files.strict import to_jsonable
 from settings.data_fields import day_after
 from settings.label_fields import LabelFields
@@ -104,6 +105,7 @@ def build_parts(
             "parameters": config.dataset_parameters,
             "features": feature_table.column_names,
             "feature_version": features.FEATURE_VERSION,
+            "feature_digests": feature_set_digests(config.feature_sets),
             "label_version": labels.LABEL_VERSION,
             "warm_up_bars": warm_up_bars(config),
             "shorter_warm_ups": shorter_warm_ups(config, warm_up_bars(config)),

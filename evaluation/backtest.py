@@ -78,6 +78,13 @@ def trade_rules(config: Config) -> TradeRules:
 def position_sizes(
     calibrated: np.ndarray, data: TrainingData, rows: np.ndarray, config: Config
 ) -> np.ndarray | None:
+    """Returns `sizes_of` target rows of training data (num_rows, 2), or None: full."""
+    return sizes_of(calibrated, data.outcomes.get("close"), rows, config)
+
+
+def sizes_of(
+    calibrated: np.ndarray, close: Any, rows: np.ndarray, config: Config
+) -> np.ndarray | None:
     """Returns the size of a SHORT and a LONG at each row (num_rows, 2), or None: full.
 
     The Kelly size takes the calibrated probability of a class for that of its take
@@ -86,23 +93,23 @@ def position_sizes(
 
     Args:
         calibrated: Calibrated probabilities (num_rows, 3).
-        data: Closes of all rows.
+        close: Closes of all rows.
         rows: Target rows (num_rows,).
         config: The run.
     """
     if config.position_sizing == "full":
         return None
     if config.position_sizing == "volatility":
-        changes = np.diff(np.log(data.outcomes["close"]), prepend=np.nan)
+        changes = np.diff(np.log(close), prepend=np.nan)
         changes[0] = 0.0  # outside every window of changes
-        window = data.window_bars - 1
+        window = config.sequence_length - 1
         spread = window_statistics(changes[:, None], rows, window_bars=window)[:, -1]
         per_day = 100.0 * spread * math.sqrt(_DAY_SECONDS / config.bar_seconds)
         target = config.volatility_target_pct
         sizes = volatility_target_sizes(per_day, target_pct=target)
         return np.stack([sizes, sizes], axis=1)
     rules = trade_rules(config)
-    cost = rules.round_trip_cost + rules.funding(data.future_window)
+    cost = rules.round_trip_cost + rules.funding(config.future_window)
     barriers = {
         SHORT: (rules.short_tp_pct, rules.short_sl_pct),
         LONG: (rules.long_tp_pct, rules.long_sl_pct),
