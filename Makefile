@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: train test lowest lint bench noise coverage next-stretch faults format notebook notebooks pictures clean
+.PHONY: train test integrations lowest lint bench noise coverage next-stretch faults format notebook notebooks pictures clean
 
 train: .venv/run.stamp
 	$(BIN)/python dataset_builder.py --demo
@@ -12,6 +12,10 @@ train: .venv/run.stamp
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+# Other programs with our models: their libraries, in an environment of their own.
+integrations: .venv-integrations/stamp
+	.venv-integrations/bin/python -m pytest -q -p no:cacheprovider tests/integrations
 
 # Readers, models and whole runs on the lowest versions that the requirements allow.
 lowest: .venv-lowest/stamp
@@ -65,7 +69,7 @@ notebook: .venv/notebook.stamp
 	$(BIN)/jupyter lab notebooks
 
 clean:
-	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-integrations .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/base.stamp:
@@ -80,6 +84,15 @@ clean:
 
 .venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt requirements-lightgbm.txt | .venv/base.stamp
 	$(PIP) install -r requirements-dev.txt
+	touch $@
+
+INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt
+.venv-integrations/stamp: $(INTEGRATED) requirements-dev.txt
+	rm -rf .venv-integrations
+	$(PYTHON) -m venv .venv-integrations
+	grep -E '^(pytest|hypothesis)' requirements-dev.txt > .venv-integrations/tests.txt
+	.venv-integrations/bin/pip --disable-pip-version-check --quiet install \
+	  $(INTEGRATED:%=-r %) -r .venv-integrations/tests.txt
 	touch $@
 
 LOWEST := requirements.txt requirements-features.txt requirements-lightgbm.txt requirements-data.txt

@@ -24,6 +24,7 @@ from artifacts import (
 )
 from config import FIELDS, Config, build_config
 from files.atomic import sha256_file
+from files.tables import Columns, open_table
 from preprocessing.scaling import FeatureScaler
 from settings.names import find_training_file
 from utils import RefusedArtifactError
@@ -125,6 +126,10 @@ class Artifact:
         """Returns the content of the JSON file of a kind, such as `calibrator`."""
         name = self._name(kind, (".json",))
         return _read_json(self.path, self.files, name)
+
+    def open_table(self, kind: str) -> Columns:
+        """Opens the Parquet file of a kind, such as `predictions`."""
+        return open_table(self.path / self._name(kind, (".parquet",)))
 
     def _name(self, kind: str, suffixes: tuple[str, ...]) -> str:
         listed = self.metadata.get("files")

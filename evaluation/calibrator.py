@@ -15,8 +15,10 @@ import numpy as np
 from metrics.scores import check_probabilities
 from utils import DataError
 
-# Scores are kept this far from 0 and 1, where their logarithms are still finite.
-_EPSILON = 1e-7
+EPSILON = 1e-7
+"""Scores are kept this far from 0 and 1, where their logarithms are still finite."""
+LARGEST_LOGIT = 700.0
+"""Of size; exp stays finite, and its result above 0, so that rows can be divided."""
 
 
 class Calibrator(ABC):
@@ -140,13 +142,12 @@ class Calibrator(ABC):
 
 def _logs(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns ln p and ln(1 - p), finite."""
-    clipped = np.clip(scores, _EPSILON, 1.0 - _EPSILON)
+    clipped = np.clip(scores, EPSILON, 1.0 - EPSILON)
     return np.log(clipped), np.log1p(-clipped)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    # -700 to 700: exp stays finite, and the result above 0, so rows can be divided.
-    return 1.0 / (1.0 + np.exp(-np.clip(logits, -700.0, 700.0)))
+    return 1.0 / (1.0 + np.exp(-np.clip(logits, -LARGEST_LOGIT, LARGEST_LOGIT)))
 
 
 def _to_floats(value: Any) -> Any:

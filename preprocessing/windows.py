@@ -7,6 +7,7 @@ windows to a network (`sequence_generator`), which rows are targets (`data_loade
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -64,8 +65,6 @@ def window_statistics(
         ends = ends - first
     result = np.empty((len(rows), features.shape[1] * len(sizes) * 2), np.float32)
     columns = iter(range(result.shape[1]))
-    # n * sum of squares has to fit into 63 bits.
-    bits = min(_BITS, 31 - int(window_bars - 1).bit_length())
     for j, column in enumerate(features.T):
         values, center = column.astype(np.float64), 0.0
         if limits is None:
@@ -75,7 +74,7 @@ def window_statistics(
         else:
             limit = float(limits[j])
             np.clip(values, -limit, limit, out=values)
-        unit = limit / 2**bits
+        unit = statistic_units(limit, window_bars)
         whole = np.rint(values / unit).astype(np.int64)
         # Sums may pass 64 bits and wrap; their differences do not, and are exact.
         sums = np.concatenate([[0], np.cumsum(whole)])
@@ -87,6 +86,11 @@ def window_statistics(
             spread = np.sqrt((size * square - total * total).astype(np.float64))
             result[:, next(columns)] = spread * (unit / size)
     return result
+
+
+def statistic_units(limits: Any, window_bars: int) -> Any:
+    """Returns what a value is counted in, of each limit: n squares fit into 63 bits."""
+    return limits / 2 ** min(_BITS, 31 - int(window_bars - 1).bit_length())
 
 
 def value_limits(features: np.ndarray) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""What is published, and what is refused. Converting: tests/integrations."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from world.frames import TINY, make_own_frame
+
+from artifacts import manifest
+from config import Config
+from live import export
+from live.__main__ import main
+from predictor import Predictor
+from reports import report
+from trainer import StandaloneTrainer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    own = {"inputs_dir": str(folder), "outputs_dir": str(folder / "outputs")}
+    config = Config(**TINY | own, model="logistic", baseline_model=False)
+    make_own_frame(900).to_feather(config.expected_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write_report", lambda *_, **__: None)
+        yield StandaloneTrainer(config).run_training()
+
+
+def convert_to(monkeypatch, shift):
+    """A format that answers as the model does, but for a shift."""
+
+    def converted(predictor):
+        return export.Converted(
+            content=b"a file",
+            say=lambda windows: predictor.predict_windows(windows) + shift,
+            inputs={"name": "features"},
+            outputs={"name": "probabilities"},
+        )
+
+    monkeypatch.setitem(export.FORMATS, "onnx", converted)
+
+
+def test_folder_says_all_that_another_program_needs(run, tmp_path, monkeypatch):
+    convert_to(monkeypatch, 0.0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run)]) == 0
+    [folder] = tmp_path.glob("outputs/exports/*")
+    assert folder.name == f"{run.name}-onnx"
+    listed = manifest.read_manifest(folder, "MANIFEST.json")
+    assert set(listed) == {"model.onnx", "features.json", "golden.json"}
+    assert (folder / "model.onnx").read_bytes() == b"a file"
+    described = json.loads((folder / "features.json").read_text())
+    predictor = Predictor(run)
+    assert tuple(described["feature_names"]) == predictor.feature_names
+    assert described["window_bars"] == 8
+    assert described["classes"] == ["SHORT", "HOLD", "LONG"]
+    assert described["policy"] == predictor.policy.to_dict()
+    named = {"family": "logistic", "pair": "TESTUSDT", "timeframe": "1m"}
+    assert named.items() <= described["model"].items()
+    parity = described["parity"]
+    assert (parity["num_rows"], parity["other_signals"]) == (83, 0)
+    golden = json.loads((folder / "golden.json").read_text())
+    windows = np.array([row["features"] for row in golden], np.float32)
+    answers = predictor.predict_windows(windows).astype(np.float32)
+    assert [row["probabilities"] for row in golden] == answers.tolist()
+    signals = predictor.signals(answers).tolist()
+    assert len(golden) == 16 and [row["signal"] for row in golden] == signals
+
+
+def test_what_answers_otherwise_is_not_published(run, tmp_path, monkeypatch, capsys):
+    convert_to(monkeypatch, 2e-6)
+    words = ["export", str(run), "--output-dir", str(tmp_path / "exported")]
+    assert main(words) == 70
+    assert not list(tmp_path.iterdir())
+    message = capsys.readouterr().err
+    assert "at most 1e-06 apart. Received: 2" in message and "Traceback" not in message
+
+
+def test_a_folder_that_is_there_stays(run, tmp_path):
+    assert main(["export", str(run), "--output-dir", str(tmp_path)]) == 2
+
+
+def test_the_training_file_is_that_of_the_run(run, tmp_path, capsys, monkeypatch):
+    words = ["export", str(run), "--output-dir", str(tmp_path / "exported")]
+    other = tmp_path / "other.feather"
+    make_own_frame(900, seed=9).to_feather(other)
+    assert main([*words, "--training-file", str(other)]) == 65
+    assert "that the finished run" in capsys.readouterr().err
+    assert main([*words, "--training-file", str(tmp_path / "none.feather")]) == 66
+
+
+def test_a_missing_package_names_its_file(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["export", str(run), "--output-dir", str(tmp_path / "exported")]) == 2
+    message = capsys.readouterr().err
+    assert "Received: none of onnx. Install them: pip install -r " in message
+    assert "requirements-export.txt" in message
