@@ -182,6 +182,8 @@ class Config(
         """Standard name of the training file (docs/contracts.md, "Training file")."""
         parts = [f"{key}-{value:03d}" for key, value in self.file_numbers().items()]
         words = [self.pair + f"_TF-{self.timeframe}", *parts, *self._label_words()]
+        days = {"FROM": self.start_date, "TO": self.end_date}
+        words += [f"{k}-{day.replace('-', '')}" for k, day in days.items() if day]
         return "__".join([*words, "training_ready.feather"])
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from candles.formats import read_file, read_frame
+from candles.sources import refuse_candles
 from candles.timestamps import Timeline
 from config import DATASET_FIELDS, Config
 from dataset import training_file
@@ -271,25 +271,14 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
 
 def _refuse_candles(source: Path | pd.DataFrame, config: Config) -> None:
     """Says what to do with candles that are given in the place of a training file."""
-    named, cure = "", "dataset.builder.build_training_frame(candles, config)"
-    try:
-        if isinstance(source, Path):
-            table = read_file(source)
-        else:
-            table = read_frame(source)
-    except utils.UserError:
-        return  # what else it lacks is told where that is missed
+    cure = "dataset.builder.build_training_frame(candles, config)"
     if isinstance(source, Path):
         names = ("timeframe", "inputs_dir", *DATASET_FIELDS)
         flags = sources.command_flags(config, names)
         given = [shlex.quote(str(source)), "--pair", config.pair, *flags]
-        named, cure = f"{source}: ", f"python dataset_builder.py {' '.join(given)}"
-    first, last = table["timestamp"].iloc[[0, -1]]
-    raise DataError(
-        f"{named}expected a training file, with features and labels. Received: "
-        f"candles, {utils.counted(len(table), 'bar', 'bars')} from {first} to {last}. "
-        f"Build a training file from them, and train on that one: {cure}"
-    )
+        cure = f"python dataset_builder.py {' '.join(given)}"
+    cure = f"Build a training file from them, and train on that one: {cure}"
+    refuse_candles(source, cure)
 
 
 def _missing_message(config: Config) -> str:
@@ -299,13 +288,20 @@ def _missing_message(config: Config) -> str:
     files = [path.name for path in there if path.is_file()]
     fitting = [name for name in files if name.endswith(tables.READ_SUFFIXES)][:20]
     listing = "\n".join(f"    {name}" for name in fitting) or "    (no training file)"
-    names = ("timeframe", "inputs_dir", "training_file", *DATASET_FIELDS)
-    flags = sources.command_flags(config, names)
+    names = ("timeframe", "inputs_dir", "training_file", "start_date", "end_date")
+    flags = sources.command_flags(config, (*names, *DATASET_FIELDS))
     command = " ".join(["--pair", config.pair, *flags])
+    cut = ""
+    for name in files if config.training_file is None else ():
+        days = file_names.stated_days(name).items()
+        if days and not file_names.filename_mismatches(name, config):
+            flags = [f"--{field.replace('_', '-')} {day}" for field, day in days]
+            cut = f"\n  to take {name}: {' '.join(flags)}"
     return (
         f"no training file.\n  expected: {expected}\n"
         f"  there is, in {folder}:\n{listing}"
         f"\n  to build it: python dataset_builder.py CANDLES {command}"
+        f"{cut}"
     )
 
 

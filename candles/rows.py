@@ -180,16 +180,16 @@ def _without_strays(table: pd.DataFrame) -> tuple[np.ndarray, str]:
         return stamps, ""
     offsets = (stamps - first_boundary(step)) % step
     off = offsets != 0
-    if not off.any() or off.mean() > _MAX_OFF:
-        return stamps, ""
     starts = np.flatnonzero(off & ~np.append(False, off[:-1]))
+    if not off.any() or off.mean() > _MAX_OFF or len(starts) > _MAX_CUTS:
+        return stamps, ""
     stops = np.flatnonzero(off & ~np.append(off[1:], False)) + 1
     after_outage = [start == 0 or steps[start - 1] >= 2 * step for start in starts]
     even = [
         (offsets[start:stop] == offsets[start]).all()
         for start, stop in zip(starts, stops, strict=True)
     ]
-    if len(starts) > _MAX_CUTS or not all(after_outage) or not all(even):
+    if not all(after_outage) or not all(even):
         return stamps, ""
     runs = ", ".join(
         f"{table['timestamp'].iloc[start]} to {table['timestamp'].iloc[stop - 1]}"

@@ -196,3 +196,24 @@ def read_checked(source: Candles, config: RunFields) -> pd.DataFrame:
             "column. Give the candles of the pair, or their --pair."
         )
     return candles
+
+
+def refuse_candles(source: Path | pd.DataFrame, cure: str) -> None:
+    """Raises a `DataError` where candles are given in the place of a training file.
+
+    What else it lacks is told where that is missed.
+    """
+    named = ""
+    try:
+        if isinstance(source, pd.DataFrame):
+            found = read_frame(source)
+        else:
+            named, found = f"{source}: ", read_file(source)
+    except utils.UserError:
+        return
+    first, last = found["timestamp"].iloc[[0, -1]]
+    raise DataError(
+        f"{named}expected a training file, with features and labels. Received: "
+        f"candles, {utils.counted(len(found), 'bar', 'bars')} from {first} to {last}. "
+        f"{cure}"
+    )

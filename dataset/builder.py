@@ -117,8 +117,9 @@ class DatasetBuilder:
         source = resolve_candles(candles, config, data_dir=self.data_dir)
         keys = _keys(source, config)
         if self.use_cache and "features" in keys:
-            rest = self.cache.facts("outcomes", keys["outcomes"])
-            if rest and self.cache.facts("features", keys["features"]) is not None:
+            names = _cached_names(source, keys)
+            rest = self.cache.facts("outcomes", names["outcomes"])
+            if rest and self.cache.facts("features", names["features"]) is not None:
                 rows = functools.partial(self._load, source, config, keys)
                 return Dataset(frame=rows, metadata=rest["metadata"])
         return self._build(source, config, keys)
@@ -196,6 +197,8 @@ class DatasetBuilder:
         stated = dict(dataset.metadata.get("parameters", {}))
         known = {name: getattr(Config(), name) for name in DATASET_FIELDS}
         known |= {"pair": self.config.pair, "timeframe": self.config.timeframe}
+        days = dataset.metadata.get("dates", {})
+        known |= {f"{edge}_date": day for edge, day in days.items()}
         config = self.config.replace(**known | stated)
         absent = [name for name in config.dataset_parameters if name not in stated]
         if absent and config.training_file is None:
@@ -204,7 +207,10 @@ class DatasetBuilder:
                 f"without {', '.join(absent)}. Name the file with training_file."
             )
         path = config.expected_path
-        if problems := file_names.filename_mismatches(path.name, config):
+        problems = file_names.filename_mismatches(path.name, config)
+        if file_names.is_cut_otherwise(path.name, config):
+            problems.append("days: the file name says others")
+        if problems:
             lines = "".join(f"\n  - {line}" for line in problems)
             raise ConfigError(
                 f"training_file: {path.name} is the name of another dataset:{lines}\n"
@@ -220,8 +226,9 @@ class DatasetBuilder:
         names: Sequence[str] | None,
     ) -> pd.DataFrame:
         """Returns cached columns; where they are damaged or gone by now, built anew."""
-        known = self.cache.load("features", keys["features"], names)
-        rest = self.cache.load("outcomes", keys["outcomes"], names) if known else None
+        cached = _cached_names(source, keys)
+        known = self.cache.load("features", cached["features"], names)
+        rest = self.cache.load("outcomes", cached["outcomes"], names) if known else None
         if known is not None and rest is not None:
             frame = dataset_rows.assemble(known[0], rest[0], rest[1]["kept"])
             return frame if names is None else frame[list(names)]
@@ -235,7 +242,8 @@ class DatasetBuilder:
 
     def _build(self, source: Candles, config: Config, keys: dict[str, str]) -> Dataset:
         cache = self.cache if self.use_cache and "features" in keys else None
-        known = cache.load("features", keys["features"]) if cache else None
+        names = _cached_names(source, keys)
+        known = cache.load("features", names["features"]) if cache else None
         parts = dataset_rows.build_parts(
             read_checked(source, config), config, feature_table=known and known[0]
         )
@@ -244,9 +252,9 @@ class DatasetBuilder:
         # Files that changed while they were read have another key by now.
         if cache is not None and keys == _keys(source, config):
             if known is None:
-                cache.store("features", keys["features"], parts.features, {})
+                cache.store("features", names["features"], parts.features, {})
             facts = {"kept": parts.kept, "metadata": dataset.metadata}
-            cache.store("outcomes", keys["outcomes"], parts.outcomes, facts)
+            cache.store("outcomes", names["outcomes"], parts.outcomes, facts)
         return dataset
 
     def get_cache_info(self) -> dict[str, Any]:
@@ -310,6 +318,17 @@ def _keys(source: Candles, config: Config) -> dict[str, str]:
     rest = [config.dataset_parameters, config.start_date]
     keys["outcomes"] = sha256_json([keys, *rest])
     return keys
+
+
+def _cached_names(source: Candles, keys: Mapping[str, str]) -> dict[str, str]:
+    """Returns the keys under which the cache has the tables of candles.
+
+    A last bar that was not over when its file was written is no bar: the time counts.
+    """
+    if isinstance(source, pd.DataFrame):
+        return dict(keys)
+    written = [path.stat().st_mtime_ns for path in source]
+    return {name: sha256_json([key, written]) for name, key in keys.items()}
 
 
 def write_training_file(builder: DatasetBuilder, built: Dataset) -> Path:

@@ -1,8 +1,8 @@
-"""The columns of a training file: which is what, and labels as classes.
+"""The columns of a training file: which is what.
 
-In: names as files and frames of others have them, columns that are no features, labels
-written as numbers or words, where labels may be missing. Out: the rows that they make
-(`dataset.training_file`), file formats (`files.tables`).
+In: names as files and frames of others have them, times, columns that are no features.
+Out: labels as classes (`label_columns`), the rows that all make (`training_file`), file
+formats (`files.tables`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import utils
 from candles.columns import one_market
 from candles.layouts import ENDS, SYMBOLS, TIMES, plain_name
 from candles.timestamps import parse_timestamps, with_clock
-from config import CLASS_NAMES, HOLD, LONG, SHORT
 from dataset.labels import OUTCOME_TYPES
 from files.tables import Columns
-from files.text import BLANK
 from settings.names import is_other_market
 from utils import DataError
 
@@ -39,22 +36,15 @@ NOT_FEATURES = frozenset(
 )
 """Names that are never read as features."""
 
-LABEL_CURE = (
-    "Name the column with the classes (0 SHORT, 1 HOLD, 2 LONG) so, or build the file "
-    "with dataset_builder.py."
-)
-
 BESIDE = "read beside them"
 """Why a column of the contract is no feature."""
 
 _NAMELESS = re.compile(r"\s*|Unnamed: \d+(_level_\d+)?|__index_level_\d+__")
-_CLASS_OF_WORD = {
-    **dict.fromkeys(("short", "sell", "down"), SHORT),
-    **dict.fromkeys(("hold", "flat", "neutral"), HOLD),
-    **dict.fromkeys(("long", "buy", "up"), LONG),
-}
-_MISSING_WORDS = (*BLANK, "<na>", "nat")
-_SIGNS = (-1, 0, 1)
+_PLACES = (
+    "exchange venue broker provider vendor source feed base quote basecurrency "
+    "quotecurrency currency interval timeframe resolution instrumenttype"
+)
+"""Columns that say where all rows come from."""
 _HEAD_ROWS = 1000
 _MIN_COUNTED_ROWS = 10
 
@@ -191,8 +181,8 @@ def feature_columns(
             reason = "the time of day"
         elif head is not None and _is_time(head.column(name)):
             reason = "another time"
-        elif plain_name(name) in SYMBOLS.split() and _names_market(columns, name, pair):
-            reason = "the market"
+        elif is_text(columns.kind(name)):
+            reason = _reason_of_words(columns, name, pair)
         elif head is not None and _counts(head.column(name)):
             reason = "counts the rows" if _counts(columns.read(name)) else None
         if reason is None:
@@ -202,22 +192,33 @@ def feature_columns(
     return names, left_out
 
 
-def _names_market(columns: Columns, name: str, pair: str | None) -> bool:
-    """Whether a column has words, which then must be one market, and that of `pair`."""
-    kind = columns.kind(name)
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        return False
+def _reason_of_words(columns: Columns, name: str, pair: str | None) -> str | None:
+    """Returns why words are no feature: one market, that of `pair`, or one place of it.
+
+    None of others, which are refused where features are read.
+    """
+    is_symbol = plain_name(name) in SYMBOLS.split()
+    if not is_symbol and plain_name(name) not in _PLACES.split():
+        return None
     cells = pc.utf8_trim_whitespace(pc.cast(columns.read(name), pa.string()))
-    market = one_market(cells.combine_chunks().dictionary_encode(), name)
+    cells = cells.combine_chunks().dictionary_encode()
+    if not is_symbol:
+        return "the same in every row" if len(cells.dictionary) == 1 else None
+    market = one_market(cells, name)
     if market is not None and pair is not None and is_other_market(market, pair):
         if not market.isupper() and len(market) < 5:
-            return False  # a word, no market
+            return None  # a word, no market
         raise DataError(
             f"expected rows of {pair}. Received: {market!r} in column {name!r}. "
             "Say --pair with the market of the file, or take another file."
         )
-    return True
+    return "the market"
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text, also where the words are numbered."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def describe_left_out(left_out: Mapping[str, Sequence[str]]) -> str:
@@ -233,7 +234,7 @@ def _shown(name: str) -> str:
 def _is_time(column: pa.Array) -> bool:
     """Whether a column has dates or times of day, also as text."""
     kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if is_text(kind):
         with contextlib.suppress(DataError):
             parse_timestamps(pa.chunked_array([column]))
             return True
@@ -254,147 +255,6 @@ def _counts(column: pa.Array | pa.ChunkedArray) -> bool:
     return bool(is_even or (values == np.floor(values)).all())
 
 
-# Labels
-
-
 def has_labels(names: Iterable[str]) -> bool:
     """Whether columns of these names say classes, or a number to predict."""
     return not {"label", *ONE_HOT, "target"}.isdisjoint(names)
-
-
-def read_labels(
-    columns: Columns, may_lack: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the class ids int8 (num_rows,), and the rows that have none (num_rows,).
-
-    These hold HOLD, which nobody reads. See `label_classes` for the rest.
-
-    Raises:
-        DataError: If a row that is a target has none.
-    """
-    classes = label_classes(columns, may_lack)
-    lacks = np.isnan(classes)
-    bad = np.flatnonzero(lacks & ~may_lack)
-    if len(bad):
-        raise DataError(
-            "label: expected a label in every row that is a target. Received: "
-            f"{_count(bad)} without, the first is row {bad[0]}. Only rows without a "
-            "whole window or future may have none: set future_window to the bars that "
-            "labels look ahead, or mark other rows as no targets in a column is_target."
-        )
-    found = np.unique(classes[~lacks]).astype(int).tolist()
-    if found and LONG not in found:
-        read = " and ".join(f"{k} as {CLASS_NAMES[k]}" for k in found)
-        logger.warning("label: no row is LONG (2); read are %s", read)
-    return np.where(lacks, HOLD, classes).astype(np.int8), lacks
-
-
-def label_classes(columns: Columns, may_lack: np.ndarray) -> np.ndarray:
-    """Returns the class ids (num_rows,), NaN in rows without a label.
-
-    Classes are written as 0, 1, 2, or -1, 0, 1 in this order, or words such as SHORT,
-    HOLD, LONG, or one-hot.
-
-    Args:
-        columns: The file or frame.
-        may_lack: Rows that are no targets (num_rows,). They may have no label, or -1.
-
-    Raises:
-        DataError: If there are no labels, or others than these.
-    """
-    if "label" in columns.names:
-        return _read_classes(columns, may_lack)
-    return _read_one_hot(columns, may_lack)
-
-
-def _read_classes(columns: Columns, may_lack: np.ndarray) -> np.ndarray:
-    """Returns the classes of the column `label` (num_rows,), NaN where it has none."""
-    column = columns.read("label")
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = pc.cast(column, kind.value_type), kind.value_type
-    if pa.types.is_boolean(kind) or not (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_null(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-    ):
-        raise _other_labels(f"a column of type {kind}")
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        values = _from_words(column)
-    else:
-        values = pc.cast(column, pa.float64()).to_numpy().copy()
-    asked = ~may_lack & ~np.isnan(values)
-    is_sign = asked & (values == -1)
-    is_class = np.isin(values, range(len(CLASS_NAMES)))
-    if not is_sign.any():  # of rows without an outcome, as `labels` writes them
-        values[may_lack & (values == -1)] = np.nan
-    elif not (values[asked] == LONG).any():
-        is_class = np.isin(values, _SIGNS)
-    bad = np.flatnonzero(~np.isnan(values) & ~is_class)
-    if len(bad):
-        first = f"{_count(bad)} with others, the first is row {bad[0]}"
-        raise _other_labels(f"{first}: {values[bad[0]]:g}")
-    if is_sign.any():
-        logger.info("label: -1, 0, 1 read as %s", ", ".join(CLASS_NAMES))
-        values += 1
-    return values
-
-
-def _from_words(column: pa.ChunkedArray) -> np.ndarray:
-    """Returns what words, or numbers as text, say (num_rows,), NaN for empty cells."""
-    coded = column.dictionary_encode().combine_chunks()
-    texts = coded.dictionary.to_pylist()
-    words = {text: text.strip().lower() for text in texts}
-    there = [word for word in words.values() if word not in _MISSING_WORDS]
-    is_word = any(word in _CLASS_OF_WORD for word in there)
-    values = np.full(len(texts) + 1, np.nan)  # the last one: an empty cell
-    for k, word in enumerate(words.values()):
-        if word in _MISSING_WORDS:
-            continue
-        try:
-            values[k] = _CLASS_OF_WORD[word] if is_word else float(word)
-        except (KeyError, ValueError):
-            raise _other_labels(f"{texts[k]!r:.60}") from None
-    if is_word:
-        shown = [text for text, word in words.items() if word in there]
-        read = [CLASS_NAMES[_CLASS_OF_WORD[words[text]]] for text in shown]
-        logger.info("label: %s read as %s", ", ".join(shown), ", ".join(read))
-    codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-    return values[codes]
-
-
-def _read_one_hot(columns: Columns, may_lack: np.ndarray) -> np.ndarray:
-    """Returns the classes of `label_0` to `label_2` (num_rows,), NaN without one."""
-    missing = [name for name in ONE_HOT if name not in columns.names]
-    if missing:
-        raise DataError(
-            f"expected a column 'label', or {', '.join(ONE_HOT)}. "
-            f"Received: {', '.join(columns.names)}. {LABEL_CURE}"
-        )
-    one_hot = np.empty((len(may_lack), len(ONE_HOT)), np.float32)
-    columns.read_numbers({name: one_hot[:, j] for j, name in enumerate(ONE_HOT)})
-    classes = one_hot.argmax(axis=1).astype(np.float64)
-    classes[np.isnan(one_hot).all(axis=1)] = np.nan
-    classes[may_lack & (one_hot == 0).all(axis=1)] = np.nan
-    good = np.isin(one_hot, (0, 1)).all(axis=1) & (one_hot.sum(axis=1) == 1)
-    good |= np.isnan(classes)
-    if not good.all():
-        row = int(np.argmin(good))
-        raise DataError(
-            f"{', '.join(ONE_HOT)}: expected a single 1 in each row. Received: "
-            f"{(~good).sum()} rows without, the first is row {row}: {one_hot[row]}"
-        )
-    return classes
-
-
-def _count(rows: Sequence[int] | np.ndarray) -> str:
-    return utils.counted(len(rows), "row", "rows")
-
-
-def _other_labels(received: str) -> DataError:
-    return DataError(
-        "label: expected 0 (SHORT), 1 (HOLD) or 2 (LONG), or -1, 0, 1, or these "
-        f"words. Received: {received}. Write the classes so where the file is made."
-    )

@@ -21,13 +21,12 @@ from config import CLASS_NAMES, CLASS_TARGETS, HOLD
 from dataset import training_file
 from dataset.columns import (
     BESIDE,
-    LABEL_CURE,
     NOT_FEATURES,
     ONE_HOT,
     describe_left_out,
     feature_columns,
-    label_classes,
 )
+from dataset.label_columns import LABEL_CURE, label_classes
 from dataset.sidecar import read_sidecar
 from files.locks import folder_lock
 from files.tables import Columns

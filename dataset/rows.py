@@ -17,7 +17,7 @@ import pyarrow as pa
 
 import utils
 from candles import table as candle_tables
-from candles.checks import detect_timeframe, increasing_stamps
+from candles.checks import MOST_MISSING, detect_timeframe, increasing_stamps
 from candles.jumps import Jumps, find_jumps
 from candles.timestamps import nanoseconds_of
 from config import Config
@@ -114,9 +114,27 @@ def build_parts(
             "segments_without_rows": _segments_without_rows(filled, kept, config),
             "dates": {"start": config.start_date, "end": config.end_date},
             "timezone": config.timezone,
-            "doubts": [*candles.attrs.get("doubts", ()), *jumps.doubts],
+            "doubts": [
+                *candles.attrs.get("doubts", ()),
+                *_doubts_of_gaps(candles, filled, config),
+                *jumps.doubts,
+            ],
         },
     )
+
+
+def _doubts_of_gaps(
+    candles: pd.DataFrame, filled: pd.DataFrame, config: Config
+) -> list[str]:
+    """Returns what to say where as many bars are missing as `check` refuses."""
+    bar = utils.duration_seconds(own_timeframe(candles, config)) * 10**9
+    span = int(np.ptp(nanoseconds_of(candles["timestamp"])))
+    missing, share = 1 - len(candles) / (span // bar + 1), filled["is_filled"].mean()
+    words = (
+        f"{missing:.0%} of the candles are missing; {share:.0%} of the bars that rows "
+        "are made of are filled: they repeat the last close, without volume"
+    )
+    return [words] if missing >= MOST_MISSING else []
 
 
 def _until_end(candles: pd.DataFrame, config: Config) -> pd.DataFrame:

@@ -32,9 +32,9 @@ from dataset.columns import (
     feature_columns,
     name_columns,
     order_rows,
-    read_labels,
     read_time_cells,
 )
+from dataset.label_columns import read_labels
 from dataset.labels import LABEL_VERSION
 from files import tables
 from files.atomic import atomic_path

@@ -7,6 +7,7 @@ In: a dataset in words. Out: computing and judging it (`dataset.dataset`), drawi
 from __future__ import annotations
 
 import logging
+import shlex
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 
 import utils
+from candles.sources import refuse_candles
 from config import CLASS_NAMES, Config
+from dataset.columns import has_labels
 from dataset.dataset import Dataset, find_problems, label_ids, read_dataset
 from dataset.lengths import short_test_notes, unused_segment_lines
 from reports.dataset_plots import bar_words, in_time_order, mix_over_time, plot_dataset
@@ -32,7 +35,13 @@ def describe_file(file: str, output: str | None = None) -> None:
         MissingInputError: If there is no such file.
         DataError: If it is no training file.
     """
-    dataset = read_dataset(file)
+    try:
+        dataset = read_dataset(file)
+    except utils.DataError:
+        _refuse_candles(file)
+        raise
+    if not has_labels(dataset.frame.columns):
+        _refuse_candles(file)
     logger.info("%s\n%s", file, format_summary(dataset))
     target = Path(output or Path(file).with_suffix(".png"))
     if target.suffix != ".png":
@@ -40,6 +49,13 @@ def describe_file(file: str, output: str | None = None) -> None:
         raise utils.ConfigError(text)
     save_png(plot_dataset(dataset), target, dpi=110)
     logger.info("%s", target)
+
+
+def _refuse_candles(file: str) -> None:
+    """Names the commands that describe candles, and build from them."""
+    given = shlex.quote(file)
+    cure = f"python -m candles check {given} describes them, python dataset_builder.py"
+    refuse_candles(Path(file), f"{cure} {given} builds a training file.")
 
 
 def format_summary(dataset: Dataset) -> str:

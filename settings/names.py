@@ -25,6 +25,9 @@ _NOT_TRADES = re.compile(
     r"[-_](mark|index|premium_?index|funding_?rate)(?![A-Za-z0-9])", re.IGNORECASE
 )
 
+_DAYS = {"FROM": "start_date", "TO": "end_date"}
+"""Keys of names and the fields that they state."""
+
 _MARKET_WORDS = frozenset(
     "P PERP PERPETUAL SWAP SPOT FUTURES FUT MARGIN UM CM LINEAR INVERSE QUARTER "
     "BINANCE BYBIT OKX KRAKEN BITMEX DERIBIT GATE MEXC KUCOIN HUOBI HTX FTX".split()
@@ -137,7 +140,8 @@ def parse_training_filename(name: str) -> dict[str, str] | None:
 def filename_mismatches(name: str, config: Config) -> list[str]:
     """Returns one line for each parameter in which a standard name is not this run's.
 
-    A percentage may be cut instead of rounded, as V3 did (0.57 -> 56).
+    A percentage may be cut instead of rounded, as V3 did (0.57 -> 56). Days are no
+    parameter: a run may use some of a file's (see `is_cut_otherwise`).
     """
     found = parse_training_filename(name)
     if found is None:
@@ -150,7 +154,7 @@ def filename_mismatches(name: str, config: Config) -> list[str]:
         "STP": config.short_tp_pct,
     }
     problems = []
-    for key in {**wanted, **found}:
+    for key in [key for key in {**wanted, **found} if key not in _DAYS]:
         ours, theirs = wanted.get(key), found.get(key)
         same = ours == theirs
         if not same and key == "timeframe" and theirs is not None:
@@ -168,11 +172,27 @@ def filename_mismatches(name: str, config: Config) -> list[str]:
     return problems
 
 
+def stated_days(name: str) -> dict[str, str]:
+    """Returns the fields of the days that a standard name says its rows are cut to."""
+    found = parse_training_filename(name) or {}
+    return {
+        field: f"{found[key][:4]}-{found[key][4:6]}-{found[key][6:]}"
+        for key, field in _DAYS.items()
+        if key in found
+    }
+
+
+def is_cut_otherwise(name: str, config: Config) -> bool:
+    """Whether a standard name says that days are cut off that are not the run's."""
+    return any(getattr(config, k) != day for k, day in stated_days(name).items())
+
+
 def find_training_file(config: Config) -> Path | None:
     """Returns the file this run would read, or None where there is none.
 
     The explicit `training_file`, else in `inputs_dir` the standard name, else a name
-    that says the same (other suffix, `single_label`, unpadded numbers).
+    that says the same (other suffix, `single_label`, unpadded numbers), or that of a
+    file with more days, of which the run cuts its own.
     """
     if config.expected_path.exists() or config.training_file is not None:
         return config.expected_path if config.expected_path.exists() else None
@@ -183,7 +203,15 @@ def find_training_file(config: Config) -> Path | None:
     fitting = [
         name
         for name in names
-        if parse_training_filename(name) and not filename_mismatches(name, config)
+        if parse_training_filename(name)
+        and not filename_mismatches(name, config)
+        and not is_cut_otherwise(name, config)
     ]
-    fitting.sort(key=lambda name: ("single_label" not in name, "feather" not in name))
+    fitting.sort(
+        key=lambda name: (
+            -len(stated_days(name)),
+            "single_label" not in name,
+            "feather" not in name,
+        )
+    )
     return folder / fitting[0] if fitting else None

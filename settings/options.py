@@ -1,17 +1,14 @@
 """Words of a command line -> what to do, and the configuration of the run.
 
 In: a flag for each field, options of `trainer.py`, the values of a preset, and of a run
-that is resumed by its folder. Out: YAML, what overlays what (`sources`), doing it
-(`trainer`).
+that is resumed by its folder. Out: words that `argparse` would not understand
+(`words`), YAML, what overlays what (`sources`), doing it (`trainer`).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +16,7 @@ from typing import Any
 
 import utils
 from config import FIELDS, MAX_PROBLEMS, PARTS, Config, field_types
-from settings import presets, sources
-from settings.feature_fields import FEATURE_SETS
+from settings import presets, sources, words
 from settings.sources import load_config
 from settings.values import is_list, parse_text
 from utils import ConfigError
@@ -258,7 +254,10 @@ def _resumed_config(parsed: argparse.Namespace) -> dict[str, Any]:
             "--resume: expected no folder with --compare, which takes every finished "
             f"run. Received: {parsed.resume}"
         )
-    folder = Path(parsed.resume)
+    folder, run = Path(parsed.resume), Path(parsed.resume).absolute()
+    for family in run.parent.parent.glob("models/*/*"):  # where a finished run is
+        if not folder.exists() and (family / run.name / "config.yaml").is_file():
+            parsed.resume = folder = family / run.name
     if not (folder / "config.yaml").is_file():
         raise utils.MissingInputError(
             f"--resume: expected the folder of a run. Received: {folder}"
@@ -316,8 +315,10 @@ def parse_arguments(
     Raises:
         ConfigError: Listing unknown flags and impossible values together.
     """
-    words = sys.argv[1:] if arguments is None else arguments
-    parsed, rest = parser.parse_known_args(_arranged(parser, words))
+    flags = [option for action in parser._actions for option in action.option_strings]
+    given = sys.argv[1:] if arguments is None else arguments
+    given, more = words.few_unknown(given, flags)
+    parsed, rest = parser.parse_known_args(words.arranged(parser._actions, given))
     kinds = field_types()
     overrides = {}
     for name in [name for name in FIELDS if hasattr(parsed, name)]:
@@ -327,72 +328,15 @@ def parse_arguments(
         elif isinstance(value, str):
             value = parse_text(value, kinds[name])
         overrides[name] = value
-    flags = [option for action in parser._actions for option in action.option_strings]
     # A lone negative number is a stray value, a word with a dash a misspelt flag.
     has_flags = any(word.startswith("--") for word in rest)
     rest = [word for word in rest if word.startswith("--") or not has_flags]
     unknown = [
-        f"unknown argument {ascii(word):.100}." + _cure(word[:100], flags)
+        f"unknown argument {ascii(word):.100}." + words.cure(word[:100], flags)
         for word in rest[:MAX_PROBLEMS]
     ]
-    if more := rest[MAX_PROBLEMS:]:
-        unknown.append(f"and {len(more):,} more unknown arguments")
+    if more := more + len(rest[MAX_PROBLEMS:]):
+        unknown.append(f"and {more:,} more unknown argument{'s'[: more - 1]}")
     below = base(parsed) if base is not None else {}
     file = getattr(parsed, "config", None)
     return parsed, load_config(file, overrides, base=below, problems=unknown)
-
-
-def _cure(word: str, flags: Sequence[str]) -> str:
-    """Returns what to do about a word that no flag takes, where that is known."""
-    if _is_path(word) and "--training-file" in flags:
-        return " A file to train on stands behind --training-file."
-    return utils.did_you_mean(word.split("=")[0], flags)
-
-
-def _arranged(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
-    """Returns the words of a command line as `argparse` understands them.
-
-    Files behind a list of names go before all flags: the list would swallow them. The
-    words of a field that has one value, `--symbols A B`, become one: `A,B`, which is
-    refused with what to do.
-    """
-    kinds = {
-        flag: action
-        for action in parser._actions
-        for flag in action.option_strings
-        if action.dest in FIELDS or action.dest in ("compare", "groups", "timeframes")
-    }
-    kept: list[str] = []
-    moved: list[str] = []
-    action, is_taken = None, False
-    for word in words:
-        if word.startswith("--"):
-            action, is_taken = kinds.get(word), False
-        elif action is not None and action.nargs in ("*", "+") and _is_path(word):
-            moved.append(word)
-            continue
-        elif is_taken and action is not None and _may_follow(action.dest, word):
-            kept[-1] += f",{word}"
-            continue
-        else:
-            is_taken = True
-        kept.append(word)
-    first = next((at for at, word in enumerate(kept) if word[:1] == "-"), len(kept))
-    return kept[:first] + moved + kept[first:]
-
-
-def _may_follow(name: str, word: str) -> bool:
-    """Whether a word is one more value of a field that has one."""
-    if name == "pair":
-        return word.isupper() and not os.path.exists(word)
-    return name == "model" and not _is_path(word)
-
-
-def _is_path(word: str) -> bool:
-    """Whether a word is a file or a folder, not a number or a name of a list."""
-    with contextlib.suppress(ValueError):
-        float(word)
-        return False
-    is_name = word in FEATURE_SETS or re.fullmatch(r"\d+[a-z]", word)
-    is_there = os.path.exists(word) and not is_name
-    return is_there or os.sep in word or re.search(r"\.[A-Za-z]\w*$", word) is not None

@@ -497,6 +497,7 @@ def trend(num_rows=600):
         ({"close_time": "2024-01-01 00:00:59"}, "close_time (another time)"),
         ({"close": 1.0 + trend(), "target": 1}, "close, target (read beside them)"),
         ({"symbol": "TESTUSDT"}, "symbol (the market)"),
+        ({"exchange": "binance"}, "exchange (the same in every row)"),
     ],
 )
 def test_columns_that_are_no_features_are_named(caplog, columns, said):

@@ -446,6 +446,20 @@ def test_key_of_files_is_their_bytes(tmp_path, market):
     assert fingerprints.files_fingerprint([path]) != own
 
 
+def test_a_file_that_was_touched_is_read_again(tmp_path, quick):
+    """Written before its last bar was over, it has a bar less."""
+    path = tmp_path / "TESTUSDT-5m.parquet"
+    synthetic_candles(400, seed=3, timeframe="5m").to_parquet(path)
+    made, counts = builder(tmp_path, feature_sets=(quick,)), []
+    for minutes in (1999, 2001):  # of 400 bars
+        written = pd.Timestamp("2024-01-01") + pd.Timedelta(minutes, "min")
+        os.utime(path, (written.timestamp(), written.timestamp()))
+        built = made.build_dataset(candles=path)
+        counts.append((built.metadata["num_candles"], built.metadata["digests"]))
+    assert [count for count, _ in counts] == [399, 400]
+    assert counts[0][1] == counts[1][1]
+
+
 def test_functions_of_the_user_are_told_apart():
     def make(bars, data):
         def function(candles, context):
@@ -1014,6 +1028,8 @@ def test_command_line_builds_describes_and_lists(tmp_path, market, capsys):
     assert "0 tables" in capsys.readouterr().out
     assert main("describe", file, "--output", tmp_path / "x.pdf") == 2
     assert main("describe", tmp_path / "none.feather") == 66
+    assert main("describe", source) == 65
+    assert f"python -m candles check {source} describes them" in capsys.readouterr().err
 
 
 def test_command_line_multi(tmp_path, market, capsys):

@@ -9,10 +9,11 @@ from world import commands
 
 import dataset_builder
 from candles.synthetic import synthetic_candles
+from data_loader import TrainingDataLoader
 from dataset import features
 from dataset.builder import DatasetBuilder, write_training_file
 from reports.dataset import format_summary
-from utils import DataError
+from utils import ConfigError, DataError, MissingInputError
 
 FIELDS = {
     **{"pair": "TESTUSDT", "timeframe": "5m", "future_window": 12},
@@ -62,6 +63,31 @@ def test_rows_begin_on_the_first_day_and_nothing_is_read_after_the_last(
     pd.testing.assert_frame_equal(ours, built.frame)
     assert built.metadata["dates"] == {"start": "2024-01-04", "end": "2024-01-06"}
     assert built.metadata["num_candles"] == 6 * 288
+
+
+def test_a_cut_file_has_its_days_in_its_name_and_is_found_by_them(tmp_path, market):
+    made, built = build(tmp_path, market, start_date="2024-01-04")
+    path = made.write_dataset(built)
+    assert "__FROM-20240104__" in path.name
+    config = made.config
+    data = TrainingDataLoader(config=config, sequence_length=2)
+    assert data.read_rows().source["path"] == str(path)
+    with pytest.raises(MissingInputError, match=f"{path.name}: --start-date 2024-01"):
+        TrainingDataLoader(config=config, start_date=None).read_rows()
+    misnamed = str(path).replace("20240104", "20240105")
+    with pytest.raises(ConfigError, match="days: the file name says others"):
+        DatasetBuilder(config, training_file=misnamed).write_dataset(built)
+
+
+def test_a_file_of_which_a_third_is_missing_is_built_with_a_doubt(tmp_path, market):
+    rows = np.arange(len(market)) % 5
+    _, built = build(tmp_path, market[rows < 3], max_fill_bars=2)
+    assert built.metadata["doubts"] == [
+        "40% of the candles are missing; 40% of the bars that rows are made of are "
+        "filled: they repeat the last close, without volume"
+    ]
+    _, built = build(tmp_path, market[rows < 4], max_fill_bars=2)
+    assert built.metadata["doubts"] == []
 
 
 def test_days_are_part_of_what_is_cached(tmp_path, market):

@@ -42,3 +42,19 @@ def test_find_training_file_prefers_the_standard_name(tmp_path):
     assert find_training_file(config) == other
     config.expected_path.write_bytes(b"x")
     assert find_training_file(config) == config.expected_path
+
+
+def test_a_name_carries_the_days_that_are_cut_off(tmp_path):
+    whole = Config(inputs_dir=str(tmp_path))
+    days = {"start_date": "2024-01-04", "end_date": "2024-03-31"}
+    cut = whole.replace(**days)
+    end = "__FROM-20240104__TO-20240331__training_ready.feather"
+    assert cut.expected_filename.endswith(end)
+    assert filename_mismatches(cut.expected_filename, whole) == []
+    whole.expected_path.write_bytes(b"x")
+    assert find_training_file(cut) == whole.expected_path  # its loader cuts the rows
+    cut.expected_path.write_bytes(b"x")
+    assert find_training_file(cut) == cut.expected_path
+    whole.expected_path.unlink()
+    assert find_training_file(whole) is None
+    assert find_training_file(cut.replace(end_date="2024-04-30")) is None

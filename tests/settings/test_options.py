@@ -11,7 +11,7 @@ from world.frames import PROJECT
 from audit.__main__ import main as audit_main
 from config import Config
 from settings import options
-from utils import ConfigError
+from utils import ConfigError, MissingInputError
 
 
 def make_groups(*names):
@@ -129,3 +129,31 @@ def test_an_option_that_nothing_would_read_is_refused(words, message):
 
 def test_the_command_of_the_audit_compares_nothing():
     assert audit_main(["--compare", "lstm", "gru"]) == 2
+
+
+def test_many_unknown_flags_are_few_steps(monkeypatch):
+    steps = []
+    parse_known = argparse.ArgumentParser.parse_known_args
+
+    def count(parser, words):
+        steps.append(len(words))
+        return parse_known(parser, words)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", count)
+    with pytest.raises(ConfigError) as caught:
+        options.parse([f"--none-{i}" for i in range(12_000)])
+    assert str(caught.value).count("unknown argument '--none-") == 10
+    assert str(caught.value).endswith("and 11,990 more unknown arguments")
+    assert steps == [10]
+
+
+def test_resume_of_a_folder_that_was_published_means_the_artifact(tmp_path):
+    name = "20240101-000000_1m_0123abcd"
+    published = tmp_path / "models" / "BTCUSDT" / "lstm" / name
+    published.mkdir(parents=True)
+    (published / "config.yaml").write_text("epochs: 7\n")
+    gone = str(tmp_path / "runs" / name)
+    parsed, config = options.parse(["--resume", gone])
+    assert (parsed.resume, config.epochs) == (published, 7)
+    with pytest.raises(MissingInputError, match="expected the folder of a run"):
+        options.parse(["--resume", gone + "x"])
