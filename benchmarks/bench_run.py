@@ -1,10 +1,10 @@
-"""Where the time of a whole run goes: steps, data, and everything else.
+"""Where the time of a whole run goes: steps, predictions, and everything else.
 
 The demo run of `make train`, with a full report and a light one, each in a fresh
 process, file caches warm; wall time and the CPU time of all threads. *Steps* are the
-batches of training, of validation and of the predictions of step 8, without the tracing
-and compiling in the first of each; *data* is reading, checking, splitting, scaling.
-All else is overhead: imports, graph, saving, evaluation, importance, report.
+batches of training and of validation, and what is predicted: by the watch for collapse,
+by step 8, and for importance; without the tracing and compiling in the first of each.
+All else is overhead.
 """
 
 import functools
@@ -17,33 +17,55 @@ import time
 import numpy as np
 from common import PROJECT, interleaved, parser, show, spread
 
+GRAPH = "graph, traced and compiled"
 OVERHEAD = [
-    "imports",
-    "graph, traced and compiled",
-    "callbacks, checkpoints",
-    "saving",
-    "evaluation",
-    "importance",
-    "report and plots",
-    "the rest",
+    *("imports", "reading", GRAPH, "callbacks, checkpoints", "baselines", "intervals"),
+    *("scores, thresholds, trades", "audit", "pictures", "page", "saving", "the rest"),
 ]
 
 
 def now():
-    """Returns seconds (2,): on the wall, of the CPU."""
+    """Returns seconds (2,): on the wall, of the CPU since the process began."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 class Clock:
-    """Adds up the seconds of named phases; an inner phase is taken from its outer."""
+    """Adds up the seconds of named phases; an inner phase is taken from its outer.
+
+    Attributes:
+        seconds: Phase -> seconds (2,).
+        steps: The same of each call of what is done again and again.
+    """
 
     def __init__(self):
         self.seconds = {}
+        self.steps = {}
         self._inner = [np.zeros(2)]
 
     def phase(self, name, call):
         """Returns `call` with its seconds counted as phase `name`."""
+        return self._timed(call, functools.partial(self.add, name))
 
+    def step(self, name, call):
+        """Returns `call` with its seconds kept as one of many."""
+        return self._timed(call, self.steps.setdefault(name, []).append)
+
+    def add(self, name, seconds):
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def add_step(self, name, started):
+        """Keeps what began at `started` as one of many, and takes it from its phase."""
+        self.steps.setdefault(name, []).append(now() - started)
+        self._inner[-1] += self.steps[name][-1]
+
+    def finish(self):
+        """Adds the steps; what the first took longer was tracing and compiling."""
+        for name, seconds in self.steps.items():
+            first = np.maximum(0.0, seconds[0] - np.median(seconds, axis=0))
+            self.add(f"steps: {name}", sum(seconds) - first)
+            self.add(GRAPH, first)
+
+    def _timed(self, call, note):
         @functools.wraps(call)
         def timed(*args, **kwargs):
             started = now()
@@ -52,59 +74,64 @@ class Clock:
                 return call(*args, **kwargs)
             finally:
                 spent = now() - started
-                self.add(name, spent - self._inner.pop())
+                note(spent - self._inner.pop())
                 self._inner[-1] += spent
 
         return timed
 
-    def add(self, name, seconds):
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-    def move(self, source, target, seconds):
-        self.add(source, -seconds)
-        self.add(target, seconds)
-
 
 def run(inputs_dir, kind):
-    clock = Clock()
-    began = now()
-    clock.phase("imports", import_all)()
+    clock, began = Clock(), now() * [1, 0]
+    import_all()
+    clock.add("imports", now() - began)
 
+    from artifacts.run_folder import RunFolder
     from audit import run as audit
-    from evaluation import evaluate, importance
+    from evaluation import backtest, class_scores, evaluate, part_scores
     from models.keras_adapter import KerasAdapter
-    from reports import report
+    from networks import allocator
+    from networks.callbacks import CollapseMonitor
+    from reports import page, report
     from settings import options as run_options
     from trainer import StandaloneTrainer
 
     for owner, name, phase in (
-        (StandaloneTrainer, "load_and_validate_data", "data"),
-        (StandaloneTrainer, "create_generators", "graph, traced and compiled"),
-        (StandaloneTrainer, "build_model", "graph, traced and compiled"),
+        (StandaloneTrainer, "load_and_validate_data", "reading"),
+        (StandaloneTrainer, "create_generators", GRAPH),
+        (StandaloneTrainer, "build_model", GRAPH),
         (StandaloneTrainer, "setup_callbacks", "callbacks, checkpoints"),
         (StandaloneTrainer, "train_model", "callbacks, checkpoints"),
         (StandaloneTrainer, "save_model_and_metadata", "saving"),
+        (StandaloneTrainer, "_report", "scores, thresholds, trades"),
+        (RunFolder, "publish", "saving"),
         (KerasAdapter, "predict_rows", "steps: prediction"),
-        (evaluate, "predictions_table", "evaluation"),
-        (evaluate, "fit_policy", "evaluation"),
-        (evaluate, "evaluate", "evaluation"),
-        (audit, "quick_audit", "evaluation"),
-        (importance, "permutation_importance", "importance"),
-        (report, "write_report", "report and plots"),
+        (evaluate, "trained_outputs", "baselines"),
+        (part_scores, "cosine_interval", "intervals"),
+        (part_scores, "paired_test", "intervals"),
+        (part_scores.PartScores, "shuffle", "intervals"),
+        (class_scores, "log_loss_interval", "intervals"),
+        (backtest, "cosine_interval", "intervals"),
+        (audit, "quick_audit", "audit"),
+        (report, "write_run_report", "page"),
+        (report, "save_figures", "pictures"),
+        (page, "draw_figures", "pictures"),
+        (page, "to_svg", "pictures"),
     ):
         setattr(owner, name, clock.phase(phase, getattr(owner, name)))
+    for owner, name, step in (
+        (KerasAdapter, "predict_windows", "importance"),
+        (CollapseMonitor, "on_epoch_end", "watch for collapse"),
+    ):
+        setattr(owner, name, clock.step(step, getattr(owner, name)))
+    watch_batches(KerasAdapter, clock)
     with tempfile.TemporaryDirectory() as folder:
         _, config = run_options.parse(
             ["--config", str(PROJECT / "demo.yaml"), "--inputs-dir", inputs_dir]
-            + ["--outputs-dir", folder, "--report", kind]
+            + ["--outputs-dir", folder, "--report", kind, "--allocator", "system"]
         )
-        trainer = StandaloneTrainer(config)
-        watched = watch_batches(KerasAdapter)
-        trainer.run_training()
-    for part, seconds in watched.items():
-        first = np.maximum(0.0, seconds[0] - np.median(seconds, axis=0))
-        clock.move("callbacks, checkpoints", f"steps: {part}", sum(seconds) - first)
-        clock.move("callbacks, checkpoints", "graph, traced and compiled", first)
+        allocator.prepare_process(config, can_restart=False)
+        StandaloneTrainer(config).run_training()
+    clock.finish()
     clock.add("the rest", now() - began - sum(clock.seconds.values()))
     return {name: seconds.tolist() for name, seconds in clock.seconds.items()}
 
@@ -128,24 +155,21 @@ def import_all():
         importlib.import_module(name)
 
 
-def watch_batches(adapter_class):
-    """Makes each fit note the seconds of its batches; returns where."""
+def watch_batches(adapter_class, clock):
+    """Makes each fit note the seconds of its batches."""
     import keras
-
-    seconds = {"training": [], "validation": []}
 
     class Stopwatch(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             self.started = now()
 
         def on_train_batch_end(self, batch, logs=None):
-            seconds["training"].append(now() - self.started)
+            clock.add_step("training", self.started)
 
-        def on_test_batch_begin(self, batch, logs=None):
-            self.started = now()
+        on_test_batch_begin = on_train_batch_begin
 
         def on_test_batch_end(self, batch, logs=None):
-            seconds["validation"].append(now() - self.started)
+            clock.add_step("validation", self.started)
 
     attach = adapter_class.attach
 
@@ -155,7 +179,6 @@ def watch_batches(adapter_class):
         return callbacks
 
     adapter_class.attach = attach_watched
-    return seconds
 
 
 def main():

@@ -355,7 +355,9 @@ class KerasAdapter(ModelAdapter):
                 return model(windows, training=False)
 
             shape = (num_windows, self.window_bars, self.num_features)
-            return tf.function(say, input_signature=[tf.TensorSpec(shape)], **options)
+            options["input_signature"] = [tf.TensorSpec(shape)]
+            # Layers have no Python to translate into a graph: it takes half a second.
+            return tf.function(say, autograph=False, **options)
 
         network = self.network
         many = compiled(FusedLSTM.of(network) or network, None)

@@ -11,6 +11,7 @@ quarter of all CPU seconds. Figures: `benchmarks/bench_training.py`.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -62,6 +63,8 @@ def prepare_process(config: Config, *, can_restart: bool) -> None:
         config: Which allocator.
         can_restart: Whether the same words with `--resume` go on with its one run.
     """
+    # Objects of TensorFlow, half a million, never go: each look through them is lost.
+    gc.set_threshold(100_000)
     if can_restart:
         supervise(config)
         RESTART.set(start_anew)

@@ -193,7 +193,7 @@ class CollapseMonitor(keras.callbacks.Callback):
                 )
 
 
-@tf.function(jit_compile=False, reduce_retracing=True)
+@tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
 def _sum_of_squares(variables: list[tf.Variable]) -> tf.Tensor:
     return tf.add_n([tf.reduce_sum(tf.square(variable)) for variable in variables])
 

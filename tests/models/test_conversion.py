@@ -5,6 +5,7 @@ import pytest
 from sklearn import ensemble, linear_model, neighbors, svm, tree
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from threadpoolctl import threadpool_info
 from world import models
 
 from artifacts import array_files
@@ -167,3 +168,9 @@ def test_telling_how_far_a_fit_is_changes_no_bit_of_it(family, monkeypatch):
     assert array_files.dump_arrays(ours) == array_files.dump_arrays(plain)
     if family != "gradient_boosting":  # whose rounds are counted once a second
         assert steps == [("tree", 23, 23)]
+
+
+def test_fitting_takes_one_thread_of_every_library():
+    with one_thread():
+        threads = {each["user_api"]: each["num_threads"] for each in threadpool_info()}
+    assert threads == {"blas": 1, "openmp": 1}
