@@ -124,12 +124,28 @@ class Artifact:
 
     def read_json(self, kind: str) -> Any:
         """Returns the content of the JSON file of a kind, such as `calibrator`."""
-        name = self._name(kind, (".json",))
+        return self.read_listed_json(self._name(kind, (".json",)))
+
+    def read_listed_json(self, name: str) -> Any:
+        """Returns the content of a JSON file by its name in the manifest.
+
+        Raises:
+            RefusedArtifactError: If it is not listed, or not strict JSON.
+        """
+        if name not in self.files:
+            raise RefusedArtifactError(
+                f"{self.path}: expected {name} in the manifest. Received: no such file."
+            )
         return _read_json(self.path, self.files, name)
 
     def open_table(self, kind: str) -> Columns:
         """Opens the Parquet file of a kind, such as `predictions`."""
         return open_table(self.path / self._name(kind, (".parquet",)))
+
+    @property
+    def metadata_name(self) -> str:
+        """Name of the file that `metadata` came from."""
+        return next(name for name in self.files if name.startswith("metadata_"))
 
     def _name(self, kind: str, suffixes: tuple[str, ...]) -> str:
         listed = self.metadata.get("files")

@@ -12,7 +12,17 @@ from world.frames import PROJECT
 def test_a_sample_of_every_fault_holds():
     result = subprocess.run(
         [sys.executable, "tests/faults/harness.py", "--sample", "--seed", "1"]
-        + ["--only", "publish", "share", "power", "corrupt", "kill", "disk", "signal"]
+        + [
+            "--only",
+            "publish",
+            "share",
+            "registry",
+            "power",
+            "corrupt",
+            "kill",
+            "disk",
+            "signal",
+        ]
         + ["fuzz"],
         cwd=PROJECT,
         capture_output=True,
@@ -24,6 +34,7 @@ def test_a_sample_of_every_fault_holds():
     assert [name.strip() for name, _, _ in table] == [
         "publication",
         "8 processes, one configuration",
+        "8 processes register",
         "power cut",
         "corrupted, with digest",
         "corrupted, without digest",

@@ -24,6 +24,7 @@ from world.pictures import pictures
 ROOMS = {
     "publish": ("publication", "publication_room"),
     "share": ("sharing", "sharing_room"),
+    "registry": ("registry", "registry_room"),
     "corrupt": ("corruption", "corruption_room"),
     "property": ("corruption", "property_room"),
     "fuzz": ("fuzzing", "fuzz_room"),

@@ -1,0 +1,271 @@
+"""Folders of entries: read whole, made aside, renamed in, each version used once.
+
+In: finding an entry by its name, adding one, changing one, under a lock of its group.
+Out: what may be done to a model and why (`registry`), what an entry says (`entries`).
+
+Below `{outputs_dir}/registry`:
+
+    {family}/{PAIR}-{timeframe}-{target}/v1.0.0/entry.json
+    {family}/{PAIR}-{timeframe}-{target}/aliases/champion.json
+    {family}/{PAIR}-{timeframe}-{target}/deleted.json      versions that are gone
+    index.json                                             a cache of entries, no more
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import utils
+from artifacts.entries import (
+    ACTIVE,
+    FORMAT,
+    GROUP,
+    ModelMetadata,
+    ModelSummary,
+    Version,
+    next_version,
+    parse_version,
+)
+from files.atomic import atomic_write, fsync_folder, make_folder
+from files.locks import FileLock
+from files.strict import read_json, write_json
+from settings.run_fields import WORD
+from utils import MissingInputError, RefusedArtifactError
+
+_ENTRY = "entry.json"
+_LOCK_SECONDS = 60.0
+_SUMMARY = [item.name for item in dataclasses.fields(ModelSummary)]
+
+
+class EntryStore:
+    """The entries below one folder of outputs.
+
+    Args:
+        outputs_dir: The folder of outputs.
+    """
+
+    def __init__(self, outputs_dir: str | os.PathLike[str] = "outputs") -> None:
+        self.outputs = Path(outputs_dir)
+        self.root = self.outputs / "registry"
+
+    def entries(self) -> list[ModelSummary]:
+        """Returns a summary of every entry, the newest first."""
+        cached, found, is_stale = self._read_index(), {}, False
+        for place in self._places():
+            try:
+                status = os.stat(f"{self.root}/{place}/{_ENTRY}")
+            except OSError:
+                continue  # deleted a moment ago
+            stamp = [status.st_mtime_ns, status.st_size, status.st_ino]
+            known = cached.get(place)
+            if not (isinstance(known, list) and known[:1] == [stamp]):
+                full, is_stale = self._read(self.root / place), True
+                known = [stamp, {key: getattr(full, key) for key in _SUMMARY}]
+            found[place] = known
+        if is_stale or len(found) != len(cached):
+            self._write_index(found)
+        read = [
+            ModelSummary.from_dict(values | {"format": FORMAT}, place)
+            for place, (_, values) in found.items()
+        ]
+        return sorted(read, key=lambda entry: entry.created_at, reverse=True)
+
+    def _read_index(self) -> dict[str, Any]:
+        """Returns the cache; an unreadable one is none, and loses nothing."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            # Not strict: each of its entries is checked, and may be any JSON.
+            content = json.loads((self.root / "index.json").read_bytes())
+            if isinstance(content, dict) and isinstance(content.get("entries"), dict):
+                return dict(content["entries"])
+        return {}
+
+    def _write_index(self, found: Mapping[str, Any]) -> None:
+        text = json.dumps({"entries": found}, separators=(",", ":"))
+        with contextlib.suppress(utils.StorageError):  # a reader's folder may be closed
+            atomic_write(self.root / "index.json", text)
+
+    def _places(self, group: str | None = None) -> list[str]:
+        """Returns `family/group/version` of the folders of entries, in order."""
+        groups = (
+            [group]
+            if group
+            else [
+                f"{family}/{name}"
+                for family in _folders(self.root)
+                for name in _folders(self.root / family)
+            ]
+        )
+        return [
+            f"{each}/{version}"
+            for each in groups
+            for version in _folders(self.root / each)
+            if parse_version(version)
+        ]
+
+    def _read(self, folder: Path) -> ModelMetadata:
+        try:
+            entry = ModelMetadata.from_dict(read_json(folder / _ENTRY), folder)
+        except FileNotFoundError as error:
+            raise MissingInputError(f"{folder}: no such model any more.") from error
+        except utils.DataError as error:
+            raise RefusedArtifactError(str(error)) from error
+        place = folder.relative_to(self.root).as_posix()
+        if place != f"{entry.group}/{entry.version}":
+            raise RefusedArtifactError(
+                f"{folder}: expected the entry of this folder. Received: that of "
+                f"{entry.model_id}"
+            )
+        return entry
+
+    def get(self, name: str) -> ModelMetadata:
+        """Returns a model by its id, or by `family/PAIR-timeframe-target@alias`.
+
+        Raises:
+            MissingInputError: If there is none; names that are near are told.
+        """
+        group, _, word = name.partition("@")
+        if word:
+            version = (
+                word if parse_version(word) else self.read_alias(group, word)["version"]
+            )
+            folder = self.root / group / str(version)
+        else:
+            stem, _, version = name.rpartition("_")
+            folders = self.root.glob("*/*") if parse_version(version) else ()
+            groups = (each.relative_to(self.root).as_posix() for each in folders)
+            matching = [each for each in groups if each.replace("/", "_") == stem]
+            folder = self.root / (matching or ["-"])[0] / version
+        if not _is_below(folder, self.root) or not (folder / _ENTRY).is_file():
+            raise self._unknown(name)
+        return self._read(folder)
+
+    def _unknown(self, name: str) -> MissingInputError:
+        known = [entry.model_id for entry in self.entries()]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        told = f" Near: {', '.join(near)}." if near else ""
+        return MissingInputError(
+            f"expected a model of {self.root}: an id, or "
+            f"family/PAIR-timeframe-target@alias. Received: {name!r:.200}.{told} "
+            f"It has {utils.counted(len(known), 'model', 'models')}."
+        )
+
+    def find(self, words: str) -> list[ModelSummary]:
+        """Returns what a few words may mean: one by its full name, or all that match.
+
+        Args:
+            words: An id, an alias, or parts of an id such as `ETHUSDT-1m`.
+
+        Raises:
+            MissingInputError: If nothing matches.
+        """
+        with contextlib.suppress(MissingInputError):
+            return [self.get(words)]
+        wanted = words.replace("/", "_").lower()
+        active = (entry for entry in self.entries() if entry.status == ACTIVE)
+        matching = [entry for entry in active if wanted in entry.model_id.lower()]
+        if not matching:
+            raise self._unknown(words)
+        return matching
+
+    def read_alias(self, group: str, alias: str) -> dict[str, Any]:
+        """Returns the `version` that an alias points at, and the `previous` ones."""
+        path = self.root / group / "aliases" / f"{alias}.json"
+        if not (GROUP.fullmatch(group) and WORD.fullmatch(alias) and path.is_file()):
+            raise self._unknown(f"{group}@{alias}")
+        return parse_alias(path)
+
+    def add(self, new: ModelMetadata, *, version: str | None = None) -> ModelMetadata:
+        """Adds an entry under its group's next version, or the given one, if unused."""
+        group = self.root / new.group
+        with self.lock(group):
+            places = self._places(new.group)
+            there = {parse_version(place.rpartition("/")[2]): place for place in places}
+            versions = [each for each in there if each is not None]
+            newest = self._read(self.root / there[max(versions)]) if versions else None
+            used = {*versions, *self._deleted(new.group)}
+            if version is None or parse_version(version) in used:
+                version = next_version(new, newest, used)
+            entry = dataclasses.replace(new, version=version)
+            aside = group / f".tmp-{secrets.token_hex(6)}"
+            try:
+                aside.mkdir()
+                write_json(aside / _ENTRY, entry.to_dict())
+                os.rename(aside, group / version)
+                fsync_folder(group)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        return entry
+
+    def _deleted(self, group: str) -> list[Version]:
+        path = self.root / group / "deleted.json"
+        content = read_json(path) if path.is_file() else {}
+        words = content.get("versions", ()) if isinstance(content, dict) else ()
+        return [v for v in (parse_version(str(word)) for word in words) if v]
+
+    @contextlib.contextmanager
+    def lock(self, folder: Path) -> Iterator[None]:
+        """Waits for the folder; what a dead writer left in it is swept."""
+        make_folder(folder)
+        lock = FileLock(folder / ".lock")
+        if not lock.acquire(patience_seconds=_LOCK_SECONDS):
+            raise utils.InUseError(f"{folder}: {lock.owner()} is writing. Try again.")
+        try:
+            for leftover in folder.glob(".tmp-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            yield
+        finally:
+            lock.release()
+
+    def change(self, name: str, **changes: Any) -> ModelMetadata:
+        """Replaces fields of an entry; returns what it is now."""
+        entry = self.get(name)
+        with self.lock(self.root / entry.group):
+            changed = dataclasses.replace(self.get(entry.model_id), **changes)
+            path = self.root / entry.group / entry.version / _ENTRY
+            write_json(path, changed.to_dict())
+        return changed
+
+    def remove(self, entry: ModelMetadata) -> None:
+        """Removes an entry; its version is never used again."""
+        group = self.root / entry.group
+        with self.lock(group):
+            gone = {*self._deleted(entry.group), parse_version(entry.version)}
+            words = ["v{}.{}.{}".format(*each) for each in sorted(filter(None, gone))]
+            # First: a death in between must not free the number.
+            write_json(group / "deleted.json", {"versions": words})
+            aside = group / f".tmp-{secrets.token_hex(6)}"
+            os.rename(group / entry.version, aside)
+            fsync_folder(group)
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def parse_alias(path: Path) -> dict[str, Any]:
+    """Returns the content of an alias's file; RefusedArtifactError of another."""
+    content = read_json(path)
+    content = content if isinstance(content, dict) else {}
+    version, previous = content.get("version"), content.get("previous")
+    if not isinstance(previous, list) or not parse_version(str(version)):
+        raise RefusedArtifactError(f"{path}: expected an alias of the registry.")
+    return content
+
+
+def _is_below(path: Path, root: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def _folders(parent: Path) -> list[str]:
+    """Returns the names of the folders in one, without links, in order."""
+    try:
+        with os.scandir(parent) as found:
+            return sorted(e.name for e in found if e.is_dir(follow_symlinks=False))
+    except OSError:
+        return []

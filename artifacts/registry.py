@@ -1,0 +1,392 @@
+"""The registry: which models there are, in which versions, and which one is in use.
+
+In: registering, aliases, what depends on what, choosing among models. Out: where
+entries lie (`entry_store`), what one says (`entries`), moving models between machines
+(`exchange`), the command line (`artifacts.__main__`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import utils
+from artifacts import entries, run_folder
+from artifacts.artifact import Artifact, load_artifact
+from artifacts.entries import (
+    ACTIVE,
+    ARCHIVED,
+    HIGHER_IS_BETTER,
+    ModelMetadata,
+    ModelSummary,
+    parse_version,
+)
+from artifacts.entry_store import EntryStore, parse_alias
+from artifacts.grades import PerformanceGrade, grade_of
+from files.atomic import sha256_file
+from files.strict import write_json
+from settings.run_fields import WORD
+from utils import ConfigError, MissingInputError, RefusedArtifactError
+
+CHAMPION = "champion"
+_MAX_ALIAS_HISTORY = 100
+
+
+class Registry(EntryStore):
+    """Registered models below one folder of outputs.
+
+    Args:
+        outputs_dir: The folder of outputs, whose artifacts are registered.
+
+    Example:
+        >>> registry = Registry("outputs")
+        >>> entry = registry.register("outputs/models/ETHUSDT/lstm/latest-1m")
+        >>> registry.set_alias(entry.model_id, "champion")
+        >>> registry.open("lstm/ETHUSDT-1m-signal@champion").path
+    """
+
+    def register(
+        self,
+        artifact: str | os.PathLike[str],
+        *,
+        alias: str | None = None,
+        dependencies: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        notes: str = "",
+    ) -> ModelMetadata:
+        """Registers a published artifact under the next version of its group.
+
+        Args:
+            artifact: A folder below `outputs_dir`, or a link to one.
+            alias: Also points this alias at it.
+            dependencies: Ids of the models that it was made from.
+            tags: Words to find it by, beside those of its configuration.
+            notes: A line for readers.
+
+        Raises:
+            MissingInputError: If there is no such artifact, or no such dependency.
+            RefusedArtifactError: If a file is not what the manifest says.
+            ConfigError: If it lies outside the folder of outputs, or a word is none.
+        """
+        for word in (*tags, *([alias] if alias else [])):
+            _require_word(word)
+        opened = load_artifact(artifact)
+        outputs = self.outputs.resolve()
+        if not opened.path.is_relative_to(outputs):
+            raise ConfigError(
+                f"expected an artifact below {outputs}, whose registry this is. "
+                f"Received: {opened.path}. Name its --outputs-dir, or import it."
+            )
+        new = entries.describe(
+            opened,
+            place=opened.path.relative_to(outputs).as_posix(),
+            manifest_sha256=sha256_file(opened.path / run_folder.MANIFEST),
+            dependencies=dependencies,
+            tags=tags,
+            notes=notes,
+        )
+        with contextlib.ExitStack() as stack:
+            if dependencies:  # nobody deletes one meanwhile
+                stack.enter_context(self.lock(self.root))
+            for name in dependencies:
+                self._refuse_unfit_parent(name)
+            entry = self.add(new)
+        if alias:
+            self.set_alias(entry.model_id, alias)
+        return entry
+
+    def _refuse_unfit_parent(self, name: str) -> None:
+        parent = self.get(name)
+        if parent.model_id != name or parent.status != ACTIVE:
+            raise ConfigError(
+                f"dependencies: expected ids of active models. Received: {name!r}, "
+                f"which is {parent.model_id}, {parent.status}"
+            )
+
+    def open(self, name: str) -> Artifact:
+        """Opens the artifact of a model that is what it was when it was registered.
+
+        Raises:
+            RefusedArtifactError: If the artifact was changed since.
+        """
+        return self._open(self.get(name))
+
+    def _open(self, entry: ModelSummary) -> Artifact:
+        folder = self.outputs / entry.artifact
+        manifest = folder / run_folder.MANIFEST
+        if not manifest.is_file():
+            raise MissingInputError(
+                f"{entry.model_id}: expected its artifact at {folder}. Received: "
+                "nothing. Bring the folder back, or delete the entry."
+            )
+        if sha256_file(manifest) != entry.manifest_sha256:
+            raise RefusedArtifactError(
+                f"{entry.model_id}: expected the manifest that was registered in "
+                f"{folder}. Received: another one. The artifact was changed since."
+            )
+        return load_artifact(folder)
+
+    def regrade(
+        self, name: str, evaluations: Sequence[Mapping[str, Any]]
+    ) -> ModelMetadata:
+        """Grades a model again, with what it did on later days; see `grades`."""
+        results = self.open(name).read_listed_json(entries.REPORT)
+        graded = grade_of(results, evaluations=evaluations)
+        return self.change(
+            name, performance_grade=str(graded.grade), grade_reason=graded.reason
+        )
+
+    def archive(self, name: str) -> ModelMetadata:
+        """Takes a model out of use; refused while an alias points at it."""
+        self._refuse_in_use(self.get(name), dependants=False)
+        return self.change(name, status=ARCHIVED)
+
+    def restore(self, name: str) -> ModelMetadata:
+        """Takes an archived model back into use."""
+        return self.change(name, status=ACTIVE)
+
+    def delete(self, name: str, *, with_artifact: bool = False) -> ModelMetadata:
+        """Removes an entry; its version is never used again.
+
+        Args:
+            name: The model.
+            with_artifact: Also removes the artifact's folder, where no other entry has
+                it.
+
+        Raises:
+            ConfigError: If a model depends on it or an alias points at it.
+        """
+        with self.lock(self.root):
+            entry = self.get(name)
+            self._refuse_in_use(entry)
+            self.remove(entry)
+            others = {each.artifact for each in self.entries()}
+        if with_artifact and entry.artifact not in others:
+            shutil.rmtree(self.outputs / entry.artifact, ignore_errors=True)
+        return entry
+
+    def _refuse_in_use(self, entry: ModelSummary, *, dependants: bool = True) -> None:
+        users = [f"alias {each}" for each in self.aliases_of(entry)]
+        if dependants:
+            users += [each.model_id for each in self.dependants(entry.model_id)]
+        if users:
+            raise ConfigError(
+                f"{entry.model_id}: expected no alias and no model that depends on it. "
+                f"Received: {', '.join(users)}. Move or delete these first."
+            )
+
+    def aliases_of(self, entry: ModelSummary) -> list[str]:
+        """Returns the aliases that point at a model."""
+        paths = sorted((self.root / entry.group / "aliases").glob("*.json"))
+        return [p.stem for p in paths if parse_alias(p)["version"] == entry.version]
+
+    def set_alias(self, name: str, alias: str = CHAMPION) -> ModelMetadata:
+        """Points an alias of the model's group at it; `rollback` knows the one before.
+
+        Raises:
+            ConfigError: If the model is archived, or the alias is no word.
+        """
+        _require_word(alias)
+        group = self.get(name).group
+        with self.lock(self.root / group):
+            entry = self.get(name)
+            if entry.status != ACTIVE:
+                raise ConfigError(
+                    f"{entry.model_id}: expected an active model for alias {alias!r}. "
+                    f"Received: one that is {entry.status}. Restore it first."
+                )
+            path = self.root / group / "aliases" / f"{alias}.json"
+            before = parse_alias(path) if path.is_file() else {}
+            if before.get("version") != entry.version:
+                previous = before.get("previous", [])
+                previous += [before["version"]] if before else []
+                _write_alias(path, entry.version, previous)
+        return entry
+
+    def rollback(self, group: str, alias: str = CHAMPION) -> ModelMetadata:
+        """Points an alias at the newest earlier model that is still active.
+
+        Raises:
+            ConfigError: If there is none.
+        """
+        _require_word(alias)
+        self.read_alias(group, alias)  # whether there is one
+        with self.lock(self.root / group):
+            previous = [*self.read_alias(group, alias)["previous"]]
+            while previous:
+                version = previous.pop()
+                with contextlib.suppress(MissingInputError):
+                    entry = self.get(f"{group}@{version}")
+                    if entry.status == ACTIVE:
+                        path = self.root / group / "aliases" / f"{alias}.json"
+                        _write_alias(path, version, previous)
+                        return entry
+        raise ConfigError(
+            f"{group}@{alias}: expected an earlier active model to go back to. "
+            "Received: none."
+        )
+
+    # Lineage
+
+    def dependants(self, name: str) -> list[ModelSummary]:
+        """Returns every model that was made from this one, however indirectly."""
+        known = self.entries()
+        return _walk(
+            self.get(name),
+            lambda entry: [e for e in known if entry.model_id in e.dependencies],
+        )
+
+    def dependencies(self, name: str) -> list[ModelSummary]:
+        """Returns every model that this one was made from, however indirectly.
+
+        Raises:
+            MissingInputError: If one is gone.
+            ConfigError: If a model depends on itself.
+        """
+        return _walk(
+            self.get(name), lambda entry: [self.get(n) for n in entry.dependencies]
+        )
+
+    def validate(self, name: str) -> list[str]:
+        """Returns what is wrong with a model's files and those of all its ancestors."""
+        problems = []
+        for entry in [self.get(name), *self.dependencies(name)]:
+            try:
+                self._open(entry)
+            except utils.UserError as error:
+                problems.append(f"{entry.model_id}: {error}")
+        return problems
+
+    # Choosing
+
+    def list(
+        self,
+        *,
+        family: str | None = None,
+        pair: str | None = None,
+        timeframe: str | None = None,
+        target: str | None = None,
+        least_grade: str | None = None,
+        tags: Iterable[str] = (),
+        status: str | None = ACTIVE,
+        sort: str = "created_at",
+        limit: int | None = None,
+    ) -> list[ModelSummary]:
+        """Returns the models that have all that is asked for.
+
+        Args:
+            family: Model family.
+            pair: Trading pair.
+            timeframe: Length of a bar.
+            target: What is predicted.
+            least_grade: Grade, or a better one; `ungraded` models have none.
+            tags: All of them.
+            status: `active`, `archived`, or None for both.
+            sort: `created_at` (newest first), `grade`, `skill` (best first), or a
+                metric, the better first.
+            limit: Most models.
+        """
+        market, least = (pair, timeframe, target), least_grade and _grade(least_grade)
+        found = [
+            entry
+            for entry in self.entries()
+            if family in (None, entry.model_type)
+            and all(
+                wanted in (None, own)
+                for wanted, own in zip(market, entry.market, strict=True)
+            )
+            and (not least or entry.grade.is_at_least(least))
+            and set(tags) <= set(entry.tags)
+            and status in (None, entry.status)
+        ]
+        return _sorted(found, sort)[:limit]
+
+    def best(self, metric: str, **filters: Any) -> ModelSummary:
+        """Returns the model with the best value of a metric; filters as in `list`.
+
+        Raises:
+            ConfigError: If it is not known which direction of the metric is better.
+            MissingInputError: If no model has the metric.
+        """
+        if metric not in HIGHER_IS_BETTER:
+            raise ConfigError(
+                f"metric: expected one of {', '.join(HIGHER_IS_BETTER)}. "
+                f"Received: {metric!r}.{utils.did_you_mean(metric, HIGHER_IS_BETTER)}"
+            )
+        found = self.list(**filters, sort=metric)
+        if not found or found[0].metrics.get(metric) is None:
+            raise MissingInputError(f"{self.root}: expected a model with {metric}.")
+        return found[0]
+
+
+def _sorted(found: list[ModelSummary], sort: str) -> list[ModelSummary]:
+    """Returns models in the order that is asked for; without a value they come last."""
+    if sort == "created_at":
+        return found
+    if sort == "grade":
+        return sorted(found, key=lambda entry: entry.grade.rank)
+    if sort != "skill" and sort not in HIGHER_IS_BETTER:
+        known = ("created_at", "grade", "skill", *HIGHER_IS_BETTER)
+        raise ConfigError(
+            f"sort: expected one of {', '.join(known)}. Received: {sort!r}."
+            + utils.did_you_mean(sort, known)
+        )
+    sign = -1.0 if HIGHER_IS_BETTER.get(sort, True) else 1.0
+
+    def key(entry: ModelSummary) -> tuple[bool, float]:
+        value = entry.skill if sort == "skill" else entry.metrics.get(sort)
+        return value is None, sign * (value or 0.0)
+
+    return sorted(found, key=key)
+
+
+def _grade(text: str) -> PerformanceGrade:
+    try:
+        return PerformanceGrade(text)
+    except ValueError:
+        raise ConfigError(
+            f"grade: expected one of {', '.join(PerformanceGrade)}. Received: {text!r}"
+        ) from None
+
+
+def _walk(
+    entry: ModelSummary, step: Callable[[ModelSummary], Sequence[ModelSummary]]
+) -> list[ModelSummary]:
+    """Returns what steps lead to, nearest first, each once; refuses a circle."""
+    found: dict[str, ModelSummary] = {}
+
+    def visit(each: ModelSummary, path: tuple[str, ...]) -> None:
+        for other in step(each):
+            if other.model_id in path:
+                circle = " -> ".join(
+                    [*path[path.index(other.model_id) :], other.model_id]
+                )
+                raise ConfigError(
+                    f"expected no model that is made from itself: {circle}"
+                )
+            if other.model_id not in found:
+                found[other.model_id] = other
+                visit(other, (*path, other.model_id))
+
+    visit(entry, (entry.model_id,))
+    return list(found.values())
+
+
+def _require_word(word: str) -> None:
+    if not WORD.fullmatch(word) or parse_version(word):
+        raise ConfigError(
+            "expected a tag or alias of up to 64 letters, digits, '.', '_' and '-', "
+            "the first a letter or a digit, that is no version. "
+            f"Received: {word!r:.100}"
+        )
+
+
+def _write_alias(path: Path, version: str, previous: Sequence[str]) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    kept = list(previous)[-_MAX_ALIAS_HISTORY:]
+    write_json(path, {"version": version, "previous": kept, "changed_at": now})

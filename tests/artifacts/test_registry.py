@@ -1,0 +1,225 @@
+"""The registry: versions, aliases, lineage, choosing; and who may not."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+from world.artifacts import publish
+
+from artifacts.registry import Registry
+from utils import ConfigError, MissingInputError, RefusedArtifactError
+
+GROUP = "lstm/TESTUSDT-1m-signal"
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def registry(outputs):
+    return Registry(outputs)
+
+
+def register(registry, name="a", skill=0.1, **options):
+    fields = options.pop("fields", {})
+    folder = publish(registry.outputs, skill=skill, **fields)
+    return registry.register(folder, tags=[name], **options)
+
+
+def test_an_entry_says_where_what_and_how_good(registry, outputs):
+    folder = publish(outputs, experiment_name="spring", tags=("own",))
+    entry = registry.register(folder, tags=["given", "own"], notes="a line")
+    assert entry.model_id == "lstm_TESTUSDT-1m-signal_v1.0.0"
+    assert entry.display_name == f"{entry.model_id}_grade_B-_skill_+0.10"
+    place = outputs / "registry" / GROUP / "v1.0.0" / "entry.json"
+    kept = json.loads(place.read_text())
+    assert kept["artifact"] == folder.relative_to(outputs).as_posix()
+    assert re.fullmatch("[0-9a-f]{64}", kept["manifest_sha256"])
+    assert kept["tags"] == ["own", "given"] and kept["experiment_name"] == "spring"
+    assert kept["training_config"]["pair"] == "TESTUSDT"
+    assert kept["file_paths"]["model"].startswith("model_")
+    assert registry.get(entry.model_id) == registry.get(f"{GROUP}@v1.0.0")
+    assert registry.open(entry.model_id).path == folder.resolve()
+
+
+@pytest.mark.parametrize(
+    "changes, version",
+    [
+        ({"features": ["a", "c"]}, "v2.0.0"),
+        ({"features": ["b", "a"]}, "v2.0.0"),
+        ({"sequence_length": 30}, "v2.0.0"),
+        ({"sha256": "cd" * 32}, "v1.1.0"),
+        ({"learning_rate": 0.01}, "v1.1.0"),
+        ({"seed": 7}, "v1.0.1"),
+        ({"calibration_method": "isotonic"}, "v1.0.1"),
+        ({}, "v1.0.1"),
+    ],
+)
+def test_a_version_says_what_changed(registry, changes, version):
+    assert register(registry).version == "v1.0.0"
+    assert register(registry, fields=changes).version == version
+
+
+def test_a_deleted_version_is_never_used_again(registry):
+    first, second = register(registry), register(registry)
+    registry.delete(second.model_id)
+    assert register(registry).version == "v1.0.2"
+    registry.delete(first.model_id)
+    with pytest.raises(MissingInputError, match=r"Near: lstm_TESTUSDT-1m-signal_v1"):
+        registry.get(first.model_id)
+    for entry in registry.list():
+        registry.delete(entry.model_id)
+    assert registry.list() == [] and register(registry).version == "v2.0.0"
+
+
+def test_an_artifact_that_changed_is_not_opened(registry, outputs):
+    entry = register(registry)
+    folder = outputs / entry.artifact
+    manifest = folder / "MANIFEST.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format":  1'))
+    with pytest.raises(RefusedArtifactError, match="changed since") as caught:
+        registry.open(entry.model_id)
+    assert caught.value.exit_code == 76
+    [problem] = registry.validate(entry.model_id)
+    assert entry.model_id in problem
+
+
+def test_an_artifact_of_another_place_is_refused(registry, tmp_path):
+    folder = publish(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="import it"):
+        registry.register(folder)
+
+
+def test_lineage_is_known_both_ways_and_kept(registry):
+    parent = register(registry, "parent")
+    child = register(registry, "child", dependencies=[parent.model_id])
+    last = register(registry, "last", dependencies=[child.model_id])
+    ids = [each.model_id for each in registry.dependencies(last.model_id)]
+    assert ids == [child.model_id, parent.model_id]
+    ids = [each.model_id for each in registry.dependants(parent.model_id)]
+    assert ids == [child.model_id, last.model_id]
+    with pytest.raises(ConfigError, match=re.escape(child.model_id)):
+        registry.delete(parent.model_id)
+    with pytest.raises(MissingInputError):
+        register(registry, dependencies=["lstm_TESTUSDT-1m-signal_v9.0.0"])
+    with pytest.raises(ConfigError, match="ids of active models"):
+        register(registry, dependencies=[f"{GROUP}@v1.0.0"])
+    registry.change(parent.model_id, dependencies=(last.model_id,))
+    with pytest.raises(ConfigError, match="made from itself"):
+        registry.dependencies(last.model_id)
+
+
+def test_a_parent_whose_files_changed_is_told_of_the_child(registry, outputs):
+    parent = register(registry)
+    child = register(registry, dependencies=[parent.model_id])
+    assert registry.validate(child.model_id) == []
+    next((outputs / parent.artifact).glob("model_*")).write_text("other")
+    [problem] = registry.validate(child.model_id)
+    assert problem.startswith(parent.model_id)
+
+
+def test_an_alias_moves_and_goes_back(registry):
+    names = [register(registry).model_id for _ in range(3)]
+    for name in names:
+        registry.set_alias(name)
+    alias = f"{GROUP}@champion"
+    assert registry.get(alias).model_id == names[2]
+    with pytest.raises(ConfigError, match="alias champion"):
+        registry.archive(names[2])
+    registry.archive(names[1])
+    with pytest.raises(ConfigError, match="archived"):
+        registry.set_alias(names[1], "challenger")
+    assert registry.rollback(GROUP).model_id == names[0]
+    with pytest.raises(ConfigError, match="earlier active model"):
+        registry.rollback(GROUP)
+    assert registry.get(alias).model_id == names[0]
+    assert registry.restore(names[1]).status == "active"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x@champion",
+        f"{GROUP}@../v1.0.0/entry",
+        f"{GROUP}@none",
+        "../x_v1.0.0",
+        "lstm_TESTUSDT-1m-signal_v1.0",
+        "lstm_TESTUSDT-1m-signal_v1.0.0_grade_B-_skill_+0.10",
+        "",
+    ],
+)
+def test_a_name_that_is_none_is_told(registry, name):
+    register(registry)
+    with pytest.raises(MissingInputError, match="It has 1 model"):
+        registry.get(name)
+
+
+def test_lists_filter_and_sort(registry):
+    low = register(registry, "low", skill=0.02)
+    high = register(registry, "high", skill=0.3)
+    other = register(registry, "other", fields={"pair": "ETHUSDT", "timeframe": "1h"})
+    names = {low.model_id: "low", high.model_id: "high", other.model_id: "other"}
+
+    def found(**options):
+        return [names[each.model_id] for each in registry.list(**options)]
+
+    assert found() == ["other", "high", "low"]
+    assert found(sort="skill") == ["high", "other", "low"]
+    assert found(sort="log_loss") == ["high", "other", "low"]
+    assert found(sort="grade", limit=2) == ["other", "high"]
+    assert found(least_grade="C") == ["other", "high"]  # low: its interval has 0
+    assert found(pair="ETHUSDT", timeframe="1h") == ["other"]
+    assert found(tags=["low"]) == ["low"] and found(family="gru") == []
+    assert registry.best("log_loss").model_id == high.model_id
+    assert registry.best("accuracy", pair="ETHUSDT").model_id == other.model_id
+    with pytest.raises(ConfigError, match="Did you mean 'log_loss'"):
+        registry.best("logloss")
+    registry.archive(low.model_id)
+    assert found(status="archived") == ["low"]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"entries": 3}', "[" * 9999, "\xff"])
+def test_an_unreadable_index_loses_nothing(registry, outputs, content):
+    entry = register(registry)
+    registry.list()
+    (outputs / "registry" / "index.json").write_text(content, encoding="latin-1")
+    assert [each.model_id for each in registry.list()] == [entry.model_id]
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("artifact", "/etc"),
+        ("artifact", "models/../../x"),
+        ("group", "gru/TESTUSDT-1m-signal"),
+        ("version", "v1.0.1"),
+        ("version", "1"),
+        ("performance_grade", "A++"),
+        ("manifest_sha256", "ab"),
+        ("dependencies", "lstm"),
+        ("tags", ["a b"]),
+        ("format", 2),
+        ("skill", "high"),
+    ],
+)
+def test_an_entry_of_another_kind_is_refused(registry, outputs, field, value):
+    entry = register(registry)
+    path = outputs / "registry" / GROUP / "v1.0.0" / "entry.json"
+    path.write_text(json.dumps(entry.to_dict() | {field: value}))
+    for read in (registry.list, lambda: registry.get(entry.model_id)):
+        with pytest.raises(RefusedArtifactError):
+            read()
+
+
+def test_later_days_lift_a_grade_or_leave_it(registry):
+    entry = register(registry)
+    again = registry.regrade(entry.model_id, [{"days": 40.0, "is_confirmed": True}])
+    assert again.performance_grade == "B-"
+    changed = dataclasses.replace(again, grade_reason=entry.grade_reason)
+    assert changed.to_dict() == entry.to_dict() | {
+        "tags": changed.tags,
+        "dependencies": changed.dependencies,
+    }

@@ -1,0 +1,245 @@
+"""`python -m artifacts`: what it says, its exit codes; models between machines."""
+
+import io
+import json
+import tarfile
+
+import pytest
+from world.artifacts import publish
+
+from artifacts import exchange
+from artifacts.__main__ import main
+from artifacts.model_registry import ModelRegistry
+from artifacts.registry import Registry
+from utils import ConfigError, MissingInputError, RefusedArtifactError
+
+FIRST = "lstm_TESTUSDT-1m-signal_v1.0.0"
+SECOND = "lstm_TESTUSDT-1m-signal_v1.0.1"
+ALIAS = "lstm/TESTUSDT-1m-signal@champion"
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """Two models: the second was made from the first, which is champion."""
+    outputs = tmp_path / "outputs"
+    registry = Registry(outputs)
+    registry.register(publish(outputs), alias="champion", tags=["old"])
+    folder = publish(outputs, skill=0.2)
+    registry.register(folder, dependencies=[FIRST], tags=["new"])
+    return outputs
+
+
+@pytest.fixture
+def command(outputs, capsys):
+    def run(*words, code=0):
+        assert main(["--outputs-dir", str(outputs), *words]) == code
+        said = capsys.readouterr()
+        return said.err if code else said.out
+
+    return run
+
+
+def test_list_has_a_line_a_model(command):
+    header, newest, oldest = command("list").splitlines()
+    assert header.split() == ["grade", "skill", "net", "bps", "created", "status"] + [
+        "model"
+    ]
+    assert newest.startswith("B-     +0.20  +20.00")
+    assert newest.endswith(f"{SECOND} #new") and oldest.endswith(f"{FIRST} #old")
+    assert command("list", "--tags", "none") == "no model\n"
+    told = json.loads(command("list", "--json", "--sort", "log_loss", "--limit", "1"))
+    assert [each["model_id"] for each in told] == [SECOND]
+
+
+def test_info_says_what_is_known(command):
+    said = command("info", SECOND)
+    assert "grade: B-, no B: direction is not shown" in said
+    assert "Skill: yes" in said and f"    {FIRST}_grade_B-" in said
+    told = json.loads(command("info", ALIAS, "--json"))
+    assert told["aliases"] == ["champion"] and told["files"]["config.yaml"]["bytes"]
+
+
+def test_words_that_mean_several_are_told(command, monkeypatch):
+    said = command("info", "testusdt", code=2)
+    assert SECOND in said and FIRST in said
+    monkeypatch.setattr("sys.stdin", io.StringIO("x\n2\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert command("validate", "testusdt").endswith("1 model: every file is whole\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("quit\n"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert "no model was chosen" in command("info", "testusdt", code=2)
+
+
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        (["info", "lstm_TESTUSDT-1m-signal_v1.0.7"], 66, "Near: "),
+        (["delete", FIRST], 2, f"alias champion, {SECOND}"),
+        (["rollback", "lstm/TESTUSDT-1m-signal"], 2, "an earlier active model"),
+        (["import", "nowhere"], 66, "exported model"),
+        (["scan", "nowhere"], 66, "expected a folder"),
+        (["validate"], 2, "a MODEL or --all"),
+        (["alias", FIRST, "v1.0.0"], 2, "that is no version"),
+    ],
+)
+def test_what_cannot_be_done(command, words, code, said):
+    assert said in command(*words, code=code)
+
+
+def test_models_in_use_change(command, outputs):
+    assert "is champion" in command("promote", SECOND)
+    assert FIRST in command("rollback", "lstm/TESTUSDT-1m-signal")
+    assert command("dependants", FIRST) == f"{SECOND}\n"
+    assert json.loads(command("dependencies", SECOND, "--json")) == [FIRST]
+    assert f"{SECOND}: log_loss 0.8" in command("best", "log_loss")
+    command("archive", SECOND)
+    assert SECOND not in command("list")
+    command("restore", SECOND)
+    place = outputs / Registry(outputs).get(SECOND).artifact
+    command("delete", SECOND, "--with-artifact")
+    assert not place.exists()
+    assert "2 models" not in command("validate", "--all")
+
+
+def test_validate_names_what_changed(command, outputs):
+    folder = outputs / Registry(outputs).get(FIRST).artifact
+    next(folder.glob("scaler_*")).write_text("{}")
+    said = command("validate", "--all", code=76)
+    assert said.count(FIRST) == 1 and "scaler_" in said
+
+
+@pytest.mark.parametrize("name", ["bundle", "bundle.tar"])
+def test_a_model_moves_with_its_ancestors(outputs, tmp_path, name):
+    bundle = exchange.export_model(Registry(outputs), SECOND, tmp_path / name)
+    other = Registry(tmp_path / "other")
+    found = exchange.import_models(other, bundle)
+    assert [each.model_id for each in found] == [FIRST, SECOND]
+    assert found[1].dependencies == (FIRST,) and found[1].tags == ("new",)
+    assert other.validate(SECOND) == []
+    again = exchange.import_models(other, bundle)  # the same, under new numbers
+    assert [each.version for each in again] == ["v1.0.2", "v1.0.3"]
+    assert again[1].dependencies == (again[0].model_id,)
+    assert not list((tmp_path / "other").glob(".tmp-*"))
+    with pytest.raises(ConfigError, match="a new name"):
+        exchange.export_model(Registry(outputs), SECOND, bundle)
+
+
+def forge_grade(bundle):
+    path = bundle / "bundle.json"
+    content = json.loads(path.read_text())
+    content["models"][0] |= {"performance_grade": "S", "skill": 0.9}
+    path.write_text(json.dumps(content))
+
+
+def change_place(place):
+    def change(bundle):
+        path = bundle / "bundle.json"
+        content = json.loads(path.read_text())
+        content["models"][0]["artifact"] = place
+        path.write_text(json.dumps(content))
+
+    return change
+
+
+def change_file(bundle):
+    next(bundle.glob("artifacts/1/model_*")).write_text("other")
+
+
+def change_manifest(bundle):
+    path = bundle / "artifacts" / "0" / "MANIFEST.json"
+    path.write_text(path.read_text() + " ")
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (change_file, "bytes"),
+        (change_manifest, "manifest"),
+        (change_place("../x"), "artifact"),
+        (change_place("registry/a/b/c"), "a place like models/PAIR/family/run"),
+        (lambda bundle: (bundle / "bundle.json").unlink(), "bundle.json"),
+        (lambda bundle: (bundle / "bundle.json").write_text("[]"), "in format 1"),
+    ],
+)
+def test_a_changed_bundle_leaves_nothing(outputs, tmp_path, change, said):
+    bundle = exchange.export_model(Registry(outputs), SECOND, tmp_path / "bundle")
+    change(bundle)
+    other = Registry(tmp_path / "other")
+    with pytest.raises(RefusedArtifactError, match=said):
+        exchange.import_models(other, bundle)
+    assert other.list() == [] and not list((tmp_path / "other").iterdir())
+
+
+def test_a_grade_is_not_taken_from_a_bundle(outputs, tmp_path):
+    bundle = exchange.export_model(Registry(outputs), FIRST, tmp_path / "bundle")
+    forge_grade(bundle)
+    [entry] = exchange.import_models(Registry(tmp_path / "other"), bundle)
+    assert entry.performance_grade == "B-" and entry.skill == 0.1
+
+
+def test_another_artifact_in_the_place_is_refused(outputs, tmp_path):
+    bundle = exchange.export_model(Registry(outputs), FIRST, tmp_path / "bundle")
+    place = tmp_path / "other" / Registry(outputs).get(FIRST).artifact
+    place.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="another artifact"):
+        exchange.import_models(Registry(tmp_path / "other"), bundle)
+
+
+def test_a_tar_with_a_link_is_refused(tmp_path):
+    path = tmp_path / "evil.tar"
+    with tarfile.open(path, "w") as tar:
+        link = tarfile.TarInfo("bundle.json")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    with pytest.raises(RefusedArtifactError, match="plain files"):
+        exchange.import_models(Registry(tmp_path / "other"), path)
+    path.write_bytes(b"no tar")
+    with pytest.raises(RefusedArtifactError, match=r"a folder or a \.tar"):
+        exchange.import_models(Registry(tmp_path / "other"), path)
+
+
+def test_scan_tells_kinds_without_opening(tmp_path):
+    contents = {
+        "a.bin": b"\x80\x04\x95",
+        "b.pkl": b"(lp0\n.",
+        "c.pt": b"PK\x03\x04rest",
+        "d.keras": b"PK\x03\x04rest",
+        "e.json": b"{}",
+        "f.npy": b"\x93NUMPY\x01",
+        "g": b"",
+        "h.txt": b"words",
+        "i.h5": b"\x89HDF\r\n\x1a\n",
+        "j": b"\x00\x01",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "k").symlink_to("/etc/passwd")
+    kinds = {each["name"]: each["kind"] for each in exchange.scan(tmp_path)}
+    assert kinds == {
+        "a.bin": "pickle",
+        "b.pkl": "pickle by name",
+        "c.pt": "torch zip",
+        "d.keras": "zip",
+        "e.json": "json",
+        "f.npy": "npy",
+        "g": "text",
+        "h.txt": "text",
+        "i.h5": "hdf5",
+        "j": "other",
+        "k": "link",
+    }
+
+
+def test_the_names_of_system_001(outputs):
+    registry = ModelRegistry(outputs)
+    assert registry.get_model(FIRST).model_id == FIRST
+    assert [e.model_id for e in registry.list_models("lstm", "B-", 1)] == [SECOND]
+    assert registry.list_models(performance_grade="A") == []
+    assert [e.model_id for e in registry.get_model_dependencies(SECOND)] == [FIRST]
+    assert registry.validate_model_integrity(SECOND) is True
+    assert registry.get_best_model("lstm", "log_loss").model_id == SECOND
+    assert registry.export_model_info(FIRST)["training_config"]["model"] == "lstm"
+    registry.archive_model(SECOND)
+    registry.delete_model(SECOND)
+    with pytest.raises(MissingInputError):
+        registry.get_model(SECOND)

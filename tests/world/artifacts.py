@@ -1,0 +1,60 @@
+"""Published runs without a training: files that a manifest vouches for."""
+
+from artifacts import run_folder
+from config import Config
+from files.atomic import atomic_write
+from files.strict import write_json
+from preprocessing.scaling import FeatureScaler
+
+FEATURES = ["a", "b"]
+SCALER = FeatureScaler(
+    kind="robust",
+    feature_names=("a", "b"),
+    center=(0.1, 1 / 3),
+    scale=(2.0, 1e-9),
+    clip_limit=10.0,
+    num_rows=5,
+)
+
+
+def publish(outputs, *, skill=0.1, features=FEATURES, sha256="ab" * 32, **fields):
+    """Returns a folder as a run leaves it; its grade is B-, with skill above 0."""
+    config = Config(**{"pair": "TESTUSDT", "outputs_dir": str(outputs)} | fields)
+    run = run_folder.RunFolder.create(config)
+    atomic_write(run.file("model", ".npz"), f"model {skill}")
+    write_json(run.file("scaler", ".json"), SCALER.to_dict())
+    kinds = {"model": ".npz", "scaler": ".json"}
+    part = {"first_row": 0, "rows": 9, "targets": 5}
+    write_json(
+        run.file("metadata", ".json"),
+        {
+            "run_id": run.run_id,
+            "data": {
+                "path": "x.feather",
+                "sha256": sha256,
+                "feature_names": features,
+                "num_features": len(features),
+            },
+            "split": {"train": part},
+            "model": {"window_bars": config.sequence_length},
+            "training": {"seconds": 1.5},
+            "files": {k: run.file(k, suffix).name for k, suffix in kinds.items()},
+            "results": {"verdict": ["Skill: yes"]},
+        },
+    )
+    low = {"low": skill - 0.05}
+    write_json(
+        run.path / "confusion_matrix_report.json",
+        {
+            "class_names": ["SHORT", "HOLD", "LONG"],
+            "claims": {"skill": skill > 0, "direction": False},
+            "test": {
+                "log_loss": 1.0 - skill,
+                "accuracy": 0.5 + skill,
+                "skill_vs_train_prior": skill,
+                "intervals": {"skill_vs_train_prior": low},
+                "trading": {"mean_net_return_bps": 100 * skill, "num_trades": 40},
+            },
+        },
+    )
+    return run.publish()
