@@ -22,7 +22,8 @@ from dataset.newest import OK, FeatureRecipe, NewestBars
 from evaluation.policies import policy_from_dict
 from models.families import load_adapter
 from preprocessing.windows import chunks, cut_windows
-from signals.answers import AnswerRules
+from signals.answers import AnswerRules, moment_of
+from signals.stream import SignalStream
 from utils import ConfigError, DataError, RefusedArtifactError
 
 _CHUNK_WINDOWS = 2048
@@ -189,15 +190,30 @@ class Predictor:
         if last < 1:
             raise DataError(f"last: expected at least 1 bar. Received: {last}")
         newest = self.recipe.newest(self.recipe.checked(table), last=last)
-        return self._rows(newest, now)
+        return pd.DataFrame(self._columns(newest, now))
 
-    def _rows(self, newest: NewestBars, now: datetime | str | None) -> pd.DataFrame:
-        """Returns the rows of the bars that are asked for."""
+    def stream(self, history: pd.DataFrame | None = None) -> SignalStream:
+        """Returns what answers to one new bar after another, in a few milliseconds.
+
+        Args:
+            history: Candles before the first one; with `min_candles` of them the first
+                answer has no need to warm up. None begins cold.
+
+        Raises:
+            DataError: If they are not candles of the model's market, in order.
+        """
+        if history is not None and len(history):
+            history = self.recipe.checked(history)
+        return SignalStream(self.recipe, self._columns, history)
+
+    def _columns(
+        self, newest: NewestBars, now: datetime | str | None
+    ) -> dict[str, Any]:
+        """Returns the columns of the bars that are asked for."""
         rules = self._rules
         unlikeness = np.full(len(newest.status), np.nan)
-        status = rules.status_of(newest, _moment(now))
-        first = len(newest.bars) - len(status)
-        rows = first + np.flatnonzero(status == OK)
+        status = rules.status_of(newest, moment_of(now))
+        rows = newest.first + np.flatnonzero(status == OK)
         scaled = self.scaler.transform(newest.features)
         outputs = [
             self.adapter.predict_windows(
@@ -207,7 +223,7 @@ class Predictor:
         ]
         nothing = np.empty((0, 3) if rules.has_classes else 0, np.float32)
         said = np.concatenate(outputs) if outputs else nothing
-        return rules.rows(newest, status, said, unlikeness)
+        return rules.columns(newest, status, said, unlikeness)
 
     @functools.cached_property
     def _rules(self) -> AnswerRules:
@@ -298,9 +314,3 @@ class Predictor:
                 "windows that reach into the warm-up of a feature, or over a gap."
             )
         return windows
-
-
-def _moment(now: datetime | str | None) -> pd.Timestamp:
-    """Returns a time in UTC."""
-    moment = pd.Timestamp.now(tz="UTC") if now is None else pd.Timestamp(now)
-    return moment if moment.tzinfo else moment.tz_localize("UTC")

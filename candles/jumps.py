@@ -112,6 +112,13 @@ def find_jumps(table: pd.DataFrame, timeframe: str) -> Jumps:
     )
 
 
+def may_jump(opens: np.ndarray, closes: np.ndarray) -> np.ndarray:
+    """Returns which bars move as far as one that may cut a table (num_bars,)."""
+    opens, closes = np.log(opens), np.log(closes)
+    far = np.abs(opens - np.append(opens[:1], closes[:-1])) > OPEN_LEAST
+    return far | (np.abs(closes - opens) > RANGE_LEAST)
+
+
 def measure_continuity(table: pd.DataFrame, timeframe: str) -> Continuity:
     """Returns the steps from price to price and the wicks, of their limits."""
     prices = {name: table[name].to_numpy(np.float64) for name in VALUES[:4]}

@@ -22,7 +22,7 @@ import pandas as pd
 
 from candles.columns import VALUES, require_columns
 from dataset import indicators
-from dataset.indicators import columns, ratio, rolling_mean, rolling_mean_std, shifted
+from dataset.indicators import rolling_mean_std
 from dataset.timeframes import open_nanoseconds
 from utils import ConfigError, DataError, did_you_mean, duration_seconds
 
@@ -39,6 +39,9 @@ class FeatureContext:
 
     raw_prices: bool = False
     """Give absolute prices and volumes instead of ratios, where the set has them."""
+
+    newest: int | None = None
+    """Bars at the end that are asked for; a set may leave the others NaN. None: all."""
 
     @property
     def day_bars(self) -> int:
@@ -186,6 +189,7 @@ def compute_features(
     timeframe: str,
     feature_sets: Sequence[str] = ("core8",),
     raw_prices: bool = False,
+    newest: int | None = None,
 ) -> pd.DataFrame:
     """Computes the named feature sets, side by side.
 
@@ -195,6 +199,7 @@ def compute_features(
         timeframe: Length of a bar, such as `"1m"`.
         feature_sets: Names of registered sets.
         raw_prices: Give absolute prices instead of ratios, where a set has them.
+        newest: Bars at the end that are asked for, the others are NaN; None: all.
 
     Returns:
         A float32 table with the index of `candles`, `(num_bars, num_features)`, columns
@@ -206,16 +211,16 @@ def compute_features(
         DataError: If a candle column is missing, or a set breaks its contract.
     """
     require_columns(candles, VALUES)
-    context = FeatureContext(timeframe, raw_prices)
+    context = FeatureContext(timeframe, raw_prices, newest)
     sets = find_feature_sets(feature_sets)
     names = feature_names(feature_sets, timeframe, raw_prices=raw_prices)
-    warm_up = warm_up_bars(feature_sets, timeframe)
+    begin = 0 if newest is None else max(0, len(candles) - newest)
     values = np.full((len(names), len(candles)), np.nan, np.float32)
     for start, stop in _segment_ranges(candles, timeframe):
-        if stop - start <= warm_up:
+        first = max(start + warm_up_bars(feature_sets, timeframe), begin)
+        if stop <= first:
             continue
-        segment = candles.iloc[start:stop]
-        first, filled = start + warm_up, set()
+        segment, filled = candles.iloc[start:stop], set()
         for item in sets:
             table = item.compute(segment, context)
             if tuple(table.columns) != (wanted := item.names(context)):
@@ -224,7 +229,7 @@ def compute_features(
                     f"candles. Received: {tuple(table.columns)}."
                 )
             for name in table.columns:
-                column = _checked_column(item, name, table[name], warm_up, first)
+                column = _checked_column(item, name, table[name], start, first)
                 kept = values[names.index(name), first:stop]
                 if name in filled:
                     _require_same(item, name, column, kept)
@@ -247,7 +252,9 @@ def _core8(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
 
     Their means are those of the last day and 30 days.
     """
-    return _eight(candles, (context.day_bars, context.month_bars))
+    return indicators.core8(
+        candles, (context.day_bars, context.month_bars), context.newest
+    )
 
 
 def _week_warm_up(context: FeatureContext) -> int:
@@ -257,33 +264,9 @@ def _week_warm_up(context: FeatureContext) -> int:
 @feature_set("core8_7d", warm_up_bars=_week_warm_up)
 def _core8_7d(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
     """The eight of `core8` with means of the last day and 7 days, for fewer candles."""
-    return _eight(candles, (context.day_bars, context.week_bars))
-
-
-def _eight(candles: pd.DataFrame, windows: Sequence[int]) -> pd.DataFrame:
-    """Changes of a bar, and ratios to means of two windows.
-
-    Percent changes against the previous close (volume: the previous volume), and ratios
-    to the means. Where a bar is a day or longer there is no ratio to the day: it would
-    always be 1. A volume change from nothing is 0, a volume
-    ratio to nothing is 1.
-    """
-    high, low, close, volume = columns(candles, "high", "low", "close", "volume")
-    previous = shifted(close, 1)
-    features = {
-        "high_change": 100 * (high - previous) / previous,
-        "low_change": 100 * (low - previous) / previous,
-        "close_change": 100 * (close - previous) / previous,
-        "volume_change": 100 * ratio(volume - shifted(volume, 1), shifted(volume, 1)),
-    }
-    windows = [bars for bars in windows if bars > 1]
-    for bars in windows:
-        features[f"price_to_ma{bars}"] = close / rolling_mean(close, bars)
-    for bars in windows:
-        features[f"volume_to_ma{bars}"] = ratio(
-            volume, rolling_mean(volume, bars), otherwise=1.0
-        )
-    return pd.DataFrame(features, index=candles.index)
+    return indicators.core8(
+        candles, (context.day_bars, context.week_bars), context.newest
+    )
 
 
 _STATS_WINDOWS = (5, 15, 60, 120)
@@ -296,7 +279,7 @@ def _stats_warm_up(context: FeatureContext) -> int:
 @feature_set("window_stats", warm_up_bars=_stats_warm_up)
 def _window_stats(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
     """Mean and sample standard deviation of the core features over four windows."""
-    core = _core8(candles, context)
+    core = _core8(candles, FeatureContext(context.timeframe))
     features = {}
     for bars in _STATS_WINDOWS:
         for name in core.columns:
@@ -367,11 +350,11 @@ def _segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int
 
 
 def _checked_column(
-    item: FeatureSet, name: str, column: pd.Series, warm_up: int, first_row: int
+    item: FeatureSet, name: str, column: pd.Series, start: int, first_row: int
 ) -> np.ndarray:
-    """Returns the values after the warm-up as float32, all finite."""
+    """Returns the values from a row on as float32, all finite."""
     with np.errstate(over="ignore"):
-        values = column.to_numpy(np.float32)[warm_up:]
+        values = column.to_numpy()[first_row - start :].astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise DataError(

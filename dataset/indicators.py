@@ -1,6 +1,6 @@
 """Mathematics over the last bars of one gapless stretch of candles.
 
-In: windows folded from halves, and the two indicator sets. Out: segments, warm-up and
+In: windows folded from halves, and the indicator sets. Out: segments, warm-up and
 registration (`features`).
 
 Absolute prices and volumes have no stable scale, so they are given as ratios; `raw`
@@ -10,7 +10,7 @@ window.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -25,14 +25,25 @@ INDICATORS34_WARM_UP = 300
 """Bars after which the slowest recursion (EMA 26) has 1e-10 of its start left."""
 
 
+_FEW = 4
+"""Up to so many bars are folded each by itself."""
+
+Combine = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]
+
+
 def columns(candles: pd.DataFrame, *names: str) -> list[np.ndarray]:
     """Returns the named columns as float64 arrays, `(num_bars,)` each."""
     return [candles[name].to_numpy(np.float64) for name in names]
 
 
-def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Returns the mean of the last `window` values, `(num_bars,)`; NaN before."""
-    return fold_window(values[None], window, _add)[0] / window
+def rolling_mean(
+    values: np.ndarray, window: int, newest: int | None = None
+) -> np.ndarray:
+    """Returns the mean of the last `window` values, `(num_bars,)`; NaN before.
+
+    Where only the `newest` bars are asked for, others may be NaN.
+    """
+    return fold_window(values[None], window, _add, newest=newest)[0] / window
 
 
 def rolling_mean_std(values: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +92,9 @@ def _add(newer: np.ndarray, older: np.ndarray, _: int, __: int) -> np.ndarray:
 def fold_window(
     state: np.ndarray,
     window: int,
-    combine: Callable[[np.ndarray, np.ndarray, int, int], np.ndarray],
+    combine: Combine,
+    *,
+    newest: int | None = None,
 ) -> np.ndarray:
     """Folds the last `window` bars of `state`, `(num_values, num_bars)`, at every bar.
 
@@ -93,13 +106,19 @@ def fold_window(
         state: What one bar contributes.
         window: Bars to fold, at least 1.
         combine: Takes the states of the newer and the older half and their lengths.
+        newest: Bars at the end that are asked for; None: all.
 
     Returns:
-        The folded state, same shape; NaN where the window is not full.
+        The folded state, same shape; NaN where the window is not full, or not asked
+        for: the same bits in either way.
     """
     num_bars = state.shape[-1]
     result = np.full(state.shape, np.nan)
     if num_bars < window:
+        return result
+    if newest is not None and newest <= _FEW:
+        for stop in range(max(window, num_bars - newest + 1), num_bars + 1):
+            result[..., stop - 1] = _fold_one(state[..., stop - window : stop], combine)
         return result
     # Position i of `part` folds bars i .. i+size-1; `folded` holds `covered` bars.
     part, size = state, 1
@@ -121,6 +140,21 @@ def fold_window(
     return result
 
 
+def _fold_one(state: np.ndarray, combine: Combine) -> np.ndarray:
+    """Folds one window, `(num_values, window)`, in the order of `fold_window`."""
+    folded, covered, size, window = None, 0, 1, state.shape[-1]
+    while covered < window:
+        if window & size:
+            part, width = state[..., window - covered - size : window - covered], 1
+            while width < size:
+                part = combine(part[..., 1::2], part[..., ::2], width, width)
+                width *= 2
+            folded = part if folded is None else combine(folded, part, covered, size)
+            covered += size
+        size *= 2
+    return folded[..., 0]  # type: ignore[index]
+
+
 def shifted(values: np.ndarray, bars: int) -> np.ndarray:
     """Returns the values of `bars` bars ago, `(num_bars,)`; NaN before."""
     result = np.full(len(values), np.nan)
@@ -138,6 +172,40 @@ def ratio(
 
 
 # Indicator sets
+
+
+def core8(
+    candles: pd.DataFrame, windows: Sequence[int], newest: int | None = None
+) -> pd.DataFrame:
+    """Changes of a bar, and ratios to means of two windows, `(num_bars, 8)`.
+
+    Percent changes against the previous close (volume: the previous volume), and ratios
+    to the means. Where a bar is a day or longer there is no ratio to the day: it would
+    always be 1. A volume change from nothing is 0, a volume ratio to nothing is 1.
+    Where only the `newest` bars are asked for, others may be NaN.
+    """
+    whole = columns(candles, "high", "low", "close", "volume")
+    num_bars = len(candles)
+    first = 0 if newest is None else max(0, num_bars - newest - 1)
+    high, low, close, volume = (values[first:] for values in whole)
+    previous, before = shifted(close, 1), shifted(volume, 1)
+    features = {
+        "high_change": 100 * (high - previous) / previous,
+        "low_change": 100 * (low - previous) / previous,
+        "close_change": 100 * (close - previous) / previous,
+        "volume_change": 100 * ratio(volume - before, before),
+    }
+    windows = [bars for bars in windows if bars > 1]
+    for bars in windows:
+        mean = rolling_mean(whole[2], bars, newest)[first:]
+        features[f"price_to_ma{bars}"] = close / mean
+    for bars in windows:
+        mean = rolling_mean(whole[3], bars, newest)[first:]
+        features[f"volume_to_ma{bars}"] = ratio(volume, mean, otherwise=1.0)
+    if first:
+        nothing = np.full(first, np.nan)
+        features = {k: np.concatenate([nothing, v]) for k, v in features.items()}
+    return pd.DataFrame(features, index=candles.index, copy=False)
 
 
 def ray12(candles: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:

@@ -17,12 +17,17 @@ import pandas as pd
 import utils
 from candles.checks import check_candles
 from candles.formats import as_table
+from candles.table import longest_fill
+from candles.timestamps import nanoseconds_of
 from config import Config
-from dataset import features
+from dataset import features, indicators
 from dataset import rows as dataset_rows
 from dataset.fingerprints import feature_set_digests
 from settings.names import is_other_market
 from utils import DataError, RefusedArtifactError
+
+_SETTLING_BARS = {"indicators34": indicators.INDICATORS34_WARM_UP}
+"""What recursive sets read beyond their warm-up."""
 
 OK, WARMING_UP, GAP, FILLED = "ok", "warming_up", "gap", "filled"
 
@@ -32,22 +37,24 @@ class NewestBars:
     """The newest bars of a market, with all that a model reads of them.
 
     Args:
-        bars: `timestamp`, the candle columns, `is_filled` and `segment` of the bars of
-            the windows, (num_bars,) rows; the last ones are asked for.
+        opens: Open of each bar of the windows (num_bars,), int64 nanoseconds; the last
+            ones are asked for.
+        close: Their closes (num_bars,).
         features: (num_bars, num_features) float32, NaN where a bar has no value.
         status: Of the bars that are asked for (num_asked,): `ok`, `filled`,
             `warming_up` (its look-back reaches before the first candle) or `gap`
             (before a gap that is not filled, or a jump of the price).
     """
 
-    bars: pd.DataFrame
+    opens: np.ndarray
+    close: np.ndarray
     features: np.ndarray
     status: np.ndarray
 
     @property
-    def asked(self) -> pd.DataFrame:
-        """The bars that are asked for (num_asked,)."""
-        return self.bars.iloc[len(self.bars) - len(self.status) :]
+    def first(self) -> int:
+        """Row of the first bar that is asked for."""
+        return len(self.opens) - len(self.status)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +124,16 @@ class FeatureRecipe:
 
     @property
     def warm_up_bars(self) -> int:
-        """Bars before the first one that has every feature, wherever candles begin."""
-        own, bar = dataset_rows.warm_up_bars(self.config), self.config.bar_seconds
-        higher = self.config.higher_timeframes
-        longest = max([utils.duration_seconds(each) // bar for each in higher] or [1])
-        return own + longest - 1  # a higher bar that began before the candles is left
+        """Bars before the first one that has every feature, wherever candles begin.
+
+        A higher bar that began before the candles is left out. Recursive features have
+        twice their warm-up, after which they have the bits of any longer history.
+        """
+        config = self.config
+        higher = map(utils.duration_seconds, config.higher_timeframes)
+        longest = max(higher, default=config.bar_seconds) // config.bar_seconds
+        settling = max(_SETTLING_BARS.get(name, 0) for name in config.feature_sets)
+        return dataset_rows.warm_up_bars(config) + longest - 1 + settling * longest
 
     @property
     def min_candles(self) -> int:
@@ -166,42 +178,73 @@ class FeatureRecipe:
             last: Bars that are asked for; fewer where there are fewer.
 
         Raises:
-            DataError: If no bar can have a whole window.
+            DataError: If there are too few for a whole window.
         """
-        window = self.config.sequence_length
-        tail = candles.iloc[-(self.min_candles + last - 1) :].reset_index(drop=True)
+        tail = self.tail(candles, last)
         filled = dataset_rows.fill_and_resample(tail, self.config)
-        if len(filled) < self.min_candles:
+        if len(tail) == len(candles) and len(filled) < self.min_candles:
+            window = self.config.sequence_length
             raise DataError(
                 f"expected at least {self.min_candles} candles of "
                 f"{self.config.timeframe}: {self.warm_up_bars} before the first value "
                 f"of {'+'.join(self.config.feature_sets)} and a window of {window}. "
                 f"Received: {len(candles)}."
             )
-        table = dataset_rows.compute_features(filled, self.config)
+        return self.describe(filled, last)
+
+    def tail(self, candles: pd.DataFrame, last: int = 1) -> pd.DataFrame:
+        """Returns the candles that the last bars need, with any gaps in them."""
+        config = self.config
+        reach = self.min_candles + last - 1
+        # One that is missing at the edge is filled from a candle before it.
+        reach += longest_fill(config.max_fill_bars, config.timeframe)
+        times = candles["timestamp"]
+        span = pd.Timedelta(config.bar_seconds, "s") * (reach - 1)
+        first = int((times < times.iloc[-1] - span).to_numpy().sum())
+        return candles.iloc[first:].reset_index(drop=True)
+
+    def describe(self, filled: pd.DataFrame, last: int) -> NewestBars:
+        """Returns the last of filled bars, with the features of their windows."""
+        window = self.config.sequence_length
         kept = slice(max(0, len(filled) - window - last + 1), None)
+        table = dataset_rows.compute_features(filled, self.config)
         values = table.to_numpy(np.float32)[kept]
-        bars = filled.iloc[kept].reset_index(drop=True)
-        status = bar_status(bars, values, window_bars=window)[-last:]
-        return NewestBars(bars=bars, features=values, status=status)
+        bars = filled.iloc[kept]
+        status = bar_status(
+            values,
+            bars["is_filled"].to_numpy(),
+            bars["segment"].to_numpy(),
+            window_bars=window,
+        )
+        return NewestBars(
+            opens=nanoseconds_of(bars["timestamp"]),
+            close=bars["close"].to_numpy(),
+            features=values,
+            status=status[-last:],
+        )
 
 
 def bar_status(
-    bars: pd.DataFrame, values: np.ndarray, *, window_bars: int
+    features: np.ndarray,
+    is_filled: np.ndarray,
+    segment: np.ndarray,
+    *,
+    window_bars: int,
 ) -> np.ndarray:
     """Returns which bars have a whole window in their segment (num_bars,).
 
     Args:
-        bars: With `is_filled` and `segment`, from 0 for the first candles there are.
-        values: Their features (num_bars, num_features).
+        features: (num_bars, num_features), NaN where a bar has no value.
+        is_filled: (num_bars,).
+        segment: (num_bars,), from 0 for the first candles there are.
         window_bars: Bars of a window.
     """
-    row, segment = np.arange(len(bars)), bars["segment"].to_numpy()
+    row = np.arange(len(segment))
     begins = np.diff(segment, prepend=segment[:1]) != 0
-    has_value = np.isfinite(values).all(axis=1)
+    has_value = np.isfinite(features).all(axis=1)
     first = np.maximum(np.where(begins, row, 0), np.where(has_value, 0, row + 1))
     whole = row - np.maximum.accumulate(first) + 1 >= window_bars
-    status = np.where(bars["is_filled"], FILLED, OK).astype(object)
+    status = np.where(is_filled, FILLED, OK).astype(object)
     status[~whole] = np.where(segment[~whole] > 0, GAP, WARMING_UP)
     return status
 

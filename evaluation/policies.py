@@ -77,6 +77,14 @@ class Policy(abc.ABC):
     def answers_of(self, predictions: pd.DataFrame) -> np.ndarray:
         """Returns the answers that a predictions table with signals holds."""
 
+    def decide(self, outputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Returns answers for a model's outputs, and the signals (num_rows,) of them.
+
+        They are those that a predictions table has.
+        """
+        answers = self.calibrate(outputs)
+        return answers, self.signals(answers)
+
     def add_signals(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """Returns the table with the policy's signals."""
         signals = self.signals(self.answers_of(predictions))
@@ -149,13 +157,18 @@ class SignalPolicy(Policy):
         """Returns calibrated rows (num_rows, 3), float64."""
         return probabilities_of(predictions, CALIBRATED_COLUMNS)
 
+    def decide(self, outputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Returns calibrated rows (num_rows, 3) float32, and signals (num_rows,)."""
+        outputs = np.asarray(outputs, np.float64)
+        # Signals follow from what the table holds, so that a reader can repeat them.
+        rounded = self.calibrate(outputs).astype(np.float32)
+        return rounded, self.signals(rounded.astype(np.float64))
+
     def add_signals(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """Returns the table with calibrated probabilities and the policy's signals."""
-        calibrated = self.calibrate(probabilities_of(predictions))
-        # Signals follow from what the table holds, so that a reader can repeat them.
-        rounded = calibrated.astype(np.float32)
-        columns = dict(zip(CALIBRATED_COLUMNS, rounded.T, strict=True))
-        return super().add_signals(predictions.assign(**columns))
+        calibrated, signals = self.decide(probabilities_of(predictions))
+        columns = dict(zip(CALIBRATED_COLUMNS, calibrated.T, strict=True))
+        return predictions.assign(**columns, signal=signals)
 
     @classmethod
     def _learned(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ the bars (`dataset.newest`), the model (`predictor`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,12 @@ import pandas as pd
 from config import CLASS_NAMES, CLASS_TARGETS, HOLD, LONG, SHORT, Config
 from dataset.newest import OK, NewestBars
 from evaluation.backtest import sizes_of
-from evaluation.policies import CALIBRATED_COLUMNS, PROBABILITY_COLUMNS, Policy
+from evaluation.policies import Policy
+from evaluation.thresholds import side_sizes
 
 OPEN_BAR, STALE, UNLIKE = "open_bar", "stale", "unlike"
+_SECOND = 10**9
+_NO_TIME = np.iinfo(np.int64).min
 P_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASS_NAMES)
 
 
@@ -44,21 +49,22 @@ class AnswerRules:
 
     def status_of(self, newest: NewestBars, now: pd.Timestamp) -> np.ndarray:
         """Returns the status of each bar that is asked for (num_asked,)."""
-        ends = newest.asked["timestamp"] + pd.Timedelta(self.config.bar_seconds, "s")
+        ends = newest.opens[newest.first :] + self.config.bar_seconds * _SECOND
         status = newest.status.copy()
         if self.stale_after is not None:
-            status[(status == OK) & (ends > self.stale_after).to_numpy()] = STALE
-        status[(ends > now).to_numpy()] = OPEN_BAR
+            late = ends > self.stale_after.as_unit("ns").value
+            status[(status == OK) & late] = STALE
+        status[ends > now.as_unit("ns").value] = OPEN_BAR
         return status
 
-    def rows(
+    def columns(
         self,
         newest: NewestBars,
         status: np.ndarray,
         outputs: np.ndarray,
         unlikeness: np.ndarray,
-    ) -> pd.DataFrame:
-        """Returns a row for each bar that is asked for, in order of time.
+    ) -> dict[str, Any]:
+        """Returns the columns of the bars that are asked for, in order of time.
 
         Args:
             newest: The bars.
@@ -67,61 +73,55 @@ class AnswerRules:
                 probabilities, or (num_ok,) numbers.
             unlikeness: Of those that are asked for (num_asked,), NaN where not known.
         """
-        asked, is_ok = newest.asked, status == OK
-        columns: dict[str, Any] = {
-            "timestamp": asked["timestamp"].to_numpy(),
-            "close": asked["close"].to_numpy(),
-            "status": status,
-        }
-        answers, signals = self._decide(outputs)
-        if self.has_classes:
-            columns |= {
-                name: _spread(answers[:, k], is_ok) for k, name in enumerate(P_COLUMNS)
-            }
-        else:
-            columns["log_return"] = _spread(answers, is_ok)
-        signal = np.full(len(status), HOLD, np.int8)
+        is_ok, count = status == OK, len(status)
+        opens, close = newest.opens[newest.first :], newest.close[newest.first :]
+        answers, signals = self.policy.decide(outputs)
+        columns: dict[str, Any] = {"timestamp": _times(opens)}
+        columns |= {"close": close, "status": status}
+        names = P_COLUMNS if self.has_classes else ("log_return",)
+        for name, values in zip(names, np.atleast_2d(answers.T), strict=True):
+            columns[name] = np.full(count, np.nan)
+            columns[name][is_ok] = values
+        signal = np.full(count, HOLD, np.int8)
         signal[is_ok] = signals
         columns["signal"] = signal
-        columns |= self._trade(asked, signal)
-        columns["size"] = self._sizes(newest, answers, signal, is_ok)
-        columns |= {"unlikeness": unlikeness, "model_id": self.model_id}
-        table = pd.DataFrame(columns)
-        for name in ("timestamp", "expires_at"):
-            table[name] = pd.DatetimeIndex(table[name], tz="UTC")
-        return table
-
-    def _decide(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns answers and signals (num_ok,) as a predictions table has them."""
-        if not self.has_classes:
-            answers = self.policy.calibrate(outputs)
-            return answers, self.policy.signals(answers)
-        table = pd.DataFrame(dict(zip(PROBABILITY_COLUMNS, outputs.T, strict=True)))
-        table = self.policy.add_signals(table)
-        answers = table[list(CALIBRATED_COLUMNS)].to_numpy(np.float64)
-        return answers, table["signal"].to_numpy()
-
-    def _trade(self, asked: pd.DataFrame, signal: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns threshold, levels and the end of each signal's trade."""
-        config, close = self.config, asked["close"].to_numpy()
-        nothing = np.full(len(signal), np.nan)
-        found = {name: nothing.copy() for name in ("threshold", "tp_price", "sl_price")}
-        limits = {SHORT: self.policy.short_threshold, LONG: self.policy.long_threshold}
-        levels = {
-            SHORT: (-config.short_tp_pct, config.short_sl_pct),
-            LONG: (config.long_tp_pct, -config.long_sl_pct),
-        }
-        for side, (tp_pct, sl_pct) in levels.items():
+        for name in ("threshold", "tp_price", "sl_price"):
+            columns[name] = np.full(count, np.nan)
+        for side, threshold, tp_pct, sl_pct in self._sides():
             is_side = signal == side
-            if limits[side] is not None:
-                found["threshold"][is_side] = limits[side]
-            if config.target == "signal":
-                found["tp_price"][is_side] = close[is_side] * (1 + tp_pct / 100)
-                found["sl_price"][is_side] = close[is_side] * (1 + sl_pct / 100)
-        bars = config.future_window + 1  # the entry is the close
-        ends = asked["timestamp"] + pd.Timedelta(bars * config.bar_seconds, "s")
-        found["expires_at"] = ends.where(signal != HOLD).to_numpy()
-        return found
+            columns["threshold"][is_side] = threshold
+            columns["tp_price"][is_side] = close[is_side] * (1 + tp_pct / 100)
+            columns["sl_price"][is_side] = close[is_side] * (1 + sl_pct / 100)
+        # The entry is the close, and the bars of the horizon follow it.
+        reach = (self.config.future_window + 1) * self.config.bar_seconds * _SECOND
+        columns["expires_at"] = _times(
+            np.where(signal == HOLD, _NO_TIME, opens + reach)
+        )
+        columns["size"] = np.where(is_ok, 0.0, np.nan)
+        if (signal != HOLD).any():
+            columns["size"][signal != HOLD] = self._sizes(
+                newest, answers, signal, is_ok
+            )
+        model_id = np.full(count, self.model_id, object)
+        return columns | {"unlikeness": unlikeness, "model_id": model_id}
+
+    def _sides(self) -> list[tuple[int, float, float, float]]:
+        """Returns side, threshold, take profit and stop in percent of the entry."""
+        config, policy = self.config, self.policy
+        sides: list[tuple[int, float | None, float, float]] = [
+            (SHORT, policy.short_threshold, -config.short_tp_pct, config.short_sl_pct),
+            (LONG, policy.long_threshold, config.long_tp_pct, -config.long_sl_pct),
+        ]
+        has_levels = config.target == "signal"
+        return [
+            (
+                side,
+                math.nan if threshold is None else threshold,
+                tp_pct if has_levels else math.nan,
+                sl_pct if has_levels else math.nan,
+            )
+            for side, threshold, tp_pct, sl_pct in sides
+        ]
 
     def _sizes(
         self,
@@ -130,27 +130,20 @@ class AnswerRules:
         signal: np.ndarray,
         is_ok: np.ndarray,
     ) -> np.ndarray:
-        """Returns the fraction of equity of each signal, 0 for HOLD (num_asked,)."""
-        result = np.where(is_ok, 0.0, np.nan)
-        is_trade = signal != HOLD
-        first = len(newest.bars) - len(signal)
-        sides = sizes_of(
-            self.policy.scores(answers[is_trade[is_ok]]),
-            newest.bars["close"].to_numpy(),
-            first + np.flatnonzero(is_trade),
-            self.config,
-        )
-        if sides is None:
-            result[is_trade] = 1.0
-        else:
-            result[is_trade] = np.where(
-                signal[is_trade] == LONG, sides[:, 1], sides[:, 0]
-            )
-        return result
+        """Returns the fraction of equity of each signal that is a trade."""
+        trades = np.flatnonzero(signal != HOLD)
+        of_answers = np.cumsum(is_ok)[trades] - 1
+        scores = self.policy.scores(answers[of_answers].astype(np.float64))
+        sizes = sizes_of(scores, newest.close, newest.first + trades, self.config)
+        found = side_sizes(signal[trades], sizes)
+        return np.ones(len(trades)) if found is None else found
 
 
-def _spread(values: np.ndarray, is_ok: np.ndarray) -> np.ndarray:
-    """Returns the values in the rows that are `ok`, NaN in the others."""
-    result = np.full(len(is_ok), np.nan)
-    result[is_ok] = values
-    return result
+def _times(nanoseconds: np.ndarray) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(nanoseconds.view("M8[ns]"), tz="UTC")
+
+
+def moment_of(now: datetime | str | None) -> pd.Timestamp:
+    """Returns a time in UTC; that of the clock for None."""
+    moment = pd.Timestamp.now(tz="UTC") if now is None else pd.Timestamp(now)
+    return moment if moment.tzinfo else moment.tz_localize("UTC")

@@ -1,0 +1,229 @@
+"""Bars one by one -> the newest, with the features of its window, as tables give them.
+
+In: what is kept of the past, so that a bar costs its own features alone. Out: the same
+of a table at once (`newest`), what a model says of them (`signals.stream`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from candles.checks import check_candles
+from candles.columns import COLUMNS, VALUES, make_table
+from candles.jumps import may_jump
+from candles.table import fill_gaps, longest_fill
+from candles.timestamps import (
+    first_boundary,
+    nanoseconds_of,
+    parse_timestamps,
+    timeframe_nanoseconds,
+)
+from dataset import rows as dataset_rows
+from dataset.newest import WARMING_UP, FeatureRecipe, NewestBars, bar_status
+from utils import DataError
+
+_OPEN, _CLOSE = VALUES.index("open"), VALUES.index("close")
+_DAY = 86_400 * 10**9
+
+
+class BarStream:
+    """The bars that the next one needs, and the features of the newest window.
+
+    A missing bar is filled as in a training file; a gap longer than `max_fill_bars`
+    begins anew. While a price that may have jumped is kept, each bar is computed like
+    a table of all that is kept: what is a jump and what a slip, later bars decide.
+
+    Args:
+        recipe: How features are made.
+        history: Candles before the first of the stream, from `recipe.checked`; None
+            begins cold.
+    """
+
+    def __init__(
+        self, recipe: FeatureRecipe, history: pd.DataFrame | None = None
+    ) -> None:
+        config = recipe.config
+        self.recipe = recipe
+        self._step = timeframe_nanoseconds(config.timeframe)
+        self._most_filled = longest_fill(config.max_fill_bars, config.timeframe)
+        self._least_bars = dataset_rows.warm_up_bars(config) + 1
+        self._kept = recipe.min_candles + self._most_filled
+        self._stamps = np.empty(2 * self._kept, np.int64)
+        self._values = np.empty((len(VALUES), 2 * self._kept))
+        self._is_filled = np.empty(2 * self._kept, bool)
+        self._begin_anew(is_after_gap=False)
+        if history is not None and len(history):
+            self._take(history)
+
+    def _begin_anew(self, *, is_after_gap: bool) -> None:
+        self._num_bars, self._is_after_gap = 0, is_after_gap
+        self._jumped = 0  # nanoseconds of the newest bar that may have jumped
+        shape = (self.recipe.config.sequence_length, len(self.recipe.feature_names))
+        self._features = np.full(shape, np.nan, np.float32)
+
+    def _take(self, history: pd.DataFrame) -> None:
+        """Begins with the bars of a table since its last gap."""
+        config = self.recipe.config
+        table = fill_gaps(
+            self.recipe.tail(history),
+            config.timeframe,
+            max_fill_bars=config.max_fill_bars,
+        )
+        segment = table["segment"].to_numpy()
+        self._is_after_gap = bool(segment[-1] > 0)
+        table = table[segment == segment[-1]].iloc[-self._kept :]
+        self._num_bars = len(table)
+        self._stamps[: len(table)] = nanoseconds_of(table["timestamp"])
+        self._values[:, : len(table)] = table[list(VALUES)].to_numpy().T
+        self._is_filled[: len(table)] = table["is_filled"]
+        jumps = may_jump(table["open"].to_numpy(), table["close"].to_numpy())
+        self._jumped = int(self._stamps[: len(table)][jumps].max(initial=0))
+        self._describe_whole()
+
+    @property
+    def newest(self) -> pd.Timestamp | None:
+        """Open of the newest bar; None before the first."""
+        if not self._num_bars:
+            return None
+        return pd.Timestamp(int(self._stamps[self._num_bars - 1]), tz="UTC")
+
+    def alone(self, bar: pd.DataFrame) -> NewestBars:
+        """Returns a bar that is not taken, without features."""
+        return NewestBars(
+            opens=nanoseconds_of(bar["timestamp"]),
+            close=bar["close"].to_numpy(),
+            features=np.full((1, self._features.shape[1]), np.nan, np.float32),
+            status=np.array([WARMING_UP], object),
+        )
+
+    def push(self, bar: pd.DataFrame) -> NewestBars | None:
+        """Takes the next bar; returns the bars of its window, None for the same again.
+
+        Args:
+            bar: From `read`.
+
+        Raises:
+            DataError: If it is older than the newest, or another one of the same time.
+        """
+        stamp = int(nanoseconds_of(bar["timestamp"])[0])
+        values = bar[list(VALUES)].to_numpy()[0]
+        if self._num_bars:
+            last = self._num_bars - 1
+            bars, rest = divmod(stamp - int(self._stamps[last]), self._step)
+            if bars == rest == 0 and np.array_equal(values, self._values[:, last]):
+                return None
+            if rest or bars < 1:
+                raise DataError(
+                    f"expected the bar after {self.newest}, or a later one, of "
+                    f"{self.recipe.config.timeframe}. Received: "
+                    f"{bar['timestamp'].iloc[0]}{' with other values' * (not bars)}."
+                )
+            if bars - 1 > self._most_filled:
+                self._begin_anew(is_after_gap=True)
+            else:
+                silent = np.array([self._values[_CLOSE, last]] * 4 + [0.0])
+                for number in range(1, bars):
+                    missing = int(self._stamps[last]) + number * self._step
+                    self._add(missing, silent, is_filled=True)
+        return self._add(stamp, values, is_filled=False)
+
+    def read(self, candle: Mapping[str, Any] | pd.Series) -> pd.DataFrame:
+        """Returns a candle by name as a candle table of one row.
+
+        Raises:
+            DataError: If it is no good candle.
+        """
+        if missing := [name for name in COLUMNS if name not in candle]:
+            raise DataError(
+                f"expected a candle with {', '.join(COLUMNS)}, by name. Received: no "
+                f"{', '.join(missing)}."
+            )
+        time = candle["timestamp"]
+        try:
+            if isinstance(time, str | int | np.integer):
+                stamps, _ = parse_timestamps(pa.chunked_array([pa.array([time])]))
+            else:
+                moment = pd.Timestamp(time)
+                moment = moment if moment.tzinfo else moment.tz_localize("UTC")
+                stamps = np.array([moment.as_unit("ns").value])
+            columns = {name: np.array([float(candle[name])]) for name in VALUES}
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"expected a candle of numbers. Received: {error}"
+            ) from error
+        bar = make_table(stamps, columns)
+        problems = list(check_candles(bar, with_doubts=False).problems)
+        if self._step < _DAY and (stamps[0] - first_boundary(self._step)) % self._step:
+            problems.append(f"an open off the {self.recipe.config.timeframe} boundary")
+        if problems:
+            raise DataError(
+                f"expected a good candle. Received: {'; '.join(problems)} at "
+                f"{bar['timestamp'].iloc[0]}."
+            )
+        return bar
+
+    def _add(self, stamp: int, values: np.ndarray, *, is_filled: bool) -> NewestBars:
+        if self._num_bars == len(self._stamps):
+            for column in (self._stamps, self._values, self._is_filled):
+                column[..., : self._kept] = column[..., -self._kept :].copy()
+            self._num_bars = self._kept
+        self._stamps[self._num_bars] = stamp
+        self._values[:, self._num_bars] = values
+        self._is_filled[self._num_bars] = is_filled
+        self._num_bars += 1
+        recent = self._values[:, max(0, self._num_bars - 2) : self._num_bars]
+        if may_jump(recent[_OPEN], recent[_CLOSE])[-1]:
+            self._jumped = stamp
+        first = max(0, self._num_bars - self._kept)
+        if self._jumped > self._stamps[first] and not self.recipe.config.accept_jumps:
+            return self._describe_whole()
+        return self._describe_newest()
+
+    def _table(self, num_bars: int) -> pd.DataFrame:
+        """Returns the newest bars, of one segment."""
+        kept = slice(max(0, self._num_bars - num_bars), self._num_bars)
+        columns: dict[str, Any] = dict(zip(VALUES, self._values[:, kept], strict=True))
+        columns["is_filled"] = self._is_filled[kept]
+        segment = int(self._is_after_gap)
+        columns["segment"] = np.full(len(columns["is_filled"]), segment, np.int32)
+        return make_table(self._stamps[kept], columns)
+
+    def _describe_newest(self) -> NewestBars:
+        """Computes the features of the newest bar alone."""
+        self._features[:-1] = self._features[1:].copy()
+        self._features[-1] = np.nan
+        if self._num_bars >= self._least_bars:
+            table = dataset_rows.compute_features(
+                self._table(self.recipe.warm_up_bars + 1), self.recipe.config, newest=1
+            )
+            self._features[-1] = table.to_numpy()[-1]
+        kept = slice(max(0, self._num_bars - len(self._features)), self._num_bars)
+        features = self._features[kept.start - kept.stop :].copy()
+        segment = np.full(len(features), int(self._is_after_gap))
+        status = bar_status(
+            features, self._is_filled[kept], segment, window_bars=len(self._features)
+        )
+        return NewestBars(
+            opens=self._stamps[kept].copy(),
+            close=self._values[_CLOSE, kept].copy(),
+            features=features,
+            status=status[-1:],
+        )
+
+    def _describe_whole(self) -> NewestBars:
+        """Computes what is kept as a table is."""
+        table = self._table(self._kept)
+        candles = table[~table["is_filled"]].drop(columns=["is_filled", "segment"])
+        filled = dataset_rows.fill_and_resample(
+            candles.reset_index(drop=True), self.recipe.config
+        )
+        filled["segment"] += int(self._is_after_gap)
+        newest = self.recipe.describe(filled, last=1)
+        self._features[:] = np.nan
+        self._features[len(self._features) - len(newest.features) :] = newest.features
+        return newest

@@ -1,0 +1,78 @@
+"""A model's answer to one bar after another.
+
+In: the next candle; bars that go on, and the same again. Out: features
+(`dataset.bar_stream`), rows (`answers`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from dataset.bar_stream import BarStream
+from dataset.newest import FeatureRecipe, NewestBars
+from signals.answers import moment_of
+
+
+class SignalStream:
+    """Answers to bars as they close, with the bits that a table of them would give.
+
+    Several threads may share one.
+
+    Args:
+        recipe: How features are made.
+        answer: Returns the columns of the bars that are asked for, at a time.
+        history: Candles before the first of the stream; None begins cold.
+    """
+
+    def __init__(
+        self,
+        recipe: FeatureRecipe,
+        answer: Callable[[NewestBars, datetime | str | None], dict[str, Any]],
+        history: pd.DataFrame | None = None,
+    ) -> None:
+        self._bars = BarStream(recipe, history)
+        self._length = pd.Timedelta(recipe.config.bar_seconds, "s")
+        self._answer = answer
+        self._lock = threading.Lock()
+
+    @property
+    def newest(self) -> pd.Timestamp | None:
+        """Open of the newest bar that was taken; None before the first."""
+        return self._bars.newest
+
+    def update(
+        self,
+        candle: Mapping[str, Any] | pd.Series,
+        *,
+        now: datetime | str | None = None,
+    ) -> pd.Series | None:
+        """Takes the next candle; returns its row, as `predict_candles` has it.
+
+        A bar that is still open is answered `open_bar` and not taken: it comes again.
+
+        Args:
+            candle: `timestamp` (open of the bar), `open`, `high`, `low`, `close`,
+                `volume`, by name.
+            now: The time, UTC where it states no zone; None asks the clock.
+
+        Returns:
+            The row; None for the newest candle again.
+
+        Raises:
+            DataError: If it is older than the newest, another one of the same time, or
+                no good candle.
+        """
+        with self._lock:
+            bar = self._bars.read(candle)
+            bars: NewestBars | None
+            if bar["timestamp"].iloc[0] + self._length > moment_of(now):
+                bars = self._bars.alone(bar)
+            elif (bars := self._bars.push(bar)) is None:
+                return None
+            columns = self._answer(bars, now)
+        return pd.Series({name: values[0] for name, values in columns.items()})
