@@ -236,11 +236,7 @@ def compute_features(
     """Returns the feature columns of every bar, NaN where one has no value yet.
 
     Those of a higher timeframe are of its last bar that closed, named `{name}_{1h}`.
-
-    Args:
-        filled: From `fill_and_resample`.
-        config: Feature sets and timeframes.
-        newest: Bars at the end that are asked for, the others may be NaN; None: all.
+    Where only the `newest` bars are asked for, others may be NaN.
     """
     compute = functools.partial(
         features.compute_features,
@@ -249,13 +245,7 @@ def compute_features(
     )
     blocks = [compute(filled, timeframe=config.timeframe, newest=newest)]
     for higher in config.higher_timeframes:
-        is_first = filled["segment"].diff() > 0
-        starts = nanoseconds_of(filled["timestamp"])[is_first.to_numpy()]
-        bars = candle_tables.resample_candles(
-            filled, higher, source_timeframe=config.timeframe
-        )
-        # A segment ends where one of the finer bars does.
-        bars = candle_tables.fill_gaps(bars, higher, max_fill_bars=0, cuts=starts)
+        bars = timeframes.higher_candles(filled, config.timeframe, higher)
         # At each bar a higher one may close, and the last may have closed before.
         table = compute(bars, timeframe=higher, newest=newest and newest + 1)
         table.insert(0, "timestamp", bars["timestamp"])

@@ -1,7 +1,7 @@
 """Features of a higher timeframe beside each bar, of its last bar that closed.
 
-In: which higher bar a bar knows. Out: features of one timeframe (`features`), candles
-of a higher one (`candles.table`).
+In: candles of the higher timeframe, and which of them a bar knows. Out: features of one
+timeframe (`features`).
 """
 
 from __future__ import annotations
@@ -9,8 +9,26 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from candles.table import fill_gaps, resample_candles
 from candles.timestamps import nanoseconds_of
 from utils import DataError, duration_seconds
+
+
+def higher_candles(
+    filled: pd.DataFrame, timeframe: str, higher_timeframe: str
+) -> pd.DataFrame:
+    """Returns whole bars of a higher timeframe, in segments as the finer ones are.
+
+    Args:
+        filled: Bars with `segment`, from `candles.fill_gaps`.
+        timeframe: Length of a bar of `filled`.
+        higher_timeframe: Length of a bar that is wanted.
+    """
+    is_first = (filled["segment"].diff() > 0).to_numpy()
+    bars = resample_candles(filled, higher_timeframe, source_timeframe=timeframe)
+    # A segment ends where one of the finer bars does.
+    cuts = nanoseconds_of(filled["timestamp"])[is_first]
+    return fill_gaps(bars, higher_timeframe, max_fill_bars=0, cuts=cuts)
 
 
 def join_higher_timeframe(
