@@ -170,12 +170,11 @@ class StandaloneTrainer:
             MissingInputError: If there is no training file.
             DataError: If it breaks its contract.
         """
-        data, self._folds, self._rows = self.data_loader.load_with_folds()
-        self.data = data
         from artifacts import metadata
 
-        logger.info("%s", metadata.format_data(data, self.config))
-        return data
+        self.data, self._folds, self._rows = self.data_loader.load_with_folds()
+        logger.info("%s", metadata.format_data(self.data, self.config))
+        return self.data
 
     def create_generators(self) -> Any:
         """Step 3: makes what feeds the model, and checks its alignment."""
@@ -213,8 +212,7 @@ class StandaloneTrainer:
         self._record.open(run)
         self.callbacks = self.adapter.attach(run)
         if not is_new:
-            done = self.adapter.rounds_done
-            resuming.note_resume(run, identity, epochs_done=done)
+            resuming.note_resume(run, identity, epochs_done=self.adapter.rounds_done)
         return self.callbacks
 
     def cross_validate(self) -> list[dict[str, Any]]:
@@ -290,9 +288,8 @@ class StandaloneTrainer:
 
     def _report(self, run: RunFolder, data: TrainingData) -> None:
         from audit.run import quick_audit
-        from evaluation import folds, importance
+        from evaluation import folds, importance, outlook
         from evaluation.evaluate import judge, task_of
-        from evaluation.outlook import outlook
         from evaluation.verdict import heed_audit
         from reports.report import write_run_report
 
@@ -305,7 +302,7 @@ class StandaloneTrainer:
         if table is not None:
             self.results["cross_validation"] = folds.gather(run, table, said, data)
         task = task_of(data.target)
-        self.results["outlook"] = outlook(self.results, task)
+        self.results["outlook"] = outlook.outlook(self.results, task)
         importance.add_importance(self.results, self.adapter, data)
         self.results["audit"] = quick_audit(data, self.config).to_dict()
         heed_audit(self.results, task)
@@ -364,9 +361,13 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
         allocator.prepare_process(config, can_restart=not parsed.compare)
 
     def train(each: Config) -> Path:
-        return StandaloneTrainer(
-            each, resume=parsed.resume, resume_anyway=parsed.resume_anyway
-        ).run_training()
+        again = {"resume": parsed.resume, "resume_anyway": parsed.resume_anyway}
+        folder = StandaloneTrainer(each, **again).run_training()
+        if parsed.register:
+            from artifacts.registry import register_run
+
+            register_run(each, folder, alias=parsed.alias)
+        return folder
 
     if parsed.compare:
         if compare is None:

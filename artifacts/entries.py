@@ -19,7 +19,7 @@ from config import Config
 from files.strict import sha256_json
 from settings.run_fields import WORD
 from settings.sources import load_config
-from utils import RefusedArtifactError
+from utils import ConfigError, RefusedArtifactError, did_you_mean
 
 FORMAT = 1
 ACTIVE, ARCHIVED = "active", "archived"
@@ -355,3 +355,37 @@ def next_version(
         newest.settings_sha256,
     )
     return f"v{major}.{minor}.{patch + 1}" if is_again else f"v{major}.{minor + 1}.0"
+
+
+# Order among models
+
+
+def sorted_models(found: list[ModelSummary], sort: str) -> list[ModelSummary]:
+    """Returns models in the order that is asked for; without a value they come last."""
+    if sort == "created_at":
+        return found
+    if sort == "grade":
+        return sorted(found, key=lambda entry: entry.grade.rank)
+    if sort != "skill" and sort not in HIGHER_IS_BETTER:
+        known = ("created_at", "grade", "skill", *HIGHER_IS_BETTER)
+        raise ConfigError(
+            f"sort: expected one of {', '.join(known)}. Received: {sort!r}."
+            + did_you_mean(sort, known)
+        )
+    sign = -1.0 if HIGHER_IS_BETTER.get(sort, True) else 1.0
+
+    def key(entry: ModelSummary) -> tuple[bool, float]:
+        value = entry.skill if sort == "skill" else entry.metrics.get(sort)
+        return value is None, sign * (value or 0.0)
+
+    return sorted(found, key=key)
+
+
+def parse_grade(text: str) -> PerformanceGrade:
+    """Returns a grade by its name; ConfigError of another."""
+    try:
+        return PerformanceGrade(text)
+    except ValueError:
+        raise ConfigError(
+            f"grade: expected one of {', '.join(PerformanceGrade)}. Received: {text!r}"
+        ) from None

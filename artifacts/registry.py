@@ -8,6 +8,7 @@ entries lie (`entry_store`), what one says (`entries`), moving models between ma
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,14 +25,19 @@ from artifacts.entries import (
     HIGHER_IS_BETTER,
     ModelMetadata,
     ModelSummary,
+    parse_grade,
     parse_version,
+    sorted_models,
 )
 from artifacts.entry_store import EntryStore, parse_alias
-from artifacts.grades import PerformanceGrade, grade_of
+from artifacts.grades import grade_of
+from config import Config
 from files.atomic import sha256_file
 from files.strict import write_json
 from settings.run_fields import WORD
 from utils import ConfigError, MissingInputError, RefusedArtifactError
+
+logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 _MAX_ALIAS_HISTORY = 100
@@ -291,7 +297,10 @@ class Registry(EntryStore):
                 metric, the better first.
             limit: Most models.
         """
-        market, least = (pair, timeframe, target), least_grade and _grade(least_grade)
+        market, least = (
+            (pair, timeframe, target),
+            least_grade and parse_grade(least_grade),
+        )
         found = [
             entry
             for entry in self.entries()
@@ -304,7 +313,7 @@ class Registry(EntryStore):
             and set(tags) <= set(entry.tags)
             and status in (None, entry.status)
         ]
-        return _sorted(found, sort)[:limit]
+        return sorted_models(found, sort)[:limit]
 
     def best(self, metric: str, **filters: Any) -> ModelSummary:
         """Returns the model with the best value of a metric; filters as in `list`.
@@ -324,34 +333,15 @@ class Registry(EntryStore):
         return found[0]
 
 
-def _sorted(found: list[ModelSummary], sort: str) -> list[ModelSummary]:
-    """Returns models in the order that is asked for; without a value they come last."""
-    if sort == "created_at":
-        return found
-    if sort == "grade":
-        return sorted(found, key=lambda entry: entry.grade.rank)
-    if sort != "skill" and sort not in HIGHER_IS_BETTER:
-        known = ("created_at", "grade", "skill", *HIGHER_IS_BETTER)
-        raise ConfigError(
-            f"sort: expected one of {', '.join(known)}. Received: {sort!r}."
-            + utils.did_you_mean(sort, known)
-        )
-    sign = -1.0 if HIGHER_IS_BETTER.get(sort, True) else 1.0
-
-    def key(entry: ModelSummary) -> tuple[bool, float]:
-        value = entry.skill if sort == "skill" else entry.metrics.get(sort)
-        return value is None, sign * (value or 0.0)
-
-    return sorted(found, key=key)
-
-
-def _grade(text: str) -> PerformanceGrade:
-    try:
-        return PerformanceGrade(text)
-    except ValueError:
-        raise ConfigError(
-            f"grade: expected one of {', '.join(PerformanceGrade)}. Received: {text!r}"
-        ) from None
+def register_run(config: Config, folder: Path, *, alias: str | None) -> ModelMetadata:
+    """Registers what a run of this configuration published, and says its name."""
+    entry = Registry(config.outputs_dir).register(folder, alias=alias)
+    named = f", {alias}" if alias else ""
+    logger.info(
+        "registered: %s, grade %s (%s)%s",
+        *(entry.model_id, entry.performance_grade, entry.grade_reason, named),
+    )
+    return entry
 
 
 def _walk(

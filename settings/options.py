@@ -174,6 +174,17 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "them on the same test rows",
     )
     parser.add_argument(
+        "--register",
+        action="store_true",
+        help="register the finished run, under the next version of its kind: "
+        "python -m artifacts list",
+    )
+    parser.add_argument(
+        "--alias",
+        metavar="NAME",
+        help="with --register: also point this alias, such as champion, at it",
+    )
+    parser.add_argument(
         "--cache",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -237,7 +248,9 @@ def _refuse_idle_options(parsed: argparse.Namespace) -> None:
     parsed.audit = parsed.audit or any(getattr(parsed, name) for name in wanted)
     if parsed.resume_anyway and not parsed.resume:
         raise ConfigError("--resume-anyway: expected --resume with it.")
-    for name in ("compare", "config_test", "resume_anyway"):
+    if parsed.alias and not parsed.register:
+        raise ConfigError("--alias: expected --register with it.")
+    for name in ("compare", "config_test", "resume_anyway", "register"):
         if parsed.audit and getattr(parsed, name):
             flag = "--" + name.replace("_", "-")
             raise ConfigError(

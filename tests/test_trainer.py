@@ -11,6 +11,7 @@ from world.pages import PageReader, exact
 import trainer as trainer_module
 import utils
 from artifacts.artifact import load_artifact
+from artifacts.registry import Registry
 from config import Config
 from data_loader import TrainingDataLoader
 from dataset.builder import build_training_frame, demo_candles
@@ -340,12 +341,16 @@ def test_command_line_runs_a_file_end_to_end(tmp_path):
     path.parent.mkdir()
     make_own_frame(1000).to_feather(path)
     (tmp_path / "run.yaml").write_text(config.to_yaml())
-    result = command_line("--config", "run.yaml", "--epochs", "1", cwd=tmp_path)
+    words = ("--config", "run.yaml", "--epochs", "1")
+    result = command_line(*words, "--register", "--alias", "champion", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "true / predicted" in result.stdout
+    assert "registered: lstm_TESTUSDT-1m-signal_v1.0.0, grade ungraded" in result.stdout
     assert result.stderr == ""
     folder = tmp_path / "outputs/models/TESTUSDT/lstm" / config.latest_name
     assert load_artifact(folder).metadata["config"]["epochs"] == 1
+    champion = Registry(tmp_path / "outputs").open("lstm/TESTUSDT-1m-signal@champion")
+    assert champion.path == folder.resolve()
 
 
 DEMO = {

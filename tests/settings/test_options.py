@@ -117,6 +117,8 @@ def test_help_needs_no_source_text(tmp_path):
     ("words", "message"),
     [
         ("--resume-anyway", "--resume-anyway: expected --resume with it"),
+        ("--alias champion", "--alias: expected --register with it"),
+        ("--audit --register", "--register: expected no audit"),
         ("--audit --compare lstm gru", "--compare: expected no audit with it"),
         ("--audit-candles x.csv --config-test", "--config-test: expected no audit"),
         ("--audit --resume --resume-anyway", "--resume-anyway: expected no audit"),
