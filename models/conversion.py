@@ -7,7 +7,7 @@ arrays and what they predict (`artifacts.array_models`), fitting
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -120,7 +120,7 @@ def of_sklearn(model: Any, *, family: str) -> ArrayModel:
     if "BaseHistGradientBoosting" in names:
         start = np.asarray(last._baseline_prediction, np.float64).reshape(-1)
         trees = [
-            (*_of_histogram(tree), column)
+            (*columns_of_histogram(tree), column)
             for stage in last._predictors
             for column, tree in enumerate(stage)
         ]
@@ -129,7 +129,7 @@ def of_sklearn(model: Any, *, family: str) -> ArrayModel:
         none = np.zeros((1, facts["num_inputs"]), np.float32)
         start = last._raw_predict_init(none)[0].astype(np.float64)
         trees = [
-            (*_of_tree(tree, rate=last.learning_rate), column)
+            (*columns_of(tree, rate=last.learning_rate), column)
             for stage in last.estimators_
             for column, tree in enumerate(stage)
         ]
@@ -137,7 +137,7 @@ def of_sklearn(model: Any, *, family: str) -> ArrayModel:
     else:
         owners = getattr(last, "estimators_", [last])
         start = np.zeros(1 if classes is None else len(classes))
-        trees = [_of_tree(tree) + (0,) for tree in owners]
+        trees = [columns_of(tree) + (0,) for tree in owners]
         link = "mean"
     is_single = "BaseHistGradientBoosting" not in names
     if is_single:
@@ -152,7 +152,7 @@ def _boosting_link(classes: Any, start: np.ndarray) -> str:
     return "softmax" if len(start) > 1 else "logistic"
 
 
-def _of_tree(owner: Any, rate: float | None = None) -> tuple[np.ndarray, ...]:
+def columns_of(owner: Any, rate: float | None = None) -> tuple[np.ndarray, ...]:
     """Returns feature, left, right, threshold and value of each node."""
     tree = owner.tree_
     value = tree.value[:, 0, :]
@@ -163,7 +163,8 @@ def _of_tree(owner: Any, rate: float | None = None) -> tuple[np.ndarray, ...]:
     return feature, left, right, tree.threshold, value
 
 
-def _of_histogram(tree: Any) -> tuple[np.ndarray, ...]:
+def columns_of_histogram(tree: Any) -> tuple[np.ndarray, ...]:
+    """Returns the same of a tree of boosting on histograms."""
     nodes = tree.nodes
     is_leaf = nodes["is_leaf"] != 0
     if nodes["is_categorical"].any():
@@ -247,7 +248,29 @@ def _rows_of(root: Mapping[str, Any]) -> Iterator[tuple[int, int, int, float, fl
         level, count = following, count + len(following)
 
 
+def checked_trees(trees: Iterable[tuple[np.ndarray, ...]], *, num_inputs: int) -> Trees:
+    """Returns trees of five columns with every index checked, and their first values.
+
+    Raises:
+        ValueError: If a library could not read them without harm.
+    """
+    return Trees(
+        **_columns([(*columns, value[:, :1], 0) for *columns, value in trees]),
+        family="kept",
+        start=np.zeros(1),
+        link="identity",
+        is_single=False,
+        num_inputs=num_inputs,
+        num_classes=None,
+        importance=np.zeros(0),
+    )
+
+
 def _joined(trees: list[Any], **facts: Any) -> Trees:
+    return _plain(Trees, **_columns(trees), **facts)
+
+
+def _columns(trees: list[Any]) -> dict[str, np.ndarray]:
     """Returns trees, each five columns and its score, one after another."""
     *columns, column = zip(*trees, strict=True)
     sizes = [len(feature) for feature in columns[0]]
@@ -255,15 +278,13 @@ def _joined(trees: list[Any], **facts: Any) -> Trees:
     feature, left, right, threshold, value = map(np.concatenate, columns)
     is_leaf, shift = feature == LEAF, np.repeat(root, sizes)
     left, right = (np.where(is_leaf, LEAF, side + shift) for side in (left, right))
-    return _plain(
-        Trees,
-        feature=feature.astype(np.int32),
-        left=left.astype(np.int32),
-        right=right.astype(np.int32),
+    return {
+        "feature": feature.astype(np.int32),
+        "left": left.astype(np.int32),
+        "right": right.astype(np.int32),
         # What no decision reads says nothing, so equal models are equal bytes.
-        threshold=np.where(is_leaf, 0.0, threshold).astype(np.float64),
-        value=np.ascontiguousarray(np.where(is_leaf[:, None], value, 0.0)),
-        root=root.astype(np.int32),
-        column=np.array(column, np.int32),
-        **facts,
-    )
+        "threshold": np.where(is_leaf, 0.0, threshold).astype(np.float64),
+        "value": np.ascontiguousarray(np.where(is_leaf[:, None], value, 0.0)),
+        "root": root.astype(np.int32),
+        "column": np.array(column, np.int32),
+    }

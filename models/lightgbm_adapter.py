@@ -1,12 +1,14 @@
 """LightGBM behind the face of `ModelAdapter`; the package is optional.
 
 In: its parameters, rounds and outputs. Out: tables, the best round and the class mix
-(`tabular_adapter`), plain arrays of what was fitted (`conversion`).
+(`tabular_adapter`), plain arrays of what was fitted (`conversion`), trees of a fit that
+was interrupted (`kept_rounds`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 import utils
 from artifacts import array_files
 from files.progress import Progress
-from models import conversion
+from models import conversion, kept_rounds
 from models.tabular_adapter import TabularAdapter
 from models.window_tables import Table
 
@@ -53,12 +55,63 @@ class LightGBMAdapter(TabularAdapter):
         if self.mix is not None:
             classes, targets = np.unique(targets, return_inverse=True)
             model = model | {"num_class": len(classes)}
-        library = import_lightgbm()
-        rows = library.Dataset(table.inputs, targets, weight=table.weights)
-        count = self.config.num_trees
-        with Progress("tree", count) as trees:
-            called = [lambda _: trees.advance()]
-            return library.train(model, rows, count, callbacks=called)
+        rows = functools.partial(
+            import_lightgbm().Dataset, table.inputs, targets, weight=table.weights
+        )
+        known, count = self._go_on(model, rows), self.config.num_trees
+        with Progress("tree", count, done=self.kept.done) as trees:
+
+            def tell(environment: Any) -> None:
+                trees.advance()
+                booster = environment.model
+                self.kept.offer(trees.done, lambda: kept_rounds.dump_booster(booster))
+
+            return self._train(model, rows(), trees.done, count, tell, known=known)
+
+    def _go_on(self, model: Mapping[str, Any], rows: Callable[[], Any]) -> Any:
+        """Returns a booster of the rounds that an earlier process kept, or None.
+
+        A first round is fitted anew: trees of other rows begin otherwise.
+        """
+        found = None
+
+        def give(content: kept_rounds.Columns) -> None:
+            nonlocal found
+            text = kept_rounds.booster_text(self._train(model, rows(), 0, 1), content)
+            found = import_lightgbm().Booster(model_str=text)
+
+        self.kept.restore(give)
+        return found
+
+    def _train(
+        self,
+        model: Mapping[str, Any],
+        rows: Any,
+        done: int,
+        count: int,
+        *called: Callable[[Any], None],
+        known: Any = None,
+    ) -> Any:
+        """Returns a booster of `count` rounds, of which `done` are known.
+
+        Each round has a generator of its own: the library says of none where it stands.
+        """
+        if done >= count:
+            return known
+        seeds = np.random.SeedSequence(self.config.seed).generate_state(count)
+        left = iter(seeds[done:] >> 1)
+
+        def seed(environment: Any) -> None:
+            own = {"feature_fraction_seed": int(next(left))}
+            inputs = environment.model.train_set
+            # Where no input tells rows apart there is no split, and the library fails.
+            if any(map(inputs.feature_num_bin, range(inputs.num_feature()))):
+                environment.model.reset_parameter(own)
+
+        seed.before_iteration = True  # type: ignore[attr-defined]
+        return import_lightgbm().train(
+            dict(model), rows, count - done, init_model=known, callbacks=[seed, *called]
+        )
 
     def staged_outputs(self, model: Any, inputs: np.ndarray) -> Iterator[np.ndarray]:
         """Yields what the booster says after each round."""

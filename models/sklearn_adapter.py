@@ -1,32 +1,33 @@
 """scikit-learn's families behind the face of `ModelAdapter`.
 
 In: which estimator a family is, and with which sizes. Out: tables, rounds and class
-mix (`tabular_adapter`), plain arrays of what was fitted (`conversion`).
+mix (`tabular_adapter`), plain arrays of what was fitted (`conversion`), trees of a fit
+that was interrupted (`kept_rounds`).
 """
 
 from __future__ import annotations
 
 import abc
+import functools
 import logging
 import math
 import platform
-import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from artifacts import array_files
 from files.progress import Progress
-from models import conversion
+from models import conversion, kept_rounds
 from models.tabular_adapter import TabularAdapter
 from models.window_tables import Table
 
 logger = logging.getLogger(__name__)
 
-_PIECES = 20
-"""Of a forest, in which it is fitted."""
+_PIECES, _MOST_TREES = 20, 10
+"""Of a forest, in which it is fitted; each has at most so many trees."""
 
 
 class SklearnAdapter(TabularAdapter):
@@ -65,6 +66,30 @@ class SklearnAdapter(TabularAdapter):
     ) -> None:
         """Calls `fit`; a family of many trees tells how far it is."""
         model.fit(inputs, targets, **options)
+
+    def go_on(self, model: Any, size: str, fit: Callable[[], object]) -> int:
+        """Gives a model the rounds that an earlier process kept; returns how many.
+
+        A first round is fitted anew: what hangs on no round comes with it, and trees of
+        other rows begin otherwise.
+
+        Args:
+            model: Not yet fitted; `fit` fits the rounds that it lacks from here on.
+            size: The parameter that says its rounds.
+            fit: Fits it.
+        """
+        if not self.kept.done:
+            return 0
+        most = getattr(model, size)
+        model.set_params(**{size: 1}, warm_start=True)
+        fit()
+        model.set_params(**{size: most})
+        self.kept.restore(functools.partial(kept_rounds.load_rounds, model))
+        return len(getattr(model, "_predictors", None) or model.estimators_)
+
+    def offer_rounds(self, model: Any, done: int) -> None:
+        """Keeps the rounds of a model, of which there are `done`, when it is time."""
+        self.kept.offer(done, lambda: kept_rounds.dump_rounds(model))
 
     def staged_outputs(self, model: Any, inputs: np.ndarray) -> Iterator[np.ndarray]:
         """Yields what the estimator says after each round, or once."""
@@ -130,14 +155,17 @@ class RandomForestAdapter(SklearnAdapter):
         self, model: Any, inputs: np.ndarray, targets: np.ndarray, **options: Any
     ) -> None:
         """Fits pieces of the forest: each tree has the seed that it has anyway."""
-        count = model.n_estimators
+        fit = functools.partial(model.fit, inputs, targets, **options)
+        count, piece = model.n_estimators, math.ceil(model.n_estimators / _PIECES)
+        done = self.go_on(model, "n_estimators", fit)
         model.set_params(warm_start=True)
-        with Progress("tree", count) as trees:
+        with Progress("tree", count, done=done) as trees:
             while trees.done < count:
-                piece = min(math.ceil(count / _PIECES), count - trees.done)
-                model.set_params(n_estimators=trees.done + piece)
-                model.fit(inputs, targets, **options)
-                trees.advance(piece)
+                number = min(piece, _MOST_TREES, count - trees.done)
+                model.set_params(n_estimators=trees.done + number)
+                fit()
+                trees.advance(number)
+                self.offer_rounds(model, trees.done)
 
 
 class GradientBoostingAdapter(SklearnAdapter):
@@ -163,21 +191,40 @@ class GradientBoostingAdapter(SklearnAdapter):
     def fit_estimator(
         self, model: Any, inputs: np.ndarray, targets: np.ndarray, **options: Any
     ) -> None:
-        """Fits, while a thread counts the rounds, of which the library tells nobody."""
-        ended = threading.Event()
-        with Progress("tree", model.max_iter) as trees:
+        """Fits; what computes the gradients of a round tells that it begins."""
+        fit = functools.partial(model.fit, inputs, targets, **options)
+        count = model.max_iter
+        done = self.go_on(model, "max_iter", fit)
+        with Progress("tree", count, done=done) as trees:
 
-            def count() -> None:
-                while not ended.wait(1.0):
-                    trees.advance(len(getattr(model, "_predictors", ())) - trees.done)
+            def tell() -> None:
+                if (number := len(model._predictors)) > trees.done:
+                    trees.advance(number - trees.done)
+                    self.offer_rounds(model, number)
 
-            counter = threading.Thread(target=count, daemon=True)
-            counter.start()
-            try:
-                model.fit(inputs, targets, **options)
-            finally:
-                ended.set()
-                counter.join()
+            if done < count:
+                _let_tell(model, tell)
+                fit()
+            trees.advance(count - trees.done)
+
+
+def _let_tell(model: Any, tell: Callable[[], None]) -> None:
+    """Lets boosting on histograms, which tells nobody, tell of each round's begin."""
+    make = model._get_loss
+
+    def make_telling(sample_weight: Any) -> Any:
+        loss = make(sample_weight)
+        name = "gradient" if loss.constant_hessian else "gradient_hessian"
+        compute = getattr(loss, name)
+
+        def telling(*given: Any, **named: Any) -> Any:
+            tell()
+            return compute(*given, **named)
+
+        setattr(loss, name, telling)
+        return loss
+
+    model._get_loss = make_telling
 
 
 class ClassicGradientBoostingAdapter(SklearnAdapter):
@@ -201,13 +248,22 @@ class ClassicGradientBoostingAdapter(SklearnAdapter):
         self, model: Any, inputs: np.ndarray, targets: np.ndarray, **options: Any
     ) -> None:
         """Fits; the library tells of each round."""
-        with Progress("tree", model.n_estimators) as trees:
+        fit = functools.partial(model.fit, inputs, targets, **options)
+        count, done = model.n_estimators, 0
+        # Where a product joins a sum, trees gone on with sum up to other last bits.
+        can_go_on = self.tolerance == 0
+        if can_go_on:
+            done = self.go_on(model, "n_estimators", fit)
+        with Progress("tree", count, done=done) as trees:
 
-            def tell(*_: Any) -> bool:
+            def tell(number: int, *_: Any) -> bool:
                 trees.advance()
+                if can_go_on:
+                    self.offer_rounds(model, number + 1)
                 return False  # true would end it
 
-            model.fit(inputs, targets, monitor=tell, **options)
+            if done < count:
+                fit(monitor=tell)
 
 
 class LogisticAdapter(SklearnAdapter):

@@ -24,11 +24,13 @@ import utils
 from artifacts import array_files
 from artifacts.array_models import ArrayModel
 from artifacts.manifest import refuse_broken
+from artifacts.resuming import run_identity
 from config import Config
 from files.atomic import atomic_write
 from files.progress import track
 from files.strict import read_json, write_json
 from models.adapter import ModelAdapter, read_sizes
+from models.kept_rounds import KeptRounds
 from models.window_tables import (
     CHUNK_ROWS,
     ClassMix,
@@ -62,6 +64,7 @@ class TabularAdapter(ModelAdapter):
     Attributes:
         model: The library's model until it is fitted, then what its file holds.
         table: What it is fitted on (`prepare`).
+        kept: Rounds of a fit that did not end, in the folder of the run.
         mix: From what it says to the natural class mix; None for numbers (`prepare`).
     """
 
@@ -80,6 +83,7 @@ class TabularAdapter(ModelAdapter):
         self.mix: ClassMix | None = None
         self._names: tuple[str, ...] = ()
         self._content = b""
+        self.kept = KeptRounds()
         self._run: RunFolder | None = None
         self._fitted: Mapping[str, Any] | None = None
 
@@ -166,16 +170,23 @@ class TabularAdapter(ModelAdapter):
         return self.model
 
     def attach(self, run: RunFolder) -> list[Any]:
-        """Takes a folder, with the model in it if one was fitted there to the end."""
+        """Takes a folder, with the model or the rounds that were fitted there."""
         self._run, note = run, run.checkpoints / FITTED
         self._fitted = read_json(note) if note.is_file() else None
+        if self._fitted is None:
+            self.kept = KeptRounds(
+                run.checkpoints,
+                owner=run_identity(self.config),
+                most=self.config.num_trees,
+                minutes=self.config.checkpoint_minutes,
+            )
         return []
 
     def fit(self, data: TrainingData) -> dict[str, list[float]]:
         """Fits all rounds, and keeps those of the best one on validation.
 
-        A run that was interrupted fits again; one whose model is in the attached folder
-        does not.
+        A run that was interrupted goes on from the rounds that it kept; one whose model
+        is in the attached folder does not fit again.
         """
         if self.model is None or self._content:
             self.build(data)
@@ -310,7 +321,9 @@ class TabularAdapter(ModelAdapter):
     @property
     def rounds_done(self) -> int:
         """Rounds that an earlier process finished in the attached folder."""
-        return 0 if self._fitted is None else len(self._fitted["history"]["loss"])
+        if self._fitted is None:
+            return self.kept.done
+        return len(self._fitted["history"]["loss"])
 
     def feature_importance(self) -> dict[str, float] | None:
         """Returns the library's importance of each feature, over all its inputs."""

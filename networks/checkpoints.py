@@ -2,15 +2,12 @@
 
 In: weights, optimizer, dropout seeds, callbacks' memory, history, the sums of the
 epoch's metrics, epoch and step; one file each. Out: whether a run may be resumed here
-(`trainer`), the folder's life (`artifacts.run_folder`).
-
-A checkpoint is a line with the SHA-256 of what follows, and an npz without pickles.
+(`trainer`), the folder's life (`artifacts.run_folder`), the file's form
+(`artifacts.checkpoint_files`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import logging
 import time
@@ -23,16 +20,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from artifacts.checkpoint_files import read_checkpoint, write_checkpoint
 from artifacts.manifest import refuse_broken
-from files.atomic import atomic_write
-from files.strict import parse_npy, unzip_stored
 from networks.callbacks import Logs
 from utils import RefusedArtifactError
 
 logger = logging.getLogger(__name__)
 
-HEADER = b"trainer checkpoint 1 "
-MAX_CHECKPOINT_BYTES = 8 * 2**30
 KEPT = 2
 
 # What each stock callback forgets in `on_train_begin`.
@@ -287,32 +281,3 @@ def _check_state(state: Mapping[str, np.ndarray], path: Path) -> None:
         is_whole &= steps_done(state) >= 0
         if not is_whole or lengths != ({done} if done else set()):
             raise ValueError(f"{done!r:.50} epochs, histories of {lengths}")
-
-
-def write_checkpoint(path: Path, content: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays under a digest of their bytes, whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **content)
-    data = buffer.getbuffer()
-    digest = hashlib.sha256(data).hexdigest().encode()
-    atomic_write(path, HEADER + digest + b"\n" + data)
-
-
-def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
-    """Reads what `write_checkpoint` wrote; refuses any other bytes."""
-    if path.stat().st_size > MAX_CHECKPOINT_BYTES:
-        raise RefusedArtifactError(f"{path}: expected a checkpoint of at most 8 GiB.")
-    content = path.read_bytes()
-    header, _, data = content.partition(b"\n")
-    digest = hashlib.sha256(data).hexdigest().encode()
-    if header != HEADER + digest:
-        raise RefusedArtifactError(
-            f"{path}: expected a whole checkpoint. "
-            f"Received: {len(content)} bytes whose digest does not match."
-        )
-    # A digest is no signature: the rest may be hostile.
-    with refuse_broken(f"{path}: expected plain arrays"):
-        return {
-            name.removesuffix(".npy"): parse_npy(member, name)
-            for name, member in unzip_stored(data)
-        }

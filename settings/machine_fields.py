@@ -34,8 +34,9 @@ class MachineFields(Part):
         allocator: `"auto"` starts `python trainer.py` anew with tcmalloc where the
             machine has it, which is faster; `"system"` keeps the C library's. Results
             are the same.
-        checkpoint_minutes: Minutes of an epoch after which its state is saved, too;
-            that much a killed run loses at most. 0 saves after every step.
+        checkpoint_minutes: Minutes of an epoch, or of a fit of trees, after which its
+            state is saved; that much a killed run loses at most. 0 saves after every
+            step, or round.
         save_scaler_pickle: Also writes the scaler as `.pkl`, for other programs; it is
             never read here.
         tensorboard: Writes TensorBoard logs.

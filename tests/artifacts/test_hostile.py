@@ -22,6 +22,7 @@ from world.frames import TINY, make_own_frame
 import utils
 from artifacts import keras_files, manifest, run_folder
 from artifacts.artifact import load_artifact
+from artifacts.checkpoint_files import HEADER
 from candles import formats
 from candles.columns import COLUMNS
 from config import Config
@@ -676,7 +677,7 @@ def sealed(data):
     import hashlib
 
     digest = hashlib.sha256(data).hexdigest().encode()
-    return checkpoints.HEADER + digest + b"\n" + data
+    return HEADER + digest + b"\n" + data
 
 
 def npz(**arrays):

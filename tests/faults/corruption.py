@@ -34,6 +34,7 @@ from world.frames import TINY, make_own_frame
 import utils
 from artifacts import keras_files, manifest, run_folder
 from artifacts.artifact import load_artifact
+from artifacts.checkpoint_files import HEADER
 from candles import formats as candle_files
 from candles.columns import COLUMNS
 from config import Config
@@ -341,10 +342,10 @@ def _checkpoint_files(folder: Path) -> list[Format]:
 
     def seal(data: bytes) -> bytes:
         digest = hashlib.sha256(data).hexdigest().encode()
-        return checkpoints.HEADER + digest + b"\n" + data
+        return HEADER + digest + b"\n" + data
 
     def read_bare() -> str | None:
-        if not bare.read_bytes().startswith(checkpoints.HEADER):
+        if not bare.read_bytes().startswith(HEADER):
             bare.write_bytes(seal(bare.read_bytes()))
         state = checkpoints.read_checkpoint(bare)
         odd = [name for name, value in state.items() if value.dtype.kind == "O"]

@@ -65,19 +65,18 @@ def _one_course(world: World, name: str, kills: int) -> tuple[str | None, int]:
     code = child.wait()
     if code != 0:
         return f"{name}: exit {code} alone: {tail(known / 'log')}", 0
-    seconds = _told(child, "done") - _told(child, "begun")
-    steps = _told(child, "step", count=True)
-    deaths, words = 0, []
+    steps = _num_steps(child)
+    deaths, words, told = 0, [], 0
     for _ in range(kills):
         child = Child(lambda tell: _train(folder, name, tell), folder / "log")
-        # Trees take no steps that could be waited for.
-        after = int(rng.integers(1, max(2, steps)))
-        child.wait_for(f"step {after}" if steps else "fitting")
-        delay = float(rng.uniform(0, 0.1 if steps else min(1.0, seconds / 2)))
+        after = int(rng.integers(1, max(2, steps - told)))
+        child.wait_for(f"step {after}")
+        delay = float(rng.uniform(0, 0.1))
         time.sleep(delay)
         child.kill()
         code = child.wait()
         words.append(f"{delay:.3f} s after step {after}")
+        told += _num_steps(child)
         if code == 0:
             break
         if code != -signal.SIGKILL:
@@ -86,6 +85,9 @@ def _one_course(world: World, name: str, kills: int) -> tuple[str | None, int]:
     child = Child(lambda tell: _train(folder, name, tell), folder / "log")
     if (code := child.wait()) != 0:
         return f"{name} ({words}): exit {code}: {tail(folder / 'log')}", deaths
+    told += _num_steps(child)
+    if "num_trees" in fields and name != "comparison" and told > steps:
+        return f"{name} ({words}): {told} rounds kept instead of {steps}", deaths
     found, expected = (_results(each, config) for each in (folder, known))
     if found != expected:
         return f"{name} ({words}): {expected} became {found}", deaths
@@ -99,8 +101,8 @@ def _train(folder: Path, name: str, tell: Callable[[str], None]) -> int:
 
     import trainer
     from experiments.comparison import run_command
+    from models.kept_rounds import KeptRounds
     from models.keras_adapter import KerasAdapter
-    from models.tabular_adapter import TabularAdapter
 
     class Tell(keras.callbacks.Callback):
         seen = 0
@@ -109,30 +111,27 @@ def _train(folder: Path, name: str, tell: Callable[[str], None]) -> int:
             Tell.seen += 1
             tell(f"step {Tell.seen}")
 
-    attach, learn = KerasAdapter.attach, TabularAdapter.learn
+    attach, offer = KerasAdapter.attach, KeptRounds.offer
 
     def telling_attach(self: Any, run: Any) -> list[Any]:
         attach(self, run).insert(0, Tell())
         return self.callbacks
 
-    def telling_learn(self: Any) -> None:
-        tell("fitting")
-        learn(self)
+    def telling_offer(self: Any, *given: Any) -> None:
+        offer(self, *given)
+        Tell.seen += 1
+        tell(f"step {Tell.seen}")
 
-    KerasAdapter.attach, TabularAdapter.learn = telling_attach, telling_learn
+    KerasAdapter.attach, KeptRounds.offer = telling_attach, telling_offer
     words = ["--config", str(folder / "run.yaml"), "--resume"]
     if name == "comparison":
         words += ["--compare", *_MODELS]
-    tell(f"begun {time.monotonic()}")
-    code = trainer.main(words, compare=run_command)
-    tell(f"done {time.monotonic()}")
-    return code
+    return trainer.main(words, compare=run_command)
 
 
-def _told(child: Child, word: str, *, count: bool = False) -> Any:
-    lines = [line.split() for line in child._told.decode().splitlines()]
-    found = [float(line[1]) for line in lines if line[0] == word]
-    return len(found) if count else found[-1]
+def _num_steps(child: Child) -> int:
+    """Returns the steps and rounds that a child has told of."""
+    return sum(line.startswith("step ") for line in child._told.decode().splitlines())
 
 
 def _results(folder: Path, config: Config) -> dict[str, Any]:

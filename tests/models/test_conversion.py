@@ -166,8 +166,7 @@ def test_telling_how_far_a_fit_is_changes_no_bit_of_it(family, monkeypatch):
         plain.fit(inputs, targets, sample_weight=weights)
     ours, plain = (conversion.of_sklearn(x, family=family) for x in (ours, plain))
     assert array_files.dump_arrays(ours) == array_files.dump_arrays(plain)
-    if family != "gradient_boosting":  # whose rounds are counted once a second
-        assert steps == [("tree", 23, 23)]
+    assert steps == [("tree", 23, 23)]
 
 
 def test_fitting_takes_one_thread_of_every_library():
