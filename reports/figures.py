@@ -15,8 +15,8 @@ from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from files.progress import track
 from reports import number_plots, plots
@@ -134,13 +134,10 @@ def to_svg(
         label: What a screen reader says.
     """
     whole = figure.get_figure(root=True)
-    panels, layout = whole.subfigs, whole.get_layout_engine()
+    panels = whole.subfigs
     whole.set_size_inches(WIDTH_INCHES * max(1, len(panels)), height)
-    if panels and isinstance(layout, ConstrainedLayoutEngine):
-        # As savefig does: titles find their place only while drawing.
-        whole.draw_without_rendering()
-        layout.execute(whole)
-        whole.set_layout_engine("none")
+    with mpl.rc_context(STYLE):  # of ticks that are made while places are found
+        plots.lay_out(whole, FigureCanvasSVG)
     area = figure.bbox.transformed(whole.dpi_scale_trans.inverted())
     others = [each for each in whole.get_children() if figure not in (whole, each)]
     content = io.StringIO()
@@ -153,7 +150,6 @@ def to_svg(
             metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")),
             bbox_inches=area if panels else None,
         )
-    whole.set_layout_engine("none")  # found once, good for the file as well
     for each in others:
         each.set_visible(True)
     text = content.getvalue()

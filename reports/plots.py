@@ -14,8 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from config import CLASS_NAMES
@@ -94,9 +97,24 @@ def any_letters() -> Iterator[None]:
         yield
 
 
+def lay_out(figure: Figure, canvas: type[FigureCanvasBase]) -> None:
+    """Gives all parts of a figure their places, once, by the letters of a canvas.
+
+    A figure with a layout is drawn twice by each `savefig`, the first time for them.
+    """
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        canvas(figure)
+        engine.execute(figure)
+        with mpl.rc_context({"figure.autolayout": False}):
+            figure.set_layout_engine(None)
+
+
 def save_png(figure: Figure, path: Path, *, dpi: int) -> None:
     """Writes a figure on white, whole or not at all."""
     with atomic_path(path) as temporary, any_letters():
+        figure.dpi = dpi
+        lay_out(figure, FigureCanvasAgg)
         figure.savefig(temporary, dpi=dpi, facecolor="white")
 
 

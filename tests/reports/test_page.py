@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from world import numbers
 from world.classes import NUM_ROWS, SMALL, forecasts, hours, judge, load, market
 from world.frames import make_frame
@@ -20,6 +21,8 @@ from files.strict import to_jsonable, write_json
 from reports import class_forecasts, number_forecasts, report, time_plots, trades
 from reports import page as report_page
 from reports.blocks import NOTHING, Numbers, Picture
+from reports.figures import to_svg
+from reports.plots import new_axes, save_png
 
 pytestmark = pytest.mark.usefixtures("rendered_pictures")
 
@@ -753,3 +756,15 @@ def test_the_page_prints(browser, pages):
     count = len(re.findall(rb"/Type\s*/Page\b", content))
     assert 3 <= count <= 20
     assert len(content) < 2e6
+
+
+def test_a_figure_is_drawn_once_for_the_page_and_once_for_its_file(
+    monkeypatch, tmp_path
+):
+    drawn, draw = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda *them: drawn.append(1) or draw(*them))
+    figure, axes = new_axes(4.0, 3.0)
+    axes.set(title="a title", ylabel="share")
+    assert "a title" in to_svg(figure, height=3.0, name="own", label="a picture")
+    save_png(figure, tmp_path / "own.png", dpi=50)
+    assert len(drawn) == 2
