@@ -1,16 +1,26 @@
-"""The command line of models in use: `python -m live export`."""
+"""The command line of models in use: `python -m live export`, `serve`."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 import utils
+from candles.table import read_candles
 from live import export
+from predictor import Predictor
 
 logger = logging.getLogger("live")
+
+TOKEN_VARIABLE = "LIVE_TOKEN"  # noqa: S105 - the name of one
+MIN_TOKEN_CHARACTERS = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +54,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     command.add_argument(
         "--training-file", help="where the run's training file is now, if it was moved"
     )
+    _add_serve(commands)
     parsed = parser.parse_args(arguments)
     parsed.run(parsed)
 
@@ -56,6 +67,114 @@ def _export(parsed: argparse.Namespace) -> None:
         training_file=parsed.training_file,
     )
     logger.info("exported: %s", folder)
+
+
+def _add_serve(commands: Any) -> None:
+    text = "answer posted candles with signals, over HTTP"
+    command = commands.add_parser("serve", help=text, description=text)
+    command.set_defaults(run=_serve)
+    command.add_argument("model", metavar="MODEL", help="folder of a published run")
+    command.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; beyond this machine a token must be set "
+        "(default: %(default)s)",
+    )
+    command.add_argument(
+        "--port", type=int, default=8000, help="0 takes a free one (default: 8000)"
+    )
+    command.add_argument(
+        "--history",
+        nargs="+",
+        metavar="CANDLES",
+        help="candle files before the first candle that is posted, so that nothing has "
+        "to warm up",
+    )
+    command.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="its one line is what a request must show, as the header Authorization: "
+        f"Bearer TOKEN; or the environment's {TOKEN_VARIABLE}",
+    )
+    command.add_argument(
+        "--max-body-bytes",
+        type=int,
+        default=4 * 2**20,
+        help="largest body of a request (default: 4 MiB, about 30,000 candles)",
+    )
+    command.add_argument(
+        "--feature-file", help="Python file that registers feature sets of your own"
+    )
+    command.add_argument(
+        "--max-age-days",
+        type=float,
+        help="days after the training from which on bars are stale (default: never)",
+    )
+
+
+def _serve(parsed: argparse.Namespace) -> None:
+    try:
+        from live import service
+    except ImportError as error:
+        raise utils.DependencyError(
+            "expected the package tornado for a service. Received: none. Install it: "
+            "pip install -r requirements-serve.txt"
+        ) from error
+    token = read_token(parsed.token_file)
+    if token is None and not service.is_loopback(parsed.host):
+        raise utils.ConfigError(
+            f"host: expected a token where others than this machine are heard. "
+            f"Received: {parsed.host} and none. Set --token-file FILE, or "
+            f"{TOKEN_VARIABLE} in the environment."
+        )
+    predictor = Predictor(
+        parsed.model,
+        feature_file=parsed.feature_file,
+        max_age_days=parsed.max_age_days,
+    )
+    history = None
+    if parsed.history:
+        history = closed_bars(read_candles(parsed.history), predictor)
+    names = ("model_id", "pair", "timeframe", "target", "horizon_bars", "min_candles")
+    signals = service.Signals(
+        predictor.stream(history), {name: getattr(predictor, name) for name in names}
+    )
+    if history is not None and len(history) >= predictor.min_candles:
+        signals.row = service.to_row(predictor.predict_candles(history).iloc[-1])
+    application = service.make_application(
+        signals, token=token, max_body_bytes=parsed.max_body_bytes
+    )
+    service.run(application, host=parsed.host, port=parsed.port)
+
+
+def read_token(file: str | None) -> str | None:
+    """Returns the token of a file, else of the environment; None without one.
+
+    Raises:
+        ConfigError: If it is short, or has other than plain characters.
+        MissingInputError: If there is no such file.
+    """
+    token, where = os.environ.get(TOKEN_VARIABLE), TOKEN_VARIABLE
+    if file is not None:
+        if not Path(file).is_file():
+            raise utils.MissingInputError(f"expected a file. Received: {file}")
+        token, where = Path(file).read_text("utf-8", "replace").strip(), file
+    if token is None:
+        return None
+    is_plain = token.isascii() and token.isprintable() and " " not in token
+    if len(token) < MIN_TOKEN_CHARACTERS or not is_plain:
+        raise utils.ConfigError(
+            f"{where}: expected a token of at least {MIN_TOKEN_CHARACTERS} letters, "
+            f"digits or signs. Received: {len(token)} characters. Make one: "
+            "openssl rand -hex 32"
+        )
+    return token
+
+
+def closed_bars(candles: pd.DataFrame, predictor: Predictor) -> pd.DataFrame:
+    """Returns candles without a last one that goes on: it comes again, and whole."""
+    ends = candles["timestamp"] + pd.Timedelta(predictor.config.bar_seconds, "s")
+    return candles[ends <= pd.Timestamp.now(tz="UTC")]
 
 
 if __name__ == "__main__":

@@ -4,27 +4,12 @@ import json
 import sys
 
 import numpy as np
-import pytest
-from world.frames import TINY, make_own_frame
+from world.frames import make_own_frame
 
 from artifacts import manifest
-from config import Config
 from live import export
 from live.__main__ import main
 from predictor import Predictor
-from reports import report
-from trainer import StandaloneTrainer
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    own = {"inputs_dir": str(folder), "outputs_dir": str(folder / "outputs")}
-    config = Config(**TINY | own, model="logistic", baseline_model=False)
-    make_own_frame(900).to_feather(config.expected_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write_report", lambda *_, **__: None)
-        yield StandaloneTrainer(config).run_training()
 
 
 def convert_to(monkeypatch, shift):
@@ -59,7 +44,7 @@ def test_folder_says_all_that_another_program_needs(run, tmp_path, monkeypatch):
     named = {"family": "logistic", "pair": "TESTUSDT", "timeframe": "1m"}
     assert named.items() <= described["model"].items()
     parity = described["parity"]
-    assert (parity["num_rows"], parity["other_signals"]) == (83, 0)
+    assert (parity["num_rows"], parity["other_signals"]) == (127, 0)
     golden = json.loads((folder / "golden.json").read_text())
     windows = np.array([row["features"] for row in golden], np.float32)
     answers = predictor.predict_windows(windows).astype(np.float32)
