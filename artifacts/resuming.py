@@ -111,9 +111,15 @@ def refuse_difference(
 def note_resume(
     run: RunFolder, identity: Mapping[str, Any], *, epochs_done: int
 ) -> None:
-    """Writes down that the run went on, and whether exactly."""
+    """Writes down that the run went on, and whether exactly.
+
+    After a recovery of memory it does not: sums in pieces have other last bits.
+    """
     saved = run.state()
     found = differences(run, saved, identity)
+    for each in run.recoveries()[-1:]:
+        if (pieces := each.get("micro_batches", 1)) > 1:
+            found.append(f"batches: began whole, now in {pieces} pieces, for memory")
     note = {"after_epochs": epochs_done, "differences": found}
     saved["resumes"] = [*run.resumes(), note | {"is_exact": not found}]
     write_json(run.path / STATE, saved)

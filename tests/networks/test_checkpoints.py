@@ -435,6 +435,10 @@ def test_a_step_that_does_not_fit_is_done_in_pieces(
     assert trainer._metadata["training"]["recoveries"] == [
         {"micro_batches": 2, "checkpoint": "epoch_00000_step_0000003"}
     ]
+    notes = trainer._metadata["training"]["resumes"]
+    found = [(note["is_exact"], note["differences"]) for note in notes]
+    words = "batches: began whole, now in 2 pieces, for memory"
+    assert found == ([(False, [words])] if in_new_process else [])
     assert trainer.model.micro_batches == 2
     rows = trainer.data.parts["test"].targets
     expected = trainer.adapter.predict_rows(trainer.data, rows)
