@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import utils
 from candles.sources import pair_of_files
 from config import FIELDS
-from experiments import analysts, series
+from experiments import analysts, page, series
 from settings import options
 from settings.presets import GROUPS
 
@@ -68,6 +68,19 @@ def _analysts(arguments: Sequence[str]) -> None:
     series.require_success(entries)
 
 
+def _page(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments page",
+        description="Writes every published run and registered model on one HTML page.",
+    )
+    parser.add_argument("--outputs-dir", default="outputs", metavar="DIR")
+    parser.add_argument(
+        "--output", metavar="FILE", help=f"(default: {page.NAME} in that folder)"
+    )
+    options = parser.parse_args(arguments)
+    logger.info("page: %s", page.write_page(options.outputs_dir, options.output))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     utils.configure_logging()
@@ -78,10 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="A comparison of models: python trainer.py --compare MODEL MODEL ...",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    text = "a model for each timeframe, from one file of candles"
-    commands.add_parser("analysts", help=text, add_help=False)
-    parser.parse_args(words[:1])
-    return utils.run_command_line(lambda: _analysts(words[1:]))
+    for name, (text, _) in _COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    _, act = _COMMANDS[parser.parse_args(words[:1]).command]
+    return utils.run_command_line(lambda: act(words[1:]))
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
+    "analysts": ("a model for each timeframe, from one file of candles", _analysts),
+    "page": ("every run and registered model on one HTML page", _page),
+}
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def render_page(material: Material) -> str:
     results = material.results
     makers = (run_facts.audit_section, *view_of(results).sections, *SECTIONS)
     made = (make(material) for make in makers)
-    return _template().render(
+    return template("report.html").render(
         title=_title(material.metadata),
         headline=_headline(material),
         verdict=_verdict(results),
@@ -98,7 +98,8 @@ def render_page(material: Material) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Returns a page of `templates/`, which escapes all that is put into it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -108,7 +109,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters["svg"] = to_svg
     environment.filters["exact"] = json.dumps
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _title(metadata: Mapping[str, Any]) -> str:

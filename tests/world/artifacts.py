@@ -29,6 +29,7 @@ def publish(outputs, *, skill=0.1, features=FEATURES, sha256="ab" * 32, **fields
         run.file("metadata", ".json"),
         {
             "run_id": run.run_id,
+            "config": config.to_dict(),
             "data": {
                 "path": "x.feather",
                 "sha256": sha256,
@@ -42,7 +43,7 @@ def publish(outputs, *, skill=0.1, features=FEATURES, sha256="ab" * 32, **fields
             "results": {"verdict": ["Skill: yes"]},
         },
     )
-    low = {"low": skill - 0.05}
+    low = {"low": skill - 0.05, "high": skill + 0.05}
     write_json(
         run.path / "confusion_matrix_report.json",
         {

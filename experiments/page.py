@@ -1,0 +1,212 @@
+"""Every run and registered model of a folder of outputs, on one static page.
+
+In: published runs and the registry, read; what a row says. Out: the looks
+(`reports/templates/runs.html`), the grade (`artifacts.grades`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import utils
+from artifacts.entries import ModelSummary
+from artifacts.grades import grade_of
+from artifacts.publication import RUN_ID
+from artifacts.registry import Registry
+from files.atomic import atomic_write
+from files.strict import read_json
+from metrics.wording import number
+from reports.page import template
+from utils import MissingInputError, counted
+
+logger = logging.getLogger(__name__)
+
+NAME = "runs.html"
+_REPORT = "confusion_matrix_report.json"
+_FILTERS = (
+    ("pair", "pair"),
+    ("timeframe", "bars"),
+    ("target", "target"),
+    ("family", "model"),
+    ("letter", "grade"),
+    ("experiment", "experiment"),
+)
+_COLUMNS = (
+    ("pair", "pair", False),
+    ("timeframe", "bars", False),
+    ("target", "target", False),
+    ("family", "model", False),
+    ("trained", "trained", False),
+    ("grade", "grade", False),
+    ("skill", "skill", True),
+    ("", "so far", False),
+    ("direction", "direction", True),
+    ("net", "net bps", True),
+    ("trades", "trades", True),
+    ("model", "registered as", False),
+    ("experiment", "words", False),
+)
+_SPARK = (88.0, 22.0)
+
+
+def write_page(
+    outputs_dir: str | os.PathLike[str], path: str | os.PathLike[str] | None = None
+) -> Path:
+    """Writes the page of all published runs; returns where.
+
+    Args:
+        outputs_dir: The folder of outputs.
+        path: The file; None is `runs.html` in that folder.
+
+    Raises:
+        MissingInputError: If no run was published there.
+    """
+    outputs = Path(outputs_dir)
+    target = outputs / NAME if path is None else Path(path)
+    rows = gather_rows(outputs, links_from=target.parent)
+    if not rows:
+        raise MissingInputError(f"{outputs}: expected published runs. Received: none.")
+    registered = sum(len(row["models"]) for row in rows)
+    script = template("runs.js").render()
+    digest = hashlib.sha256(script.encode()).digest()
+    atomic_write(
+        target,
+        template("runs.html").render(
+            rows=rows,
+            filters=_FILTERS,
+            columns=_COLUMNS,
+            summary=f"{counted(len(rows), 'run', 'runs')}, {registered} registered",
+            script_sha256=base64.b64encode(digest).decode(),
+        ),
+    )
+    return target
+
+
+def gather_rows(outputs: Path, *, links_from: Path) -> list[dict[str, Any]]:
+    """Returns what the page says of each published run, the newest first."""
+    by_place: dict[str, list[ModelSummary]] = {}
+    registry = Registry(outputs)
+    for entry in registry.entries():
+        by_place.setdefault(entry.artifact, []).append(entry)
+    folders = [
+        folder
+        for folder in outputs.glob("models/*/*/*")
+        if RUN_ID.fullmatch(folder.name) and not folder.is_symlink()
+    ]
+    rows = []
+    for folder in sorted(folders, key=lambda each: each.name):
+        place = folder.relative_to(outputs).as_posix()
+        models = [
+            {
+                "name": entry.model_id,
+                "aliases": registry.aliases_of(entry),
+                "parents": list(entry.dependencies),
+            }
+            for entry in by_place.get(place, ())
+        ]
+        report = folder / "report.html"
+        link = Path(os.path.relpath(report, links_from)).as_posix()
+        rows.append(_row(folder) | {"models": models})
+        rows[-1]["report"] = link if report.is_file() else None
+        rows[-1]["data"]["model"] = models[0]["name"] if models else ""
+    _draw_sparks(rows)
+    return rows[::-1]
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    """Returns a run's cells as text, and what they sort and filter by."""
+    pair, family, run_id = folder.parts[-3:]
+    about: Mapping[str, Any] = {}
+    results: Mapping[str, Any] = {}
+    fault = ""
+    try:
+        [path] = folder.glob("metadata_*.json")
+        about, results = read_json(path), read_json(folder / _REPORT)
+        config = about["config"]
+        graded = grade_of(results)
+    except (utils.UserError, OSError, ValueError, KeyError, TypeError) as error:
+        fault = f"cannot be read: {error!s:.200}"
+        config, graded = {}, grade_of({}, is_whole=False)
+    test = results.get("test") or {}
+    name = (
+        "skill_vs_train_prior"
+        if "class_names" in results
+        else ("skill_mse_vs_persistence")
+    )
+    found = (test.get("intervals") or {}).get(name) or {}
+    direction = test.get("direction_skill_vs_train_prior", test.get("sign_excess"))
+    trades = test.get("trading") or {}
+    net, num_trades = trades.get("mean_net_return_bps"), trades.get("num_trades")
+    experiment = config.get("experiment_name") or ""
+    trained = f"{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]} {run_id[9:11]}:{run_id[11:13]}"
+    row = {
+        "pair": pair,
+        "timeframe": config.get("timeframe", run_id.split("-")[1]),
+        "target": config.get("target", ""),
+        "family": family,
+        "trained": trained,
+        "grade": str(graded.grade),
+        "reason": graded.reason,
+        "skill": number(test.get(name), "{:+.3f}") if test else "",
+        "interval": _interval(found),
+        "direction": "" if direction is None else f"{direction:+.3f}",
+        "net": "" if net is None else f"{net:+.1f}",
+        "trades": "" if num_trades is None else f"{num_trades:,}",
+        "fault": fault,
+        "words": " ".join([experiment, *(f"#{t}" for t in config.get("tags", ()))]),
+        "spark": None,
+    }
+    shared = ("pair", "timeframe", "target", "family")
+    row["data"] = {key: row[key] for key in shared} | {
+        "trained": run_id,
+        "letter": row["grade"],
+        "grade": -graded.grade.rank,
+        "skill": _plain(test.get(name)),
+        "direction": _plain(direction),
+        "net": _plain(net),
+        "trades": _plain(num_trades),
+        "experiment": experiment,
+    }
+    return row
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    low, high = found.get("low"), found.get("high")
+    return "" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
+
+
+def _draw_sparks(rows: Sequence[dict[str, Any]]) -> None:
+    """Gives each row the skill of its group's runs up to it, the oldest left."""
+    width, height = _SPARK
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for row in rows:
+        text = row["data"]["skill"]
+        if not text:
+            continue
+        key = tuple(row[name] for name in ("pair", "timeframe", "target", "family"))
+        seen = groups.setdefault(key, [])
+        seen.append(float(text))
+        shown = seen[-20:]
+        low, high = min(0.0, *shown), max(0.0, *shown)
+        scale = (height - 4.0) / (high - low) if high > low else 0.0
+        heights = [height - 2.0 - scale * (value - low) for value in shown]
+        step = width / max(len(shown) - 1, 1)
+        row["spark"] = {
+            "count": len(shown),
+            "points": " ".join(
+                f"{k * step:.1f},{y:.1f}" for k, y in enumerate(heights)
+            ),
+            "x": f"{(len(shown) - 1) * step:.1f}",
+            "y": f"{heights[-1]:.1f}",
+            "zero": f"{height - 2.0 + scale * low:.1f}",
+        }
