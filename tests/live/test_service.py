@@ -83,7 +83,12 @@ def serving(stream=None, *, token=None, max_body_bytes=4000, body_seconds=20.0):
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     assert ready.wait(20)
-    known["end"] = lambda: known["loop"].call_soon_threadsafe(known["stop"].set)
+
+    def end():
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            known["loop"].call_soon_threadsafe(known["stop"].set)
+
+    known["end"] = end
     try:
         yield known
     finally:
