@@ -226,10 +226,11 @@ def _correlations(
     series: np.ndarray, side: np.ndarray, offsets: np.ndarray
 ) -> np.ndarray:
     """Returns the correlation of `series[t]` with `side[t + k]` for each offset `k`."""
-    from scipy.signal import correlate
+    from scipy.fft import irfft, next_fast_len, rfft
 
-    products = correlate(side, series, mode="full", method="fft") / len(side)
-    return products[offsets + len(side) - 1]
+    size = next_fast_len(2 * len(side) - 1, real=True)
+    spectrum = rfft(side, size) * np.conj(rfft(series, size))
+    return irfft(spectrum, size)[offsets] / len(side)
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:

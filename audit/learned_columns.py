@@ -95,19 +95,19 @@ def _traces(
     column: np.ndarray, targets: Mapping[str, np.ndarray], *, stop: int, until: int
 ) -> Iterator[str]:
     """Yields what holds for the rows before `stop` and not for those before `until`."""
-    levels, codes, counts = np.unique(
-        column[:stop], return_inverse=True, return_counts=True
-    )
+    levels, counts = np.unique(column[:stop], return_counts=True)
     if len(levels) < _MIN_LEVELS:
         return
     is_ramp = (np.diff(column[:stop]) >= 0).mean() > 0.9  # counts rows, as a clock does
     if not is_ramp and len(levels) > 0.1 * stop:
-        for words, values in (("ranks", column), ("normal scores", _place(column))):
-            everywhere, own = (_unevenness(values[:end]) for end in (stop, until))
-            if everywhere < _EVEN and own > _UNEVEN:
+        ordered = np.repeat(levels, counts)
+        for words, place in (("ranks", np.asarray), ("normal scores", _place)):
+            is_even = _unevenness(place(ordered)) < _EVEN
+            if is_even and _unevenness(place(np.sort(column[:until]))) > _UNEVEN:
                 yield f"{words}, evenly spaced"
     if len(levels) > _MAX_LEVELS or counts.max() > 0.5 * stop:
         return
+    codes = np.searchsorted(levels, column[:stop])
     for name, target in targets.items():
         errors = []
         for end in (stop, until):
@@ -126,9 +126,8 @@ def _place(column: np.ndarray) -> np.ndarray:
     return ndtr(column)
 
 
-def _unevenness(values: np.ndarray) -> float:
+def _unevenness(ordered: np.ndarray) -> float:
     """Returns how far sorted values are off an even spacing, as a share of it all."""
-    ordered = np.sort(values)
     line = np.linspace(ordered[0], ordered[-1], len(ordered))
     return float(np.abs(ordered - line).max() / (ordered[-1] - ordered[0] or np.inf))
 
@@ -237,7 +236,7 @@ def _form(column: np.ndarray, prices: tuple[np.ndarray, ...], *, until: int) -> 
         )
         return "standardised" * bool(off < _CENTRED and off_train > _UNCENTRED)
     if max(likeness) > 0.5 and _is_ordered(column, prices[0]):
-        even, own = _unevenness(column), _unevenness(column[:until])
+        even, own = (_unevenness(np.sort(part)) for part in (column, column[:until]))
         return "ranked" * bool(even < _EVEN_RANKS and own > max(_EVEN_RANKS, 2 * even))
     time = np.linspace(-1, 1, len(column))
     tilts = column.mean() / column.std(), np.corrcoef(column, time)[0, 1]

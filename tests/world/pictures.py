@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 BLANK_PNG = b"\x89PNG\r\n\x1a\n"
 BLANK_SVG = '<svg viewBox="0 0 1 1"></svg>'
-_RENDERING = {
-    name: getattr(Figure, name) for name in ("savefig", "draw_without_rendering")
-}
+_RENDERING = (Figure.savefig, ConstrainedLayoutEngine.execute)
 
 
 def _save_blank(_, file, **options):
@@ -31,13 +30,14 @@ def _save_blank(_, file, **options):
         Path(file).write_bytes(BLANK_PNG)
 
 
-_BLANK = {"savefig": _save_blank, "draw_without_rendering": lambda _: None}
+_BLANK = (_save_blank, lambda _, figure: None)
 
 
 @contextlib.contextmanager
 def pictures(*, are_rendered):
     """Has figures saved as they are drawn, or as empty files."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, method in (_RENDERING if are_rendered else _BLANK).items():
-            patch.setattr(Figure, name, method)
+        save, find_places = _RENDERING if are_rendered else _BLANK
+        patch.setattr(Figure, "savefig", save)
+        patch.setattr(ConstrainedLayoutEngine, "execute", find_places)
         yield
