@@ -125,7 +125,7 @@ def _resample(options: argparse.Namespace) -> None:
 
 def _download(options: argparse.Namespace) -> None:
     from candles import archives, exchanges
-    from candles.periods import plan_periods
+    from files.periods import plan_periods
     from files.time_limit import TimeLimit
 
     try:

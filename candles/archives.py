@@ -22,9 +22,9 @@ from typing import IO, Any
 
 import requests
 
-from candles.periods import Period
 from files.atomic import atomic_write, fsync_folder, require_creatable, sha256_file
 from files.locks import take
+from files.periods import Period
 from files.progress import Progress, track
 from files.time_limit import TimeLimit, TimeLimitError
 from settings.names import plain_pair, without_settlement

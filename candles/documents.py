@@ -21,7 +21,7 @@ from candles.layouts import (
     layout_of_names,
     names_prices,
 )
-from candles.rows import layout_of_rows
+from candles.places import layout_of_rows
 from files.text import looks_like, refusal
 
 _SAMPLE_ROWS = 1000

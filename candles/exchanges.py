@@ -26,8 +26,8 @@ from candles.archives import (
     time_is_up,
 )
 from candles.columns import COLUMNS
-from candles.periods import Period
 from files.atomic import atomic_path, require_creatable
+from files.periods import Period
 from files.progress import Progress, track
 from files.time_limit import TimeLimit, TimeLimitError
 from settings.names import plain_pair

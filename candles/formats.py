@@ -31,7 +31,8 @@ from candles.columns import (
 from candles.documents import read_document
 from candles.hdf5 import read_hdf5
 from candles.layouts import Layout, are_numbers, layout_of_names, names_prices
-from candles.rows import layout_of_rows, read_columns, tidy_rows
+from candles.places import layout_of_rows
+from candles.rows import read_columns, tidy_rows
 from candles.text import read_text
 from files import packed, tables
 from files.plain_names import refuse_unsafe_names, refuse_unsafe_schema

@@ -8,13 +8,13 @@ them. Out: parsing files (`formats`, `text`, `documents`), what times and volume
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from candles.columns import COLUMNS, PRICES, refusal
+from candles.columns import COLUMNS, refusal
 from files.plain_names import refuse_unsafe_names
 
 # Names as they compare: lower case, letters and digits only (see `plain_name`).
@@ -43,7 +43,7 @@ TIMES = (  # the first rank that a file has is its time; the ranks after it conf
 )
 _FIRST_TRADE = {"timeopen": "timeperiodstart"}
 """Time of the first trade within a bar, where the other column says when it opened."""
-_VOLUMES = {
+VOLUMES = {
     "base": "basevolume volumebase basevol baseassetvolume volumefrom homenotional "
     "basetokenvolume candleacctradevolume targetvolume",
     "plain": "volume vol v volumetraded tradevolume",
@@ -57,7 +57,7 @@ SYMBOLS = (
     "symbol ticker pair instrumentname instrumentcode instrument instid assetid market "
     "productid symbolid currencypair tradingpair instrumentid tic asset coin s name"
 )
-_SIDES = {
+SIDES = {
     "symbol": SYMBOLS,
     "confirm": "confirm confirmed isclosed isfinal closed final x complete",
     "end": ENDS,
@@ -70,19 +70,6 @@ _CURRENCY = re.compile(r"vol(?:ume)?[\s_]*\(?([A-Z][A-Z0-9]{1,9})\)?$", re.IGNOR
 _QUOTE_CURRENCIES = frozenset(
     "usd usdt usdc busd tusd fdusd dai eur gbp jpy krw try brl aud cad chf".split()
 )
-
-_ORDERS = (
-    "timestamp open high low close volume",
-    "timestamp open high low close volume last",  # Kraken, Bybit: trades or turnover
-    "timestamp open high low close volume end quotevolume",  # MEXC
-    "timestamp open high low close volume usdtvolume quotevolume",  # Bitget
-    "timestamp open high low close vwap volume count",  # Kraken's REST
-    "timestamp open high low close vol volccy volccyquote confirm",  # OKX
-    "timestamp open high low close volume end amount count taker1 taker2",
-    "timestamp open high low close volume end amount count taker1 taker2 ignore",
-    "date clock open high low close volume",  # MetaTrader 4
-)
-"""Files without names; `amount` is Binance's quote volume, or COIN-M's base volume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +95,7 @@ class Layout:
     sides: dict[str, int] = field(default_factory=dict)
     """Columns that say whose candles these are, when they end, which are over."""
     ends: bool = False  # whether the times are the ends of bars, by the names
+    doubt: str = ""  # what its cells do not tell, of a file without names
 
     def positions(self) -> list[int]:
         """Returns the columns to read, in the file's order."""
@@ -196,7 +184,7 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
             f"{cure}.",
         )
     sides, taken = {}, {*prices.values(), *(time[0] for time in times)}
-    for side, aliases in _SIDES.items():
+    for side, aliases in SIDES.items():
         hits = [i for name in aliases.split() for i, k in enumerate(keys) if name in k]
         if hits and hits[0] not in taken:
             sides[side] = hits[0]
@@ -256,7 +244,7 @@ def _volumes(
 ) -> tuple[Volume, ...]:
     found = []
     for i, key in enumerate(keys):
-        for kind, aliases in _VOLUMES.items():
+        for kind, aliases in VOLUMES.items():
             if key & {*aliases.split()}:
                 found.append(Volume(i, _shown(names[i]), kind))
     is_told = any(volume.kind in ("base", "plain") for volume in found)
@@ -277,70 +265,6 @@ def _volumes(
     return tuple(found)
 
 
-# Without names
-
-
-def layout_of_places(columns: Sequence[np.ndarray], path: Path) -> Layout:
-    """Returns what the columns of a file without names are.
-
-    Args:
-        columns: The first rows of each column as numbers, NaN where they are none.
-        path: The file, for the error.
-
-    Raises:
-        DataError: If no known order has as many columns.
-    """
-    width = len(columns)
-    empty = [bool(np.isnan(column).all()) for column in columns]
-    is_clocked = empty[:2] == [True, True]
-    orders = [
-        dict(zip(order.split(), range(width), strict=True))
-        for order in _ORDERS
-        if len(order.split()) == width and ("clock" in order) == is_clocked
-    ]
-    orders.sort(key=lambda order: _doubt(columns, order))
-    if not orders:
-        widths = sorted({len(order.split()) for order in _ORDERS})
-        raise refusal(
-            path,
-            f"{', '.join(map(str, widths[:-1]))} or {widths[-1]} columns where a file "
-            "has no names: timestamp, open, high, low, close, volume and what follows",
-            f"{width} columns",
-            "Give the columns names.",
-        )
-    places = orders[0]
-    volumes = [
-        Volume(place, f"column {place + 1}", kind)
-        for name, place in places.items()
-        for kind, aliases in _VOLUMES.items()
-        if name in aliases.split()
-    ]
-    sides = {side: places[side] for side in _SIDES if side in places}
-    if "last" in places and empty[-1]:  # words
-        sides["symbol"] = places["last"]
-    elif "last" in places:
-        volumes.append(Volume(places["last"], f"column {width}", "either"))
-    return Layout(
-        times=tuple((i, f"column {i + 1}", 0) for i in range(1 + is_clocked)),
-        prices={name: places[name] for name in PRICES},
-        volumes=tuple(volumes),
-        sides=sides,
-    )
-
-
-def _doubt(columns: Sequence[np.ndarray], order: Mapping[str, int]) -> int:
-    """Returns 0 where the columns that tell an order from others are there, else 2.
-
-    An order without such columns has 1.
-    """
-    if "vwap" in order:
-        high, low = (columns[order[name]] for name in ("high", "low"))
-        return 0 if is_price(columns[order["vwap"]], high=high, low=low) else 2
-    if "end" in order:
-        return 0 if is_later(columns[order["end"]], columns[order["timestamp"]]) else 2
-    return 1
-
-
 def encloses(prices: Sequence[np.ndarray]) -> np.ndarray:
     """Whether high and low enclose open and close (num_rows,); True where NaN."""
     opens, highs, lows, closes = prices
@@ -359,7 +283,15 @@ def is_price(cells: np.ndarray, *, high: np.ndarray, low: np.ndarray) -> bool:
 
 def is_later(ends: np.ndarray, times: np.ndarray) -> bool:
     """Whether numbers are times a little after others; text is not judged."""
-    if np.isnan(times).all() or np.isnan(ends).all():
+    if np.isnan(ends).all():
         return True
+    if np.isnan(times).all():
+        return are_times(ends)
     with np.errstate(invalid="ignore"):
         return bool(((ends >= times) & (ends < times * 1.01)).all())
+
+
+def are_times(cells: np.ndarray) -> bool:
+    """Whether numbers go on as times do: large, in equal steps."""
+    steps = np.diff(cells)
+    return bool((cells > 1e9).all() and (steps == np.median(steps)).mean() > 0.5)

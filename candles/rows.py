@@ -12,31 +12,27 @@ import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from candles.columns import FETCH_AGAIN, PRICES, floats_of, make_table, refusal
-from candles.layouts import Layout, encloses, is_later, is_price, layout_of_places
+from candles.layouts import Layout, encloses, is_price
 from candles.moments import market_of, place_bars
 from candles.timestamps import (
     SECOND,
     describe_distance,
     first_boundary,
-    goes_back,
     nanoseconds_of,
 )
 from candles.volumes import choose_volume
-from utils import DataError, counted
+from utils import counted
 
 logger = logging.getLogger(__name__)
 
 _MAX_CUTS = 20
 _MAX_OFF = 0.8
-_SAMPLE_ROWS = 1000
-_FAR = 0.2
 _MAX_MISFITS = 0.5
 _MIN_ROWS = 5
 _NO_VOLUME = "volume is 0 in every bar: prices of an index or a mark have none"
@@ -102,7 +98,7 @@ def read_columns(
     for note in filter(None, [*moments.notes, volume.note, *notes]):
         logger.info("%s: %s", path, note)
     traded = "" if (volume.values != 0).any() else _NO_VOLUME
-    doubts = filter(None, [*moments.doubts, volume.doubt, traded])
+    doubts = filter(None, [*moments.doubts, layout.doubt, volume.doubt, traded])
     candles.attrs = {"doubts": tuple(doubts), "symbol": symbol}
     return candles
 
@@ -204,83 +200,6 @@ def _without_strays(table: pd.DataFrame) -> tuple[np.ndarray, str]:
 
 
 # The order of columns
-
-
-def layout_of_rows(rows: Sequence[Sequence[Any]], path: Path) -> Layout:
-    """Returns what the columns of a file without names are, from its first rows.
-
-    Raises:
-        DataError: If they are in no known order, with the order that fits.
-    """
-    width = len(rows[0])
-    columns = [
-        np.array([_number(row[i]) for row in rows if len(row) == width])
-        for i in range(width)
-    ]
-    layout = layout_of_places(columns, path)
-    try:
-        back = goes_back(
-            [" ".join(str(row[t[0]]) for t in layout.times) for row in rows]
-        )
-    except DataError as error:
-        raise DataError(f"{path}: without names, column 1: {error}") from error
-    require_order(dict(enumerate(columns)), layout, path, newest_first=back)
-    if found := _misplaced(columns, layout):
-        raise refusal(
-            path,
-            "timestamp, open, high, low, close, volume where a file has no names",
-            found,
-            "Give the columns names.",
-        )
-    return layout
-
-
-def _misplaced(columns: Sequence[np.ndarray], layout: Layout) -> str:
-    """Returns which column is not what its place says, as far as the rows tell."""
-    for place in layout.prices.values():
-        if np.isnan(columns[place]).all():
-            return f"column {place + 1} without numbers"
-    opens, highs, lows, closes = (columns[layout.prices[name]] for name in PRICES)
-    tops, bottoms = np.fmax(opens, closes), np.fmin(opens, closes)
-    body, above, below = map(_apart, (tops, highs, bottoms), (bottoms, tops, lows))
-    jumps = map(_apart, (opens[1:], opens[:-1]), (closes[:-1], closes[1:]))
-    if min(body, *jumps) > _FAR:
-        return f"column {layout.prices['open'] + 1}, far from the closes, as the open"
-    # A volume below the prices would be a low, one above them a high.
-    for name, far, near in (("high", above, below), ("low", below, above)):
-        if far > _FAR and far > 10 * body and (far > 10 * near or near > _FAR):
-            place = layout.prices[name] + 1
-            return f"column {place}, far from the others, as the {name}"
-    first = layout.volumes[0].position
-    volume, times = columns[first], columns[layout.times[0][0]]
-    flags = layout.sides.get("confirm")
-    if flags is not None and not np.isin(columns[flags], (0, 1, np.nan)).all():
-        return f"column {flags + 1}, neither 0 nor 1, as whether a bar is over"
-    end = layout.sides.get("end")
-    if end is not None and not is_later(columns[end], times):
-        return f"column {end + 1}, no time after the first column's, as the end of bars"
-    if len(np.unique(volume[volume > 0])) < _MIN_ROWS:
-        return ""
-    steps = np.abs(np.diff(volume))  # times go on in equal steps
-    what = "a price within the bar" if is_price(volume, high=highs, low=lows) else ""
-    if (volume > 1e9).all() and (steps == np.median(steps)).mean() > 0.5:
-        what = "a time"
-    return f"column {first + 1}, {what}, as the volume" if what else ""
-
-
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Returns the usual distance of two columns in logarithms; 0 of a few rows."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        distances = np.abs(np.log(one / other))
-    distances = distances[~np.isnan(distances)]
-    return float(np.median(distances)) if len(distances) >= _MIN_ROWS else 0.0
-
-
-def _number(cell: Any) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return np.nan
 
 
 def fitting_order(

@@ -19,7 +19,7 @@ from candles.layouts import (
     are_numbers,
     layout_of_names,
 )
-from candles.rows import layout_of_rows
+from candles.places import layout_of_rows
 from files.text import (
     BLANK,
     DELIMITERS,

@@ -10,12 +10,12 @@ low and its high, in every bar. Contracts differ from one of these by a constant
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from candles.layouts import Volume
+from candles.layouts import Volume, are_times, is_price
 
 _SHARE = 0.98  # of the bars; the volumes of the others were rounded
 _MIN_BARS = 3
@@ -23,6 +23,8 @@ _MIN_BARS_OF_A_FACTOR = 20
 _BASE_UNITS = (1e-4, 1e8)
 _QUOTE_UNITS = (1, 1000)
 """Sizes of contracts; beyond these one of the columns is in another scale."""
+_LEVEL = 0.03  # usual change of a volume from bar to bar, in logarithms: 0.2 or more
+_SPREAD = 10.0
 _BELIEVED = {"base": 0, "plain": 1, "either": 2, "quote": 3}
 
 
@@ -87,6 +89,75 @@ def choose_volume(
             )
             return Choice(values, named, doubt)
     return Choice(values, named)
+
+
+def rivals_of(
+    values: np.ndarray,
+    others: Mapping[str, np.ndarray],
+    *,
+    asked: Sequence[str],
+    low: np.ndarray,
+    high: np.ndarray,
+) -> list[str]:
+    """Returns why a volume may be none: other columns that may be it, in words.
+
+    Known are prices, times, what never changes, a multiple, the number of trades of a
+    volume that is no whole number, and, where one other column is the quote volume,
+    parts of both.
+
+    Args:
+        values: What is taken as the volume (num_rows,).
+        others: The columns (num_rows,) beside time and prices.
+        asked: Those of them that should be the quote volume.
+        low: Low of each bar (num_rows,).
+        high: High of each bar.
+    """
+    traded = values > 0
+    steps = np.abs(np.diff(np.log(values[traded])))
+    if len(steps) >= _MIN_BARS_OF_A_FACTOR and np.median(steps) < _LEVEL:
+        return ["it hardly changes from bar to bar, as an open interest does"]
+    rest = {
+        name: other
+        for name, other in others.items()
+        if other.any() and not np.isnan(other).all() and not are_times(other)
+        if not is_price(other, high=high, low=low)
+    }
+    quotes = [name for name, x in rest.items() if is_quote(values, x, low, high)]
+    if asked and not quotes and values.any():
+        return [f"{' and '.join(asked)} is not its quote volume"]
+    parts = [name for name, x in rest.items() if quotes and (x <= values).all()]
+    known = {*quotes, *parts}
+    known |= {
+        name
+        for name, x in rest.items()
+        if any(is_quote(rest[part], x, low, high) for part in parts)
+        or _constant(values, x)
+        or np.array_equal(values, x)
+        or _are_trades(x, values)
+    }
+    return [f"{name} may be it, too" for name in rest if name not in known]
+
+
+def is_quote(
+    values: np.ndarray, other: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> bool:
+    """Whether a column is the quote volume of another, perhaps in contracts."""
+    traded = (values > 0) & (other > 0) & (low > 0)
+    if np.count_nonzero(traded) < _MIN_BARS:
+        return False
+    ratio = other[traded] / values[traded] / np.sqrt(low * high)[traded]
+    share = _share(values, other, low, high, factor=_round_factor(ratio))
+    return share >= _SHARE
+
+
+def _are_trades(cells: np.ndarray, volume: np.ndarray) -> bool:
+    """Whether cells count the trades of a volume: whole, in no steady ratio to it."""
+    traded = (volume > 0) & (cells > 0)
+    is_whole = [(x == np.floor(x)).all() for x in (cells, volume)]
+    if is_whole != [True, False] or (cells[volume > 0] == 0).any():
+        return False
+    size = volume[traded] / cells[traded]
+    return len(size) > 0 and size.max() > _SPREAD * size.min()
 
 
 def _from_contracts(

@@ -16,8 +16,8 @@ import pytest
 from candles import archives
 from candles.__main__ import main
 from candles.archives import DownloadError, Fetcher, download_archives
-from candles.periods import Period, plan_periods
 from candles.table import read_candles
+from files.periods import Period, plan_periods
 from utils import (
     ConfigError,
     DataError,

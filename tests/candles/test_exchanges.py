@@ -10,8 +10,8 @@ import pytest
 from candles.archives import DownloadError
 from candles.checks import check_candles
 from candles.exchanges import download_from_exchange
-from candles.periods import plan_periods
 from candles.table import read_candles
+from files.periods import plan_periods
 from utils import ConfigError, DependencyError
 
 TODAY = date(2024, 4, 10)

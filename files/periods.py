@@ -1,6 +1,6 @@
-"""Months and days of candles: what is between two dates, as archives divide it.
+"""Months and days that files are named after: what is between two dates.
 
-In: calendar arithmetic. Out: fetching (`archives`, `exchanges`).
+In: calendar arithmetic. Out: fetching files (`candles.archives`, `candles.exchanges`).
 """
 
 from __future__ import annotations

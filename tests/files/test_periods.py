@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from candles.periods import plan_periods
+from files.periods import plan_periods
 from utils import ConfigError
 
 TODAY = date(2024, 4, 10)
