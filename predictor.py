@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from artifacts.artifact import load_artifact
+from artifacts.registry import open_model
 from config import Config
 from dataset.newest import OK, FeatureRecipe, NewestBars
 from evaluation.policies import policy_from_dict
@@ -37,7 +37,8 @@ class Predictor:
     fast as the others. One predictor serves several threads.
 
     Args:
-        where: A published artifact, such as `outputs/models/ETHUSDT/lstm/latest-1m`.
+        where: A published artifact, such as `outputs/models/ETHUSDT/lstm/latest-1m`, or
+            a registered one, `lstm/ETHUSDT-1m-signal@champion` (docs/registry.md).
         expect: What the model must be, such as `{"target": "signal"}`: properties of
             this class, `family`, or fields of its configuration, by name.
         feature_file: Python file that registers feature sets of one's own.
@@ -61,7 +62,7 @@ class Predictor:
         feature_file: str | os.PathLike[str] | None = None,
         max_age_days: float | None = None,
     ) -> None:
-        artifact = load_artifact(where)
+        artifact = open_model(where)
         self.path = artifact.path
         self.metadata = artifact.metadata
         self.policy = policy_from_dict(artifact.read_json("calibrator"))

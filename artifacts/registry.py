@@ -333,14 +333,30 @@ class Registry(EntryStore):
         return found[0]
 
 
+def open_model(where: str | os.PathLike[str]) -> Artifact:
+    """Opens an artifact by its folder, or by its name in a registry.
+
+    Args:
+        where: A folder; or `family/PAIR-timeframe-target@alias` of the registry in
+            `outputs`, of another one with its folder of outputs in front.
+
+    Raises:
+        MissingInputError: If there is neither.
+        RefusedArtifactError: If a file is not what it was.
+    """
+    path = Path(where)
+    if "@" not in path.name or path.exists():
+        return load_artifact(where)
+    place = path.parent.parent
+    registry = Registry("outputs" if place == Path() else place)
+    return registry.open(f"{path.parent.name}/{path.name}")
+
+
 def register_run(config: Config, folder: Path, *, alias: str | None) -> ModelMetadata:
     """Registers what a run of this configuration published, and says its name."""
     entry = Registry(config.outputs_dir).register(folder, alias=alias)
-    named = f", {alias}" if alias else ""
-    logger.info(
-        "registered: %s, grade %s (%s)%s",
-        *(entry.model_id, entry.performance_grade, entry.grade_reason, named),
-    )
+    graded = f"grade {entry.performance_grade} ({entry.grade_reason})"
+    logger.info("registered: %s, %s", entry.model_id, graded)
     return entry
 
 

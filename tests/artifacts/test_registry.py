@@ -7,7 +7,7 @@ import re
 import pytest
 from world.artifacts import publish
 
-from artifacts.registry import Registry
+from artifacts.registry import Registry, open_model
 from utils import ConfigError, MissingInputError, RefusedArtifactError
 
 GROUP = "lstm/TESTUSDT-1m-signal"
@@ -223,3 +223,14 @@ def test_later_days_lift_a_grade_or_leave_it(registry):
         "tags": changed.tags,
         "dependencies": changed.dependencies,
     }
+
+
+def test_a_model_is_opened_by_folder_or_by_name(registry, outputs, monkeypatch):
+    entry = register(registry, alias="champion")
+    folder = (outputs / entry.artifact).resolve()
+    assert open_model(folder).path == folder
+    assert open_model(f"{outputs}/{GROUP}@champion").path == folder
+    monkeypatch.chdir(outputs.parent)
+    assert open_model(f"{GROUP}@v1.0.0").path == folder
+    with pytest.raises(MissingInputError, match="It has 1 model"):
+        open_model(f"{GROUP}@other")
