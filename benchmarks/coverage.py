@@ -30,10 +30,10 @@ from candles.synthetic import synthetic_candles
 from config import HOLD, Config
 from dataset.labels import label_candles
 from evaluation.backtest import OUTCOME_COLUMNS, backtest
-from evaluation.class_scores import SKILLS, row_losses
+from evaluation.class_scores import SKILLS
 from evaluation.thresholds import threshold_signals
 from metrics.intervals import Length, cosine_interval, log_loss_interval
-from metrics.scores import class_losses
+from metrics.scores import class_losses, row_losses
 from metrics.significance import shuffle_test, suggest_block_rows
 
 HORIZON_BARS, WARM_UP = 120, 1440

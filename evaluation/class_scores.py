@@ -24,7 +24,6 @@ from metrics.classification import (
 )
 from metrics.intervals import log_loss_interval
 
-LOSSES = ("log_loss", "activity_log_loss", "direction_log_loss")
 SKILLS = ("skill", "activity_skill", "direction_skill")
 REFERENCES = ("train_prior", "trailing_7d")
 """Forecasts without a model that skill is measured against."""
@@ -51,7 +50,7 @@ class ClassScores(PartScores):
         """Returns the log-loss of each row (num_rows,), and a `Forecast` by name."""
         self.labels = self.table["label"].to_numpy()
         self.raw = probabilities_of(self.table)
-        self.all_losses = row_losses(self.labels, self.raw)
+        self.all_losses = metrics.row_losses(self.labels, self.raw)
         forecasts = simple_forecasts(
             self.data,
             self.rows,
@@ -80,7 +79,7 @@ class ClassScores(PartScores):
         """Returns scores of the raw probabilities, with intervals."""
         intervals = {}
         for name, shares in self.references.items():
-            known = row_losses(self.labels, shares)
+            known = metrics.row_losses(self.labels, shares)
             for k, key in enumerate(SKILLS):
                 own = self.all_losses[:, k]
                 intervals[f"{key}_vs_{name}"] = self.skill_interval(own, known[:, k])
@@ -133,7 +132,7 @@ class ClassScores(PartScores):
     def baseline_losses(self) -> dict[str, np.ndarray]:
         """Returns the log-loss of each row (num_rows,); hard labels have none."""
         return {
-            name: row_losses(self.labels, forecast.probabilities)[:, 0]
+            name: metrics.row_losses(self.labels, forecast.probabilities)[:, 0]
             for name, forecast in self.forecasts.items()
             if forecast.probabilities is not None
         }
@@ -150,8 +149,8 @@ class ClassScores(PartScores):
             scores = self._matrix(forecast.predicted)
             return {"kind": "labels"} | {key: scores[key] for key in keys}
         scores = self._metrics(forecast.probabilities)
-        own = row_losses(self.labels, forecast.probabilities)
-        known = row_losses(self.labels, self.references["train_prior"])
+        own = metrics.row_losses(self.labels, forecast.probabilities)
+        known = metrics.row_losses(self.labels, self.references["train_prior"])
         gains = [f"{key}_vs_train_prior" for key in SKILLS]
         intervals = {
             key: self.skill_interval(own[:, k], known[:, k])
@@ -171,17 +170,6 @@ class ClassScores(PartScores):
     def _matrix(self, predicted: np.ndarray) -> dict[str, Any]:
         matrix = confusion_matrix(self.labels, predicted)
         return matrix_metrics(matrix, class_names=CLASS_NAMES)
-
-
-def row_losses(labels: np.ndarray, probabilities: Any) -> np.ndarray:
-    """Returns each row's losses, in the order of `LOSSES` (num_rows, 3)."""
-    rows = np.arange(len(labels))
-    columns = [
-        metrics.class_losses(probabilities, part=part)[rows, labels] for part in LOSSES
-    ]
-    # Under HOLD direction is 0 but for rounding, which must not count as a trade.
-    columns[2][labels == HOLD] = 0.0
-    return np.stack(columns, axis=1)
 
 
 def cross_fit(

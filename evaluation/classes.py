@@ -20,7 +20,6 @@ from evaluation.class_scores import (
     MIN_CALIBRATION_ROWS,
     ClassScores,
     cross_fit,
-    row_losses,
 )
 from evaluation.policies import PROBABILITY_COLUMNS, SignalPolicy, probabilities_of
 from evaluation.results import PARTS, ClassPart, ClassResults, Settings
@@ -181,7 +180,7 @@ class Classes(Task[ClassResults, ClassPart]):
         """Returns labels, and the log-loss of the raw probabilities (num_rows,)."""
         labels = column("label")
         said = np.stack([column(name) for name in PROBABILITY_COLUMNS], axis=1)
-        return labels, row_losses(labels, said.astype(np.float64))[:, 0]
+        return labels, scores.row_losses(labels, said.astype(np.float64))[:, 0]
 
     def mean_loss(self, part: ClassPart) -> float:
         """Returns the log-loss of a part."""

@@ -62,8 +62,9 @@ def check_probabilities(probabilities: Any) -> np.ndarray:
             f"Received: shape={array.shape}."
         )
     # 1e-3: half-precision outputs sum to 1 within about 5e-4.
-    wrong = ~(np.abs(array.sum(axis=1) - 1.0) <= 1e-3) | (array.min(axis=1) < 0)
-    if wrong.any():
+    wrong = ~(np.abs(sum(array.T) - 1.0) <= 1e-3)  # `sum(axis=1)` takes ten times that
+    if wrong.any() or array.min() < 0:
+        wrong |= array.min(axis=1) < 0
         row = int(np.argmax(wrong))
         raise ValueError(
             "`probabilities` must be finite, not negative, and sum to 1 in every row. "
@@ -110,13 +111,7 @@ def class_losses(probabilities: Any, *, part: str = "log_loss") -> np.ndarray:
     none) and `"direction_log_loss"` (which side, given a trade; 0 without one):
     -ln p = -ln p_trade - ln(p / p_trade).
     """
-    table = check_probabilities(probabilities)
-    if table.shape[1] != 3:
-        raise ValueError(
-            "activity and direction need three classes, the middle one for no trade. "
-            f"Received: {table.shape[1]} classes."
-        )
-    total = -_clipped_log(table)
+    total = -_clipped_log(table := _of_three(probabilities))
     activity = total.copy()
     activity[:, [0, 2]] = -_clipped_log(table[:, [0]] + table[:, [2]])
     parts = {"log_loss": total, "activity_log_loss": activity}
@@ -126,17 +121,37 @@ def class_losses(probabilities: Any, *, part: str = "log_loss") -> np.ndarray:
     return parts[part]
 
 
+def _of_three(probabilities: Any) -> np.ndarray:
+    table = check_probabilities(probabilities)
+    if table.shape[1] != 3:
+        raise ValueError(
+            "activity and direction need three classes, the middle one for no trade. "
+            f"Received: {table.shape[1]} classes."
+        )
+    return table
+
+
+def row_losses(labels: Any, probabilities: Any) -> np.ndarray:
+    """Returns each row's loss under its own label (num_rows, 3); see `class_losses`.
+
+    All of it, activity, direction, which is 0 in rows without a trade.
+    """
+    table = _of_three(probabilities)
+    labels = check_labels(labels, num_rows=len(table))
+    total = -_clipped_log(table[np.arange(len(table)), labels])
+    trade = -_clipped_log(table[:, 0] + table[:, 2])
+    activity = np.where(labels == _IDLE, total, trade)
+    return np.stack([total, activity, total - activity], axis=1)
+
+
 def log_loss_parts(labels: Any, probabilities: Any) -> dict[str, float | None]:
     """Returns `log_loss` split into activity and direction, exactly additive.
 
     log_loss = activity_log_loss + trade_share * direction_log_loss. The direction part
     is a mean over true trades and None without any.
     """
-    activity = class_losses(probabilities, part="activity_log_loss")
-    direction = class_losses(probabilities, part="direction_log_loss")
-    labels = check_labels(labels, num_rows=len(activity))
-    rows, is_trade = np.arange(len(labels)), labels != _IDLE
-    by_activity, by_direction = activity[rows, labels], direction[rows, labels]
+    _, by_activity, by_direction = row_losses(labels, probabilities).T
+    is_trade = np.asarray(labels) != _IDLE
     of_trades = by_direction[is_trade]
     return {
         "log_loss": float((by_activity + by_direction).mean()),
