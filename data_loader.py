@@ -50,7 +50,7 @@ __all__ = ["TrainingData", "TrainingDataLoader"]
 
 logger = logging.getLogger(__name__)
 
-_STATED_FACTS = (
+STATED_FACTS = (
     "candles",
     "digests",
     "doubts",
@@ -265,7 +265,7 @@ def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str,
         "built_by_us": description is not None,
     }
     return columns, source | {
-        name: stated[name] for name in _STATED_FACTS if name in stated
+        name: stated[name] for name in STATED_FACTS if name in stated
     }
 
 

@@ -20,6 +20,7 @@ from config import CLASS_NAMES, Config
 from data_loader import TrainingData
 from files.atomic import atomic_write
 from files.strict import write_json
+from preprocessing.training_data import Part
 
 if TYPE_CHECKING:
     from artifacts.run_folder import RunFolder
@@ -190,15 +191,17 @@ def describe_data(data: TrainingData) -> dict[str, Any]:
 
 
 def describe_split(data: TrainingData) -> dict[str, Any]:
-    """Returns rows, targets, times and class shares of each part."""
+    """Returns what `describe_part` says of each part."""
+    return {name: describe_part(data, part) for name, part in data.parts.items()}
+
+
+def describe_part(data: TrainingData, part: Part) -> dict[str, Any]:
+    """Returns rows, targets, times and class shares of a part."""
     return {
-        name: {
-            "first_row": part.start,
-            "rows": part.stop - part.start,
-            "targets": len(part.targets),
-            "first": f"{data.timeline.at(part.targets[0])}Z",
-            "last": f"{data.timeline.at(part.targets[-1])}Z",
-            **data.describe_targets(part.targets),
-        }
-        for name, part in data.parts.items()
+        "first_row": part.start,
+        "rows": part.stop - part.start,
+        "targets": len(part.targets),
+        "first": f"{data.timeline.at(part.targets[0])}Z",
+        "last": f"{data.timeline.at(part.targets[-1])}Z",
+        **data.describe_targets(part.targets),
     }

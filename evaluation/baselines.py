@@ -109,10 +109,9 @@ def simple_return_forecasts(
     returns = data.log_returns(np.arange(data.num_rows))
     options = {"horizon_bars": data.future_window}
     week = max(1, SECONDS_OF_TRAILING_MIX // bar_seconds)
-    mean = float(returns[data.parts["train"].targets].mean())
     return {
         "persistence": np.zeros(len(rows)),
-        "train_mean": np.full(len(rows), mean),
+        "train_mean": np.full(len(rows), data.units.center),
         "trailing_7d": trailing_mean(returns, rows, window_bars=week, **options),
         "last_known_return": trailing_mean(returns, rows, window_bars=1, **options),
     }

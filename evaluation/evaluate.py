@@ -220,8 +220,10 @@ def evaluate(
     """
     task, parts = task_of(data.target), model.table["part"].unique()
     beside = {}
-    if config.baseline_model and config.report == "full":
-        trained = trained_outputs(data, parts, seed=config.seed)
+    has_training = len(data.parts["train"].targets) > 0
+    if config.baseline_model and config.report == "full" and has_training:
+        asked = [name for name in data.parts if name != "train"]
+        trained = trained_outputs(data, asked, seed=config.seed)
         beside = {name: decide(data, said, config) for name, said in trained.items()}
     settings = Settings(
         fee_bps=config.fee_bps,

@@ -110,9 +110,7 @@ class Numbers(Task[NumberResults, NumberPart]):
         return self._policy(data), {}
 
     def _policy(self, data: TrainingData) -> ReturnPolicy:
-        if data.target_scaler is None:
-            raise ValueError("expected a target that is a number. Received: classes.")
-        return ReturnPolicy(target=self.target, scaler=data.target_scaler)
+        return ReturnPolicy(target=self.target, scaler=data.units)
 
     def describe(
         self,
@@ -122,8 +120,10 @@ class Numbers(Task[NumberResults, NumberPart]):
         choice: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Returns units, what a prediction means, the targets' spread over time."""
-        train = data.parts["train"].targets
-        is_quantile = config.losses_of(config.target) == ("quantile",)
+        is_quantile, units = (
+            config.losses_of(config.target) == ("quantile",),
+            data.units,
+        )
         return {
             "target": self.target,
             "unit": UNITS[self.target],
@@ -133,8 +133,12 @@ class Numbers(Task[NumberResults, NumberPart]):
                 "reads": config.loss_traits.y_true,
                 "quantile": config.quantile if is_quantile else None,
             },
-            "target_scaler": self._policy(data).scaler.to_dict(),
-            "train": data.return_moments(train) | {"num_targets": len(train)},
+            "target_scaler": units.to_dict(),
+            "train": {
+                "mean_bps": 1e4 * units.center,
+                "std_bps": 1e4 * units.scale,
+                "num_targets": units.num_rows,
+            },
             **choice,
             "target_over_time": target_over_time(data),
         }
@@ -246,5 +250,6 @@ def target_over_time(data: TrainingData) -> dict[str, Any]:
         "parts": {
             name: f"{data.timeline.at(part.start).astype('datetime64[s]')}Z"
             for name, part in data.parts.items()
+            if len(part.targets)
         },
     }

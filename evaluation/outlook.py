@@ -1,7 +1,8 @@
 """What to expect on a next stretch as long as the test part.
 
-In: ranges for numbers that were seen once. Out: intervals of what was seen
-(`metrics.intervals`), claims (`verdict`), showing both (`reports`).
+In: ranges for numbers that were seen once, whether a later stretch kept them. Out:
+intervals of what was seen (`metrics.intervals`), claims (`verdict`), showing both
+(`reports`).
 
 An interval is about the stretch that was tested. A next one has luck of its own, of
 about the same size: the difference of two such means has sqrt(2) times the error of
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.results import Expected, Interval
+from evaluation.results import Expected, Interval, Promised
 from evaluation.task import Task
 
 _SHARE = 0.875
@@ -48,6 +49,41 @@ def outlook(results: Mapping[str, Any], task: Task[Any, Any]) -> dict[str, Expec
             folds=spread.get(f"trading_{NET}", {}).get("folds", ()),
         )
     return found
+
+
+def held(
+    promised: Mapping[str, Expected],
+    results: Mapping[str, Any],
+    task: Task[Any, Any],
+    *,
+    has_own_costs: bool = True,
+) -> dict[str, Promised]:
+    """Returns what a later stretch shows of each range that a report promised.
+
+    Args:
+        promised: From `outlook`.
+        results: Of the later stretch, its `test`.
+        task: How both are judged.
+        has_own_costs: Whether trades are charged what the report charged; else what is
+            left of them cannot be held against its range.
+    """
+    test, found = results["test"], dict[str, Promised]()
+    shown = {claim: test["intervals"][key] for claim, (key, *_) in task.claimed.items()}
+    if has_own_costs and "skipped" not in test["trading"]:
+        shown["net"] = test["trading"]["intervals"][NET]
+    for claim, expected in promised.items():
+        value = shown[claim]["estimate"] if claim in shown else None
+        low, high, outcome = expected["low"], expected["high"], None
+        if value is not None and low is not None and high is not None:
+            outcome = "below" if value < low else "above" if value > high else "within"
+        found[claim] = Promised(**expected, found=value, outcome=outcome)
+    return found
+
+
+def is_confirmed(promised: Mapping[str, Promised]) -> bool:
+    """Whether there are ranges, and each holds; better than promised is no failure."""
+    ranges = [each for each in promised.values() if each["low"] is not None]
+    return bool(ranges) and all(x["outcome"] in ("within", "above") for x in ranges)
 
 
 def expected_range(

@@ -34,6 +34,13 @@ class Expected(TypedDict):
     widened_by: str | None  # `drift` or `folds`, where they say more than the interval
 
 
+class Promised(Expected):
+    """What a run's report expected of a next stretch, and what a later one showed."""
+
+    found: float | None
+    outcome: str | None  # `within`, `below` or `above`; None where either is not known
+
+
 class PairedTest(Interval):
     """The mean difference of two models' losses, below 0 where the first is better."""
 
@@ -305,6 +312,7 @@ class Results(TypedDict, Generic[Part]):
     importance: NotRequired[dict[str, Any]]  # `importance.permutation_importance`
     library_importance: NotRequired[list[dict[str, Any]]]  # `name`, `share`, by share
     outlook: NotRequired[dict[str, Expected]]  # skill, activity, direction, net
+    promised: NotRequired[dict[str, Promised]]  # of an evaluation on later data
     cross_validation: NotRequired[dict[str, Any]]  # `folds.gather`
     audit: NotRequired[dict[str, Any]]  # `audit.findings.AuditReport`
 

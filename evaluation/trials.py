@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from artifacts import evaluations
 from config import Config
 from data_loader import TrainingData
 from evaluation.results import Trials
@@ -48,23 +49,35 @@ def planned_trials(configs: Iterable[Config]) -> Iterator[None]:
         _PLANNED.reset(token)
 
 
-def count_trials(data: TrainingData, config: Config) -> Trials:
+def count_trials(
+    data: TrainingData, config: Config, *, file_digest: str | None = None
+) -> Trials:
     """Returns how many runs looked at the test part of a run, this one included.
 
     Counted are published runs of the pair and timeframe below `outputs_dir` whose test
-    rows overlap in time, by configuration and file, and what `planned_trials` named. A
-    folder that cannot be read is counted as such, and nothing more.
+    rows overlap in time, and later evaluations of runs on such rows, by configuration
+    and file, and what `planned_trials` named. A folder that cannot be read is counted
+    as such, and nothing more.
+
+    Args:
+        data: Its `test` are the rows that are looked at.
+        config: The run.
+        file_digest: SHA-256 of the file that the run was trained on; None: of `data`.
     """
     rows = data.parts["test"].targets
     first, last = (f"{data.timeline.at(rows[end])}Z" for end in (0, -1))
-    own = (_identity(config.to_dict()), data.source.get("sha256"))
+    own = (_identity(config.to_dict()), file_digest or data.source.get("sha256"))
     earlier, num_unreadable = set(), 0
     # outputs/models/{PAIR}/{model}/{run_id}
-    for path in config.model_dir.parent.glob("*/*/metadata_*.json"):
+    paths = [*config.model_dir.parent.glob("*/*/metadata_*.json")]
+    paths += (Path(config.outputs_dir) / evaluations.FOLDER).glob(
+        f"*/*/{evaluations.ABOUT}"
+    )
+    for path in paths:
         if path.parent.is_symlink():
             continue
         try:
-            look = _look(path, config.timeframe, first, last)
+            look = _look(path, config, first, last)
         except (UserError, OSError, LookupError, TypeError, AttributeError) as error:
             logger.debug("%s: not counted as a look at the test part: %s", path, error)
             num_unreadable += 1
@@ -86,13 +99,18 @@ def count_trials(data: TrainingData, config: Config) -> Trials:
     }
 
 
-def _look(path: Path, timeframe: str, first: str, last: str) -> tuple[str, Any] | None:
+def _look(path: Path, config: Config, first: str, last: str) -> tuple[str, Any] | None:
     """Returns configuration and file of a run that looked at these rows, or None."""
     metadata = read_json(path)
-    values, test = metadata["config"], metadata["split"]["test"]
-    if values["timeframe"] != timeframe or test["first"] > last or test["last"] < first:
+    values, split = metadata["config"], metadata["split"]
+    looked, file = split["test"], metadata["data"].get("sha256")
+    if path.name == evaluations.ABOUT:
+        looked, file = split["evaluated"], metadata["lineage"]["training_file_sha256"]
+    if (values["pair"], values["timeframe"]) != (config.pair, config.timeframe):
         return None
-    return _identity(values), metadata["data"].get("sha256")
+    if looked["first"] > last or looked["last"] < first:
+        return None
+    return _identity(values), file
 
 
 def _identity(values: Mapping[str, Any]) -> str:

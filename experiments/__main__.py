@@ -1,8 +1,9 @@
-"""The command line of several runs: `python -m experiments analysts`."""
+"""The command line of several runs: `python -m experiments COMMAND`."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 import utils
 from candles.sources import pair_of_files
 from config import FIELDS
-from experiments import analysts, page, series
+from experiments import analysts, candidates, evaluations, page, series
 from settings import options
 from settings.presets import GROUPS
 
@@ -81,6 +82,64 @@ def _page(arguments: Sequence[str]) -> None:
     logger.info("page: %s", page.write_page(options.outputs_dir, options.output))
 
 
+def _evaluate_parser() -> argparse.ArgumentParser:
+    parser = options.new_parser(
+        "python -m experiments evaluate",
+        "Judges a finished model on later data, with everything frozen; several models "
+        "are judged on the same rows, and compared.",
+        usage="python -m experiments evaluate MODEL... CANDLES...|FILE "
+        "[--start MOMENT] [--end MOMENT] [--fee-bps BPS] [--allow-overlap] "
+        "[--FIELD VALUE ...]",
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="folders of models, then candle files of their pair, with the bars that "
+        "their features look back on, or one training file",
+    )
+    for name, which in (("start", "first"), ("end", "last")):
+        text = f"{which} moment whose bar is judged, such as 2024-07-27 or "
+        text += "2024-07-27T05:59, UTC" + "; a day counts whole" * (name == "end")
+        parser.add_argument(f"--{name}", metavar="MOMENT", help=text)
+    parser.add_argument(
+        "--allow-overlap",
+        action="store_true",
+        help="judge rows that share bars with training or validation, too, IN SAMPLE",
+    )
+    parser.add_argument(
+        "--features",
+        metavar="FILE.py",
+        help="Python file that registers feature sets of your own; it is run",
+    )
+    options.add_config_arguments(parser, evaluations.OWN_FIELDS)
+    return parser
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    parsed, config = options.parse_arguments(_evaluate_parser(), arguments)
+    utils.configure_logging(verbose=config.verbose_logging)
+    given = {name: getattr(config, name) for name in vars(parsed) if name in FIELDS}
+    models = list(itertools.takewhile(candidates.is_model, parsed.paths))
+    models = models or parsed.paths[:1]  # refused where it is opened
+    source = parsed.paths[len(models) :]
+    if not source:
+        raise utils.ConfigError(
+            "expected candles, or a training file, behind the models. Received: "
+            f"{' '.join(map(str, parsed.paths))}"
+        )
+    with utils.StopSignals():
+        evaluations.evaluate_models(
+            models,
+            source,
+            start=parsed.start,
+            end=parsed.end,
+            allow_overlap=parsed.allow_overlap,
+            feature_file=parsed.features,
+            **given,
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     utils.configure_logging()
@@ -99,6 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
     "analysts": ("a model for each timeframe, from one file of candles", _analysts),
+    "evaluate": ("finished models on later data, everything frozen", _evaluate),
     "page": ("every run and registered model on one HTML page", _page),
 }
 

@@ -50,7 +50,7 @@ class FinishedRun:
     def read_test(self) -> dict[str, np.ndarray]:
         """Returns columns of the predicted test rows (num_rows,), with their `loss`.
 
-        `row`, `time` (ns since 1970), `truth` (class or number), and `loss`: log-loss
+        `time` (ns since 1970), `truth` (class or number), and `loss`: log-loss
         of the raw probabilities, or the squared error.
         """
         path = self.folder / self.metadata["files"]["predictions"]
@@ -63,7 +63,7 @@ class FinishedRun:
         truth, loss = self.task.truth_and_losses(numbers)
         moments = columns.read("timestamp").to_pandas()[is_test]
         times = nanoseconds_of(moments)
-        return {"row": numbers("row"), "time": times, "truth": truth, "loss": loss}
+        return {"time": times, "truth": truth, "loss": loss}
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -157,26 +157,37 @@ def compare_runs(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         if outcome.folder is not None
     }
     _require_same_file(runs)
+    comparison = compare_finished(runs)
+    for entry in comparison["models"]:
+        entry["run_seconds"] = round(outcomes[entry["model"]].seconds, 1)
+    comparison["models"] += [
+        {"model": name} | outcome.failure()
+        for name, outcome in outcomes.items()
+        if outcome.folder is None
+    ]
+    return to_jsonable(comparison)
+
+
+def compare_finished(runs: Mapping[str, FinishedRun]) -> dict[str, Any]:
+    """Compares runs, or evaluations, row by row of their test parts, by name.
+
+    See `compare_runs`.
+    """
     rows = {name: run.read_test() for name, run in runs.items()}
     _require_same_rows(rows, runs)
     order = sorted(rows, key=lambda name: float(rows[name]["loss"].mean()))
     models = [
         {"model": name, "status": "completed"}
         | summarise_run(runs[name])
-        | {"run_seconds": round(outcomes[name].seconds, 1), "against_best": None}
+        | {"against_best": None}
         for name in order
-    ]
-    models += [
-        {"model": name} | outcome.failure()
-        for name, outcome in outcomes.items()
-        if outcome.folder is None
     ]
     comparison: dict[str, Any] = {"best": order[0] if order else None}
     if order:
         first = runs[order[0]]
         losses = {name: rows[name]["loss"] for name in order}
         against = _against_best(losses, Length(**first.results["test"]["length"]))
-        for entry in models[1 : len(order)]:
+        for entry in models[1:]:
             entry["against_best"] = against[entry["model"]]
         comparison |= {
             "loss": first.task.loss_name,
@@ -229,13 +240,13 @@ def _require_same_rows(
         first_name, first = next(iter(rows.items()))
         different = [
             key
-            for key in ("row", "time", "truth")
+            for key in ("time", "truth")
             if not np.array_equal(table[key], first[key])
         ]
         if different:
             raise utils.DataError(
-                f"{name}: expected the {len(first['row']):,} test rows of "
-                f"{first_name}. Received: {len(table['row']):,} rows that differ in "
+                f"{name}: expected the {len(first['time']):,} test rows of "
+                f"{first_name}. Received: {len(table['time']):,} rows that differ in "
                 f"{', '.join(different)}. {_cure(runs, first_name, name)}"
             )
 

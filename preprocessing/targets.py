@@ -48,7 +48,7 @@ def split_targets(
     num_rows = len(eligible)
     window, future = config.sequence_length, config.future_window
     row = np.arange(num_rows, dtype=np.int32)
-    usable = eligible & _window_fits(segment_starts, num_rows, window)
+    usable = eligible & window_fits(segment_starts, num_rows, window)
     parts = {}
     for name in PART_NAMES:
         embargo = 0 if name == PART_NAMES[-1] else config.embargo_bars
@@ -73,7 +73,7 @@ def split_targets(
     return parts
 
 
-def _window_fits(segment_starts: np.ndarray, num_rows: int, window: int) -> np.ndarray:
+def window_fits(segment_starts: np.ndarray, num_rows: int, window: int) -> np.ndarray:
     """Returns the rows at which a window fits into their own segment (num_rows,)."""
     row = np.arange(num_rows, dtype=np.int32)
     starts = segment_starts[np.searchsorted(segment_starts, row, side="right") - 1]
@@ -98,7 +98,7 @@ def _gaps_or_length(
             "splits."
         )
     window = config.sequence_length
-    fits = _window_fits(segment_starts, num_rows, window)
+    fits = window_fits(segment_starts, num_rows, window)
     return (
         f" in {len(stretches)} stretches without a gap, the longest of "
         f"{max(stretches)}: bars are missing before "
@@ -111,7 +111,7 @@ def tell_few_targets(
 ) -> None:
     """Says how many rows cannot be targets, and why; a file's first window aside."""
     num_rows = len(eligible)
-    fits = _window_fits(segment_starts, num_rows, window)
+    fits = window_fits(segment_starts, num_rows, window)
     after_gaps = int(np.count_nonzero(~fits[window - 1 :]))
     unknown = int(np.count_nonzero(fits & ~eligible))
     usable = int(np.count_nonzero(fits & eligible))

@@ -151,6 +151,13 @@ class TrainingData:
         """Whether the target is a number (`values`) and not a class (`labels`)."""
         return self.values is not None
 
+    @property
+    def units(self) -> TargetScaler:
+        """What a regression's log returns went through; ValueError for classes."""
+        if self.target_scaler is None:
+            raise ValueError("expected a target that is a number. Received: classes.")
+        return self.target_scaler
+
     def supervision(self, rows: np.ndarray) -> np.ndarray:
         """Returns what a model is to say at the given rows (num_targets,).
 
@@ -162,9 +169,7 @@ class TrainingData:
 
     def log_returns(self, rows: np.ndarray) -> np.ndarray:
         """Returns a regression's log returns at the given rows (num_targets,)."""
-        if self.values is None or self.target_scaler is None:
-            raise ValueError("expected a target that is a number. Received: classes.")
-        return self.target_scaler.inverse(self.values[rows])
+        return self.units.inverse(self.supervision(rows))
 
     def digest(self) -> str:
         """Returns the SHA-256 of everything that training reads."""

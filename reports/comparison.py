@@ -165,8 +165,9 @@ def plot_comparison(comparison: Mapping[str, Any]) -> Figure:
             if found := net if key == "net" else entry[key]:
                 draw_interval(axes, found, k, colors[k])
     test = comparison["test"]
+    seen = "IN SAMPLE: " if comparison.get("in_sample") else ""
     figure.suptitle(
-        f"{test['num_samples']:,} test windows, {day(test['first'])} to "
+        f"{seen}{test['num_samples']:,} test windows, {day(test['first'])} to "
         f"{day(test['last'])}; lines: 95 % intervals; blue: the best, and what is "
         "not told apart from it",
         fontsize=9,

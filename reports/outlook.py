@@ -1,6 +1,7 @@
 """What to expect on a next stretch, as lines and as a table of the page.
 
-In: how a range is worded. Out: what it is (`evaluation.outlook`).
+In: how a range is worded, and what became of it. Out: what it is
+(`evaluation.outlook`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reports.blocks import Material, Table, TableRow
+from reports.blocks import Block, Material, Rows, Section, Table, TableRow
 from reports.text import wrap
 
 _FORMATS = {"net": "{:+.1f}"}
@@ -45,6 +46,62 @@ def outlook_table(material: Material) -> list[Table]:
             is_wide=True,
         )
     ]
+
+
+_ROWS: Rows = {
+    "model": ("metadata.model_id", "text"),
+    "rows": ("metadata.rows.evaluated", "{:,}"),
+    "share bars with its training part": ("metadata.rows.shared_with_train", "{:,}"),
+    "with its validation part": ("metadata.rows.shared_with_validation", "{:,}"),
+    "with its test part": ("metadata.rows.shared_with_test", "{:,}"),
+    "older than its training": ("metadata.rows.before_training", "{:,}"),
+    "fee a side, bps": ("metadata.costs.fee_bps", "{:g}"),
+    "slippage a side, bps": ("metadata.costs.slippage_bps", "{:g}"),
+    "funding a day, bps": ("metadata.costs.funding_bps_per_day", "{:g}"),
+}
+"""What an evaluation on later data says of its rows."""
+
+
+def promised_text(results: Mapping[str, Any]) -> str:
+    """Returns what became of the ranges that a report promised; nothing without any."""
+    said = [
+        f"{_NAMES.get(name, name)} {_range(name, found)}, here {_found(name, found)}"
+        for name, found in results.get("promised", {}).items()
+        if found["low"] is not None
+    ]
+    return wrap("promised by its report: " + "; ".join(said)) if said else ""
+
+
+def _found(name: str, found: Mapping[str, Any]) -> str:
+    if found["outcome"] is None:
+        return "not known"
+    return f"{_FORMATS.get(name, '{:+.2f}').format(found['found'])}, {found['outcome']}"
+
+
+def promised_section(material: Material) -> Section | None:
+    """What was promised and what later data show; which rows these are."""
+    numbers, rows = material.numbers, list[TableRow]()
+    if "rows" not in material.metadata:
+        return None
+    for name, found in material.results.get("promised", {}).items():
+        if found["low"] is not None:
+            form, ends = _FORMATS.get(name, "{:+.3f}"), ("estimate", "low", "high")
+            cells = [
+                numbers.show(f"promised.{name}.{e}", form) for e in (*ends, "found")
+            ]
+            outcome = numbers.show(f"promised.{name}.outcome", "word")
+            rows.append((_NAMES.get(name, name), [*cells, outcome]))
+    blocks: list[Block] = [numbers.facts("Rows that were judged", _ROWS)]
+    if rows:
+        head = ["", "its test", "from", "to", "here", ""]
+        blocks.insert(0, Table(caption="The report's ranges", head=head, rows=rows))
+    lead = "The report of the model gave no range for a next stretch."
+    if rows:
+        holds = "hold" if material.metadata["is_confirmed"] else "are not confirmed"
+        lead = f"The ranges {holds}. {_WHAT.capitalize()}. Confirmed are they by rows "
+        lead += "later than all that the model was published with, at its own costs, "
+        lead += "where no number is below its range."
+    return Section(key="promised", title="What was promised", lead=lead, blocks=blocks)
 
 
 def _range(name: str, found: Mapping[str, Any]) -> str:

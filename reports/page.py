@@ -23,6 +23,7 @@ from reports import run_facts, trades
 from reports.blocks import Cell, Material, Section
 from reports.figures import draw_figures, to_svg
 from reports.importance import importance_section
+from reports.outlook import promised_section
 from reports.views import view_of
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
@@ -56,6 +57,18 @@ TEST_RULES = {
 """What decides the other lines of the verdict."""
 
 
+TESTED = (
+    "Only the test part counts: validation chose the epoch, the calibration and the "
+    "thresholds. A test part that is looked at run after run is searched, too."
+)
+EVALUATED = (
+    "Test means the rows of this evaluation. Nothing was chosen on them: scaler, "
+    "model, calibration and thresholds are those of the run. Rows that are looked at "
+    "again and again are searched, too."
+)
+"""What a reader has to know in any case, of a run and of an evaluation."""
+
+
 def gather(
     results: Mapping[str, Any],
     *,
@@ -85,10 +98,13 @@ def render_page(material: Material) -> str:
     What comes from outside (pair, paths, names of features) is escaped.
     """
     results = material.results
-    makers = (run_facts.audit_section, *view_of(results).sections, *SECTIONS)
+    first = (run_facts.audit_section, promised_section)
+    makers = (*first, *view_of(results).sections, *SECTIONS)
     made = (make(material) for make in makers)
     return template("report.html").render(
         title=_title(material.metadata),
+        alarm=_alarm(material.metadata),
+        caution=EVALUATED if "rows" in material.metadata else TESTED,
         headline=_headline(material),
         verdict=_verdict(results),
         claims=results.get("claims", {}),
@@ -112,9 +128,21 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
+def _alarm(metadata: Mapping[str, Any]) -> str:
+    """Returns what must not be overlooked, or nothing."""
+    if not metadata.get("in_sample"):
+        return ""
+    return (
+        "IN SAMPLE: the model was trained or chosen on some of these rows. Nothing "
+        "here says how it does on new ones."
+    )
+
+
 def _title(metadata: Mapping[str, Any]) -> str:
     config = metadata.get("config", {})
     words = [config.get(name) for name in ("pair", "timeframe", "model")]
+    if "rows" in metadata:
+        words.append("in sample" if metadata["in_sample"] else "on later data")
     return " ".join(str(word) for word in words if word) or "A training run"
 
 
@@ -122,6 +150,7 @@ def _headline(material: Material) -> list[Cell]:
     """Returns what the page is about: the data, the label, the test part."""
     numbers, config = material.numbers, material.metadata.get("config", {})
     cells: list[Cell] = []
+    what = "evaluated" if "rows" in material.metadata else "test part"
     if "future_window" in config:
         seen, ahead = config["sequence_length"], config["future_window"]
         cells.append(f"{seen} bars seen, {ahead} ahead")
@@ -132,7 +161,7 @@ def _headline(material: Material) -> list[Cell]:
         cells.append(f"take profit {profit:g} %, stop loss {loss:g} %")
     found = (
         numbers.show("test.trading.cost_bps", "costs {:g} bps a side"),
-        numbers.show("test.num_samples", "test part {:,} windows"),
+        numbers.show("test.num_samples", f"{what} {{:,}} windows"),
     )
     cells += [cell for cell in found if cell.value is not None]
     if numbers.find("test.first") is not None:

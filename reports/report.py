@@ -26,7 +26,7 @@ from metrics.wording import interval, number
 from reports.blocks import Numbers
 from reports.figures import save_figures
 from reports.importance import format_importance
-from reports.outlook import outlook_text
+from reports.outlook import outlook_text, promised_text
 from reports.page import gather, render_page
 from reports.text import day, format_table, wrap
 from reports.time_plots import label_mix_over_time
@@ -50,7 +50,7 @@ def format_results(results: Mapping[str, Any]) -> str:
     for part in PARTS:
         if part in results:
             blocks.append(_format_part(part, results[part], view))
-    blocks += filter(None, [outlook_text(results)])
+    blocks += filter(None, [outlook_text(results), promised_text(results)])
     words = view.decided(results) + results["thresholds"]["statement"]
     blocks.append(wrap(f"decided on validation: {words}"))
     if "importance" in results:
@@ -212,21 +212,90 @@ def write_run_report(
     }
     write_json(run.file("metadata", ".json"), metadata)
     logger.info("%s", format_results(results))
-    if run.config.report == "light":
-        write_json(run.path / NUMBERS, results)
+    _write_judged(
+        run.path,
+        data,
+        results,
+        model=model,
+        config=run.config,
+        parts=tuple(data.parts),
+        history=history,
+        metadata=metadata,
+    )
+
+
+def format_evaluation(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """Returns the report of later data as text: what was judged, then the results."""
+    held = "are confirmed" if about["is_confirmed"] else "are not confirmed"
+    head = f"{about['model_id']}, judged on {about['rows']['evaluated']:,} windows of "
+    head += f"{about['days']:.1f} days, with everything frozen"
+    has_ranges = any(x["low"] is not None for x in results["promised"].values())
+    head += f"; its report's ranges {held}" if has_ranges else ""
+    return f"{wrap(head)}\n{format_results(results)}"
+
+
+def write_evaluation(
+    folder: Path,
+    data: TrainingData,
+    results: Results[Any],
+    *,
+    model: Judged,
+    config: Config,
+    about: Mapping[str, Any],
+) -> None:
+    """Writes the report of a finished model on later data; see `write_run_report`.
+
+    Args:
+        folder: That it goes into.
+        data: Its `test` are the rows that were judged.
+        results: Of these rows.
+        model: What the model said of them.
+        config: Its run, at the costs in force.
+        about: `artifacts.evaluations.Evaluation`.
+    """
+    _write_judged(
+        folder,
+        data,
+        results,
+        model=model,
+        config=config,
+        parts=("test",),
+        history={},
+        metadata=about,
+    )
+
+
+def _write_judged(
+    folder: Path,
+    data: TrainingData,
+    results: Results[Any],
+    *,
+    model: Judged,
+    config: Config,
+    parts: Sequence[str],
+    history: Mapping[str, Sequence[float]],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Writes numbers, trades, pictures and the page; of a light report numbers alone.
+
+    `parts` are those whose labels are drawn, in order of time.
+    """
+    if config.report == "light":
+        write_json(folder / NUMBERS, results)
         return
     mix = None
     if len(data.labels):
-        mix = label_mix_over_time(data.timestamps, data.labels)
+        rows = slice(data.parts[parts[0]].start, data.parts[parts[-1]].stop)
+        mix = label_mix_over_time(data.timestamps[rows], data.labels[rows])
         mix.attrs["edges"] = {
-            name: data.timeline.at(part.start) for name, part in data.parts.items()
+            name: data.timeline.at(data.parts[name].start) for name in parts
         }
-    traded = tested_trades(model, data, run.config)
+    traded = tested_trades(model, data, config)
     if traded:
         text = traded["trades"].to_csv(index=False)
-        atomic_write(run.file("trades", ".csv"), text)
+        atomic_write(folder / f"trades_{config.tag}.csv", text)
     write_report(
-        run.path,
+        folder,
         results,
         history=history,
         label_mix=mix,

@@ -108,10 +108,13 @@ def labels_section(material: Material) -> Section | None:
         blocks.append(material.numbers.by_row(caption, places, columns, **looks))
     if not blocks:
         return None
+    apart = "No bar of a window or of a target is in two parts."
+    if material.metadata.get("in_sample"):
+        apart = "Rows that were evaluated share bars with other parts."
     return Section(
         key="labels",
         title=title,
-        lead=f"{lead}No bar of a window or of a target is in two parts.",
+        lead=lead + apart,
         blocks=blocks,
     )
 
@@ -154,7 +157,8 @@ def data_section(material: Material) -> Section | None:
         rows = [("", [numbers.show(key, "text")]) for key in keys]
         blocks.append(Table(caption=caption, head=[], rows=rows, is_open=is_open))
     made = "built here" if data.get("built_by_us") else "made elsewhere"
-    origin = f"The training file was {made}"
+    what = "rows were" if "rows" in material.metadata else "training file was"
+    origin = f"The {what} {made}"
     if data.get("path") is None:
         origin = "The rows were handed over as a DataFrame"
     return Section(
@@ -190,7 +194,9 @@ def configuration_section(material: Material) -> Section | None:
     return Section(
         key="configuration",
         title="Configuration",
-        lead="config.yaml beside this page repeats the run: "
+        lead="Of the run that trained the model."
+        if "rows" in material.metadata
+        else "config.yaml beside this page repeats the run: "
         "python trainer.py --config config.yaml",
         blocks=[changed, every],
     )

@@ -1,0 +1,256 @@
+"""Finished models on later data: the report of one part, with everything frozen.
+
+In: judging rows as the model's run judged its test part, several models on the same
+rows. Out: which rows (`candidates`), the folder (`artifacts.evaluations`), scores
+(`evaluation`), pages (`reports`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifacts import evaluations, metadata, run_folder
+from artifacts.evaluations import Evaluation, RowCounts
+from candles.sources import CandleSource
+from data_loader import TrainingData
+from evaluation.baselines import keeping_forecasts
+from evaluation.evaluate import evaluate, predictions_table, task_of
+from evaluation.folds import HEADLINES
+from evaluation.outlook import held, is_confirmed
+from evaluation.part_scores import Judged
+from evaluation.results import Results
+from evaluation.trials import count_trials, planned_trials
+from evaluation.verdict import heed_audit
+from experiments import comparison as compare
+from experiments.candidates import (
+    IN_SAMPLE,
+    Candidate,
+    common_times,
+    not_later,
+    open_candidate,
+    refuse_overlap,
+    require_one_question,
+)
+from experiments.comparison import FinishedRun
+from experiments.series import new_folder
+from files import tables
+from files.atomic import sha256_file
+from files.strict import to_jsonable, write_json
+from predictor import Predictor
+from preprocessing.later_rows import later_data
+from reports import comparison as comparison_report
+from reports import report
+from utils import ConfigError
+
+logger = logging.getLogger(__name__)
+
+COSTS = ("fee_bps", "slippage_bps", "funding_bps_per_day")
+OWN_FIELDS = (
+    *COSTS,
+    *("baseline_model", "report", "outputs_dir", "timezone", "verbose_logging"),
+)
+"""Fields of `Config` that an evaluation takes from the command line; the others are
+those of the model's run."""
+
+
+def evaluate_models(
+    models: Sequence[str | os.PathLike[str]],
+    source: CandleSource,
+    *,
+    start: str | None = None,
+    end: str | None = None,
+    allow_overlap: bool = False,
+    feature_file: str | None = None,
+    **fields: Any,
+) -> list[Path]:
+    """Judges finished models on the same rows; returns their published evaluations.
+
+    Several models are compared, too: `comparison.json`, `.csv` and `.png` in
+    `{outputs_dir}/comparisons/{PAIR}/`.
+
+    Args:
+        models: Published artifacts.
+        source: Candles as `DatasetBuilder.build_dataset` takes them, or the path of a
+            training file. Bars before `start` serve as look-back.
+        start: First moment whose bar is judged, such as 2024-07-27 or 2024-07-27T05:59,
+            UTC; None begins with the first row.
+        end: Last such moment; a day counts whole.
+        allow_overlap: Judge rows that share bars with training or validation, too:
+            `IN SAMPLE`, and nothing is claimed.
+        feature_file: Python file that registers feature sets of one's own.
+        **fields: Fields of `Config` out of `OWN_FIELDS`; the others are those of the
+            models' runs.
+
+    Raises:
+        DataError: If the data are not what a model reads, or rows overlap.
+        MissingInputError: If there is no model, or no such file.
+        RefusedArtifactError: If a model was changed since it was published.
+        ConfigError: If several models do not answer the same question.
+    """
+    if not models:
+        raise ConfigError("expected at least one model. Received: none.")
+    opened = [Predictor(each, feature_file=feature_file) for each in models]
+    require_one_question(opened)
+    found = [open_candidate(each, source, fields) for each in opened]
+    times = common_times(found, start, end)
+    is_seen = refuse_overlap(found, times, allow_overlap=allow_overlap)
+    prefix = f"{IN_SAMPLE} " if is_seen else ""
+    with ExitStack() as series:
+        if len(found) > 1:
+            series.enter_context(keeping_forecasts())
+            series.enter_context(planned_trials([each.config for each in opened]))
+        finished = [_judge(each, times, prefix) for each in found]
+    if len(found) > 1:
+        _compare(found, finished, prefix)
+    return [each.folder for each in finished]
+
+
+# Judging
+
+
+def _judge(each: Candidate, times: np.ndarray, prefix: str) -> FinishedRun:
+    """Judges one model on the rows of the given times, publishes and prints that."""
+    predictor, config = each.predictor, each.config
+    at = np.searchsorted(each.rows.timestamps, times).astype(np.int32)
+    data = later_data(each.rows, each.learned, config, at)
+    counts = each.count(times)
+    table = predictions_table(
+        data, {"test": predictor.adapter.predict_rows(data, data.parts["test"].targets)}
+    )
+    model = Judged(
+        table=predictor.policy.add_signals(table),
+        policy=predictor.policy,
+        choice={
+            key: each.results[key]
+            for key in ("calibration", "thresholds")
+            if key in each.results
+        },
+    )
+    results = _results(each, model, data, counts)
+    about = _about(each, data, results, counts)
+    if about["in_sample"]:
+        _withdraw_claims(results, counts)
+    about["results"] = {
+        key: results[key] for key in ("verdict", "claims", "warnings", "promised")
+    } | {"test": {k: results["test"][k] for k in HEADLINES if k in results["test"]}}
+    _tell(report.format_evaluation(results, about), prefix)
+
+    def write(folder: Path) -> None:
+        tables.write_parquet(folder / about["files"]["predictions"], model.table)
+        report.write_evaluation(
+            folder, data, results, model=model, config=config, about=about
+        )
+        write_json(folder / evaluations.ABOUT, about)
+
+    parent = evaluations.folder_of(config.outputs_dir, predictor.model_id)
+    folder = evaluations.publish(parent, write)
+    _tell(f"evaluation: {folder}", prefix)
+    said = predictor.metadata
+    return FinishedRun(
+        folder=folder,
+        metadata={**said, "files": about["files"]},
+        results=results,
+        model_bytes=(predictor.path / said["files"]["model"]).stat().st_size,
+    )
+
+
+def _tell(text: str, prefix: str) -> None:
+    logger.info("%s", "\n".join(f"{prefix}{line}" for line in text.splitlines()))
+
+
+def _results(
+    each: Candidate, model: Judged, data: TrainingData, counts: RowCounts
+) -> Results[Any]:
+    """Returns the results of the rows, and what became of the report's promises."""
+    own, task = each.predictor.config, task_of(data.target)
+    trials = count_trials(
+        data,
+        own.replace(outputs_dir=each.config.outputs_dir),
+        file_digest=each.predictor.metadata["data"].get("sha256"),
+    )
+    results = evaluate(model, data, each.config, trials=trials)
+    if (each.results.get("audit") or {}).get("leaks"):  # no stretch is later for it
+        results["audit"] = each.results["audit"]
+        heed_audit(results, task)
+    has_own_costs = all(getattr(own, k) == getattr(each.config, k) for k in COSTS)
+    results["promised"] = held(
+        each.results.get("outlook", {}), results, task, has_own_costs=has_own_costs
+    )
+    days = results["test"]["length"]["days"]
+    tested = each.results.get("test", {}).get("length", {}).get("days", 0.0)
+    if results["promised"] and days < tested:
+        results["warnings"].append(
+            f"{days:.1f} days are fewer than the {tested:.1f} of the model's test, for "
+            "which its ranges are: these rows may leave them by luck alone"
+        )
+    results["warnings"] = [*not_later(counts), *results["warnings"]]
+    return to_jsonable(results)
+
+
+def _withdraw_claims(results: Results[Any], counts: RowCounts) -> None:
+    """Claims nothing of rows that the model was trained or chosen on."""
+    count = counts["shared_with_train"] + counts["shared_with_validation"]
+    line = (
+        f"In sample: nothing is claimed, of {counts['evaluated']:,} rows {count:,} "
+        "share bars with the model's training or validation part"
+    )
+    results["claims"] = dict.fromkeys(results["claims"], False)
+    results["verdict"] = [line, *results["verdict"][1:]]
+
+
+def _about(
+    each: Candidate, data: TrainingData, results: Results[Any], counts: RowCounts
+) -> Evaluation:
+    """Returns what `evaluation.json` says, but for the headlines."""
+    predictor, config = each.predictor, each.config
+    said = predictor.metadata
+    is_seen = counts["shared_with_train"] + counts["shared_with_validation"] > 0
+    holds = evaluations.is_later(counts) and is_confirmed(results["promised"])
+    evaluated = metadata.describe_part(data, data.parts["test"])
+    return Evaluation(
+        format=evaluations.FORMAT,
+        model_id=predictor.model_id,
+        created_at=datetime.now(UTC).isoformat(),
+        lineage={
+            "artifact": str(predictor.path),
+            "manifest_sha256": sha256_file(predictor.path / run_folder.MANIFEST),
+            "training_file_sha256": said["data"].get("sha256"),
+        },
+        config=predictor.config.to_dict(),
+        costs={name: getattr(config, name) for name in COSTS},
+        data=to_jsonable(metadata.describe_data(data)),
+        split=to_jsonable({**said["split"], "evaluated": evaluated}),
+        rows=counts,
+        days=results["test"]["length"]["days"],
+        in_sample=is_seen,
+        is_confirmed=holds and not results.get("audit"),
+        results={},
+        files={"predictions": f"predictions_{config.tag}.parquet"},
+    )
+
+
+# Several models
+
+
+def _compare(
+    found: Sequence[Candidate], finished: Sequence[FinishedRun], prefix: str
+) -> None:
+    """Writes and prints the comparison of models that were judged on the same rows."""
+    names = [each.predictor.family for each in found]
+    if len(set(names)) < len(names):
+        names = [each.predictor.model_id for each in found]
+    compared = compare.compare_finished(dict(zip(names, finished, strict=True)))
+    compared["in_sample"] = bool(prefix)
+    config = found[0].config
+    folder = new_folder(config, "comparisons")
+    comparison_report.write_comparison(folder, compared)
+    _tell("\n" + comparison_report.format_comparison(compared), prefix)
+    _tell(f"comparison: {folder}", prefix)
