@@ -86,7 +86,7 @@ clean:
 	$(PIP) install -r requirements-dev.txt
 	touch $@
 
-INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt
+INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt requirements-integrations.txt
 .venv-integrations/stamp: $(INTEGRATED) requirements-dev.txt
 	rm -rf .venv-integrations
 	$(PYTHON) -m venv .venv-integrations
