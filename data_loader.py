@@ -40,7 +40,8 @@ from preprocessing.parts import (
 )
 from preprocessing.scaling import FeatureScaler, TargetScaler
 from preprocessing.targets import segment_starts_of, split_targets, tell_few_targets
-from preprocessing.training_data import TrainingData
+from preprocessing.training_data import TrainingData, golden_targets
+from preprocessing.windows import cut_windows
 from settings import names as file_names
 from settings import sources
 from settings.data_fields import DataFields, day_after
@@ -168,7 +169,8 @@ class TrainingDataLoader:
             kind=config.scaler_type,
             clip_limit=config.clip_limit,
         )
-        train = parts["train"].targets
+        train, width = parts["train"].targets, config.sequence_length
+        golden = cut_windows(features, golden_targets(parts), window_bars=width)
         if rows.log_returns is None:
             learned = class_fields(rows.labels[kept], train, config)
         else:
@@ -183,6 +185,7 @@ class TrainingDataLoader:
             future_window=config.future_window,
             source=rows.source | {"rows_used": len(features)},
             target=config.target,
+            golden_windows=golden,
             **learned,
         )
 

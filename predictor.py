@@ -7,26 +7,37 @@ training (`trainer`).
 
 from __future__ import annotations
 
+import argparse
 import functools
+import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+import utils
 from artifacts.registry import open_model
 from config import Config
-from dataset.newest import OK, FeatureRecipe, NewestBars
+from dataset.newest import FeatureRecipe
 from evaluation.policies import policy_from_dict
 from models.families import load_adapter
-from preprocessing.windows import chunks, cut_windows
-from signals.answers import AnswerRules, moment_of
+from signals.answers import AnswerRules
+from signals.command import answer, answer_and_follow, writer_of
+from signals.follow import GrowingCandles
+from signals.golden import MIXED_TOLERANCE, TOLERANCE, GoldenRows
+from signals.reference import Reference
 from signals.stream import SignalStream
+from signals.windows import checked_windows
+from signals.writer import FORMATS
 from utils import ConfigError, DataError, RefusedArtifactError
 
-_CHUNK_WINDOWS = 2048
+logger = logging.getLogger(__name__)
+
+_ABSENT = "{}: without {}, as models of earlier versions are: nothing {}"
 
 
 class Predictor:
@@ -43,6 +54,9 @@ class Predictor:
             this class, `family`, or fields of its configuration, by name.
         feature_file: Python file that registers feature sets of one's own.
         max_age_days: Days after `trained_until` from which on bars are `stale`.
+
+    Attributes:
+        notes: What is not known of it, a line each.
 
     Raises:
         MissingInputError: If there is no folder.
@@ -77,7 +91,23 @@ class Predictor:
 
             load_feature_file(os.fspath(feature_file))
         self._require(expect or {})
-        self.predict_window(np.zeros((self.window_bars, self.num_features), np.float32))
+        self.notes: list[str] = []
+        self._golden = self._reference = None
+        if artifact.has("golden"):
+            golden = artifact.read_json("golden")
+            self._golden = GoldenRows.from_dict(golden, self.path)
+        else:
+            self.notes.append(
+                _ABSENT.format(self.path, "golden rows", "proves its bits")
+            )
+        if artifact.has("reference"):
+            reference = artifact.read_json("reference")
+            self._reference = Reference.from_dict(reference, self.path)
+        else:
+            self.notes.append(_ABSENT.format(self.path, "a reference", "is unlike"))
+        for note in self.notes:
+            logger.info("%s", note)
+        self.check()
 
     # What it is
 
@@ -165,6 +195,40 @@ class Predictor:
                 f"{self.path}: expected a model of {'; '.join(wrong)}. Open another."
             )
 
+    def check(self, candles: pd.DataFrame | None = None) -> dict[str, Any]:
+        """Proves that it says what its run said of some validation windows.
+
+        Args:
+            candles: Candles of these windows, from which their features are made anew;
+                None takes the features as they are kept.
+
+        Returns:
+            `windows` (number), `largest_difference` of the outputs; with candles
+            `recomputed` (number), `largest_feature_difference`.
+
+        Raises:
+            RefusedArtifactError: If it says something else, or the features differ.
+            DataError: If the candles hold none of the windows.
+        """
+        if self._golden is None:
+            shape = (1, self.window_bars, self.num_features)
+            self._outputs(np.zeros(shape, np.float32))  # compiled
+            return {"windows": 0, "largest_difference": None}
+        is_mixed = self.metadata.get("runtime", {}).get("mixed_precision")
+        found: dict[str, Any] = {
+            "windows": len(self._golden.windows),
+            "largest_difference": self._golden.check(
+                self._outputs,
+                self.policy,
+                self.path,
+                tolerance=MIXED_TOLERANCE if is_mixed else TOLERANCE,
+            ),
+        }
+        if candles is not None:
+            table = self.recipe.checked(candles)
+            found |= self._golden.check_features(self.recipe, table, self.path)
+        return found
+
     # Candles
 
     def predict_candles(
@@ -191,7 +255,7 @@ class Predictor:
         if last < 1:
             raise DataError(f"last: expected at least 1 bar. Received: {last}")
         newest = self.recipe.newest(self.recipe.checked(table), last=last)
-        return pd.DataFrame(self._columns(newest, now))
+        return pd.DataFrame(self._rules.columns(newest, now))
 
     def stream(self, history: pd.DataFrame | None = None) -> SignalStream:
         """Returns what answers to one new bar after another, in a few milliseconds.
@@ -205,26 +269,7 @@ class Predictor:
         """
         if history is not None and len(history):
             history = self.recipe.checked(history)
-        return SignalStream(self.recipe, self._columns, history)
-
-    def _columns(
-        self, newest: NewestBars, now: datetime | str | None
-    ) -> dict[str, Any]:
-        """Returns the columns of the bars that are asked for."""
-        rules = self._rules
-        unlikeness = np.full(len(newest.status), np.nan)
-        status = rules.status_of(newest, moment_of(now))
-        rows = newest.first + np.flatnonzero(status == OK)
-        scaled = self.scaler.transform(newest.features)
-        outputs = [
-            self.adapter.predict_windows(
-                cut_windows(scaled, rows[s], window_bars=self.window_bars)
-            )
-            for s in chunks(len(rows), _CHUNK_WINDOWS)
-        ]
-        nothing = np.empty((0, 3) if rules.has_classes else 0, np.float32)
-        said = np.concatenate(outputs) if outputs else nothing
-        return rules.columns(newest, status, said, unlikeness)
+        return SignalStream(self.recipe, self._rules.columns, history)
 
     @functools.cached_property
     def _rules(self) -> AnswerRules:
@@ -232,7 +277,10 @@ class Predictor:
         return AnswerRules(
             config=self.config,
             policy=self.policy,
+            scaler=self.scaler,
+            say=self.adapter.predict_windows,
             model_id=self.model_id,
+            reference=self._reference,
             stale_after=None if age is None else until + pd.Timedelta(age, "D"),
         )
 
@@ -248,7 +296,7 @@ class Predictor:
             window: (window_bars, num_features) features as in the training file, the
                 newest row last; those of a DataFrame are taken by their names.
         """
-        return self._answers(self._checked(window, one=True)[None])[0]
+        return self._answers(self._windows(window, one=True)[None])[0]
 
     def predict_windows(self, windows: np.ndarray | pd.DataFrame) -> np.ndarray:
         """Returns calibrated probabilities (num_windows, 3), or log returns.
@@ -260,11 +308,11 @@ class Predictor:
                 training file; or a DataFrame of consecutive bars, of which every one
                 but the first `window_bars - 1` ends a window.
         """
-        if isinstance(windows, pd.DataFrame):
-            rows = self._by_name(windows)
-            ends = np.arange(self.window_bars - 1, len(rows))
-            windows = cut_windows(rows, ends, window_bars=self.window_bars)
-        return self._answers(self._checked(windows))
+        return self._answers(self._windows(windows))
+
+    def _windows(self, given: Any, *, one: bool = False) -> np.ndarray:
+        """Returns windows, or one, as float32."""
+        return checked_windows(given, self.feature_names, self.window_bars, one=one)
 
     def signals(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns class ids (num_windows,): 0 SHORT, 1 HOLD, 2 LONG.
@@ -276,42 +324,69 @@ class Predictor:
         return self.policy.signals(probabilities)
 
     def _answers(self, windows: np.ndarray) -> np.ndarray:
+        return self.policy.calibrate(self._outputs(windows))
+
+    def _outputs(self, windows: np.ndarray) -> np.ndarray:
+        """Returns what the model says of windows that are not scaled."""
         rows = self.scaler.transform(windows.reshape(-1, self.num_features))
-        scaled = rows.reshape(windows.shape)
-        return self.policy.calibrate(self.adapter.predict_windows(scaled))
+        return self.adapter.predict_windows(rows.reshape(windows.shape))
 
-    def _by_name(self, table: pd.DataFrame) -> np.ndarray:
-        """Returns the features of a DataFrame in the model's order."""
-        if missing := [name for name in self.feature_names if name not in table]:
-            raise DataError(
-                f"expected the columns {', '.join(self.feature_names)}. Received: "
-                f"{', '.join(map(str, table.columns))}; missing {', '.join(missing)}."
-            )
-        return table[list(self.feature_names)].to_numpy(np.float32)
 
-    def _checked(self, given: Any, *, one: bool = False) -> np.ndarray:
-        """Returns windows, or one, as float32."""
-        rows, features = shape = (self.window_bars, self.num_features)
-        many = "" if one else "num_windows, "
-        wanted = (
-            f"expected {'a window' if one else 'windows'} of {rows} rows and "
-            f"{features} features, numbers of shape ({many}{rows}, {features})"
-        )
-        if isinstance(given, pd.DataFrame):
-            given = self._by_name(given)
-        try:
-            windows = np.asarray(given, np.float32)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{wanted}. Received: {error!s:.200}.") from error
-        if windows.shape[1 - one :] != shape or not windows.size:
-            raise DataError(
-                f"{wanted}. Received: shape {windows.shape}. Take the features of "
-                "consecutive bars, the newest row last; predict_window reads one "
-                "window, predict_windows several."
-            )
-        if not np.isfinite(windows).all():
-            raise DataError(
-                "expected finite features. Received: NaN or infinity. Leave out "
-                "windows that reach into the warm-up of a feature, or over a gap."
-            )
-        return windows
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    utils.configure_logging(is_data=True)
+    return utils.run_command_line(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="predictor.py",
+        description="Says what a model says of the newest candles: a row a bar.",
+        epilog="Rows go to standard output, everything else to standard error. Columns "
+        "and statuses: docs/live.md. Ctrl-C or SIGTERM ends --follow, exit code 0.",
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="folder: outputs/models/ETHUSDT/lstm/latest-1m"
+    )
+    parser.add_argument(
+        "candles", nargs="+", metavar="CANDLES", help="candle files, or their folder"
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--last", type=int, default=1, metavar="N", help="newest bars (default: 1)"
+    )
+    which.add_argument("--since", metavar="DATE", help="bars from a time (UTC) on")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="table for reading; csv and jsonl with ISO 8601 times in UTC and null "
+        "where nothing is known; parquet (default: by the name of --output, or table)",
+    )
+    parser.add_argument("--output", metavar="F", help="file (default: standard output)")
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on with a line a bar as the candles grow",
+    )
+    parser.add_argument("--feature-file", help="Python file with your own feature sets")
+    parser.add_argument(
+        "--max-age-days", type=float, help="bars later after the training are stale"
+    )
+    parser.add_argument(
+        "--timezone", help="zone of times that state none (default: UTC)"
+    )
+    parsed = parser.parse_args(arguments)
+    writer = writer_of(parsed.format, parsed.output, is_growing=parsed.follow)
+    predictor = Predictor(
+        parsed.model,
+        feature_file=parsed.feature_file,
+        max_age_days=parsed.max_age_days,
+    )
+    config = predictor.config.replace(timezone=parsed.timezone)
+    candles = GrowingCandles(parsed.candles, config)
+    work = answer_and_follow if parsed.follow else answer
+    work(predictor, candles, writer, last=parsed.last, since=parsed.since)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -292,13 +292,14 @@ class StandaloneTrainer:
         from evaluation.evaluate import judge, task_of
         from evaluation.verdict import heed_audit
         from reports.report import write_run_report
+        from signals.golden import write_checks
 
-        table, said = None, self._fold_results
-        if said:
-            table = folds.out_of_fold(run, len(said))
+        said = self._fold_results
+        table = folds.out_of_fold(run, len(said)) if said else None
         unseen = table if self.config.calibrate_on == "oof" else None
         judged, self.results = judge(run, data, self.adapter, calibrate_on=unseen)
         self.predictions = judged.table
+        write_checks(run, data, judged)
         if table is not None:
             self.results["cross_validation"] = folds.gather(run, table, said, data)
         task = task_of(data.target)
@@ -306,14 +307,8 @@ class StandaloneTrainer:
         importance.add_importance(self.results, self.adapter, data)
         self.results["audit"] = quick_audit(data, self.config).to_dict()
         heed_audit(self.results, task)
-        write_run_report(
-            run,
-            data,
-            self.results,
-            model=judged,
-            history=self.history,
-            metadata=self._metadata,
-        )
+        known = {"history": self.history, "metadata": self._metadata}
+        write_run_report(run, data, self.results, model=judged, **known)
 
 
 def dry_run(config: Config) -> None:

@@ -218,8 +218,10 @@ def exit_code_of(error: BaseException) -> int:
     return EXIT_STORAGE if isinstance(error, OSError) else EXIT_INTERNAL
 
 
-def configure_logging(*, verbose: bool = False) -> None:
+def configure_logging(*, verbose: bool = False, is_data: bool = False) -> None:
     """Sends log records to the terminal: information to stdout, problems to stderr.
+
+    Where stdout `is_data`, all of them go to stderr.
 
     Warnings of libraries are records, too, and a long step shows its progress.
     Called by entry points only; a library user keeps their own configuration.
@@ -228,7 +230,8 @@ def configure_logging(*, verbose: bool = False) -> None:
 
     show_on(sys.stderr, sys.stdout)
     logging.captureWarnings(True)
-    out, err = NoteHandler(sys.stdout), NoteHandler(sys.stderr)
+    stdout = sys.stderr if is_data else sys.stdout
+    out, err = NoteHandler(stdout), NoteHandler(sys.stderr)
     out.addFilter(lambda record: record.levelno < logging.WARNING)
     err.setLevel(logging.WARNING)
     for handler in (out, err):

@@ -122,6 +122,11 @@ class Artifact:
                 "Start without --resume, or bring the file back."
             )
 
+    def has(self, kind: str) -> bool:
+        """Whether there is a file of a kind, such as `golden`."""
+        listed = self.metadata.get("files")
+        return isinstance(listed, dict) and listed.get(kind) in self.files
+
     def read_json(self, kind: str) -> Any:
         """Returns the content of the JSON file of a kind, such as `calibrator`."""
         return self.read_listed_json(self._name(kind, (".json",)))

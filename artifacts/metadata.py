@@ -38,7 +38,7 @@ ALIGNMENT = {
 FORMAT = 1
 """Of the metadata: a reader of an older one takes what it knows."""
 
-_FILES = {"scaler": ".json", "calibrator": ".json"}
+_FILES = dict.fromkeys(("scaler", "calibrator", "golden", "reference"), ".json")
 _FILES |= {"predictions": ".parquet", "history": ".csv"}
 
 

@@ -18,7 +18,10 @@ from candles.timestamps import Timeline
 from config import CLASS_NAMES
 from preprocessing.scaling import FeatureScaler, TargetScaler
 from preprocessing.shared_bars import count_shared_bars
+from preprocessing.windows import evenly_spaced
 from utils import DataError
+
+GOLDEN_TARGETS = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,6 +84,8 @@ class TrainingData:
             the target is a price; NaN in rows without one. None for classes.
         target_scaler: What the log returns went through; None for classes.
         target: What is predicted; see `settings.label_fields`.
+        golden_windows: (num_golden, window_bars, num_features) float32, the windows of
+            `golden_rows`, not scaled; None where they are not kept.
     """
 
     features: np.ndarray
@@ -99,6 +104,7 @@ class TrainingData:
     values: np.ndarray | None = None
     target_scaler: TargetScaler | None = None
     target: str = "signal"
+    golden_windows: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Checks the promises above on the arrays themselves.
@@ -145,6 +151,11 @@ class TrainingData:
     def feature_names(self) -> tuple[str, ...]:
         """Names of those columns, in the model's order."""
         return self.scaler.feature_names
+
+    @property
+    def golden_rows(self) -> np.ndarray:
+        """Validation targets by which an opened model is proved (num_golden,)."""
+        return golden_targets(self.parts)
 
     @property
     def is_regression(self) -> bool:
@@ -205,3 +216,8 @@ class TrainingData:
         """Returns mean and deviation of a regression's log returns, in basis points."""
         returns = 1e4 * self.log_returns(targets)
         return {"mean_bps": float(returns.mean()), "std_bps": float(returns.std())}
+
+
+def golden_targets(parts: Mapping[str, Part]) -> np.ndarray:
+    """Returns up to 16 targets of the validation part, evenly spread."""
+    return evenly_spaced(parts["validation"].targets, GOLDEN_TARGETS)

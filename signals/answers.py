@@ -7,6 +7,7 @@ the bars (`dataset.newest`), the model (`predictor`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,8 +20,12 @@ from dataset.newest import OK, NewestBars
 from evaluation.backtest import sizes_of
 from evaluation.policies import Policy
 from evaluation.thresholds import side_sizes
+from preprocessing.scaling import FeatureScaler
+from preprocessing.windows import chunks, cut_windows
+from signals.reference import UNLIKE_ABOVE, Reference
 
 OPEN_BAR, STALE, UNLIKE = "open_bar", "stale", "unlike"
+_CHUNK_WINDOWS = 2048
 _SECOND = 10**9
 _NO_TIME = np.iinfo(np.int64).min
 P_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASS_NAMES)
@@ -28,18 +33,24 @@ P_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASS_NAMES)
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerRules:
-    """What turns a model's outputs for bars into rows.
+    """What turns bars into rows. It keeps no state: threads may share it.
 
     Args:
-        config: The run that trained it.
+        config: The run that trained the model.
         policy: Calibration and thresholds.
+        scaler: What features go through.
+        say: Returns the model's outputs for scaled windows.
         model_id: The column `model_id`.
+        reference: What the rows of the run were like; None: not known.
         stale_after: Last moment at which a bar may end; None: any.
     """
 
     config: Config
     policy: Policy
+    scaler: FeatureScaler
+    say: Callable[[np.ndarray], np.ndarray]
     model_id: str
+    reference: Reference | None = None
     stale_after: pd.Timestamp | None = None
 
     @property
@@ -47,7 +58,34 @@ class AnswerRules:
         """Whether the target is a class, not a number."""
         return self.config.target in CLASS_TARGETS
 
-    def status_of(self, newest: NewestBars, now: pd.Timestamp) -> np.ndarray:
+    def columns(self, newest: NewestBars, now: datetime | str | None) -> dict[str, Any]:
+        """Returns the columns of the bars that are asked for, in order of time.
+
+        Args:
+            newest: The bars.
+            now: The time, UTC where it states no zone; None asks the clock.
+        """
+        scaled = self.scaler.transform(newest.features)
+        status = self._status(newest, moment_of(now))
+        unlikeness = np.full(len(status), np.nan)
+        if self.reference is not None:
+            asked = scaled[newest.first :]
+            unlikeness = self.reference.unlikeness(asked, self.scaler)
+            status[(status == OK) & (unlikeness > UNLIKE_ABOVE)] = UNLIKE
+        rows = newest.first + np.flatnonzero(status == OK)
+        nothing = np.empty((0, len(CLASS_NAMES)) if self.has_classes else 0, np.float32)
+        window = self.config.sequence_length
+        said = [
+            self.say(cut_windows(scaled, rows[s], window_bars=window))
+            for s in chunks(len(rows), _CHUNK_WINDOWS)
+        ]
+        outputs = np.concatenate(said) if said else nothing
+        return self._columns(newest, status, outputs) | {
+            "unlikeness": unlikeness,
+            "model_id": np.full(len(status), self.model_id, object),
+        }
+
+    def _status(self, newest: NewestBars, now: pd.Timestamp) -> np.ndarray:
         """Returns the status of each bar that is asked for (num_asked,)."""
         ends = newest.opens[newest.first :] + self.config.bar_seconds * _SECOND
         status = newest.status.copy()
@@ -57,22 +95,10 @@ class AnswerRules:
         status[ends > now.as_unit("ns").value] = OPEN_BAR
         return status
 
-    def columns(
-        self,
-        newest: NewestBars,
-        status: np.ndarray,
-        outputs: np.ndarray,
-        unlikeness: np.ndarray,
+    def _columns(
+        self, newest: NewestBars, status: np.ndarray, outputs: np.ndarray
     ) -> dict[str, Any]:
-        """Returns the columns of the bars that are asked for, in order of time.
-
-        Args:
-            newest: The bars.
-            status: Of those that are asked for (num_asked,).
-            outputs: What the model says of those that are `ok`: (num_ok, 3)
-                probabilities, or (num_ok,) numbers.
-            unlikeness: Of those that are asked for (num_asked,), NaN where not known.
-        """
+        """Returns all columns but the last, for the outputs of bars that are `ok`."""
         is_ok, count = status == OK, len(status)
         opens, close = newest.opens[newest.first :], newest.close[newest.first :]
         answers, signals = self.policy.decide(outputs)
@@ -102,8 +128,7 @@ class AnswerRules:
             columns["size"][signal != HOLD] = self._sizes(
                 newest, answers, signal, is_ok
             )
-        model_id = np.full(count, self.model_id, object)
-        return columns | {"unlikeness": unlikeness, "model_id": model_id}
+        return columns
 
     def _sides(self) -> list[tuple[int, float, float, float]]:
         """Returns side, threshold, take profit and stop in percent of the entry."""

@@ -155,7 +155,8 @@ def test_tests_share_a_world_and_not_each_other():
 
 
 def test_argparse_is_in_the_entry_points():
-    commands = {"dataset_builder.py", "trainer.py", "settings/options.py"}
+    commands = {"dataset_builder.py", "predictor.py", "trainer.py"}
+    commands |= {"settings/options.py"}
     for path, name in zip(FILES, IDS, strict=True):
         if "argparse" in imports(path):
             assert name in commands or path.name == "__main__.py", name

@@ -56,6 +56,8 @@ def test_artifact_folder_is_complete(finished):
         f"calibrator_{tag}.json",
         "config.yaml",
         "confusion_matrix_report.json",
+        f"golden_{tag}.json",
+        f"reference_{tag}.json",
         f"history_{tag}.csv",
         f"metadata_{tag}.json",
         f"model_{tag}.keras",

@@ -1,0 +1,134 @@
+"""The work of `python predictor.py`: rows of the newest candles, then as they come.
+
+In: which bars are asked for, where their rows go, when to stop. Out: its words
+(`predictor`), files that grow (`follow`), formats (`writer`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Protocol
+
+import pandas as pd
+
+import utils
+from config import Config
+from dataset.newest import FeatureRecipe
+from signals.answers import moment_of
+from signals.follow import GrowingCandles, answer_new, follow
+from signals.stream import SignalStream
+from signals.writer import FORMATS, RowWriter
+from utils import ConfigError, DataError
+
+POLL_SECONDS = 1.0
+_WAIT_SECONDS = 0.1
+
+
+class Answers(Protocol):
+    """What answers: a `predictor.Predictor`."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run."""
+
+    @property
+    def recipe(self) -> FeatureRecipe:
+        """How features are made of candles."""
+
+    def predict_candles(self, table: pd.DataFrame, *, last: int) -> pd.DataFrame:
+        """Returns a row for each of the last bars."""
+
+    def stream(self, history: pd.DataFrame | None) -> SignalStream:
+        """Returns what answers to one new bar after another."""
+
+
+def writer_of(
+    file_format: str | None, output: str | None, *, is_growing: bool
+) -> RowWriter:
+    """Returns what writes rows.
+
+    Raises:
+        ConfigError: If a format cannot go there.
+    """
+    suffix = output.rpartition(".")[2] if output is not None else ""
+    chosen = file_format or (suffix if suffix in FORMATS else "table")
+    if chosen == "parquet" and (output is None or is_growing):
+        raise ConfigError(
+            "--format parquet: expected --output, and no --follow. Received: "
+            f"{'--follow' if is_growing else 'standard output'}. Take csv or jsonl."
+        )
+    return RowWriter(chosen, output, is_growing=is_growing)
+
+
+def num_asked(
+    table: pd.DataFrame, bar_seconds: int, *, last: int, since: str | None
+) -> int:
+    """Returns how many of the newest bars are asked for.
+
+    Raises:
+        ConfigError: If it is none, or no time.
+        DataError: If the candles end before.
+    """
+    if since is None:
+        if last < 1:
+            raise ConfigError(f"--last: expected at least 1. Received: {last}")
+        return last
+    try:
+        first = moment_of(since)
+    except ValueError as error:
+        raise ConfigError(
+            f"--since: expected a time such as 2025-07-01. Received: {since}"
+        ) from error
+    newest = table["timestamp"].iloc[-1]
+    if first > newest:
+        raise DataError(f"--since: expected bars from {first} on. Received: {newest}")
+    reach = newest - max(first, table["timestamp"].iloc[0])
+    return int(reach // pd.Timedelta(bar_seconds, "s")) + 1
+
+
+def answer(
+    predictor: Answers,
+    candles: GrowingCandles,
+    writer: RowWriter,
+    *,
+    last: int,
+    since: str | None,
+) -> None:
+    """Writes the rows of the newest bars."""
+    table = candles.read()
+    count = num_asked(table, predictor.config.bar_seconds, last=last, since=since)
+    rows = predictor.predict_candles(table, last=count)
+    if since is not None:
+        rows = rows[rows["timestamp"] >= moment_of(since)]
+    writer.write(rows)
+
+
+def answer_and_follow(
+    predictor: Answers,
+    candles: GrowingCandles,
+    writer: RowWriter,
+    *,
+    last: int,
+    since: str | None,
+) -> None:
+    """Writes the rows of the newest bars, then of new ones, until a signal comes."""
+    with contextlib.suppress(utils.Interrupted):
+        with utils.StopSignals(is_deferred=True) as signals:
+            table = predictor.recipe.checked(candles.read())
+            seconds = predictor.config.bar_seconds
+            count = num_asked(table, seconds, last=last, since=since)
+            first = table["timestamp"].iloc[-1] - pd.Timedelta(
+                (count - 1) * seconds, "s"
+            )
+            is_asked = table["timestamp"] >= first
+            stream = predictor.stream(table[~is_asked].reset_index(drop=True))
+            answer_new(table[is_asked], stream, writer.write)
+
+            def wait() -> bool:
+                until = time.monotonic() + POLL_SECONDS
+                while signals.received is None and time.monotonic() < until:
+                    time.sleep(_WAIT_SECONDS)
+                return signals.received is None
+
+            follow(candles, stream, writer.write, wait)
