@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from world.frames import TINY, make_own_frame
+from world.frames import PROJECT, TINY, make_own_frame
 
 from artifacts import manifest
 from config import Config
@@ -120,6 +121,19 @@ def test_onnx_answers_alone_as_the_run_did(train, name, tmp_path):
     assert set(listed) == {"model.onnx", "features.json", "golden.json"}
     content = (folder / "model.onnx").read_bytes()
     assert listed["model.onnx"]["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_the_program_of_the_docs(train, tmp_path, monkeypatch):
+    folder = export.export_model(train("logistic"), output_dir=tmp_path / "exported")
+    page = (PROJECT / "docs/live.md").read_text()
+    [code] = re.findall(r"^```py\n(.*?)^```$", page, re.M | re.S)
+    monkeypatch.chdir(folder)
+    exec(code, {})
+    golden = json.loads((folder / "golden.json").read_text())
+    golden[-1]["probabilities"][0] += 2e-6
+    (folder / "golden.json").write_text(json.dumps(golden))
+    with pytest.raises(AssertionError):
+        exec(code, {})
 
 
 @pytest.mark.parametrize("name", NETWORKS)
