@@ -22,10 +22,16 @@ _FAR = np.iinfo(np.int64).max
 _ZONE = (
     r"^(?P<bare>.*?[0-9]:?[0-9]{2}(?:[.,][0-9]+)?(?: ?[AaPp][Mm])?)"
     r"(?P<zone> ?Z| ?(?:UTC|GMT)(?: ?[+-][0-9]{1,2}(?::?[0-9]{2})?)?"
-    r"| ?[+-][0-9]{2}:?[0-9]{2}|)(?: \([^)]*\))?$"
+    r"| ?[+-][0-9]{2}:?[0-9]{2}| [A-Z]{2,4}|)(?: \([^)]*\))?$"
 )
 # Two digits alone are an offset behind a clock, and a day or a month behind a date.
 _SHORT_ZONE = r"^(?P<bare>.*:[0-9]{2}(?:[.,][0-9]+)?)(?P<zone> ?[+-][0-9]{2})$"
+_WORD_HOURS = {
+    **{"EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7},
+    **{"WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3},
+    **{"HKT": 8, "SGT": 8, "JST": 9, "KST": 9, "AEST": 10, "AEDT": 11, "NZST": 12},
+}
+"""Hours from UTC by the words of zones; CST, IST, BST, AST and others mean several."""
 _CLOCK = (
     r"(?:[T ,_]+(?P<hour>[0-9]{1,2}):?(?P<minute>[0-9]{2})?:?(?P<second>[0-9]{2})?"
     r"(?:[.,](?P<fraction>[0-9]{1,9}))?[ -]?(?P<half>[AaPp][Mm])?)?$"
@@ -124,6 +130,8 @@ def _split_zones(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray, 
         return bare, np.zeros(1, np.int64), _ZONELESS
     offsets = {zone: _offset(zone) for zone in distinct}
     how = "dates in " + " and ".join(sorted(distinct))
+    if words := sorted(distinct & {*_WORD_HOURS}):
+        how = "dates of " + " and ".join(f"{w}, UTC{_WORD_HOURS[w]:+d}" for w in words)
     if len(set(offsets.values())) == 1:
         return bare, np.array([next(iter(offsets.values()))]), how
     encoded = pc.utf8_trim_whitespace(zones).combine_chunks().dictionary_encode()
@@ -136,9 +144,17 @@ _ZONELESS = "dates without a timezone, taken as UTC"
 
 def _offset(zone: str) -> int:
     """Returns the offset of `+02:00`, `-0430`, `+00`, `GMT+1`, `Z` in nanoseconds."""
+    if zone in _WORD_HOURS:
+        return _WORD_HOURS[zone] * 3600 * _SECOND
     digits = zone.lstrip("UTCGMZ ")
     if not digits:
         return 0
+    if digits.isalpha():
+        raise DataError(
+            f"expected times in a zone of one meaning, such as UTC, +02:00 or CET. "
+            f"Received: {zone!r} behind a time. Leave the word out and say the zone "
+            "with --timezone, or write the times in UTC."
+        )
     sign = -1 if digits.startswith("-") else 1
     numbers = digits.lstrip("+-").replace(":", "")
     numbers += "00" * (len(numbers) < 3)

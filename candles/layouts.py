@@ -8,13 +8,14 @@ them. Out: parsing files (`formats`, `text`, `documents`), what times and volume
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from candles.columns import COLUMNS, refusal
+from files.clocks import PIECE_RANK, PIECES
 from files.plain_names import refuse_unsafe_names
 
 # Names as they compare: lower case, letters and digits only (see `plain_name`).
@@ -41,6 +42,14 @@ TIMES = (  # the first rank that a file has is its time; the ranks after it conf
     "indexlevel0 index unnamed0 id ticks createdat period",
     "",
 )
+_PIECES = {
+    "year": "year years yyyy",
+    "month": "month months",
+    "day": "day dayofmonth",
+    "hour": "hour hours hr hrs",
+    "minute": "minute minutes mins",
+    "second": "second seconds secs",
+}
 _FIRST_TRADE = {"timeopen": "timeperiodstart"}
 """Time of the first trade within a bar, where the other column says when it opened."""
 VOLUMES = {
@@ -125,6 +134,12 @@ def plain_name(name: object) -> str:
     text = re.sub(r"^\d+[a-z]?\. ", "", str(name).lower())  # "1. open": Alpha Vantage
     text = re.sub(r"^\('(.*?)', .*\)$", r"\1", text)  # pandas: two levels in Parquet
     return re.sub(r"[^a-z0-9]", "", text)
+
+
+def piece_of(names: Iterable[str]) -> str | None:
+    """Returns which piece of a time a column is by its plain names; None of others."""
+    known = (p for p, aliases in _PIECES.items() if {*names} & {*aliases.split()})
+    return next(known, None)
 
 
 def are_numbers(names: Sequence[object]) -> bool:
@@ -235,6 +250,9 @@ def _times(
             if key & {*aliases.split(), *([""] if not aliases else [])}
         ]
     there = {name for key in keys for name in key}
+    pieces = {piece: i for i, key in enumerate(keys) if (piece := piece_of(key))}
+    if found or {*PIECES[:3]} <= {*pieces}:
+        found += [(i, piece, PIECE_RANK) for piece, i in pieces.items()]
     first_trades = {name for name, opening in _FIRST_TRADE.items() if opening in there}
     return tuple(time for time in found if not keys[time[0]] & first_trades)
 

@@ -16,6 +16,7 @@ import numpy as np
 from candles.columns import PRICES, refusal
 from candles.layouts import (
     SIDES,
+    TIMES,
     VOLUMES,
     Layout,
     Volume,
@@ -209,8 +210,9 @@ def layout_of_places(columns: Sequence[np.ndarray], path: Path) -> Layout:
         sides["symbol"] = places["last"]
     elif "last" in places:
         volumes.append(Volume(places["last"], f"column {width}", "either"))
+    last = len(TIMES) - 1
     return Layout(
-        times=tuple((i, f"column {i + 1}", 0) for i in range(1 + is_clocked)),
+        times=tuple((i, f"column {i + 1}", last) for i in range(1 + is_clocked)),
         prices={name: places[name] for name in PRICES},
         volumes=tuple(volumes),
         sides=sides,

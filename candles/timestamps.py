@@ -7,7 +7,6 @@ Out: files, and what the bars contain (`formats`, `table`).
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from candles.dates import AmbiguousDates, parse_dates
+from files.clocks import with_clock
 from utils import ConfigError, DataError, format_duration, timeframe_seconds
 
 SECOND = 10**9
@@ -32,9 +32,11 @@ _UNITS = {
     "nanoseconds": 1,
 }
 _FIRST_SECOND, _LAST_SECOND = 10**9, 4_102_444_800
+# Days as spreadsheets count them, 1990 to 2100; those since 1970 are fewer until 2059.
+_SHEET_DAYS, _UNIX_DAYS = (32_874, 73_415), (7305, 32_874)
+_SHEET_EPOCH_DAYS = 25_569  # from 1899-12-30 to 1970
+_NAMED_RANKS = 3  # behind these a column of times has a name of many meanings, or none
 _FIRST_DATE_NS = 631_152_000 * SECOND  # 1990-01-01
-_DATE = re.compile(r"\d{8}|\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}")
-_CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?|\d{1,4}|\d{6}")
 _DIGITS = tuple((19_900_101 * p, 21_000_101 * p) for p in (1, 10**4, 10**6))
 """Numbers that are dates without signs: days, minutes, seconds; no unit reaches in."""
 
@@ -42,12 +44,17 @@ _DIGITS = tuple((19_900_101 * p, 21_000_101 * p) for p in (1, 10**4, 10**6))
 # Timestamps
 
 
-def parse_timestamps(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
+def parse_timestamps(
+    column: pa.ChunkedArray, *, is_named: bool = True
+) -> tuple[np.ndarray, str]:
     """Converts a column of timestamps, all written in the same way, to UTC.
 
     Args:
         column: Arrow timestamps or dates, ISO 8601 text, or whole numbers since 1970
-            (seconds, milli-, micro- or nanoseconds, told apart by their magnitude).
+            (seconds, milli-, micro- or nanoseconds, told apart by their magnitude), or
+            days, also with fractions.
+        is_named: Whether a name says that these are times. Else whole numbers may as
+            well count rows, and are no days.
 
     Returns:
         int64 nanoseconds since 1970 (num_rows,), and how the column was read.
@@ -68,9 +75,9 @@ def parse_timestamps(column: pa.ChunkedArray) -> tuple[np.ndarray, str]:
         column = pc.utf8_trim_whitespace(column)
         if not is_number(column[0].as_py()):
             return _from_text(column)
-        return _from_integers(_whole_numbers(column))
+        return _from_numbers(column, is_named)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _from_integers(_whole_numbers(column))
+        return _from_numbers(column, is_named)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _from_arrow(column, getattr(kind, "tz", None))
     raise DataError(
@@ -96,12 +103,13 @@ def choose_times(
     Raises:
         DataError: If none is readable, or two contradict each other.
     """
+    given = {name for name, _, _ in columns}
     columns = with_clock(columns) if len(columns) > 1 else columns
     taken: _Time | None = None
     fault: tuple[int, DataError] | None = None
     for name, rank, cells in columns:
         try:
-            stamps, how = parse_timestamps(cells)
+            stamps, how = parse_timestamps(cells, is_named=rank < _NAMED_RANKS)
         except DataError as error:
             if len(columns) == 1:
                 raise
@@ -113,6 +121,7 @@ def choose_times(
                 ) from error
             fault = fault or (rank, error)
             continue
+        how += "" if name in given else f", joined of {name}"
         if taken is None:
             taken = name, rank, stamps, how
         else:
@@ -148,48 +157,6 @@ def _agreed(one: _Time, other: _Time) -> _Time:
         f"{np.count_nonzero(late)} rows differ. Remove the column that is not the "
         "opening time in UTC."
     )
-
-
-def with_clock(
-    columns: Sequence[tuple[str, int, pa.ChunkedArray]],
-) -> list[tuple[str, int, pa.ChunkedArray]]:
-    """Joins a column of dates and one of times of day, where there are both.
-
-    Takes and returns name, rank and cells of each, as `choose_times` does.
-    """
-    columns = [(name, rank, _as_days(cells)) for name, rank, cells in columns]
-    heads = [_first_text(cells) for _, _, cells in columns]
-    days = [i for i, head in enumerate(heads) if _DATE.fullmatch(head)]
-    clocks = [i for i, head in enumerate(heads) if _CLOCK.fullmatch(head)]
-    if len(clocks) != 1 or days == clocks:
-        return list(columns)
-    if len(days) != 1:  # a time of day beside whole times says nothing more
-        is_clock = ":" in heads[clocks[0]]
-        return [c for i, c in enumerate(columns) if not is_clock or i != clocks[0]]
-    day, clock = (pc.cast(columns[i][2], pa.string()) for i in (days[0], clocks[0]))
-    if not pc.match_substring(clock, ":")[0].as_py():
-        longest = pc.max(pc.utf8_length(clock)).as_py()
-        if longest < 5 and len(heads[clocks[0]]) < 4:  # 100: one o'clock, or a minute
-            return list(columns)
-        clock = pc.utf8_lpad(clock, 6 if longest > 4 else 4, "0")
-    name = f"{columns[days[0]][0]} {columns[clocks[0]][0]}"
-    joined = pc.binary_join_element_wise(day, clock, " ")
-    rest = [c for i, c in enumerate(columns) if i not in (days[0], clocks[0])]
-    return [(name, columns[days[0]][1], joined), *rest]
-
-
-def _as_days(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns Arrow timestamps that are all midnights as dates, all else as it is."""
-    if not pa.types.is_timestamp(cells.type):
-        return cells
-    days = pc.cast(cells, pa.date32())
-    return days if pc.all(pc.equal(pc.cast(days, cells.type), cells)).as_py() else cells
-
-
-def _first_text(cells: pa.ChunkedArray) -> str:
-    with contextlib.suppress(OverflowError, ValueError):
-        return str(cells[0].as_py()).strip()
-    return ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -278,6 +245,31 @@ def _plausible(nanoseconds: np.ndarray) -> np.ndarray:
             f"{first} in row {row}. Check the unit in which they were written."
         )
     return nanoseconds
+
+
+def _from_numbers(column: pa.ChunkedArray, is_named: bool) -> tuple[np.ndarray, str]:
+    numbers = pd.to_numeric(column.to_pandas(), errors="coerce").to_numpy(np.float64)
+    for (low, high), offset, who in (
+        (_SHEET_DAYS, _SHEET_EPOCH_DAYS, "1899-12-30, as spreadsheets count"),
+        (_UNIX_DAYS, 0, "1970"),
+    ):
+        is_told = is_named or (numbers != np.floor(numbers)).any()
+        if is_told and ((numbers >= low) & (numbers < high)).all() and _go_on(numbers):
+            minutes = np.round(numbers * 1440)
+            seconds = np.round(numbers * 86_400)
+            # Five decimals of a day are less than a second, four less than a minute.
+            if (np.abs(minutes * 60 - numbers * 86_400) < 5).all():
+                seconds = minutes * 60
+            nanoseconds = (seconds - offset * 86_400).astype(np.int64) * SECOND
+            return nanoseconds, f"days since {who}"
+    return _from_integers(_whole_numbers(column))
+
+
+def _go_on(numbers: np.ndarray) -> bool:
+    """Whether days go on by whole minutes, all in one direction, as no prices do."""
+    steps = np.diff(numbers) * 1440
+    is_whole = np.abs(steps - np.round(steps)) < 0.05
+    return len(steps) > 0 and is_whole.all() and (steps.min() > 0 or steps.max() < 0)
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> np.ndarray:

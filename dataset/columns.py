@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from candles.columns import one_market
-from candles.layouts import ENDS, SYMBOLS, TIMES, plain_name
-from candles.timestamps import parse_timestamps, with_clock
+from candles.layouts import ENDS, SYMBOLS, TIMES, piece_of, plain_name
+from candles.timestamps import parse_timestamps
 from dataset.labels import OUTCOME_TYPES
+from files.clocks import PIECE_RANK, find_clock, with_clock
 from files.tables import Columns
 from settings.names import is_other_market
 from utils import DataError
@@ -85,36 +86,50 @@ def _find_time(columns: Columns) -> str | None:
         return next(iter(named), None)
     for name in [*named, *filter(_NAMELESS.fullmatch, names)]:
         try:
-            parse_timestamps(pa.chunked_array([head.column(name)]))
+            cells = pa.chunked_array([head.column(name)])
+            is_named = plain_name(name) in " ".join(TIMES[:2]).split()
+            parse_timestamps(cells, is_named=is_named)
         except DataError:
             continue
         return name
     return next(iter(named), None)
 
 
-def clock_of(columns: Columns) -> str | None:
-    """Returns the column of times of day beside `timestamp`, if there is one."""
-    head, words = columns.head(_HEAD_ROWS), " ".join(TIMES).split()
+def clocks_of(columns: Columns) -> list[str]:
+    """Returns the columns of times of day beside `timestamp`, if there are any."""
+    head = columns.head(_HEAD_ROWS)
     if head is None or "timestamp" not in columns.names:
-        return None
-    day, *others = (
-        (name, 0, pa.chunked_array([head.column(name)]))
-        for name in sorted(columns.names, key="timestamp".__ne__)
-        if plain_name(name) in words
-    )
-    found = (other[0] for other in others if len(with_clock([day, other])) == 1)
-    return next(found, None)
+        return []
+    others = [name for name in columns.names if name != "timestamp"]
+    clocks = [n for n in others if plain_name(n) in " ".join(TIMES).split()]
+    pieces = [n for n in others if piece_of([plain_name(n)])]
+    for name in clocks:
+        if len(with_clock(_as_times(["timestamp", name], head.column))) == 1:
+            return [name]
+    found = find_clock(_as_times(["timestamp", *pieces], head.column))
+    return [pieces[i - 1] for i in found[1]] if found else []
+
+
+def _as_times(
+    names: Sequence[str], cells_of: Callable[[str], pa.Array | pa.ChunkedArray]
+) -> list[tuple[str, int, pa.ChunkedArray]]:
+    """Returns columns as `files.clocks` takes them."""
+    found = []
+    for name in names:
+        piece, cells = piece_of([plain_name(name)]), cells_of(name)
+        cells = pa.chunked_array([cells]) if isinstance(cells, pa.Array) else cells
+        found.append((piece or name, PIECE_RANK if piece else 0, cells))
+    return found
 
 
 def read_time_cells(columns: Columns) -> pa.ChunkedArray:
-    """Returns the cells of `timestamp`, with the times of day of `clock_of`."""
-    cells, clock = columns.read("timestamp"), clock_of(columns)
-    if clock is None:
-        return cells
-    both = [("timestamp", 0, cells), (clock, 1, columns.read(clock))]
-    name, _, cells = with_clock(both)[0]
+    """Returns the cells of `timestamp`, with the times of day of `clocks_of`."""
+    clocks = clocks_of(columns)
+    if not clocks:
+        return columns.read("timestamp")
+    ((name, _, cells),) = with_clock(_as_times(["timestamp", *clocks], columns.read))
     if name != "timestamp":
-        logger.info("timestamp: with the time of day in %s", _shown(clock))
+        logger.info("timestamp: with the time of day in %s", ", ".join(clocks))
     return cells
 
 
@@ -164,7 +179,7 @@ def feature_columns(
         DataError: If a column names several markets, or another than `pair`.
     """
     head = columns.head(_HEAD_ROWS)
-    clock = clock_of(columns)
+    clocks = clocks_of(columns)
     names: list[str] = []
     left_out: dict[str, list[str]] = {}
     for name in columns.names:
@@ -177,7 +192,7 @@ def feature_columns(
             reason = BESIDE
         elif _NAMELESS.fullmatch(name):
             reason = "without a name"
-        elif name == clock:
+        elif name in clocks:
             reason = "the time of day"
         elif head is not None and _is_time(head.column(name)):
             reason = "another time"

@@ -659,6 +659,11 @@ def test_a_feature_that_is_silent_in_training_is_named(caplog):
             timestamp=f["timestamp"].dt.normalize(), Time=f["timestamp"].dt.time
         ),
         lambda f: f.assign(time=f["timestamp"].dt.strftime("%H:%M")),
+        lambda f: f.assign(
+            timestamp=f["timestamp"].dt.strftime("%Y-%m-%d"),
+            hour=f["timestamp"].dt.hour,
+            minute=f["timestamp"].dt.minute,
+        ),
         lambda f: pd.concat([f[:400], f[380:]]).reset_index(),
         lambda f: pd.concat([f[:400], f[380:]])[::-1],
     ],

@@ -81,6 +81,14 @@ def fields_of(market):
         "day8": dates("%Y%m%d"),
         "clock": dates("%H:%M"),
         "clock6": dates("%H%M%S"),
+        "hour": dates("%H").astype(int),
+        "minute": dates("%M").astype(int),
+        "hhmm": dates("%H%M").astype(int),
+        "year": dates("%Y"),
+        "month": dates("%m").astype(int),
+        "dom": dates("%d").astype(int),
+        "sheet": (ns / 86_400e9 + 25_569).map("{:.5f}".format),
+        "est": dates("%Y-%m-%d %H:%M EST", "Etc/GMT+5"),
         "named": dates("%d-%b-%Y %H:%M"),
         "kst": dates("%Y-%m-%dT%H:%M:%S", "Asia/Seoul"),
         "tick": ns // 10**6 + 31_415,
@@ -314,6 +322,21 @@ CSV = {
     "two times": layout(
         "ms iso00 o h l c v", "timestamp,datetime,open,high,low,close,volume"
     ),
+    "hour and minute": layout(
+        "day hour minute o h l c v", "date,hour,minute,open,high,low,close,volume"
+    ),
+    "hour and minute as numbers": layout(
+        "day8 hhmm o h l c v", "date,time,open,high,low,close,volume"
+    ),
+    "calendar": layout(
+        "year month dom hour minute o h l c v",
+        "Year,Month,Day,Hour,Minute,Open,High,Low,Close,Volume",
+    ),
+    "hour and minute of a whole time": layout(
+        "iso hour minute o h l c v", "time,hour,minute,open,high,low,close,volume"
+    ),
+    "days of a spreadsheet": layout("sheet o h l c v", "time,o,h,l,c,v"),
+    "zone as a word": layout("est o h l c v", "time,open,high,low,close,volume"),
     "day and time": layout("day iso o h l c v", "date,time,open,high,low,close,volume"),
     "postgres": layout("pg o h l c v", "time,open,high,low,close,volume"),
     "offset": layout("ruby o h l c v", "time,open,high,low,close,volume"),

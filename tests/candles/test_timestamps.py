@@ -36,6 +36,39 @@ def test_units_follow_from_the_magnitude(form, unit, per_ms):
     assert parse(values) == (OPEN_NS, f"{unit} since 1970")
 
 
+def test_days_are_told_by_how_they_go_on():
+    whole = [45_292, 45_293, 45_296]  # from 2024-01-01 on
+    stamps, how = parse(whole)
+    assert stamps == [OPEN_NS[0] + days * 86_400 * 10**9 for days in (0, 1, 4)]
+    assert how == "days since 1899-12-30, as spreadsheets count"
+    minutes = [round(45_292 + i / 1440, 5) for i in range(3)]
+    assert parse(minutes)[0] == OPEN_NS
+    assert parse([19_723, 19_724]) == (
+        [OPEN_NS[0], OPEN_NS[0] + 86_400 * 10**9],
+        "days since 1970",
+    )
+    for prices in ([45_292.17, 45_292.31, 45_293.08], [45_293, 45_292, 45_296]):
+        with pytest.raises(DataError):
+            parse(prices)
+    with pytest.raises(DataError):  # numbers of rows, of no name
+        parse_timestamps(pa.chunked_array([pa.array(whole)]), is_named=False)
+
+
+@pytest.mark.parametrize(
+    ("word", "hours"), [("EST", 5), ("EDT", 4), ("CET", -1), ("JST", -9)]
+)
+def test_words_of_zones_are_offsets(word, hours):
+    (stamp,), how = parse([f"2024-01-01 00:00:00 {word}"])
+    assert stamp == OPEN_NS[0] + hours * 3600 * 10**9
+    assert how == f"dates of {word}, UTC{-hours:+d}"
+
+
+@pytest.mark.parametrize("word", ["IST", "BST", "CST", "ET"])
+def test_a_word_of_several_zones_is_refused(word):
+    with pytest.raises(DataError, match=f"Received: '{word}' behind a time. Leave the"):
+        parse([f"2024-01-01 00:00:00 {word}"])
+
+
 def test_nanoseconds_are_exact_and_refused_as_floats():
     assert parse([ns + 1 for ns in OPEN_NS])[0] == [ns + 1 for ns in OPEN_NS]
     with pytest.raises(DataError, match="whole numbers. Received: 3 others"):
