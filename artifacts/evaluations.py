@@ -46,6 +46,7 @@ class RowCounts(TypedDict):
     """
 
     evaluated: int
+    in_sample: int  # share bars with training or validation
     shared_with_train: int
     shared_with_validation: int
     shared_with_test: int  # the model's own: looked at when it was published

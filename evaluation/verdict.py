@@ -158,11 +158,15 @@ def heed_audit(results: Any, task: Task[Any, Any]) -> None:
     results["warnings"] = notes + results["warnings"]
     if found["leak"] and results["claims"]:
         names = ", ".join(item["check"] for item in found["leak"])
-        results["claims"] = dict.fromkeys(results["claims"], False)
-        results["verdict"] = [
-            f"Leak: nothing is claimed, the data leak ({names})",
-            *_lines(results, dict.fromkeys(results["claims"]), task),
-        ]
+        line = f"Leak: nothing is claimed, the data leak ({names})"
+        withdraw_claims(results, task, line)
+
+
+def withdraw_claims(results: Any, task: Task[Any, Any], line: str) -> None:
+    """Claims nothing of results, which are changed in place; `line` says why, first."""
+    results["claims"] = dict.fromkeys(results["claims"], False)
+    lines = _lines(results, dict.fromkeys(results["claims"]), task)
+    results["verdict"] = [line, *lines]
 
 
 def claims_of(part: Mapping[str, Any], task: Task[Any, Any]) -> dict[str, bool]:

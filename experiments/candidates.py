@@ -79,14 +79,15 @@ class Candidate:
         """Returns how many samples at the given times are no later data."""
         parts = self.learned.parts
         shared = {
-            name: int(np.count_nonzero(share_bars(times, part, self.config)))
-            for name, part in parts.items()
+            name: share_bars(times, part, self.config) for name, part in parts.items()
         }
+        seen = shared["train"] | shared["validation"]
         return RowCounts(
             evaluated=len(times),
-            shared_with_train=shared["train"],
-            shared_with_validation=shared["validation"],
-            shared_with_test=shared["test"],
+            in_sample=int(seen.sum()),
+            shared_with_train=int(shared["train"].sum()),
+            shared_with_validation=int(shared["validation"].sum()),
+            shared_with_test=int(shared["test"].sum()),
             before_training=int(np.count_nonzero(times < parts["train"].first)),
         )
 

@@ -28,7 +28,7 @@ from evaluation.outlook import held, is_confirmed
 from evaluation.part_scores import Judged
 from evaluation.results import Results
 from evaluation.trials import count_trials, planned_trials
-from evaluation.verdict import heed_audit
+from evaluation.verdict import heed_audit, withdraw_claims
 from experiments import comparison as compare
 from experiments.candidates import (
     IN_SAMPLE,
@@ -136,8 +136,6 @@ def _judge(each: Candidate, times: np.ndarray, prefix: str) -> FinishedRun:
     )
     results = _results(each, model, data, counts)
     about = _about(each, data, results, counts)
-    if about["in_sample"]:
-        _withdraw_claims(results, counts)
     about["results"] = {
         key: results[key] for key in ("verdict", "claims", "warnings", "promised")
     } | {"test": {k: results["test"][k] for k in HEADLINES if k in results["test"]}}
@@ -180,6 +178,13 @@ def _results(
     if (each.results.get("audit") or {}).get("leaks"):  # no stretch is later for it
         results["audit"] = each.results["audit"]
         heed_audit(results, task)
+    if counts["in_sample"]:
+        line = (
+            f"In sample: nothing is claimed, {counts['in_sample']:,} of "
+            f"{counts['evaluated']:,} rows share bars with what the model was trained "
+            "or chosen on"
+        )
+        withdraw_claims(results, task, line)
     has_own_costs = all(getattr(own, k) == getattr(each.config, k) for k in COSTS)
     results["promised"] = held(
         each.results.get("outlook", {}), results, task, has_own_costs=has_own_costs
@@ -195,25 +200,15 @@ def _results(
     return to_jsonable(results)
 
 
-def _withdraw_claims(results: Results[Any], counts: RowCounts) -> None:
-    """Claims nothing of rows that the model was trained or chosen on."""
-    count = counts["shared_with_train"] + counts["shared_with_validation"]
-    line = (
-        f"In sample: nothing is claimed, of {counts['evaluated']:,} rows {count:,} "
-        "share bars with the model's training or validation part"
-    )
-    results["claims"] = dict.fromkeys(results["claims"], False)
-    results["verdict"] = [line, *results["verdict"][1:]]
-
-
 def _about(
     each: Candidate, data: TrainingData, results: Results[Any], counts: RowCounts
 ) -> Evaluation:
     """Returns what `evaluation.json` says, but for the headlines."""
     predictor, config = each.predictor, each.config
     said = predictor.metadata
-    is_seen = counts["shared_with_train"] + counts["shared_with_validation"] > 0
     holds = evaluations.is_later(counts) and is_confirmed(results["promised"])
+    described = metadata.describe_data(data)
+    del described["num_trained_targets"]  # none here
     evaluated = metadata.describe_part(data, data.parts["test"])
     return Evaluation(
         format=evaluations.FORMAT,
@@ -226,11 +221,11 @@ def _about(
         },
         config=predictor.config.to_dict(),
         costs={name: getattr(config, name) for name in COSTS},
-        data=to_jsonable(metadata.describe_data(data)),
+        data=to_jsonable(described),
         split=to_jsonable({**said["split"], "evaluated": evaluated}),
         rows=counts,
         days=results["test"]["length"]["days"],
-        in_sample=is_seen,
+        in_sample=counts["in_sample"] > 0,
         is_confirmed=holds and not results.get("audit"),
         results={},
         files={"predictions": f"predictions_{config.tag}.parquet"},

@@ -78,6 +78,30 @@ def _found(name: str, found: Mapping[str, Any]) -> str:
     return f"{_FORMATS.get(name, '{:+.2f}').format(found['found'])}, {found['outcome']}"
 
 
+def confirmation(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """Returns whether later rows confirm what a report promised, or why they do not.
+
+    Args:
+        results: Of the rows, with `promised`.
+        about: `artifacts.evaluations.Evaluation`.
+    """
+    promised = {
+        _NAMES.get(name, name): found["outcome"] or "not known"
+        for name, found in results["promised"].items()
+        if found["low"] is not None
+    }
+    if not promised:
+        return "its report gave no range for a next stretch"
+    if about["is_confirmed"]:
+        return "its report's ranges hold"
+    if not all(word in ("within", "above") for word in promised.values()):
+        said = (f"{name} {word}" for name, word in promised.items())
+        return f"its report's ranges do not hold: {', '.join(said)}"
+    return (
+        "nothing is confirmed: not all rows are later than what it was published with"
+    )
+
+
 def promised_section(material: Material) -> Section | None:
     """What was promised and what later data show; which rows these are."""
     numbers, rows = material.numbers, list[TableRow]()
@@ -93,14 +117,19 @@ def promised_section(material: Material) -> Section | None:
             rows.append((_NAMES.get(name, name), [*cells, outcome]))
     blocks: list[Block] = [numbers.facts("Rows that were judged", _ROWS)]
     if rows:
-        head = ["", "its test", "from", "to", "here", ""]
-        blocks.insert(0, Table(caption="The report's ranges", head=head, rows=rows))
-    lead = "The report of the model gave no range for a next stretch."
+        head = ["", "its test", "from", "to", "here", "which is"]
+        caption = "The report's ranges"
+        table = Table(caption=caption, head=head, rows=rows, is_stacked=True)
+        blocks.insert(0, table)
+    words = confirmation(material.results, material.metadata)
+    lead = f"{words[0].upper()}{words[1:]}."
     if rows:
-        holds = "hold" if material.metadata["is_confirmed"] else "are not confirmed"
-        lead = f"The ranges {holds}. {_WHAT.capitalize()}. Confirmed are they by rows "
-        lead += "later than all that the model was published with, at its own costs, "
-        lead += "where no number is below its range."
+        lead += (
+            f" {_WHAT.capitalize()}. Confirmed are ranges by rows later than all that "
+        )
+        lead += (
+            "the model was published with, at its own costs, where no number is below."
+        )
     return Section(key="promised", title="What was promised", lead=lead, blocks=blocks)
 
 

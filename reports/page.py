@@ -48,6 +48,8 @@ COSTS_RULE = (
 TEST_RULES = {
     "Leak": "Found by the run's own audit, see below. Numbers of data that leak do not "
     "hold, however good.",
+    "In sample": "What a model says of rows that it has seen shows how well it "
+    "remembers.",
     "Test": "Intervals need 10 days and 30 label horizons. Slow movements of the "
     "losses decide how wide they are, so many rows count as a few pieces.",
     "Power": "The true Sharpe ratio, a year, that would be claimed in 8 of 10 "

@@ -26,7 +26,7 @@ from metrics.wording import interval, number
 from reports.blocks import Numbers
 from reports.figures import save_figures
 from reports.importance import format_importance
-from reports.outlook import outlook_text, promised_text
+from reports.outlook import confirmation, outlook_text, promised_text
 from reports.page import gather, render_page
 from reports.text import day, format_table, wrap
 from reports.time_plots import label_mix_over_time
@@ -226,11 +226,9 @@ def write_run_report(
 
 def format_evaluation(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """Returns the report of later data as text: what was judged, then the results."""
-    held = "are confirmed" if about["is_confirmed"] else "are not confirmed"
     head = f"{about['model_id']}, judged on {about['rows']['evaluated']:,} windows of "
-    head += f"{about['days']:.1f} days, with everything frozen"
-    has_ranges = any(x["low"] is not None for x in results["promised"].values())
-    head += f"; its report's ranges {held}" if has_ranges else ""
+    head += f"{about['days']:.1f} days, with everything frozen; "
+    head += confirmation(results, about)
     return f"{wrap(head)}\n{format_results(results)}"
 
 

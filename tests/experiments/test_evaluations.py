@@ -109,6 +109,7 @@ def test_later_rows_are_all_behind_what_the_model_knew(world, later):
     about = folders.read_evaluation(later)
     assert about["rows"] == {
         "evaluated": 986,  # candles 3009 to 3994: the last 5 have no outcome yet
+        "in_sample": 0,
         "shared_with_train": 0,
         "shared_with_validation": 0,
         "shared_with_test": 0,
@@ -165,7 +166,8 @@ def test_in_sample_is_said_on_every_line_and_on_the_page(world, capsys):
     about, results = folders.read_evaluation(folder), read(folder)
     assert about["in_sample"] and not about["is_confirmed"]
     assert not any(results["claims"].values())
-    assert results["verdict"][0].startswith("In sample: nothing is claimed, of ")
+    assert results["verdict"][0].startswith("In sample: nothing is claimed, ")
+    assert "activity not claimed" in results["verdict"][2]
     assert PageReader((folder / "report.html").read_text()).text.count("IN SAMPLE")
 
 
@@ -259,3 +261,26 @@ def test_a_changed_evaluation_counts_for_nothing(world, later, tmp_path, caplog)
     (copy / "evaluation.json").write_text(json.dumps(about | {"is_confirmed": True}))
     assert folders.read_evaluations(outputs, about["model_id"]) == []
     assert "not counted" in caplog.text
+
+
+def test_a_model_of_numbers_needs_none_of_its_training_rows(world, candles):
+    config = world["config"].replace(
+        target="return",
+        model="gradient_boosting",
+        num_trees=5,
+        baseline_model=False,
+        report="light",
+    )
+    build_training_file(candles.iloc[:NUM_KNOWN], config)
+    model = StandaloneTrainer(config).run_training()
+    own = split_of(model)["test"]
+    span = {"start": own["first"], "end": own["last"]}
+    # A warm-up, and the week before that the trailing mean reads.
+    tail = candles.iloc[2000:]
+    [folder] = evaluate_models([model], tail, **span)
+    found, known = read(folder), read(model)
+    assert found["train"] == known["train"]
+    assert found["test"]["rmse"] == pytest.approx(known["test"]["rmse"], rel=1e-5)
+    assert found["test"]["num_samples"] == own["targets"]
+    [folder] = evaluate_models([model], candles, **span)
+    assert read(folder)["test"] == known["test"]
