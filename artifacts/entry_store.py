@@ -20,7 +20,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from files.atomic import atomic_write, fsync_folder, make_folder
 from files.locks import FileLock
 from files.strict import read_json, write_json
 from settings.run_fields import WORD
-from utils import MissingInputError, RefusedArtifactError
+from utils import ConfigError, MissingInputError, RefusedArtifactError
 
 _ENTRY = "entry.json"
 _LOCK_SECONDS = 60.0
@@ -269,3 +269,26 @@ def _folders(parent: Path) -> list[str]:
             return sorted(e.name for e in found if e.is_dir(follow_symlinks=False))
     except OSError:
         return []
+
+
+def walk(
+    entry: ModelSummary, step: Callable[[ModelSummary], Sequence[ModelSummary]]
+) -> list[ModelSummary]:
+    """Returns what steps lead to, nearest first, each once; refuses a circle."""
+    found: dict[str, ModelSummary] = {}
+
+    def visit(each: ModelSummary, path: tuple[str, ...]) -> None:
+        for other in step(each):
+            if other.model_id in path:
+                circle = " -> ".join(
+                    [*path[path.index(other.model_id) :], other.model_id]
+                )
+                raise ConfigError(
+                    f"expected no model that is made from itself: {circle}"
+                )
+            if other.model_id not in found:
+                found[other.model_id] = other
+                visit(other, (*path, other.model_id))
+
+    visit(entry, (entry.model_id,))
+    return list(found.values())

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from artifacts.entries import (
     parse_version,
     sorted_models,
 )
-from artifacts.entry_store import EntryStore, parse_alias
+from artifacts.entry_store import EntryStore, parse_alias, walk
+from artifacts.evaluations import read_evaluations
 from artifacts.grades import grade_of
 from config import Config
 from files.atomic import sha256_file
@@ -137,12 +138,16 @@ class Registry(EntryStore):
             )
         return load_artifact(folder)
 
-    def regrade(
-        self, name: str, evaluations: Sequence[Mapping[str, Any]]
-    ) -> ModelMetadata:
+    def regrade(self, name: str) -> ModelMetadata:
         """Grades a model again, with what it did on later days; see `grades`."""
-        results = self.open(name).read_listed_json(entries.REPORT)
-        graded = grade_of(results, evaluations=evaluations)
+        entry = self.get(name)
+        later = [
+            each
+            for each in read_evaluations(self.outputs, entry.run_id)
+            if each["lineage"].get("manifest_sha256") == entry.manifest_sha256
+        ]
+        results = self._open(entry).read_listed_json(entries.REPORT)
+        graded = grade_of(results, evaluations=later)
         return self.change(
             name, performance_grade=str(graded.grade), grade_reason=graded.reason
         )
@@ -242,7 +247,7 @@ class Registry(EntryStore):
     def dependants(self, name: str) -> list[ModelSummary]:
         """Returns every model that was made from this one, however indirectly."""
         known = self.entries()
-        return _walk(
+        return walk(
             self.get(name),
             lambda entry: [e for e in known if entry.model_id in e.dependencies],
         )
@@ -254,7 +259,7 @@ class Registry(EntryStore):
             MissingInputError: If one is gone.
             ConfigError: If a model depends on itself.
         """
-        return _walk(
+        return walk(
             self.get(name), lambda entry: [self.get(n) for n in entry.dependencies]
         )
 
@@ -358,29 +363,6 @@ def register_run(config: Config, folder: Path, *, alias: str | None) -> ModelMet
     graded = f"grade {entry.performance_grade} ({entry.grade_reason})"
     logger.info("registered: %s, %s", entry.model_id, graded)
     return entry
-
-
-def _walk(
-    entry: ModelSummary, step: Callable[[ModelSummary], Sequence[ModelSummary]]
-) -> list[ModelSummary]:
-    """Returns what steps lead to, nearest first, each once; refuses a circle."""
-    found: dict[str, ModelSummary] = {}
-
-    def visit(each: ModelSummary, path: tuple[str, ...]) -> None:
-        for other in step(each):
-            if other.model_id in path:
-                circle = " -> ".join(
-                    [*path[path.index(other.model_id) :], other.model_id]
-                )
-                raise ConfigError(
-                    f"expected no model that is made from itself: {circle}"
-                )
-            if other.model_id not in found:
-                found[other.model_id] = other
-                visit(other, (*path, other.model_id))
-
-    visit(entry, (entry.model_id,))
-    return list(found.values())
 
 
 def _require_word(word: str) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from artifacts import evaluations, metadata, run_folder
 from artifacts.evaluations import Evaluation, RowCounts
+from artifacts.registry import Registry
 from candles.sources import CandleSource
 from data_loader import TrainingData
 from evaluation.baselines import keeping_forecasts
@@ -151,6 +152,12 @@ def _judge(each: Candidate, times: np.ndarray, prefix: str) -> FinishedRun:
     parent = evaluations.folder_of(config.outputs_dir, predictor.model_id)
     folder = evaluations.publish(parent, write)
     _tell(f"evaluation: {folder}", prefix)
+    registry = Registry(config.outputs_dir)
+    for entry in registry.entries():
+        if entry.run_id == predictor.model_id:
+            again = registry.regrade(entry.model_id)
+            grade = f"{again.performance_grade}, {again.grade_reason}"
+            _tell(f"{entry.model_id}: grade {grade}", prefix)
     said = predictor.metadata
     return FinishedRun(
         folder=folder,

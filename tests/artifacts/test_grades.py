@@ -4,32 +4,10 @@ import copy
 import re
 
 import pytest
+from world.artifacts import BEST, interval
 
 from artifacts.grades import PerformanceGrade, grade_of
 
-
-def interval(low, high=0.5):
-    return {"estimate": (low + high) / 2, "low": low, "high": high}
-
-
-BEST = {
-    "class_names": ["SHORT", "HOLD", "LONG"],
-    "claims": {"skill": True, "activity": True, "direction": True, "edge": True},
-    "audit": {"leaks": []},
-    "cross_validation": {
-        "metrics": {
-            "trading_mean_net_return_bps": {"folds": [1.0, 2.0, None, 4.0, 5.0]}
-        }
-    },
-    "test": {
-        "log_loss": 0.9,
-        "intervals": {"skill_vs_train_prior": interval(0.01)},
-        "trading": {"mean_net_return_bps": 3.0},
-        "comparisons": {
-            "gradient_boosting": {"log_loss_difference": interval(-0.2, -0.1)}
-        },
-    },
-}
 LATER = [{"days": 31.0, "is_confirmed": True}]
 
 NUMBERS = copy.deepcopy(BEST)

@@ -1,13 +1,14 @@
 """The registry: versions, aliases, lineage, choosing; and who may not."""
 
-import dataclasses
 import json
 import re
 
 import pytest
-from world.artifacts import publish
+from world.artifacts import BEST, publish
 
+from artifacts import evaluations
 from artifacts.registry import Registry, open_model
+from files.strict import write_json
 from utils import ConfigError, MissingInputError, RefusedArtifactError
 
 GROUP = "lstm/TESTUSDT-1m-signal"
@@ -214,15 +215,22 @@ def test_an_entry_of_another_kind_is_refused(registry, outputs, field, value):
             read()
 
 
-def test_later_days_lift_a_grade_or_leave_it(registry):
-    entry = register(registry)
-    again = registry.regrade(entry.model_id, [{"days": 40.0, "is_confirmed": True}])
-    assert again.performance_grade == "B-"
-    changed = dataclasses.replace(again, grade_reason=entry.grade_reason)
-    assert changed.to_dict() == entry.to_dict() | {
-        "tags": changed.tags,
-        "dependencies": changed.dependencies,
+@pytest.mark.parametrize("sha256, grade", [(None, "S"), ("0" * 64, "A+")])
+def test_later_days_lift_a_grade_of_the_same_files(registry, outputs, sha256, grade):
+    entry = register(registry, fields={"results": BEST})
+    named = {name: {} for name in evaluations.Evaluation.__annotations__}
+    content = named | {
+        "format": 1,
+        "created_at": "2026-01-01",
+        "days": 40.0,
+        "is_confirmed": True,
+        "lineage": {"manifest_sha256": sha256 or entry.manifest_sha256},
     }
+    evaluations.publish(
+        evaluations.folder_of(outputs, entry.run_id),
+        lambda folder: write_json(folder / evaluations.ABOUT, content),
+    )
+    assert registry.regrade(entry.model_id).performance_grade == grade
 
 
 def test_a_model_is_opened_by_folder_or_by_name(registry, outputs, monkeypatch):
