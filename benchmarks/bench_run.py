@@ -61,6 +61,8 @@ class Clock:
     def finish(self):
         """Adds the steps; what the first took longer was tracing and compiling."""
         for name, seconds in self.steps.items():
+            if not seconds:
+                continue
             first = np.maximum(0.0, seconds[0] - np.median(seconds, axis=0))
             self.add(f"steps: {name}", sum(seconds) - first)
             self.add(GRAPH, first)

@@ -146,7 +146,7 @@ def test_rounds_of_activity_do_not_choose_those_of_direction(planted, monkeypatc
 
 
 def test_a_linear_regression_reads_what_boosting_reads(planted, monkeypatch):
-    monkeypatch.setattr(baselines, "MAX_LINEAR_TARGETS", 1000)
+    monkeypatch.setattr(baselines, "MAX_TARGETS", 1000)
     targets = planted.parts["train"].targets
     chosen = targets[(2 * np.arange(1000) + 1) * len(targets) // 2000]
     limits = value_limits(planted.features[: planted.parts["train"].stop])
