@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-_MATRIX = tf.TensorSpec((None, None), tf.float32)
+_BARS_A_TURN = (6, 5, 4, 3, 2, 1)  # of which the first that divides the bars
 
 
 class FusedLSTM:
@@ -163,11 +163,13 @@ class _Forward:
         weights: Sequence[tf.Tensor],
     ) -> None:
         self.num_bars = windows.shape[1]
+        # A turn of the loop costs as much as the small operations of a bar.
+        self.bars_a_turn = next(n for n in _BARS_A_TURN if self.num_bars % n == 0)
         self.masks = masks
         rows = tf.shape(windows)[0]
-        self.bars = tf.TensorArray(
-            tf.float32, self.num_bars, element_shape=[None, windows.shape[2]]
-        ).unstack(tf.transpose(windows, [1, 0, 2]))
+        self.bars = self._array(self.num_bars, windows.shape[2]).unstack(
+            tf.transpose(windows, [1, 0, 2])
+        )
         self.ones = tf.ones([rows, 1])
         self.inputs = [kernel.shape[0] for kernel in weights[::3]]
         self.units = [kernel.shape[0] for kernel in weights[1::3]]
@@ -179,46 +181,49 @@ class _Forward:
             for (kernel, recurrent, bias), scale in zip(parts, self.scales, strict=True)
         ]
 
+    @staticmethod
+    def _array(length: int, width: int) -> tf.TensorArray:
+        return tf.TensorArray(tf.float32, length, element_shape=[None, width])
+
     def run(self, *, saves: bool) -> tuple[Any, Any]:
         """Returns each layer's last state, and what its gradient needs of each bar.
 
-        The latter are arrays over time, if `saves`: joined input, gates, tanh of the
-        cell state, and the cell state before.
+        The latter are arrays over time, if `saves`: joined input, gates, and the cell
+        states, of which the first is the one before the first bar.
         """
 
-        def array(width: int) -> tf.TensorArray:
-            return tf.TensorArray(
-                tf.float32, self.num_bars, element_shape=[None, width]
-            )
-
-        def bar(t: tf.Tensor, states: Any, cells: Any, saved: Any) -> tuple[Any, ...]:
+        def turn(t: tf.Tensor, states: Any, cells: Any, saved: Any) -> tuple[Any, ...]:
             states, cells, saved = list(states), list(cells), list(saved)
-            x = self.bars.read(t)
-            for k, units in enumerate(self.units):
-                joined, before = tf.concat([x, states[k], self.ones], 1), cells[k]
-                scaled = joined @ self.matrices[k]
-                if saves:
-                    widths = (4 * units, units, units, units)
-                    found = _of_width(_cell(scaled, before), *widths)
-                    gates, squashed, *now = found
-                    values = (joined, gates, squashed, before)
-                    saved[k] = tuple(
-                        array.write(t, value)
-                        for array, value in zip(saved[k], values, strict=True)
-                    )
-                else:
-                    now = _of_width(_cell_alone(scaled, before), units, units)
-                cells[k], states[k] = now
-                x = states[k] * self.masks[k] if k < len(self.masks) else states[k]
-            return t + 1, states, cells, saved
+            for now in (t + n for n in range(self.bars_a_turn)):
+                x = self.bars.read(now)
+                for k in range(len(self.units)):
+                    joined = tf.concat([x, states[k], self.ones], 1)
+                    scaled = joined @ self.matrices[k]
+                    if saves:
+                        gates, cells[k], states[k] = _cell(scaled, cells[k])
+                        saved[k] = (
+                            saved[k][0].write(now, joined),
+                            saved[k][1].write(now, gates),
+                            saved[k][2].write(now + 1, cells[k]),
+                        )
+                    else:
+                        cells[k], states[k] = _cell_alone(scaled, cells[k])
+                    x = states[k] * self.masks[k] if k < len(self.masks) else states[k]
+            return t + self.bars_a_turn, states, cells, saved
 
         start = [
-            (array(inputs + units + 1), array(4 * units), array(units), array(units))
-            for inputs, units in zip(self.inputs, self.units, strict=True)
+            (
+                self._array(self.num_bars, inputs + units + 1),
+                self._array(self.num_bars, 4 * units),
+                self._array(self.num_bars + 1, units).write(0, zeros),
+            )
+            for inputs, units, zeros in zip(
+                self.inputs, self.units, self.zeros, strict=True
+            )
         ]
         _, states, _, saved = tf.while_loop(
             lambda t, *_: t < self.num_bars,
-            bar,
+            turn,
             (0, list(self.zeros), list(self.zeros), start if saves else []),
             maximum_iterations=self.num_bars,
         )
@@ -226,37 +231,48 @@ class _Forward:
 
     def gradients(self, upstream: tf.Tensor, saved: Any) -> list[tf.Tensor]:
         """Returns the gradient of each weight, given that of the last state."""
-        # What enters the first layer needs no gradient.
-        skipped = [0 if k else self.inputs[0] for k in range(len(self.units))]
-        matrices = [
-            matrix[first:-1]
-            for first, matrix in zip(skipped, self.matrices, strict=True)
+        # What enters the first layer needs no gradient. Transposed once: a product with
+        # the transposed matrix is a slower kernel.
+        backward = [
+            tf.transpose(matrix[0 if k else self.inputs[0] : -1])
+            for k, matrix in enumerate(self.matrices)
         ]
 
-        def bar(t: tf.Tensor, states: Any, cells: Any, sums: Any) -> tuple[Any, ...]:
-            states, cells, sums = list(states), list(cells), list(sums)
-            x = None
-            for k in reversed(range(len(self.units))):
-                joined, gates, squashed, before = (a.read(t) for a in saved[k])
-                if x is not None:
-                    states[k] += x * self.masks[k]
-                units = self.units[k]
-                found = _cell_gradient(gates, squashed, before, states[k], cells[k])
-                change, cells[k] = _of_width(found, 4 * units, units)
-                sums[k] += tf.matmul(joined, change, transpose_a=True)
-                back = tf.matmul(change, matrices[k], transpose_b=True)
-                first = self.inputs[k] - skipped[k]
-                x, states[k] = back[:, :first], back[:, first:]
-            return t - 1, states, cells, sums
+        def turn(t: tf.Tensor, joins: Any, cells: Any, sums: Any) -> tuple[Any, ...]:
+            joins, cells, sums = list(joins), list(cells), list(sums)
+            for now in (t - n for n in range(self.bars_a_turn)):
+                above: tuple[tf.Tensor, ...] = ()
+                for k in reversed(range(len(self.units))):
+                    joined, gates, states = saved[k]
+                    change, cells[k] = _cell_gradient(
+                        gates.read(now),
+                        states.read(now + 1),
+                        states.read(now),
+                        cells[k],
+                        joins[k],
+                        *above,
+                    )
+                    sums[k] += tf.matmul(joined.read(now), change, transpose_a=True)
+                    joins[k] = change @ backward[k]
+                    if k:
+                        above = joins[k], self.masks[k - 1]
+            return t - self.bars_a_turn, joins, cells, sums
 
-        start = (
-            self.num_bars - 1,
-            [*self.zeros[:-1], upstream],
-            list(self.zeros),
-            [tf.zeros_like(matrix) for matrix in self.matrices],
-        )
+        # The gradient of (input, state) that the bar after leaves to each layer.
+        joins = [
+            tf.pad(last, [[0, 0], [matrix.shape[1] - last.shape[1], 0]])
+            for last, matrix in zip([*self.zeros[:-1], upstream], backward, strict=True)
+        ]
         *_, sums = tf.while_loop(
-            lambda t, *_: t >= 0, bar, start, maximum_iterations=self.num_bars
+            lambda t, *_: t >= 0,
+            turn,
+            (
+                self.num_bars - 1,
+                joins,
+                list(self.zeros),
+                [tf.zeros_like(matrix) for matrix in self.matrices],
+            ),
+            maximum_iterations=self.num_bars,
         )
         result = []
         for total, scale, inputs in zip(sums, self.scales, self.inputs, strict=True):
@@ -265,44 +281,54 @@ class _Forward:
         return result
 
 
-def _of_width(values: Sequence[tf.Tensor], *widths: int) -> list[tf.Tensor]:
-    """States the numbers of columns, which a compiled function does not."""
-    rows = zip(values, widths, strict=True)
-    return [tf.ensure_shape(value, [None, width]) for value, width in rows]
-
-
-@tf.function(input_signature=[_MATRIX] * 2, jit_compile=True, autograph=False)
+@tf.function(jit_compile=True, autograph=False)
 def _cell(scaled: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Returns gates before their affine map, tanh of the cell state, it, state."""
+    """Returns gates before their affine map, cell state, state."""
     gates = tf.tanh(scaled)
     i, f, candidate, o = tf.split(gates, 4, axis=1)
     cell = (0.5 * f + 0.5) * cell + (0.5 * i + 0.5) * candidate
-    squashed = tf.tanh(cell)
-    return gates, squashed, cell, (0.5 * o + 0.5) * squashed
+    return gates, cell, (0.5 * o + 0.5) * tf.tanh(cell)
 
 
-@tf.function(input_signature=[_MATRIX] * 2, jit_compile=True, autograph=False)
+@tf.function(jit_compile=True, autograph=False)
 def _cell_alone(scaled: tf.Tensor, cell: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns cell state and state."""
-    return _cell.python_function(scaled, cell)[2:]
+    return _cell.python_function(scaled, cell)[1:]
 
 
-@tf.function(input_signature=[_MATRIX] * 5, jit_compile=True, autograph=False)
+@tf.function(jit_compile=True, autograph=False)
 def _cell_gradient(
     gates: tf.Tensor,
-    squashed: tf.Tensor,
     cell: tf.Tensor,
-    state_gradient: tf.Tensor,
+    before: tf.Tensor,
     cell_gradient: tf.Tensor,
+    join: tf.Tensor,
+    above: tf.Tensor | None = None,
+    mask: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, ...]:
-    """Returns the gradients of `scaled` and of the cell state before."""
+    """Returns the gradients of `scaled` and of the cell state before.
+
+    Args:
+        gates: As `_cell` returns them.
+        cell: Cell state.
+        before: That of the bar before.
+        cell_gradient: Of the cell state.
+        join: Gradient of (input, state) of the same layer at the bar after.
+        above: The same of the next layer at this bar; none above the last layer.
+        mask: What the next layer's input is the state times.
+    """
+    units = cell.shape[1]
+    state_gradient = join[:, join.shape[1] - units :]
+    if above is not None:
+        state_gradient += above[:, :units] * mask
+    squashed = tf.tanh(cell)
     i, f, candidate, o = tf.split(gates, 4, axis=1)
     i, f, o = 0.5 * i + 0.5, 0.5 * f + 0.5, 0.5 * o + 0.5
     cell_gradient += state_gradient * o * (1.0 - squashed * squashed)
     change = tf.concat(
         [
             0.5 * cell_gradient * candidate,
-            0.5 * cell_gradient * cell,
+            0.5 * cell_gradient * before,
             cell_gradient * i,
             0.5 * state_gradient * squashed,
         ],
