@@ -252,8 +252,10 @@ class Predictor:
             DataError: If the candles are of another market, unsorted, or too few.
             RefusedArtifactError: If a feature set is not the one of the training.
         """
-        if last < 1:
-            raise DataError(f"last: expected at least 1 bar. Received: {last}")
+        if isinstance(last, bool) or not isinstance(last, int | np.integer) or last < 1:
+            raise DataError(
+                f"last: expected a number of bars, at least 1. Received: {last!r:.50}"
+            )
         newest = self.recipe.newest(self.recipe.checked(table), last=last)
         return pd.DataFrame(self._rules.columns(newest, now))
 

@@ -144,9 +144,9 @@ class SignalPolicy(Policy):
 
     def calibrate(self, outputs: Any) -> np.ndarray:
         """Returns calibrated rows that sum to 1 (num_rows, 3), float64."""
-        if self.calibrator is not None:
-            return self.calibrator.predict_proba(outputs)
         table = np.asarray(outputs, dtype=np.float64)
+        if self.calibrator is not None and len(table):
+            return self.calibrator.predict_proba(outputs)
         return table / table.sum(axis=1, keepdims=True)
 
     def scores(self, answers: np.ndarray) -> np.ndarray:

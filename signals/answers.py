@@ -23,6 +23,7 @@ from evaluation.thresholds import side_sizes
 from preprocessing.scaling import FeatureScaler
 from preprocessing.windows import chunks, cut_windows
 from signals.reference import UNLIKE_ABOVE, Reference
+from utils import DataError
 
 OPEN_BAR, STALE, UNLIKE = "open_bar", "stale", "unlike"
 _CHUNK_WINDOWS = 2048
@@ -169,6 +170,20 @@ def _times(nanoseconds: np.ndarray) -> pd.DatetimeIndex:
 
 
 def moment_of(now: datetime | str | None) -> pd.Timestamp:
-    """Returns a time in UTC; that of the clock for None."""
-    moment = pd.Timestamp.now(tz="UTC") if now is None else pd.Timestamp(now)
+    """Returns a time in UTC; that of the clock for None.
+
+    Raises:
+        DataError: If it is no time. Numbers could be of any unit.
+    """
+    if now is None:
+        return pd.Timestamp.now(tz="UTC")
+    try:
+        moment = pd.Timestamp(now if isinstance(now, str | datetime) else "")
+    except ValueError:
+        moment = pd.Timestamp("")
+    if pd.isna(moment):
+        raise DataError(
+            "now: expected a time such as 2026-01-31T12:00Z, or a datetime. "
+            f"Received: {now!r:.50}"
+        )
     return moment if moment.tzinfo else moment.tz_localize("UTC")

@@ -51,7 +51,7 @@ NETWORKS = {
 }
 TABLES = {
     "random_forest": {},
-    "gradient_boosting": {"calibration": "isotonic"},
+    "gradient_boosting": {"calibration_method": "isotonic"},
     "classic_gradient_boosting": {},
     "lightgbm": {"target": "price"},
     "logistic": {},
