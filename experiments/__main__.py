@@ -82,12 +82,12 @@ def _page(arguments: Sequence[str]) -> None:
     logger.info("page: %s", page.write_page(options.outputs_dir, options.output))
 
 
-def _evaluate_parser() -> argparse.ArgumentParser:
+def _evaluate_parser(command: str = "evaluate") -> argparse.ArgumentParser:
     parser = options.new_parser(
-        "python -m experiments evaluate",
+        f"python -m experiments {command}",
         "Judges a finished model on later data, with everything frozen; several models "
         "are judged on the same rows, and compared.",
-        usage="python -m experiments evaluate MODEL... CANDLES...|FILE "
+        usage=f"python -m experiments {command} MODEL... CANDLES...|FILE "
         "[--start MOMENT] [--end MOMENT] [--fee-bps BPS] [--allow-overlap] "
         "[--FIELD VALUE ...]",
     )
@@ -116,12 +116,22 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _evaluate(arguments: Sequence[str]) -> None:
-    parsed, config = options.parse_arguments(_evaluate_parser(), arguments)
+def _benchmark(arguments: Sequence[str]) -> None:
+    """Compares finished models: `--models A B CANDLES` or the same without the flag."""
+    _evaluate([word for word in arguments if word != "--models"], "benchmark")
+
+
+def _evaluate(arguments: Sequence[str], command: str = "evaluate") -> None:
+    parser = _evaluate_parser(command)
+    parsed, config = options.parse_arguments(parser, arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     given = {name: getattr(config, name) for name in vars(parsed) if name in FIELDS}
     models = list(itertools.takewhile(candidates.is_model, parsed.paths))
     models = models or parsed.paths[:1]  # refused where it is opened
+    if command == "benchmark" and len(models) < 2:
+        raise utils.ConfigError(
+            f"--models: expected two models or more. Received: {' '.join(models)}"
+        )
     source = parsed.paths[len(models) :]
     if not source:
         raise utils.ConfigError(
@@ -158,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
     "analysts": ("a model for each timeframe, from one file of candles", _analysts),
+    "benchmark": ("finished models on the same rows: skill, speed, size", _benchmark),
     "evaluate": ("finished models on later data, everything frozen", _evaluate),
     "page": ("every run and registered model on one HTML page", _page),
 }

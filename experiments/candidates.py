@@ -100,6 +100,8 @@ class Candidate:
 
 def is_model(path: str) -> bool:
     """Whether a path leads to a published artifact, or to what names one."""
+    if "@" in Path(path).name and not Path(path).exists():
+        return True  # of a registry
     return (followed(Path(path)) / run_folder.MANIFEST).is_file()
 
 

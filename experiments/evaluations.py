@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ import numpy as np
 
 from artifacts import evaluations, metadata, run_folder
 from artifacts.evaluations import Evaluation, RowCounts
+from artifacts.grades import grade_of
 from artifacts.registry import Registry
 from candles.sources import CandleSource
 from data_loader import TrainingData
@@ -53,6 +55,7 @@ from utils import ConfigError
 
 logger = logging.getLogger(__name__)
 
+_LATENCY_CALLS = 50
 COSTS = ("fee_bps", "slippage_bps", "funding_bps_per_day")
 OWN_FIELDS = (
     *COSTS,
@@ -251,8 +254,30 @@ def _compare(
         names = [each.predictor.model_id for each in found]
     compared = compare.compare_finished(dict(zip(names, finished, strict=True)))
     compared["in_sample"] = bool(prefix)
+    by_name = dict(zip(names, found, strict=True))
+    for entry in compared["models"]:
+        each = by_name[entry["model"]]
+        graded = grade_of(
+            each.results,
+            evaluations=evaluations.read_evaluations(
+                each.config.outputs_dir, each.predictor.model_id
+            ),
+        )
+        entry["grade"] = str(graded.grade)
+        entry["latency_ms"] = _latency_ms(each.predictor)
     config = found[0].config
     folder = new_folder(config, "comparisons")
     comparison_report.write_comparison(folder, compared)
     _tell("\n" + comparison_report.format_comparison(compared), prefix)
     _tell(f"comparison: {folder}", prefix)
+
+
+def _latency_ms(predictor: Predictor) -> float:
+    """Returns the median milliseconds of an answer to one window of features."""
+    window = np.zeros((predictor.window_bars, predictor.num_features), np.float32)
+    seconds = []
+    for _ in range(_LATENCY_CALLS):
+        started = time.perf_counter()
+        predictor.predict_window(window)
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * float(np.median(seconds))

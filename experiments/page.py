@@ -16,6 +16,7 @@ from typing import Any
 
 import utils
 from artifacts.entries import ModelSummary
+from artifacts.evaluations import read_evaluations
 from artifacts.grades import grade_of
 from artifacts.publication import RUN_ID
 from artifacts.registry import Registry
@@ -112,14 +113,14 @@ def gather_rows(outputs: Path, *, links_from: Path) -> list[dict[str, Any]]:
         ]
         report = folder / "report.html"
         link = Path(os.path.relpath(report, links_from)).as_posix()
-        rows.append(_row(folder) | {"models": models})
+        rows.append(_row(folder, outputs) | {"models": models})
         rows[-1]["report"] = link if report.is_file() else None
         rows[-1]["data"]["model"] = models[0]["name"] if models else ""
     _draw_sparks(rows)
     return rows[::-1]
 
 
-def _row(folder: Path) -> dict[str, Any]:
+def _row(folder: Path, outputs: Path) -> dict[str, Any]:
     """Returns a run's cells as text, and what they sort and filter by."""
     pair, family, run_id = folder.parts[-3:]
     about: Mapping[str, Any] = {}
@@ -129,7 +130,7 @@ def _row(folder: Path) -> dict[str, Any]:
         [path] = folder.glob("metadata_*.json")
         about, results = read_json(path), read_json(folder / _REPORT)
         config = about["config"]
-        graded = grade_of(results)
+        graded = grade_of(results, evaluations=read_evaluations(outputs, run_id))
     except (utils.UserError, OSError, ValueError, KeyError, TypeError) as error:
         fault = f"cannot be read: {error!s:.200}"
         config, graded = {}, grade_of({}, is_whole=False)

@@ -76,6 +76,9 @@ def _columns(comparison: Mapping[str, Any]) -> dict[str, Cell]:
             else number(_p_value(x), "{:.3f}")
         ),
     }
+    if any("grade" in x for x in comparison["models"]):
+        columns["grade"] = lambda x: str(x["grade"])
+        columns["answer"] = lambda x: number(x["latency_ms"], "{:.2f} ms")
     if any(x.get("cross_validation") for x in comparison["models"]):
         columns["skill of folds"] = lambda x: spread(x["cross_validation"].get(folds))
     return columns

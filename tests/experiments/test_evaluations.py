@@ -11,12 +11,13 @@ from world.pages import PageReader
 import utils
 from artifacts import evaluations as folders
 from artifacts.artifact import load_artifact
-from artifacts.grades import grade_of
+from artifacts.grades import PerformanceGrade, grade_of
 from candles import synthetic_candles
 from config import Config
 from dataset.builder import build_training_file
 from experiments import __main__ as command
 from experiments.evaluations import evaluate_models
+from reports import comparison
 from trainer import StandaloneTrainer
 
 NUM_CANDLES, NUM_KNOWN = 4000, 3000
@@ -196,6 +197,10 @@ def test_models_are_compared_on_rows_that_all_of_them_have(world, candles):
     compared = read(folder, "comparison.json")
     assert {x["model"] for x in compared["models"]} == {"logistic", "random_forest"}
     assert compared["in_sample"] is False
+    assert all(entry["latency_ms"] > 0 for entry in compared["models"])
+    assert {entry["grade"] for entry in compared["models"]} <= {*PerformanceGrade}
+    table = comparison.format_comparison(compared)
+    assert " grade " in table and " ms\n" in table
     assert 0 < compared["models"][1]["against_best"]["adjusted_p_value"] <= 1
     assert [read(each)["trials"]["num_planned"] for each in found] == [1, 0]
     with pytest.raises(utils.ConfigError, match="twice"):
@@ -284,3 +289,14 @@ def test_a_model_of_numbers_needs_none_of_its_training_rows(world, candles):
     assert found["test"]["num_samples"] == own["targets"]
     [folder] = evaluate_models([model], candles, **span)
     assert read(folder)["test"] == known["test"]
+
+
+def test_a_benchmark_takes_models_and_then_candles(world, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        command.evaluations, "evaluate_models", lambda *words, **_: given.extend(words)
+    )
+    models, file = [str(world["model"]), "lstm/TESTUSDT-1h-signal@champion"], "x.csv"
+    assert command.main(["benchmark", "--models", *models, file]) == 0
+    assert given == [models, [file]]
+    assert command.main(["benchmark", "--models", models[0], file]) == 2
