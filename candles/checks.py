@@ -64,7 +64,7 @@ class CandleReport:
     misaligned: Finding
     """Rows that do not open on a boundary of the timeframe in UTC."""
     opening_hour: float
-    """Hours after the boundary at which every bar of days or weeks opens; else 0."""
+    """Hours after the boundary at which every bar opens; 0 where it opens on it."""
     not_finite: dict[str, Finding]
     """By column: NaN or infinite cells."""
     not_positive: dict[str, Finding]
@@ -112,6 +112,8 @@ class CandleReport:
             when = f"on {calendar.day_name[days]} {when}"
         elif days:
             when = f"{counted(days, 'day', 'days')} after the boundary, {when}"
+        elif timeframe_nanoseconds(self.timeframe or "1d") < DAY:
+            when = f"{minutes // 60:02d}:{minutes % 60:02d} hours after the boundary"
         kind = {"1d": "daily", "1w": "weekly"}.get(self.timeframe or "", self.timeframe)
         return f"every {kind} bar opens {when}: taken as it is"
 
@@ -191,7 +193,7 @@ def check_candles(
     own, irregular = find_timeframe(sorted_steps, timeframe)
     step = timeframe_nanoseconds(own) if own else SECOND
     opens = (stamps - first_boundary(step)) % step
-    hour = _opening_hour(opens) if own and step % DAY == 0 else 0.0
+    hour = _opening_hour(opens) if step > HOUR else 0.0
     missing = np.maximum(steps // step - 1, 0) if own else np.zeros(0, np.int64)
     values = {column: _floats(table, column) for column in VALUES}
     finite = {column: np.isfinite(cells) for column, cells in values.items()}

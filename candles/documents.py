@@ -16,18 +16,22 @@ import pyarrow as pa
 
 from candles.columns import FETCH_AGAIN
 from candles.layouts import (
+    SYMBOLS,
     Layout,
     are_numbers,
     layout_of_names,
     names_prices,
+    plain_name,
 )
 from candles.places import layout_of_rows
 from files.text import looks_like, refusal
+from utils import DataError
 
 _SAMPLE_ROWS = 1000
 _MAX_DEPTH = 8
 _TAKEN = ("time", "serverTime", "timestamp", "retrievedAt", "fetchedAt", "usOut")
 """Names beside the candles of an answer that say when it was given."""
+_SERIES = frozenset([*SYMBOLS.split(), *"i interval topic stream channel".split()])
 _EXPECTED = (
     "JSON of candles: a list of rows [time, open, high, low, close, volume, ...], a "
     "list of records, or an array for each column"
@@ -46,7 +50,12 @@ def read_document(data: bytes, path: Path) -> tuple[pa.Table, Layout]:
     document = _load(data, path)
     if document == [] or document == {}:
         raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
-    found = list(_tables(document, 0))
+    try:
+        found = list(_tables(document, 0))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    series = [each for each in found if len(each[1][0]) > 1]
+    found = series if len(series) == 1 else found  # beside it may be a last price
     if len(found) != 1:
         received = f"{len(found)} tables" if found else _shown(document)
         cure = (
@@ -104,30 +113,87 @@ def _load(data: bytes, path: Path) -> Any:
 
 
 def _tables(node: Any, depth: int) -> Iterator[Table]:
-    """Yields the tables of candles in a document, wherever they are."""
+    """Yields the tables of candles in a document, wherever they are.
+
+    Raises:
+        DataError: If rows are not of one length, or pages are of two series.
+    """
     if depth > _MAX_DEPTH or not node:
         return
     if isinstance(node, list):
         if all(isinstance(row, list) for row in node):
-            if node[0] and isinstance(node[0][0], list):  # pages of rows
-                node = [row for page in node for row in page if isinstance(row, list)]
-            width = len(node[0])
-            if width >= 5 and all(len(row) == width for row in node):
-                yield None, [*zip(*node, strict=True)]
+            yield from _tables_of_rows(node)
             return
-        if all(isinstance(row, dict) for row in node) and names_prices([*node[0]]):
-            yield [*node[0]], [[row.get(name) for row in node] for name in node[0]]
-            return
-        items = node
+        if all(isinstance(row, dict) for row in node):
+            names = [*dict.fromkeys(name for row in node for name in row)]
+            if names_prices(names) and names_prices([*node[-1]]):
+                yield names, [[row.get(name) for row in node] for name in names]
+                return
+        found = [each for item in node for each in _tables(item, depth + 1)]
+        yield from [_joined(found)] if _are_messages(node, found) else found
     elif isinstance(node, dict):
-        if table := _columns(node) or _records_by_time(node):
+        if table := _columns(node) or _records_by_time(node) or _record(node):
             yield table
             return
-        items = list(node.values())
-    else:
+        for item in node.values():
+            yield from _tables(item, depth + 1)
+
+
+def _tables_of_rows(rows: list[list[Any]]) -> Iterator[Table]:
+    """Yields rows of cells, or of pages of them, as one table."""
+    if rows[0] and isinstance(rows[0][0], list):
+        firsts = [page[0][:1] for page in rows if page and isinstance(page[0], list)]
+        if len(firsts) > 1 and all(first == firsts[0] for first in firsts):
+            raise DataError(
+                f"expected candles of one market. Received: {len(firsts)} tables of "
+                "the same times, without names. Keep one of them in a file."
+            )
+        rows = [row for page in rows for row in page if isinstance(row, list)]
+    width, others = len(rows[0]), Counter(map(len, rows))
+    if width < 5 and max(others) < 5:
         return
+    if len(others) > 1:
+        usual = others.most_common(1)[0][0]
+        odd = next(i for i, row in enumerate(rows) if len(row) != usual)
+        raise DataError(
+            f"expected rows of equal length. Received: {len(rows[odd])} cells in row "
+            f"{odd}, and {usual} in {others[usual]} of {len(rows)} rows. Repair the "
+            "row, or fetch it again."
+        )
+    yield None, [*zip(*rows, strict=True)]
+
+
+def _record(node: dict[str, Any]) -> Table | None:
+    """Returns the one candle that a message has, such as one of a stream."""
+    cells = {k: v for k, v in node.items() if not isinstance(v, list | dict)}
+    return ([*cells], [[v] for v in cells.values()]) if names_prices([*cells]) else None
+
+
+def _are_messages(items: list[Any], found: list[Table]) -> bool:
+    """Whether several items have a table each, of one series and the same columns."""
+    if len(found) < 2 or any(names != found[0][0] for names, _ in found):
+        return False
+    said: dict[str, set[str]] = {}
     for item in items:
-        yield from _tables(item, depth + 1)
+        for name, text in _words(item, 0):
+            said.setdefault(name, set()).add(text)
+    return all(len(texts) == 1 for texts in said.values())
+
+
+def _words(node: Any, depth: int) -> Iterator[tuple[str, str]]:
+    """Yields what a message says in words about its series."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        if isinstance(value, str) and plain_name(name) in _SERIES:
+            yield name, value
+        elif depth < _MAX_DEPTH:
+            yield from _words(value, depth + 1)
+
+
+def _joined(found: Sequence[Table]) -> Table:
+    names, columns = found[0]
+    parts = (table for _, table in found)
+    cells = zip(*parts, strict=True)
+    return names, [[x for part in column for x in part] for column in cells]
 
 
 def _columns(node: dict[str, Any]) -> Table | None:

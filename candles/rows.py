@@ -21,6 +21,8 @@ from candles.columns import FETCH_AGAIN, PRICES, floats_of, make_table, refusal
 from candles.layouts import Layout, encloses, is_price
 from candles.moments import market_of, place_bars
 from candles.timestamps import (
+    DAY,
+    HOUR,
     SECOND,
     describe_distance,
     first_boundary,
@@ -60,7 +62,7 @@ def read_columns(
     if table.num_rows == 0:
         raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
     moments = place_bars(table, layout, path, timezone=timezone, made=made)
-    stamps = moments.opens
+    stamps, at_one_hour = _at_one_hour(moments.opens)
     symbol = market_of(table, layout, path)
     numbers = {
         i: floats_of(table.column(str(i)), name, path)
@@ -95,7 +97,7 @@ def read_columns(
     certain = moments.how.startswith("dates in ")
     level = logging.DEBUG if certain else logging.INFO
     logger.log(level, "%s: timestamps read as %s", path, moments.how)
-    for note in filter(None, [*moments.notes, volume.note, *notes]):
+    for note in filter(None, [*moments.notes, at_one_hour, volume.note, *notes]):
         logger.info("%s: %s", path, note)
     traded = "" if (volume.values != 0).any() else _NO_VOLUME
     doubts = filter(None, [*moments.doubts, layout.doubt, volume.doubt, traded])
@@ -104,6 +106,28 @@ def read_columns(
 
 
 # What is certain
+
+
+def _at_one_hour(opens: np.ndarray) -> tuple[np.ndarray, str]:
+    """Returns opens of days in a zone that changes its clocks, at the later hour.
+
+    So no bar is known before it was over.
+    """
+    hours = opens % DAY
+    kinds = np.unique(hours)
+    if len(kinds) != 2 or np.abs(np.diff(opens)).min() < DAY - HOUR:
+        return opens, ""
+    apart, changes = int(kinds[1] - kinds[0]), np.count_nonzero(np.diff(hours))
+    years = np.ptp(opens) / (365 * DAY)
+    if apart not in (HOUR, DAY - HOUR) or changes > 2 * years + 2:
+        return opens, ""
+    early, late = kinds if apart == HOUR else kinds[::-1]  # 23:00 is before 00:00
+    shown = " and ".join(f"{pd.Timestamp(kind):%H:%M}" for kind in (early, late))
+    note = (
+        f"days of a zone that changes its clocks, from {shown} UTC on: all are placed "
+        f"at {pd.Timestamp(late):%H:%M} UTC"
+    )
+    return np.where(hours == early, opens + HOUR, opens), note
 
 
 def tidy_rows(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -97,14 +97,17 @@ def _join(
     timeframe: str | None,
     expected: str | None,
 ) -> pd.DataFrame:
-    tables, reports = [], []
-    for table in track(read, "file", len(files)):
-        tables.append(table)
-        report = check_candles(tables[-1], timeframe=timeframe, with_doubts=False)
+    found: list[_Read] = []
+    for file, table in zip(files, track(read, "file", len(files)), strict=True):
+        report = check_candles(table, timeframe=timeframe, with_doubts=False)
         if report.irregular and expected is not None:
-            settled = check_candles(tables[-1], timeframe=expected, with_doubts=False)
+            settled = check_candles(table, timeframe=expected, with_doubts=False)
             report = report if settled.irregular else settled
-        reports.append(report)
+        found.append((file, table, report))
+    found = _without_strays(found)
+    files = [file for file, _, _ in found]
+    tables = [table for _, table, _ in found]
+    reports = [report for _, _, report in found]
     bad = [
         f"{file}: {problem}"
         for file, report in zip(files, reports, strict=True)
@@ -152,6 +155,27 @@ def _join(
     return table
 
 
+_Read = tuple[Path, pd.DataFrame, CandleReport]
+
+
+def _without_strays(found: Sequence[_Read]) -> list[_Read]:
+    """Leaves out files of which every bar opens off the boundaries of the others.
+
+    So do archives of a day after an outage; see `rows.tidy_rows` for rows of a file.
+    """
+    whole = {report.timeframe for _, _, report in found if not report.problems}
+    kept = []
+    for file, table, report in found:
+        is_stray = len(report.problems) == 1 and report.timeframe in whole
+        if is_stray and report.misaligned.count == report.num_bars:
+            bars = counted(report.num_bars, "bar", "bars")
+            what = f"off the {report.timeframe} boundaries of the other files"
+            logger.info("%s: %s, all %s: left out, a gap", file, bars, what)
+        else:
+            kept.append((file, table, report))
+    return kept
+
+
 def _cures(reports: Sequence[CandleReport]) -> list[str]:
     """Returns what helps against the findings, a line each; their own text may do."""
     cures = {
@@ -159,7 +183,8 @@ def _cures(reports: Sequence[CandleReport]) -> list[str]:
         "Keep one row of each time: these differ in other columns.": any(
             r.duplicates for r in reports
         ),
-        "Write the opening times of the bars, in UTC.": any(
+        "Write the opening times of the bars, in UTC; bars after an outage of the "
+        "exchange are a gap where they are read with those around.": any(
             r.misaligned for r in reports
         ),
         "Repair these rows, or fetch the files again.": any(

@@ -131,6 +131,13 @@ def test_days_may_open_at_another_hour_that_all_share():
     hours = synthetic_candles(5, timeframe="1h", start="2024-01-01")
     half = hours.assign(timestamp=hours["timestamp"] + pd.Timedelta("30m"))
     assert check_candles(half).misaligned.count == 5
+    fours = synthetic_candles(5, timeframe="4h", start="2024-01-01")
+    odd = fours.assign(timestamp=fours["timestamp"] + pd.Timedelta("1h"))
+    assert check_candles(odd).note == (
+        "every 4h bar opens 01:00 hours after the boundary: taken as it is"
+    )
+    mixed = pd.concat([fours[:2], odd[2:]])
+    assert check_candles(mixed, timeframe="4h").misaligned.rows == (2, 3, 4)
 
 
 def test_timeframe_of_sparse_candles_must_be_named():

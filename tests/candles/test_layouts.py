@@ -367,9 +367,29 @@ def arrays(words, names, **options):
     return dict(zip(names.split(","), map(list, columns), strict=True))
 
 
+def messages(is_final=True, symbol="BTCUSDT"):
+    """What Binance's stream of candles sends."""
+    candles = objects("ms end sym o c h l v n q", "t,T,s,o,c,h,l,v,n,q", text=True)
+    klines = [candle | {"t": int(candle["t"]), "x": is_final} for candle in candles]
+    return [{"e": "kline", "E": k["t"] + 9, "s": symbol, "k": k} for k in klines]
+
+
 BINANCE = "ms o h l c v end q n v q 0"
 DOCUMENTS = {
     "pages": lambda: [rows_of("ms o h l c v")[:30], rows_of("ms o h l c v")[30:]],
+    "messages": messages,
+    "messages of unfinished bars, too": lambda: [
+        {"stream": "btcusdt@kline_1m", "data": each}
+        for each in [*messages(is_final=False), *messages()]
+    ],
+    "messages of okx": lambda: [
+        {"arg": {"channel": "candle1m", "instId": "BTCUSDT"}, "data": [row]}
+        for row in rows_of("ms o h l c v q q 1", text=True)
+    ],
+    "beside a last price": lambda: {
+        "result": objects("s o h l c v", "time,open,high,low,close,volume"),
+        "last": {"open": 1, "high": 2, "low": 1, "close": 2, "volume": 0, "time": 0},
+    },
     "ccxt, freqtrade": lambda: rows_of("ms o h l c v"),
     "binance": lambda: rows_of(BINANCE),
     "okx": lambda: {
@@ -697,6 +717,35 @@ def test_months_in_a_folder(tmp_path):
         read_candles(tmp_path / "empty")
 
 
+def test_an_archive_of_which_all_bars_are_off_the_hour_is_a_gap(tmp_path, caplog):
+    caplog.set_level("INFO")
+    market, paths = make_market("1h"), []
+    market.loc[10:19, "timestamp"] += pd.Timedelta("28min14s789ms")
+    for first in (0, 10, 20, 30):
+        paths.append(tmp_path / f"BTCUSDT-1h-{first}.parquet")
+        market[first : first + 10].to_parquet(paths[-1])
+    table = read_candles(paths)
+    expect(table, market.drop(range(10, 20)).reset_index(drop=True))
+    assert "-10.parquet: 10 bars, all off the 1h boundaries" in caplog.text
+    with pytest.raises(DataError, match="a gap where they are read with those around"):
+        read_candles(paths[1])
+
+
+@pytest.mark.parametrize(
+    ("zone", "late"), [("America/New_York", "05:00"), ("Europe/London", "00:00")]
+)
+def test_days_of_a_zone_that_changes_its_clocks_are_never_early(caplog, zone, late):
+    caplog.set_level("INFO")
+    market = make_market("1D")
+    local = market["timestamp"].dt.tz_localize(None)
+    moments = local.dt.tz_localize(zone).dt.tz_convert("UTC")
+    table = read_frame(market.assign(timestamp=moments))
+    assert (table["timestamp"].dt.strftime("%H:%M") == late).all()
+    assert (table["timestamp"] >= moments).all()
+    assert table["timestamp"].diff().dropna().eq(pd.Timedelta("1D")).all()
+    assert "changes its clocks, from" in caplog.text
+
+
 @pytest.mark.parametrize("offset", ["28min14s789ms", "30min"])
 def test_bars_off_the_hour_after_an_outage_are_cut(tmp_path, caplog, offset):
     caplog.set_level("INFO")
@@ -803,6 +852,9 @@ def test_refusals_say_what_was_found(tmp_path, name):
         ({"code": -1121, "msg": "Invalid symbol."}, "Received: .*Invalid symbol"),
         ({"data": []}, "Received"),
         ({"a": rows_of("ms o h l c v"), "b": rows_of("ms o h l c v")}, "2 tables"),
+        ([rows_of("ms o h l c v")] * 2, "2 tables of the same times, without names"),
+        (messages()[:20] + messages(symbol="ETHUSDT")[20:], "40 tables"),
+        (rows_of("ms o h l c v") + [[1, 2, 3]], "3 cells in row 40, and 6 in 40 of 41"),
         ([[1, 2, 3]], r"Received: \[\[1, 2, 3\]\]"),
     ],
 )
