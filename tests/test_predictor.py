@@ -1,43 +1,138 @@
+import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from world.frames import CORE8, TINY, make_own_frame
+from world.frames import TINY
+from world.signals import make_candles
 
 from artifacts.artifact import Artifact
+from artifacts.manifest import write_manifest
+from artifacts.run_folder import is_internal
 from config import Config
+from dataset_builder import build_training_file
 from models import families
-from predictor import Predictor
+from predictor import Predictor, main
 from sequence_generator import cut_windows
 from trainer import StandaloneTrainer
-from utils import DataError, MissingInputError
+from utils import ConfigError, DataError, MissingInputError, RefusedArtifactError
+
+CALIBRATED = ["calibrated_short", "calibrated_hold", "calibrated_long"]
+ANSWERS = ["p_short", "p_hold", "p_long"]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    frame = make_own_frame(1200)
-    outputs = str(tmp_path_factory.mktemp("outputs"))
-    config = Config(**TINY | {"outputs_dir": outputs, "baseline_model": False})
-    folder = StandaloneTrainer(config, frame=frame).run_training()
-    return frame, folder
+def candles():
+    return make_candles(1200, seed=3)
 
 
-def test_answers_equal_the_reports_predictions(finished):
-    frame, folder = finished
-    table = pd.read_parquet(next(folder.glob("predictions_*.parquet")))
-    raw = frame[list(CORE8)].to_numpy(np.float32)
-    windows = cut_windows(raw, table["row"].to_numpy(), window_bars=8)
-    predictor = Predictor(folder)
+@pytest.fixture(scope="module")
+def finished(candles, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    places = {"inputs_dir": str(folder), "outputs_dir": str(folder)}
+    config = Config(**TINY | places, timeframe="4h", baseline_model=False)
+    path = build_training_file(candles, config)
+    return pd.read_feather(path), StandaloneTrainer(config).run_training()
+
+
+@pytest.fixture(scope="module")
+def predictor(finished):
+    return Predictor(finished[1], expect={"target": "signal", "horizon_bars": 5})
+
+
+@pytest.fixture(scope="module")
+def predictions(finished):
+    return pd.read_parquet(next(finished[1].glob("predictions_*.parquet")))
+
+
+def test_answers_equal_the_reports_predictions(finished, predictor, predictions):
+    frame = finished[0]
+    names = list(predictor.feature_names)
+    raw = frame[names].to_numpy(np.float32)
+    windows = cut_windows(raw, predictions["row"].to_numpy(), window_bars=8)
     probabilities = predictor.predict_windows(windows)
-    columns = ["calibrated_short", "calibrated_hold", "calibrated_long"]
-    np.testing.assert_allclose(probabilities, table[columns], atol=1e-5)
-    for i in (0, 7, len(table) - 1):
+    np.testing.assert_allclose(probabilities, predictions[CALIBRATED], atol=1e-5)
+    for i in (0, 7, len(predictions) - 1):
         one = predictor.predict_window(windows[i])
         np.testing.assert_allclose(one, probabilities[i], atol=1e-5)
     sure = np.abs(probabilities - 1 / 3).min(axis=1) > 1e-4
-    signals = predictor.signals(table[columns].to_numpy())
-    assert np.array_equal(signals[sure], table["signal"].to_numpy()[sure])
+    signals = predictor.signals(predictions[CALIBRATED].to_numpy())
+    assert np.array_equal(signals[sure], predictions["signal"].to_numpy()[sure])
+    # A DataFrame is taken by its names, in any order and with others beside them.
+    shuffled = frame[[*names[::-1], "close"]]
+    found = predictor.predict_windows(shuffled[:12])
+    whole = predictor.predict_windows(cut_windows(raw, np.arange(7, 12), window_bars=8))
+    assert np.array_equal(found, whole)
+    with pytest.raises(DataError, match="missing close_change"):
+        predictor.predict_window(shuffled[:8].drop(columns="close_change"))
+
+
+def test_candles_give_the_reports_predictions(candles, predictor, predictions):
+    test = predictions[predictions["part"] == "test"].set_index("timestamp")
+    rows = predictor.predict_candles(candles, last=1000).set_index("timestamp")
+    rows = rows.loc[test.index]
+    assert (rows["status"] == "ok").all() and len(rows) > 80
+    np.testing.assert_allclose(rows[ANSWERS], test[CALIBRATED], atol=1e-6)
+    assert np.array_equal(rows["signal"], test["signal"])
+    assert rows["unlikeness"].notna().all()
+    # The stream has the bits of the newest row of a table.
+    stream = predictor.stream(candles[:-3])
+    for row in range(len(candles) - 3, len(candles)):
+        found = stream.update(candles.iloc[row])
+        expected = predictor.predict_candles(candles[: row + 1]).iloc[0]
+        assert found[ANSWERS].tolist() == expected[ANSWERS].tolist()
+
+
+def test_it_says_what_it_is(candles, predictor, finished):
+    assert predictor.model_id == finished[1].name and predictor.family == "lstm"
+    market = (predictor.pair, predictor.timeframe, predictor.target)
+    assert market == ("TESTUSDT", "4h", "signal")
+    assert predictor.min_candles == 179 + 8 and predictor.notes == []
+    last = predictor.metadata["split"]["validation"]["last"]
+    expected = pd.Timestamp(last) + pd.Timedelta("20h")
+    assert predictor.trained_until == expected
+    with pytest.raises(RefusedArtifactError, match="target 'return', found 'signal'"):
+        Predictor(finished[1], expect={"target": "return", "pair": "TESTUSDT"})
+    with pytest.raises(ConfigError, match="Received: 'tarket'"):
+        Predictor(finished[1], expect={"tarket": "return"})
+    old = Predictor(finished[1], max_age_days=1.0).predict_candles(candles)
+    assert old["status"][0] == "stale" and old["signal"][0] == 1
+
+
+def test_golden_rows_are_proved_at_opening(candles, predictor, finished, tmp_path):
+    found = predictor.check(candles)
+    assert found["windows"] == 16 and found["largest_difference"] < 1e-6
+    assert found["recomputed"] == 16 and found["largest_feature_difference"] == 0
+    copy = shutil.copytree(finished[1], tmp_path / "copy")
+    [path] = copy.glob("golden_*.json")
+    golden = json.loads(path.read_text())
+    golden["signals"][0] = (golden["signals"][0] + 1) % 3
+    path.write_text(json.dumps(golden))
+    write_manifest(copy, "MANIFEST.json", is_internal=is_internal)
+    with pytest.raises(RefusedArtifactError, match="signals others"):
+        Predictor(copy)
+    for path in [*copy.glob("golden_*.json"), *copy.glob("reference_*.json")]:
+        path.unlink()
+    write_manifest(copy, "MANIFEST.json", is_internal=is_internal)
+    before = Predictor(copy)
+    assert "golden rows" in before.notes[0] and "a reference" in before.notes[1]
+    assert len(before.notes) == 2
+    row = before.predict_candles(candles).iloc[0]
+    assert row["status"] == "ok" and np.isnan(row["unlikeness"])
+
+
+def test_the_command_prints_rows_alone(candles, finished, tmp_path, capsys):
+    path = tmp_path / "TESTUSDT-4h.parquet"
+    candles.to_parquet(path)
+    words = [str(finished[1]), str(path), "--last", "2", "--format", "csv"]
+    assert main(words) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith("timestamp,close,status,p_short,p_hold,p_long,signal,")
+    assert head.endswith("expires_at,size,unlikeness,model_id")
+    assert [line.split(",")[2] for line in lines] == ["ok", "ok"]
+    assert main([str(finished[1]), str(tmp_path / "none.csv")]) == 66
 
 
 @pytest.mark.parametrize(
@@ -51,13 +146,12 @@ def test_answers_equal_the_reports_predictions(finished):
         (np.full((8, 8), np.nan), "expected finite features"),
     ],
 )
-def test_bad_windows(finished, window, message):
+def test_bad_windows(predictor, window, message):
     with pytest.raises(DataError, match=re.escape(message).replace(r"\.\*", ".*")):
-        Predictor(finished[1]).predict_window(window)
+        predictor.predict_window(window)
 
 
-def test_lists_are_read_and_flat_tables_are_no_windows(finished):
-    predictor = Predictor(finished[1])
+def test_lists_are_read_and_flat_tables_are_no_windows(predictor):
     rows = [[0.0] * 8] * 8
     answer = predictor.predict_window(rows)
     assert np.array_equal(answer, predictor.predict_window(np.zeros((8, 8))))
