@@ -11,7 +11,9 @@ is one of positions.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -198,10 +200,25 @@ class MemoryEfficientDataLoader:
         options = tf.data.Options()
         # The tuning thread sleeps ever longer, and an epoch's end waits for it.
         options.autotune.enabled = False
+        count = len(_functions())
         dataset = tf.data.Dataset.from_generator(
             batches, output_signature=tuple(signature)
         )
+        # TensorFlow keeps its functions until the process ends, and all rows with them.
+        functions = _functions()
+        weakref.finalize(dataset, _forget, functions, functions[count:])
         return dataset.prefetch(2).with_options(options)
+
+
+def _functions() -> list[Any]:
+    """Returns the functions that this thread's datasets call."""
+    graph = tf.compat.v1.get_default_graph()
+    return getattr(graph, "_py_funcs_used_in_graph", [])
+
+
+def _forget(functions: list[Any], ended: list[Any]) -> None:
+    for function in ended:
+        functions.remove(function)
 
 
 def _evaluation_batches(rows: np.ndarray) -> list[np.ndarray]:

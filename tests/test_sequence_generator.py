@@ -1,4 +1,6 @@
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -108,6 +110,17 @@ def test_autotune_is_off(data):
     loader = make_loader(data)
     for dataset in (loader.train_dataset(), loader.validation_dataset()):
         assert dataset.options().autotune.enabled is False
+
+
+def test_a_dataset_that_is_gone_keeps_no_rows(data):
+    loader = make_loader(data)
+    kept, batches = weakref.ref(loader), iter(loader.test_dataset())
+    del loader
+    gc.collect()
+    assert len(next(batches)) == 2  # it is read to the end while somebody has it
+    del batches
+    gc.collect()
+    assert kept() is None
 
 
 def test_check_notices_a_window_that_leaves_its_part(data):
