@@ -44,9 +44,15 @@ def network_to_onnx(network: Any) -> Any:
 
 def require_float32(network: Any) -> None:
     """Raises ConfigError for a network trained in mixed precision."""
-    found = {layer.compute_dtype for layer in network.layers} - {"float32"}
+    found = _dtypes(network) - {"float32"}
     if found:
         raise utils.ConfigError(
             "format: expected a network that computes in float32. Received: one of "
             f"{', '.join(sorted(found))}. Train it without mixed_precision."
         )
+
+
+def _dtypes(layer: Any) -> set[str]:
+    """Returns what a layer, or those of a network and its members, compute in."""
+    inner = getattr(layer, "layers", ())
+    return set().union(*map(_dtypes, inner)) if inner else {layer.compute_dtype}

@@ -103,6 +103,11 @@ def read_test_rows(predictor: Predictor, training_file: str | None = None) -> Te
     times = table.read("timestamp").to_pandas()[is_test]
     times = nanoseconds_of(times).astype("datetime64[ns]")
     places = np.searchsorted(rows.timestamps, times)
+    if not np.array_equal(rows.timestamps[places % len(rows.timestamps)], times):
+        raise utils.DataError(
+            f"{rows.source['path']}: expected a bar for each of the {len(times)} test "
+            "rows of the run. Received: a file without some. Give the run's own file."
+        )
     return TestRows(
         features=rows.features,
         rows=places,

@@ -28,7 +28,8 @@ import pandas as pd
 from tornado import httpserver, web
 
 import utils
-from files.strict import parse_json, to_jsonable
+from files.strict import parse_json
+from signals.writer import plain
 
 logger = logging.getLogger(__name__)
 
@@ -111,16 +112,7 @@ class Refused(web.HTTPError):
 
 def to_row(series: pd.Series) -> dict[str, Any]:
     """Returns a row for JSON: ISO 8601 times in UTC, null for NaN."""
-    return {
-        str(name): None if pd.isna(value) else _plain(value)
-        for name, value in series.items()
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, pd.Timestamp):
-        return value.tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
-    return to_jsonable(value)
+    return {str(name): plain(value) for name, value in series.items()}
 
 
 def read_candles(body: bytes) -> list[dict[str, Any]]:
@@ -265,7 +257,7 @@ class _Signal(_Handler):
 class _Health(_Handler):
     async def answer(self) -> Any:
         newest = self.signals.newest
-        moment = None if newest is None else _plain(newest)
+        moment = None if newest is None else plain(newest)
         return {"status": "ok", **self.signals.facts, "newest": moment}
 
 

@@ -1,15 +1,22 @@
 """What is published, and what is refused. Converting: tests/integrations."""
 
+import dataclasses
 import json
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import pytest
 from world.frames import make_own_frame
 
 from artifacts import manifest
-from live import export
+from artifacts.artifact import load_artifact
+from live import export, onnx_networks, parity
 from live.__main__ import main
 from predictor import Predictor
+from utils import ConfigError
 
 
 def convert_to(monkeypatch, shift):
@@ -73,6 +80,35 @@ def test_the_training_file_is_that_of_the_run(run, tmp_path, capsys, monkeypatch
     assert main([*words, "--training-file", str(other)]) == 65
     assert "that the finished run" in capsys.readouterr().err
     assert main([*words, "--training-file", str(tmp_path / "none.feather")]) == 66
+
+
+def test_a_model_of_a_frame_needs_its_file(run, tmp_path, monkeypatch, capsys):
+    metadata = {"data": {"path": None, "sha256": None}}
+    convert_to(monkeypatch, 0.0)
+    real = load_artifact(run)
+    framed = dataclasses.replace(real, metadata=real.metadata | metadata)
+    monkeypatch.setattr(parity, "load_artifact", lambda _: framed)
+    words = ["export", str(run), "--output-dir", str(tmp_path / "exported")]
+    assert main(words) == 66
+    assert "name it: --training-file FILE" in capsys.readouterr().err
+    path = Path(real.metadata["data"]["path"])
+    assert main([*words, "--training-file", str(path)]) == 0
+    shorter = tmp_path / "shorter.feather"
+    pd.read_feather(path)[:-200].reset_index(drop=True).to_feather(shorter)
+    words[-1] = str(tmp_path / "other")
+    assert main([*words, "--training-file", str(shorter)]) == 65
+    assert "a file without some" in capsys.readouterr().err
+
+
+def test_networks_of_another_precision_are_refused():
+    def layer(dtype, *inner):
+        return SimpleNamespace(compute_dtype=dtype, layers=inner)
+
+    whole = layer("float32", layer("float32"), layer("float32", layer("float32")))
+    onnx_networks.require_float32(whole)
+    mixed = layer("float32", layer("float32"), layer("float32", layer("float16")))
+    with pytest.raises(ConfigError, match="one of float16. Train it without mixed"):
+        onnx_networks.require_float32(mixed)
 
 
 def test_a_missing_package_names_its_file(run, tmp_path, capsys, monkeypatch):
