@@ -95,8 +95,8 @@ def _evaluate_parser(command: str = "evaluate") -> argparse.ArgumentParser:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="folders of models, then candle files of their pair, with the bars that "
-        "their features look back on, or one training file",
+        help="folders of models, or names of registered ones; then candle files of "
+        "their pair, with the bars that features look back on, or one training file",
     )
     for name, which in (("start", "first"), ("end", "last")):
         text = f"{which} moment whose bar is judged, such as 2024-07-27 or "

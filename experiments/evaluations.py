@@ -81,7 +81,7 @@ def evaluate_models(
     `{outputs_dir}/comparisons/{PAIR}/`.
 
     Args:
-        models: Published artifacts.
+        models: Published artifacts, or names of registered ones.
         source: Candles as `DatasetBuilder.build_dataset` takes them, or the path of a
             training file. Bars before `start` serve as look-back.
         start: First moment whose bar is judged, such as 2024-07-27 or 2024-07-27T05:59,

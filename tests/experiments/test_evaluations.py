@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -205,6 +206,21 @@ def test_models_are_compared_on_rows_that_all_of_them_have(world, candles):
     assert [read(each)["trials"]["num_planned"] for each in found] == [1, 0]
     with pytest.raises(utils.ConfigError, match="twice"):
         evaluate_models([second, second], world["candles"])
+
+
+def test_what_is_no_model_or_no_data_ends_with_its_own_code(world, tmp_path, capsys):
+    changed = shutil.copytree(world["model"], tmp_path / "changed")
+    (changed / "config.yaml").write_text("seed: 7")
+    data = str(world["file"])
+    for words, code in {
+        (str(tmp_path / "none"), data): 66,
+        ("logistic/TESTUSDT-1h-signal@champion", data): 66,
+        (str(changed), data): 76,
+        (str(world["model"]), str(tmp_path / "none.parquet")): 66,
+        (str(world["model"]),): 2,
+        (str(world["model"]), str(world["candles"])): 65,  # all of them: overlap
+    }.items():
+        assert command.main(["evaluate", *words]) == code, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
