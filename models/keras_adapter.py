@@ -22,7 +22,7 @@ from config import Config
 from files.progress import Progress
 from models.adapter import ModelAdapter, read_sizes
 from models.device import import_tensorflow
-from preprocessing.windows import chunks, cut_windows, evenly_spaced
+from preprocessing.windows import chunks, cut_windows, evenly_spaced, whole_batches
 from settings.sizes import LEAST_WINDOWS, memory_problem, next_pieces
 from utils import Made
 
@@ -305,8 +305,9 @@ class KerasAdapter(ModelAdapter):
         """
         self.require_sizes(data)
         if self._loaded is None:
-            dataset = self.generators.evaluation_dataset(rows)
-            return self._shaped(self._predict(dataset, len(rows)))
+            whole = whole_batches(rows, BATCH_WINDOWS)
+            dataset = self.generators.evaluation_dataset(whole)
+            return self._shaped(self._predict(dataset, len(whole))[: len(rows)])
         return self._say(
             cut_windows(data.features, rows[s], window_bars=self.window_bars)
             for s in chunks(len(rows), BATCH_WINDOWS)
@@ -338,7 +339,9 @@ class KerasAdapter(ModelAdapter):
 
     def _say(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         many = self._compiled[1]
-        return self._shaped(np.concatenate([many(each).numpy() for each in batches]))
+        whole = functools.partial(whole_batches, size=BATCH_WINDOWS)
+        said = [many(whole(each)).numpy()[: len(each)] for each in batches]
+        return self._shaped(np.concatenate(said))
 
     def _shaped(self, outputs: np.ndarray) -> np.ndarray:
         return outputs if self.has_classes else outputs.reshape(-1)

@@ -120,3 +120,15 @@ def statistic_names(names: Sequence[str], window_bars: int) -> list[str]:
 def chunks(count: int, size: int) -> Iterator[slice]:
     """Yields slices of at most `size` that cover `count`."""
     return (slice(start, start + size) for start in range(0, count, size))
+
+
+def whole_batches(rows: np.ndarray, size: int) -> np.ndarray:
+    """Returns rows, and after them the first ones again, to fill batches of `size`.
+
+    Fewer rows than that are filled up to a power of two: a step is compiled anew for
+    each number of windows, which takes as long as a dozen steps.
+    """
+    count = -(-len(rows) // size) * size
+    if len(rows) < size:
+        count = min(size, 1 << (len(rows) - 1).bit_length())
+    return np.resize(rows, (count, *rows.shape[1:]))

@@ -6,6 +6,7 @@ from preprocessing.windows import (
     evenly_spaced,
     statistic_names,
     value_limits,
+    whole_batches,
     window_sizes,
     window_statistics,
 )
@@ -129,3 +130,14 @@ def test_evenly_spaced_rows():
     rows = np.arange(10, 20)
     assert evenly_spaced(rows, 2).tolist() == [12, 17]
     assert evenly_spaced(rows, None) is rows and evenly_spaced(rows, 10) is rows
+
+
+def test_batches_are_filled_up_with_the_first_rows():
+    rows = np.arange(7)
+    assert whole_batches(rows, 4).tolist() == [0, 1, 2, 3, 4, 5, 6, 0]
+    assert whole_batches(rows, 7).tolist() == rows.tolist()
+    assert whole_batches(rows[:5], 100).tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert whole_batches(rows[:5], 7).tolist() == [0, 1, 2, 3, 4, 0, 1]
+    assert whole_batches(rows[:1], 100).tolist() == [0]
+    pairs = np.arange(6).reshape(3, 2)
+    assert whole_batches(pairs, 100).tolist() == [[0, 1], [2, 3], [4, 5], [0, 1]]
