@@ -40,6 +40,8 @@ BODY_SECONDS = 20.0
 IDLE_SECONDS = 75.0
 STOP_SECONDS = 10.0
 _LARGEST = 2**63
+_DIGITS = 18
+"""Of a stated length that are read; one of more is too large anyway."""
 
 
 class Stream(Protocol):
@@ -102,12 +104,19 @@ class Refused(web.HTTPError):
     Args:
         status: HTTP status.
         message: What was expected and received.
+        header: Name and value of one that belongs to the status.
         content: What else the answer has.
     """
 
-    def __init__(self, status: int, message: str, **content: Any) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        header: tuple[str, str] | None = None,
+        **content: Any,
+    ) -> None:
         super().__init__(status)
-        self.content = {"error": message, **content}
+        self.header, self.content = header, {"error": message, **content}
 
 
 def to_row(series: pd.Series) -> dict[str, Any]:
@@ -188,7 +197,7 @@ class _Handler(web.RequestHandler):
     def prepare(self) -> None:
         self.application.settings["requests"].add(self)
         stated = self.request.headers.get("Content-Length", "0")
-        size = int(stated) if stated.isdecimal() else 0
+        size = int(stated[:_DIGITS]) if stated.isdecimal() else 0
         self.refusal = self._find_refusal(size)
         is_waiting = self.request.headers.get("Expect") == "100-continue"
         if self.refusal and (is_waiting or size > _DRAINED * self._most):
@@ -204,15 +213,15 @@ class _Handler(web.RequestHandler):
             return Refused(403, text)
         given = request.headers.get("Authorization", "").encode()
         if token and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            self.set_header("WWW-Authenticate", "Bearer")
-            return Refused(401, "expected the header Authorization: Bearer TOKEN")
+            text = "expected the header Authorization: Bearer TOKEN"
+            return Refused(401, text, ("WWW-Authenticate", "Bearer"))
         if not self.methods:
             text = f"expected /candles, /signal or /health. Received: {request.path}"
             return Refused(404, text)
         if request.method not in self.methods:
-            self.set_header("Allow", ", ".join(self.methods))
-            text = f"{request.path}: expected {self.methods[0]}. Received: "
-            return Refused(405, text + str(request.method))
+            [method] = self.methods
+            text = f"{request.path}: expected {method}. Received: {request.method}"
+            return Refused(405, text, ("Allow", method))
         return self._too_large() if size > self._most else None
 
     def _too_large(self) -> Refused:
@@ -228,8 +237,11 @@ class _Handler(web.RequestHandler):
 
     def write_error(self, status_code: int, **options: Any) -> None:
         error = options.get("exc_info", (None, None))[1]
-        content = {"error": responses.get(status_code, "error").lower()}
-        self._write(error.content if isinstance(error, Refused) else content)
+        if not isinstance(error, Refused):
+            error = Refused(status_code, responses.get(status_code, "error").lower())
+        if error.header is not None:
+            self.set_header(*error.header)
+        self._write(error.content)
 
     def _write(self, value: Any) -> None:
         self.finish(json.dumps(value, allow_nan=False) + "\n")

@@ -197,6 +197,27 @@ def test_bodies_of_unknown_length_are_bounded(port):
             assert (response.status, b"error" in response.read()) == (status, True)
 
 
+def test_headers_that_belong_to_a_status(port):
+    def header(port, method, name):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as c:
+            c.request(method, "/health")
+            return c.getresponse().getheader(name)
+
+    assert header(port, "PUT", "Allow") == "GET"
+    with serving(token=TOKEN) as known:
+        assert header(known["port"], "GET", "WWW-Authenticate") == "Bearer"
+
+
+@pytest.mark.parametrize("length", ["9" * 20, "9" * 5000, "-1", "1e3", "5, 6", ""])
+def test_lengths_that_are_none(port, length):
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        head = "POST /candles HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+        client.sendall((head + length + "\r\n\r\n").encode())
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert answer.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 "))
+    assert ask(port, "GET", "/health")[0] == 200
+
+
 def test_who_asks_first_need_not_send_what_is_too_large(port):
     with socket.create_connection(("127.0.0.1", port), 20) as client:
         head = b"POST /candles HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n"
