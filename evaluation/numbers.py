@@ -29,6 +29,7 @@ from evaluation.results import (
 )
 from evaluation.task import Task
 from metrics import scores, wording
+from preprocessing.training_data import Part
 from settings.evaluation_fields import EvaluationFields
 
 UNITS = {"return": "log return", "price": "price"}
@@ -227,14 +228,21 @@ def _of_sizes(part: str, result: NumberPart, *, has_sizes: bool) -> list[str]:
     return found
 
 
-def target_over_time(data: TrainingData) -> dict[str, Any]:
+def target_over_time(
+    data: TrainingData, parts: Mapping[str, Part] | None = None
+) -> dict[str, Any]:
     """Returns quantiles of the log returns of all targets, in stretches of time.
+
+    Args:
+        data: Returns of all rows.
+        parts: Of the data; None takes all that have targets.
 
     Returns:
         `time` (start of each stretch), `quantiles_bps` by percent, and `parts`: where
         each part starts.
     """
-    rows = np.concatenate([part.targets for part in data.parts.values()])
+    parts = parts or {k: v for k, v in data.parts.items() if len(v.targets)}
+    rows = np.concatenate([part.targets for part in parts.values()])
     returns = 1e4 * data.log_returns(rows)
     stretches = np.array_split(np.arange(len(rows)), min(_NUM_PERIODS, len(rows)))
     levels = (5, 25, 50, 75, 95)
@@ -249,7 +257,6 @@ def target_over_time(data: TrainingData) -> dict[str, Any]:
         },
         "parts": {
             name: f"{data.timeline.at(part.start).astype('datetime64[s]')}Z"
-            for name, part in data.parts.items()
-            if len(part.targets)
+            for name, part in parts.items()
         },
     }

@@ -27,6 +27,7 @@ from data_loader import TrainingData
 from evaluation.baselines import keeping_forecasts
 from evaluation.evaluate import evaluate, predictions_table, task_of
 from evaluation.folds import HEADLINES
+from evaluation.numbers import target_over_time
 from evaluation.outlook import held, is_confirmed
 from evaluation.part_scores import Judged
 from evaluation.results import Results
@@ -184,7 +185,10 @@ def _results(
         own.replace(outputs_dir=each.config.outputs_dir),
         file_digest=each.predictor.metadata["data"].get("sha256"),
     )
-    results = evaluate(model, data, each.config, trials=trials)
+    results: Any = evaluate(model, data, each.config, trials=trials)
+    if "target_over_time" in results:  # no stretch between training and these rows
+        own_part = {"test": data.parts["test"]}
+        results["target_over_time"] = target_over_time(data, own_part)
     if (each.results.get("audit") or {}).get("leaks"):  # no stretch is later for it
         results["audit"] = each.results["audit"]
         heed_audit(results, task)

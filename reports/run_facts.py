@@ -109,7 +109,8 @@ def labels_section(material: Material) -> Section | None:
     if not blocks:
         return None
     apart = "No bar of a window or of a target is in two parts."
-    if material.metadata.get("in_sample"):
+    rows = material.metadata.get("rows", {})
+    if any(rows[name] for name in rows if name.startswith("shared")):
         apart = "Rows that were evaluated share bars with other parts."
     return Section(
         key="labels",
