@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: train test integrations lowest lint bench noise coverage next-stretch faults format notebook notebooks pictures clean
+.PHONY: train test integrations lowest lint bench noise coverage next-stretch live faults format notebook notebooks pictures clean
 
 train: .venv/run.stamp
 	$(BIN)/python dataset_builder.py --demo
@@ -48,6 +48,10 @@ coverage: .venv/run.stamp
 # Does the next stretch of real candles lie in the range that a report gives?
 next-stretch: .venv/run.stamp
 	$(BIN)/python benchmarks/next_stretch.py
+
+# Do new candles get the report's answers? Families x features x pairs, half an hour.
+live: .venv/dev.stamp
+	$(BIN)/python benchmarks/live_parity.py $(CANDLES)
 
 # Kills, full disks, broken and changed files; under an hour. SEED=N replays.
 faults: .venv/dev.stamp

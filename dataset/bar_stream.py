@@ -6,8 +6,9 @@ of a table at once (`newest`), what a model says of them (`signals.stream`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,13 @@ from utils import DataError
 
 _OPEN, _CLOSE = VALUES.index("open"), VALUES.index("close")
 _DAY = 86_400 * 10**9
+
+
+class Bar(NamedTuple):
+    """A candle: its open in nanoseconds since 1970, and `VALUES` (5,)."""
+
+    stamp: int
+    values: np.ndarray
 
 
 class BarStream:
@@ -90,28 +98,24 @@ class BarStream:
         """Open of the newest bar; None before the first."""
         if not self._num_bars:
             return None
-        return pd.Timestamp(int(self._stamps[self._num_bars - 1]), tz="UTC")
+        return _moment(int(self._stamps[self._num_bars - 1]))
 
-    def alone(self, bar: pd.DataFrame) -> NewestBars:
+    def alone(self, bar: Bar) -> NewestBars:
         """Returns a bar that is not taken, without features."""
         return NewestBars(
-            opens=nanoseconds_of(bar["timestamp"]),
-            close=bar["close"].to_numpy(),
+            opens=np.array([bar.stamp]),
+            close=bar.values[[_CLOSE]],
             features=np.full((1, self._features.shape[1]), np.nan, np.float32),
             status=np.array([WARMING_UP], object),
         )
 
-    def push(self, bar: pd.DataFrame) -> NewestBars | None:
+    def push(self, bar: Bar) -> NewestBars | None:
         """Takes the next bar; returns the bars of its window, None for the same again.
-
-        Args:
-            bar: From `read`.
 
         Raises:
             DataError: If it is older than the newest, or another one of the same time.
         """
-        stamp = int(nanoseconds_of(bar["timestamp"])[0])
-        values = bar[list(VALUES)].to_numpy()[0]
+        stamp, values = bar
         if self._num_bars:
             last = self._num_bars - 1
             bars, rest = divmod(stamp - int(self._stamps[last]), self._step)
@@ -121,7 +125,7 @@ class BarStream:
                 raise DataError(
                     f"expected the bar after {self.newest}, or a later one, of "
                     f"{self.recipe.config.timeframe}. Received: "
-                    f"{bar['timestamp'].iloc[0]}{' with other values' * (not bars)}."
+                    f"{_moment(stamp)}{' with other values' * (not bars)}."
                 )
             if bars - 1 > self._most_filled:
                 self._begin_anew(is_after_gap=True)
@@ -132,8 +136,8 @@ class BarStream:
                     self._add(missing, silent, is_filled=True)
         return self._add(stamp, values, is_filled=False)
 
-    def read(self, candle: Mapping[str, Any] | pd.Series) -> pd.DataFrame:
-        """Returns a candle by name as a candle table of one row.
+    def read(self, candle: Mapping[str, Any] | pd.Series) -> Bar:
+        """Returns a candle by name as a bar.
 
         Raises:
             DataError: If it is no good candle.
@@ -147,25 +151,29 @@ class BarStream:
         try:
             if isinstance(time, str | int | np.integer):
                 stamps, _ = parse_timestamps(pa.chunked_array([pa.array([time])]))
+                stamp = int(stamps[0])
             else:
                 moment = pd.Timestamp(time)
                 moment = moment if moment.tzinfo else moment.tz_localize("UTC")
-                stamps = np.array([moment.as_unit("ns").value])
-            columns = {name: np.array([float(candle[name])]) for name in VALUES}
+                stamp = moment.as_unit("ns").value
+            values = np.array([float(candle[name]) for name in VALUES])
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"expected a candle of numbers. Received: {error}"
             ) from error
-        bar = make_table(stamps, columns)
-        problems = list(check_candles(bar, with_doubts=False).problems)
-        if self._step < _DAY and (stamps[0] - first_boundary(self._step)) % self._step:
+        problems: list[str] = []
+        if not _is_good(*values.tolist()):
+            columns = {name: values[[k]] for k, name in enumerate(VALUES)}
+            report = check_candles(make_table(np.array([stamp]), columns))
+            problems += report.problems
+        if self._step < _DAY and (stamp - first_boundary(self._step)) % self._step:
             problems.append(f"an open off the {self.recipe.config.timeframe} boundary")
         if problems:
             raise DataError(
                 f"expected a good candle. Received: {'; '.join(problems)} at "
-                f"{bar['timestamp'].iloc[0]}."
+                f"{_moment(stamp)}."
             )
-        return bar
+        return Bar(stamp, values)
 
     def _add(self, stamp: int, values: np.ndarray, *, is_filled: bool) -> NewestBars:
         if self._num_bars == len(self._stamps):
@@ -227,3 +235,15 @@ class BarStream:
         self._features[:] = np.nan
         self._features[len(self._features) - len(newest.features) :] = newest.features
         return newest
+
+
+def _is_good(
+    open_: float, high: float, low: float, close: float, volume: float
+) -> bool:
+    """Whether `check_candles`, which takes as long as the features, finds nothing."""
+    is_inside = 0 < low <= min(open_, close) and max(open_, close) <= high < math.inf
+    return is_inside and 0 <= volume < math.inf
+
+
+def _moment(stamp: int) -> pd.Timestamp:
+    return pd.Timestamp(stamp, tz="UTC")

@@ -228,15 +228,17 @@ def compute_features(
                     f"feature set '{item.name}': expected the columns {wanted} for any "
                     f"candles. Received: {tuple(table.columns)}."
                 )
-            for name in table.columns:
-                column = _checked_column(item, name, table[name], start, first)
+            for name, (_, cells) in zip(wanted, table.items(), strict=True):
+                column = _checked_column(item, name, cells, start, first)
                 kept = values[names.index(name), first:stop]
                 if name in filled:
                     _require_same(item, name, column, kept)
                 else:
                     kept[:] = column
                     filled.add(name)
-    return pd.DataFrame(values.T, index=candles.index, columns=list(names), copy=False)
+    return pd.DataFrame(
+        values.T, index=candles.index, columns=_index(names), copy=False
+    )
 
 
 # Feature sets
@@ -323,6 +325,11 @@ def find_feature_sets(names: Sequence[str]) -> list[FeatureSet]:
                 f"Received: {name!r}.{did_you_mean(name, _REGISTRY)}"
             )
     return [_REGISTRY[name] for name in dict.fromkeys(names)]
+
+
+@functools.lru_cache(maxsize=64)
+def _index(names: tuple[str, ...]) -> pd.Index:
+    return pd.Index(names)  # making one takes longer than the features of a bar
 
 
 @functools.lru_cache(maxsize=64)

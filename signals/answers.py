@@ -74,17 +74,14 @@ class AnswerRules:
             unlikeness = self.reference.unlikeness(asked, self.scaler)
             status[(status == OK) & (unlikeness > UNLIKE_ABOVE)] = UNLIKE
         rows = newest.first + np.flatnonzero(status == OK)
+        nothing = np.empty((0, len(CLASS_NAMES)) if self.has_classes else 0, np.float32)
         window = self.config.sequence_length
         said = [
-            self.policy.decide(
-                self.say(cut_windows(scaled, rows[s], window_bars=window))
-            )
+            self.say(cut_windows(scaled, rows[s], window_bars=window))
             for s in chunks(len(rows), _CHUNK_WINDOWS)
         ]
-        shape = (0, len(CLASS_NAMES)) if self.has_classes else 0
-        said = said or [(np.empty(shape), np.empty(0, np.int8))]
-        answers, signals = map(np.concatenate, zip(*said, strict=True))
-        return self._columns(newest, status, answers, signals) | {
+        outputs = np.concatenate(said) if said else nothing
+        return self._columns(newest, status, outputs) | {
             "unlikeness": unlikeness,
             "model_id": np.full(len(status), self.model_id, object),
         }
@@ -100,15 +97,12 @@ class AnswerRules:
         return status
 
     def _columns(
-        self,
-        newest: NewestBars,
-        status: np.ndarray,
-        answers: np.ndarray,
-        signals: np.ndarray,
+        self, newest: NewestBars, status: np.ndarray, outputs: np.ndarray
     ) -> dict[str, Any]:
-        """Returns all columns but the last, for the answers of bars that are `ok`."""
+        """Returns all columns but the last, for the outputs of bars that are `ok`."""
         is_ok, count = status == OK, len(status)
         opens, close = newest.opens[newest.first :], newest.close[newest.first :]
+        answers, signals = self.policy.decide(outputs)
         columns: dict[str, Any] = {"timestamp": _times(opens)}
         columns |= {"close": close, "status": status}
         names = P_COLUMNS if self.has_classes else ("log_return",)

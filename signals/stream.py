@@ -36,9 +36,10 @@ class SignalStream:
         history: pd.DataFrame | None = None,
     ) -> None:
         self._bars = BarStream(recipe, history)
-        self._length = pd.Timedelta(recipe.config.bar_seconds, "s")
+        self._length = recipe.config.bar_seconds * 10**9
         self._answer = answer
         self._lock = threading.Lock()
+        self._names: pd.Index | None = None  # making it takes longer than the row
 
     @property
     def newest(self) -> pd.Timestamp | None:
@@ -70,9 +71,12 @@ class SignalStream:
         with self._lock:
             bar = self._bars.read(candle)
             bars: NewestBars | None
-            if bar["timestamp"].iloc[0] + self._length > moment_of(now):
+            if bar.stamp + self._length > moment_of(now).as_unit("ns").value:
                 bars = self._bars.alone(bar)
             elif (bars := self._bars.push(bar)) is None:
                 return None
             columns = self._answer(bars, now)
-        return pd.Series({name: values[0] for name, values in columns.items()})
+        if self._names is None:
+            self._names = pd.Index(columns)
+        row = [values[0] for values in columns.values()]
+        return pd.Series(row, index=self._names, dtype=object)

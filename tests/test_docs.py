@@ -4,13 +4,17 @@ A block without a language has commands, `python` has code, `text` shows output 
 not run. What needs the network or minutes is held against the command's own `--help`.
 """
 
+import hashlib
+import http.server
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 import zipfile
 
+import pandas as pd
 import pytest
 from world.frames import PROJECT
 
@@ -111,29 +115,59 @@ def test_an_own_family_trains(tmp_path, name, kind):
     run([sys.executable, "-c", code], tmp_path)
 
 
-def test_the_way_from_candles_to_a_report_works(tmp_path):
-    """README's own commands, on made-up minutes where the download would put them."""
-    table = synthetic_candles(50_000, seed=5)
+class Nothing(http.server.BaseHTTPRequestHandler):
+    """A host that has no file."""
+
+    def do_GET(self):
+        self.send_error(404)
+
+    def log_message(self, *words):
+        pass
+
+
+def write_archive(folder, month, table):
+    """A month as the download leaves it: what is there and verified is not fetched."""
     open_ms = table["timestamp"].astype("int64") // 10**6
     rows = table.drop(columns="timestamp").assign(close_time=open_ms + 59_999)
     rows.insert(0, "open_time", open_ms)
     for name in ("quote", "count", "taker_base", "taker_quote", "ignore"):
         rows[name] = 0
+    path = folder / f"ETHUSDT-1m-{month}.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        content = rows.to_csv(index=False, header=False)
+        archive.writestr(f"{path.stem}.csv", content)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name(f"{path.name}.CHECKSUM").write_text(f"{digest}  {path.name}\n")
+
+
+def test_the_way_from_candles_to_a_signal_works(tmp_path):
+    """README's own five commands, on made-up minutes in place of the fetched ones."""
+    table = synthetic_candles(50_000, seed=5)
+    table["timestamp"] += pd.Timestamp("2024-01-01", tz="UTC") - table["timestamp"][0]
     folder = tmp_path / "data" / "spot"
     folder.mkdir(parents=True)
-    with zipfile.ZipFile(folder / "ETHUSDT-1m-2024-01.zip", "w") as archive:
-        content = rows.to_csv(index=False, header=False)
-        archive.writestr("ETHUSDT-1m-2024-01.csv", content)
+    is_january = table["timestamp"] < pd.Timestamp("2024-02-01", tz="UTC")
+    write_archive(folder, "2024-01", table[is_january])
+    write_archive(folder, "2024-02", table[~is_january])
+    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Nothing)
+    threading.Thread(target=host.serve_forever, daemon=True).start()
     done = []
     for command in commands(PROJECT / "README.md"):
-        if not command.startswith("python ") or "download" in command:
+        if not command.startswith("python "):
             continue
-        shell = command.replace("python ", f"{sys.executable} {PROJECT}/", 1)
+        words = command.removeprefix("python ")
+        place = "" if words.startswith("-m") else f"{PROJECT}/"
+        shell = f"{sys.executable} {place}{words}"
         if "trainer.py" in command:
             shell += f" {SMALL}"
+        if "download" in command:
+            shell += f" --base-url http://127.0.0.1:{host.server_port}"
         done.append(run(["bash", "-c", shell], tmp_path))
-    assert len(done) == 4 and "no leak found" in done[2]
+    host.shutdown()
+    assert len(done) == 5 and "no leak found" in done[2]
     assert list(tmp_path.glob("outputs/models/ETHUSDT/lstm/latest-1m/report.html"))
+    lines = [line for line in done[4].splitlines() if " ok " in line]
+    assert len(lines) == 3 and lines[-1].split()[0] == "2024-02-04"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
