@@ -96,8 +96,8 @@ class ArtifactStrategy(IStrategy):
     def _candles(self, dataframe: pd.DataFrame, pair: str) -> pd.DataFrame:
         """Returns the candles that were traded, those before the frame included.
 
-        An exchange hands out a few thousand candles; more come from what freqtrade has
-        downloaded, and from the frames that a running bot has seen. Where nothing was
+        A bot is handed a page of candles; more come from what freqtrade has downloaded,
+        and from the frames that it has seen. Where nothing was
         traded freqtrade repeats the last price: such candles are left out, so that the
         model sees the gap.
         """

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from world.frames import PROJECT
 
 from config import HOLD, LONG, SHORT
 from dataset.labels import STOP_LOSS, TAKE_PROFIT, TIMEOUT
+from utils import DataError
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("freqtrade") is None,
@@ -61,6 +63,12 @@ def test_trades_are_those_of_our_simulation(request, tmp_path, name, is_future, 
         assert (theirs["funding_fees"] != 0).sum() > 5
         assert unexplained.abs().max() > 1
     assert abs(unexplained.mean()) < 0.2
+
+
+@pytest.fixture
+def strategies(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "examples")
+    return importlib.import_module("freqtrade_strategy")
 
 
 def write_candles(folder, candles, *, is_future):
@@ -220,3 +228,69 @@ def fundings(candles, entered, closed):
     marks, rates = hourly(candles)
     paid = (marks["open"] * rates["funding_rate"]).set_axis(marks["date"])
     return np.array([paid[a:b].sum() for a, b in zip(entered, closed, strict=True)])
+
+
+def test_a_running_bot_knows_more_than_its_frames(made_up, tmp_path, strategies):
+    """Frames shorter than the look-back, the first ones beside downloaded candles."""
+    from freqtrade.enums import CandleType, RunMode
+    from freqtrade.exceptions import OperationalException
+
+    config = {
+        "artifacts": {"ETH/USDT": str(made_up.folder)},
+        "datadir": tmp_path / "data" / "binance",
+        "dataformat_ohlcv": "feather",
+        "candle_type_def": CandleType.SPOT,
+    }
+    wanted = made_up.predictions.iloc[:200]
+    first = made_up.candles["timestamp"].searchsorted(wanted["timestamp"].iloc[0])
+    write_candles(tmp_path, made_up.candles.iloc[: first - 20], is_future=False)
+    table = made_up.candles.rename(columns={"timestamp": "date"})
+
+    def bot(**changes):
+        strategy = strategies.ArtifactStrategy(config | changes)
+        strategy.dp = SimpleNamespace(runmode=RunMode.DRY_RUN)
+        strategy.bot_start()
+        return strategy
+
+    strategy, found = bot(), []
+    for row in range(first, first + len(wanted)):
+        frame = table.iloc[row - 99 : row + 1].reset_index(drop=True)
+        told = strategy.populate_indicators(frame, {"pair": "ETH/USDT"})
+        found.append(told["signal"].iloc[-1])
+    assert found == wanted["signal"].tolist() and len(set(found)) == 3
+
+    alone = bot(datadir=tmp_path / "none")
+    with pytest.raises(DataError, match="at least 285 candles of 1m.*Received: 100"):
+        alone.populate_indicators(frame, {"pair": "ETH/USDT"})
+    with pytest.raises(OperationalException, match="expected a model of BTC/USDT"):
+        alone.populate_indicators(frame, {"pair": "BTC/USDT"})
+    with pytest.raises(OperationalException, match="a model of BTCUSDT at 1m.*ETHUSDT"):
+        bot(artifacts={"BTC/USDT": str(made_up.folder)})
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_stop_stays_on_the_tick_at_or_beyond_the_labels(strategies, side):
+    """freqtrade rounds towards the entry what a strategy returns."""
+    from freqtrade.persistence import LocalTrade
+
+    strategy = strategies.ArtifactStrategy({})
+    entries = np.random.default_rng(1).uniform(1000, 4000, 500).round(2)
+    for entry in entries:
+        level = entry * (1 - side * 0.00412345)
+        trade = LocalTrade(
+            open_rate=entry,
+            is_short=side < 0,
+            precision_mode_price=4,
+            leverage=1.0,
+            price_precision=TICK,
+            fee_open=0.0,
+            fee_close=0.0,
+            exchange="binance",
+        )
+        trade.get_custom_data = lambda key, level=level: {"sl_price": level}
+        given = strategy.custom_stoploss(
+            "ETH/USDT", trade, None, entry, 0.0, after_fill=True
+        )
+        trade.adjust_stop_loss(entry, given)
+        beyond = np.floor(side * level / TICK) * TICK
+        assert trade.stop_loss == pytest.approx(side * beyond, abs=1e-6)
