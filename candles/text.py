@@ -20,13 +20,14 @@ from candles.layouts import (
     layout_of_names,
 )
 from candles.places import layout_of_rows
+from files.plain_text import is_grouped, ungrouped_cell
 from files.text import (
     BLANK,
     DELIMITERS,
     Form,
     convert,
-    decimal_sign,
     is_number,
+    number_signs,
     refusal,
     refuse_broken_off,
     text_lines,
@@ -74,9 +75,11 @@ def _form_of(lines: Sequence[str], path: Path) -> Form:
         names = _names(cells[:start], cells[start])
     rows = [row for row in cells[start:] if row]
     counted = counted or (names is None and _count(rows))
+    decimal, thousands = number_signs(rows, path)
     return Form(
         delimiter=delimiter,
-        decimal=decimal_sign(rows, path),
+        decimal=decimal,
+        thousands=thousands,
         names=names,
         skipped=start,
         rows=rows,
@@ -86,9 +89,12 @@ def _form_of(lines: Sequence[str], path: Path) -> Form:
 
 def _count(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first cells count the rows, from 0 or 1."""
-    if len(rows) < 2 or not all(is_number(row[0]) for row in rows):
+    firsts = [row[0] for row in rows]
+    if len(rows) < 2 or not all(map(is_number, firsts)):
         return False
-    numbers = [float(row[0]) for row in rows]
+    if any("," in first or is_grouped(first) for first in firsts):
+        return False
+    numbers = [float(x) for x in firsts]
     return numbers[0] in (0, 1) and numbers == [
         numbers[0] + i for i in range(len(rows))
     ]
@@ -104,7 +110,7 @@ def _no_rows(lines: Sequence[str], path: Path) -> DataError:
         split = [next(csv.reader([line], delimiter=sign), []) for sign in DELIMITERS]
         cells = [cell.strip() for cell in min(split, key=lambda x: abs(len(x) - 6))]
         words = [cell for cell in cells[1:] if any(map(str.isdigit, cell))]
-        words = [cell for cell in words if not is_number(cell)]
+        words = [cell for cell in words if not is_number(cell) or is_grouped(cell)]
         if len(cells) > 4 and cells[0][:1].isdigit() and words:
             received = f"{', '.join(map(repr, words[:3]))} as numbers in line {number}"
             cure = "Write numbers without signs for thousands, units or currencies."
@@ -144,5 +150,5 @@ def _names(above: Sequence[list[str]], row: Sequence[str]) -> list[str] | None:
 
 def _plain(row: list[str], form: Form) -> list[str]:
     """Returns the cells of a row as programs write them, without its number."""
-    cells = row[form.counted :]
+    cells = [ungrouped_cell(cell, form.thousands) for cell in row[form.counted :]]
     return [cell.replace(",", ".") for cell in cells] if form.decimal == "," else cells

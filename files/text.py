@@ -21,6 +21,14 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from files.plain_text import (
+    from_spaces,
+    is_grouped,
+    rewritten,
+    signs_of,
+    ungrouped,
+    without_repeated,
+)
 from utils import DataError, counted
 
 logger = logging.getLogger(__name__)
@@ -40,7 +48,6 @@ MAGIC = {
 
 _HEAD_BYTES = 2**17
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _NULLS = ["", "NaN", "nan", "null", "NULL", "None", "NA", "N/A", "n/a", "-"]
 _MAX_EXACT_DIGITS = 15
@@ -55,6 +62,7 @@ class Form:
         decimal: The decimal sign.
         names: Of the columns, those of several header lines parted by newlines; None
             where there are none.
+        thousands: The sign between thousands; empty without one.
         skipped: Lines above the first row, comments and header.
         rows: Cells of the first rows, at least one.
         counted: Whether the first column counts rows, in a file without names.
@@ -66,6 +74,7 @@ class Form:
     skipped: int
     rows: list[list[str]]
     counted: bool = False
+    thousands: str = ""
 
     @property
     def width(self) -> int:
@@ -137,13 +146,18 @@ def _form_below_names(lines: Sequence[str], path: Path) -> Form:
             f"numbers: {lines[start][:60]!r}",
             "Write a line of names above the rows.",
         )
-    rows = [row for row in csv.reader(lines[start + 1 :], delimiter=delimiter) if row]
+    below = [
+        line for line in lines[start + 1 :] if line.strip() != lines[start].strip()
+    ]
+    rows = [row for row in csv.reader(below, delimiter=delimiter) if row]
     if rows and len(rows[0]) == len(names) + 1:
         # Rows may end with a separator; R has no name for the numbers of rows.
         names = [*names, ""] if not rows[0][-1].strip() else ["", *names]
+    decimal, thousands = number_signs(rows, path)
     return Form(
         delimiter=delimiter,
-        decimal=decimal_sign(rows, path),
+        decimal=decimal,
+        thousands=thousands,
         names=[name or f"Unnamed: {i}" for i, name in enumerate(names)],
         skipped=start + 1,
         rows=rows,
@@ -213,6 +227,10 @@ def text_lines(stream: IO[bytes], path: Path) -> tuple[IO[bytes], list[str]]:
         raise refusal(path, "CSV text", found, cure) from error
     if text.lstrip()[:1] in ("[", "{"):
         raise refusal(path, "CSV text", "JSON", "Name it .json.")
+    if (spaced := from_spaces(text, DELIMITERS)) is not None:
+        logger.info("%s: cells read as set apart by spaces", path)
+        stream = rewritten(stream, lambda text: from_spaces(text, DELIMITERS) or text)
+        text = spaced
     lines = re.split(r"\r\n|\n|\r", text)
     return stream, lines[:-1] if lines and not lines[-1] else lines
 
@@ -227,7 +245,7 @@ def _unmarked_encoding(head: bytes) -> str:
 
 def is_number(cell: str) -> bool:
     """Whether a cell reads as a number, also with a decimal comma."""
-    if _DECIMAL_COMMA.fullmatch(cell.strip()):  # between commas it was quoted
+    if _DECIMAL_COMMA.fullmatch(cell.strip()) or is_grouped(cell):  # or was quoted
         return True
     try:
         float(cell)
@@ -236,22 +254,30 @@ def is_number(cell: str) -> bool:
     return cell.strip().lower() != "nan"
 
 
-def decimal_sign(rows: Sequence[Sequence[str]], path: Path) -> str:
-    """Returns the decimal sign of the first rows' cells, those of times aside.
+def number_signs(rows: Sequence[Sequence[str]], path: Path) -> tuple[str, str]:
+    """Returns the signs of decimals and of thousands in the first rows' cells.
+
+    Those of times are left aside; of thousands there may be none.
 
     Raises:
-        DataError: If a comma may stand for thousands as well.
+        DataError: If a sign may stand for either.
     """
-    cells = [cell.strip() for row in rows for cell in row[1:]]
-    found = [cell for cell in cells if _DECIMAL_COMMA.fullmatch(cell)]
-    if found and all(map(_THOUSANDS.fullmatch, found)):
+    decimals, groups, unclear = signs_of(cell for row in rows for cell in row[1:])
+    if unclear:
         raise refusal(
             path,
             "numbers that can be read in one way",
-            f"{found[0]!r} and the like, whose comma may stand for thousands",
+            f"{unclear!r} and the like, whose comma may stand for thousands",
             "Write decimals with a point.",
         )
-    return "," if found else "."
+    if len(decimals) > 1 or len(groups) > 1 or decimals & groups:
+        raise refusal(
+            path,
+            "one sign for decimals, another one for thousands",
+            " and ".join(map(repr, sorted(decimals | groups))) + " in turns",
+            "Write decimals with a point, thousands without a sign.",
+        )
+    return min(decimals, default="."), min(groups, default="")
 
 
 def refuse_broken_off(
@@ -300,6 +326,11 @@ def convert(
         null_values=_NULLS,
     )
 
+    if form.thousands:
+        logger.info("%s: %r read as the sign for thousands", path, form.thousands)
+        signs = form.delimiter, form.thousands
+        stream = rewritten(stream, lambda text: ungrouped(text, *signs))
+
     def parse(*, use_threads: bool) -> pa.Table:
         reading.use_threads = use_threads
         parsing = pa_csv.ParseOptions(delimiter=form.delimiter)
@@ -309,6 +340,11 @@ def convert(
     try:
         with contextlib.suppress(pa.ArrowInvalid):
             return parse(use_threads=True)
+        if form.names is not None:
+            stream, count = without_repeated(stream, form.skipped)
+            if count:
+                what = counted(count, "line repeats", "lines repeat")
+                logger.info("%s: %s the names: left out", path, what)
         return parse(use_threads=False)  # fails again, and names the row
     except pa.ArrowInvalid as error:
         stream.seek(0)

@@ -350,6 +350,41 @@ CSV = {
 }
 
 
+LARGE = MARKET.assign(**{name: MARKET[name] * 1000 for name in VALUES})
+
+
+@pytest.mark.parametrize(
+    ("sep", "signs"),
+    [(";", ",."), ("\t", ".,"), (",", ",."), (",", ".,"), (";", " ."), (";", "'.")],
+)
+def test_thousands_are_told_by_the_decimals(tmp_path, caplog, sep, signs):
+    caplog.set_level("INFO")
+
+    def written_so(value):
+        return f"{value:,.2f}".translate(str.maketrans(",.", signs))
+
+    cells = LARGE.astype({"timestamp": str}).map(
+        lambda x: x if isinstance(x, str) else written_so(x)
+    )
+    path = written(tmp_path, cells.to_csv(index=False, sep=sep))
+    expect(read_candles(path), LARGE, rtol=1e-9)
+    assert f"{signs[0]!r} read as the sign for thousands" in caplog.text
+
+
+def test_cells_set_apart_by_spaces_and_names_that_come_again(tmp_path, caplog):
+    caplog.set_level("INFO")
+    table = MARKET.assign(timestamp=MARKET["timestamp"].dt.strftime("%Y-%m-%d %H:%M"))
+    text = table.to_string(index=False) + "\n"
+    expect(read_candles(written(tmp_path, text)))
+    names, *rows = text.splitlines(keepends=True)
+    split = names.replace("timestamp", "date time", 1)
+    twice = "".join([split, *rows[:20], split, *rows[20:]])
+    expect(read_candles(written(tmp_path, twice)))
+    expect(read_candles(written(tmp_path, "".join(rows))))
+    assert "cells read as set apart by spaces" in caplog.text
+    assert "1 line repeats the names: left out" in caplog.text
+
+
 @pytest.mark.parametrize("name", CSV)
 def test_csv(tmp_path, name):
     case = CSV[name]
