@@ -1,6 +1,6 @@
 """One live window to calibrated probabilities, and a batch: a loaded artifact against
-`model.predict`, a forest of plain arrays against scikit-learn's. Milliseconds, medians
-of many calls in one process."""
+`model.predict`, a forest of plain arrays against scikit-learn's; candles to a row of
+signals. Milliseconds, medians of many calls in one process."""
 
 import json
 import statistics
@@ -11,6 +11,7 @@ import numpy as np
 from common import interleaved, parser, show
 
 CALLS = 300
+UPDATES = 2000
 
 
 def artifact(folder):
@@ -29,6 +30,32 @@ def artifact(folder):
     )
     with silent_stderr():
         return StandaloneTrainer(config, frame=frame).run_training()
+
+
+def live(folder):
+    """Milliseconds from candles to a row, `core8` on minutes; of 2,000 bars in turn."""
+    from config import Config
+    from dataset_builder import build_training_file, demo_candles
+    from models.device import silent_stderr
+    from predictor import Predictor
+    from trainer import StandaloneTrainer
+
+    candles = demo_candles(num_bars=90 * 1440)
+    small = {"epochs": 1, "windows_per_epoch": 512, "baseline_model": False}
+    places = {"inputs_dir": folder, "outputs_dir": folder}
+    config = Config(pair="DEMOUSDT", report="light", **small, **places)
+    with silent_stderr():
+        build_training_file(candles, config)
+        predictor = Predictor(StandaloneTrainer(config).run_training())
+    stream = predictor.stream(candles[:-UPDATES])
+    bars = iter(candles[-UPDATES:].to_dict("records"))
+    return {
+        "a bar of a stream": median_ms(lambda: stream.update(next(bars)), UPDATES),
+        "newest bar of 90 days": median_ms(
+            lambda: predictor.predict_candles(candles), 10
+        ),
+        "a stream of 90 days opens": median_ms(lambda: predictor.stream(candles), 10),
+    }
 
 
 def forest():
@@ -76,12 +103,13 @@ def run():
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stdout(io.StringIO()):
             opened = artifact(folder)
+            of_candles = live(folder)
         predictor = Predictor(opened)
         window = np.random.default_rng(1).standard_normal((120, 8)).astype(np.float32)
         batch = np.repeat(window[None], 1000, axis=0)
         network = predictor.adapter.network
         scaled = predictor.scaler.transform(window)[None]
-        return {
+        said = {
             "our compiled window": median_ms(
                 lambda: predictor.predict_window(window), CALLS
             ),
@@ -94,7 +122,8 @@ def run():
             "model.predict of it, 1,000": median_ms(
                 lambda: network.predict(batch, verbose=0, batch_size=1000), 10
             ),
-        } | trees()
+        }
+        return said | of_candles | trees()
 
 
 def main():

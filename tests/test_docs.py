@@ -164,6 +164,7 @@ def test_the_way_from_candles_to_a_signal_works(tmp_path):
             shell += f" --base-url http://127.0.0.1:{host.server_port}"
         done.append(run(["bash", "-c", shell], tmp_path))
     host.shutdown()
+    host.server_close()
     assert len(done) == 5 and "no leak found" in done[2]
     assert list(tmp_path.glob("outputs/models/ETHUSDT/lstm/latest-1m/report.html"))
     lines = [line for line in done[4].splitlines() if " ok " in line]

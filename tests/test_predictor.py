@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,17 @@ def test_candles_give_the_reports_predictions(candles, predictor, predictions):
         found = stream.update(candles.iloc[row])
         expected = predictor.predict_candles(candles[: row + 1]).iloc[0]
         assert found[ANSWERS].tolist() == expected[ANSWERS].tolist()
+
+
+def test_threads_share_a_predictor(candles, predictor):
+    lasts = [1, 3, 40, 1, 3, 40]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(
+            pool.map(lambda n: predictor.predict_candles(candles, last=n), lasts)
+        )
+    for rows, last in zip(found, lasts, strict=True):
+        expected = predictor.predict_candles(candles, last=last)
+        pd.testing.assert_frame_equal(rows, expected, check_exact=True)
 
 
 def test_it_says_what_it_is(candles, predictor, finished):

@@ -1,7 +1,6 @@
 """Bars one by one give what a table of them gives, and nothing of what comes after."""
 
 import importlib.util
-import threading
 
 import numpy as np
 import pandas as pd
@@ -170,22 +169,3 @@ def test_nothing_grows_over_many_bars(candles):
     ]
     expected = answer(recipe, table, last=1)
     assert stream.newest == expected["timestamp"][0]
-
-
-def test_threads_share_rules(candles):
-    recipe = make_recipe()
-    expected = answer(recipe, candles, last=40)
-    rules, found = make_rules(recipe), {}
-
-    def work(number):
-        newest = recipe.newest(recipe.checked(candles), last=40)
-        found[number] = pd.DataFrame(rules.columns(newest, LATER))
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for rows in found.values():
-        pd.testing.assert_frame_equal(rows, expected, check_exact=True)
-    assert len(found) == 6
