@@ -63,8 +63,8 @@ def prepare_process(config: Config, *, can_restart: bool) -> None:
         config: Which allocator.
         can_restart: Whether the same words with `--resume` go on with its one run.
     """
-    # Objects of TensorFlow, half a million, never go: each look through them is lost.
-    gc.set_threshold(100_000)
+    # Half a million objects of TensorFlow never go: to look through them is a second.
+    gc.set_threshold(1_000_000)
     if can_restart:
         supervise(config)
         RESTART.set(start_anew)
