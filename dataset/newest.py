@@ -158,6 +158,8 @@ class FeatureRecipe:
         if len(candles) > 1 and report.timeframe not in (None, timeframe):
             problems = [f"candles of {report.timeframe}"]
         symbol = candles.attrs.get("symbol")
+        for name in ("symbol", "pair"):
+            symbol = str(table[name].iloc[-1]) if name in table else symbol
         if symbol is not None and is_other_market(symbol, pair):
             problems.append(f"{symbol!r} in a column")
         if problems:

@@ -131,9 +131,11 @@ def test_other_candles_are_refused(change, message):
 
 def test_candles_of_another_pair_are_refused():
     candles = make_candles(300)
+    named = candles.assign(symbol="ETHUSDT")
     candles.attrs["symbol"] = "ETHUSDT"
-    with pytest.raises(DataError, match="candles of TESTUSDT.*'ETHUSDT' in a column"):
-        answer(make_recipe(), candles, last=1)
+    for table in (candles, named):
+        with pytest.raises(DataError, match="of TESTUSDT.*'ETHUSDT' in a column"):
+            answer(make_recipe(), table, last=1)
 
 
 def test_exactly_enough_candles_have_the_bits_of_many():
@@ -142,6 +144,20 @@ def test_exactly_enough_candles_have_the_bits_of_many():
     many = answer(recipe, candles, last=60)
     assert recipe.min_candles == 263 and few["status"][0] == "ok"
     pd.testing.assert_frame_equal(few, many[-1:].reset_index(drop=True))
+
+
+def test_enough_is_enough_wherever_a_higher_bar_begins():
+    recipe, candles = (
+        make_recipe(["core8_7d"], higher_timeframes=["1d"]),
+        make_candles(99),
+    )
+    # 41 bars for the week of both timeframes, up to 5 of a day that has begun, 8.
+    assert recipe.min_candles == 41 + 5 + 8
+    many = answer(recipe, candles)
+    for stop in range(90, 96):
+        few = answer(recipe, candles[stop - 54 : stop], last=1)
+        assert few["status"][0] == "ok"
+        assert few["p_long"][0] == many["p_long"][stop - 1]
 
 
 def test_other_feature_sets_are_refused(monkeypatch):
