@@ -67,8 +67,9 @@ class Evaluation(TypedDict):
     rows: RowCounts
     days: float  # that the evaluated rows fill
     in_sample: bool  # a row shares bars with training or validation
-    # Whether the rows are later than all that the model was published with, and every
-    # range that its report promised holds, at its own costs; better is no failure.
+    # Whether the rows are later than all that the model was published with, long enough
+    # for intervals, and every range that its report promised holds, at its own costs;
+    # better than promised is no failure.
     is_confirmed: bool
     results: dict[str, Any]  # verdict, claims, warnings, promised; headlines of `test`
     files: dict[str, str]  # kind -> name

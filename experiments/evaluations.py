@@ -48,6 +48,7 @@ from experiments.series import new_folder
 from files import tables
 from files.atomic import sha256_file
 from files.strict import to_jsonable, write_json
+from metrics.intervals import Length
 from predictor import Predictor
 from preprocessing.later_rows import later_data
 from reports import comparison as comparison_report
@@ -220,7 +221,9 @@ def _about(
     """Returns what `evaluation.json` says, but for the headlines."""
     predictor, config = each.predictor, each.config
     said = predictor.metadata
-    holds = evaluations.is_later(counts) and is_confirmed(results["promised"])
+    length = Length(**results["test"]["length"])
+    is_shown = evaluations.is_later(counts) and not length.is_too_short
+    is_shown &= not results.get("audit") and is_confirmed(results["promised"])
     described = metadata.describe_data(data)
     del described["num_trained_targets"]  # none here
     evaluated = metadata.describe_part(data, data.parts["test"])
@@ -238,9 +241,9 @@ def _about(
         data=to_jsonable(described),
         split=to_jsonable({**said["split"], "evaluated": evaluated}),
         rows=counts,
-        days=results["test"]["length"]["days"],
+        days=length.days,
         in_sample=counts["in_sample"] > 0,
-        is_confirmed=holds and not results.get("audit"),
+        is_confirmed=is_shown,
         results={},
         files={"predictions": f"predictions_{config.tag}.parquet"},
     )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from artifacts.evaluations import is_later
+from metrics.intervals import Length
 from reports.blocks import Block, Material, Rows, Section, Table, TableRow
 from reports.text import wrap
 
@@ -94,12 +96,13 @@ def confirmation(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
         return "its report gave no range for a next stretch"
     if about["is_confirmed"]:
         return "its report's ranges hold"
-    if not all(word in ("within", "above") for word in promised.values()):
-        said = (f"{name} {word}" for name, word in promised.items())
-        return f"its report's ranges do not hold: {', '.join(said)}"
-    return (
-        "nothing is confirmed: not all rows are later than what it was published with"
-    )
+    if not is_later(about["rows"]):
+        reason = "not all rows are later than what it was published with"
+    elif Length(**results["test"]["length"]).is_too_short:
+        reason = "the stretch is too short"
+    else:
+        reason = ", ".join(f"{name} {word}" for name, word in promised.items())
+    return f"its report's ranges are not confirmed: {reason}"
 
 
 def promised_section(material: Material) -> Section | None:
@@ -124,12 +127,9 @@ def promised_section(material: Material) -> Section | None:
     words = confirmation(material.results, material.metadata)
     lead = f"{words[0].upper()}{words[1:]}."
     if rows:
-        lead += (
-            f" {_WHAT.capitalize()}. Confirmed are ranges by rows later than all that "
-        )
-        lead += (
-            "the model was published with, at its own costs, where no number is below."
-        )
+        lead += f" {_WHAT.capitalize()}. Ranges are confirmed by rows that came after "
+        lead += "all that the model was published with, fill a stretch long enough for "
+        lead += "intervals and are charged its own costs, where no number is below."
     return Section(key="promised", title="What was promised", lead=lead, blocks=blocks)
 
 

@@ -226,7 +226,7 @@ def write_run_report(
 
 def format_evaluation(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """Returns the report of later data as text: what was judged, then the results."""
-    head = f"{about['model_id']}, judged on {about['rows']['evaluated']:,} windows of "
+    head = f"{about['model_id']}, judged on {about['rows']['evaluated']:,} rows of "
     head += f"{about['days']:.1f} days, with everything frozen; "
     head += confirmation(results, about)
     return f"{wrap(head)}\n{format_results(results)}"

@@ -16,9 +16,11 @@ from artifacts.grades import PerformanceGrade, grade_of
 from candles import synthetic_candles
 from config import Config
 from dataset.builder import build_training_file
+from evaluation.outlook import is_confirmed
 from experiments import __main__ as command
 from experiments.evaluations import evaluate_models
 from reports import comparison
+from reports.outlook import confirmation
 from trainer import StandaloneTrainer
 
 NUM_CANDLES, NUM_KNOWN = 4000, 3000
@@ -183,6 +185,28 @@ def test_costs_are_those_of_the_command(world, later):
     assert found["test"]["log_loss"] == known["test"]["log_loss"]
     assert found["promised"]["net"]["outcome"] is None  # at other costs
     assert not folders.read_evaluation(folder)["is_confirmed"]
+
+
+def test_what_confirms_a_promise():
+    hold = {"low": -1.0, "high": 1.0, "outcome": "within"}
+    rows = dict.fromkeys(folders.RowCounts.__annotations__, 0)
+    short, long = ({"days": days, "horizons": 99.0} for days in (9.0, 10.0))
+
+    def words(days=long, rows=rows, confirmed=False, **promised):
+        results = {"promised": promised, "test": {"length": days}}
+        return confirmation(results, {"rows": rows, "is_confirmed": confirmed})
+
+    assert is_confirmed({"skill": hold, "net": hold | {"outcome": "above"}})
+    assert not is_confirmed({"skill": hold, "net": hold | {"outcome": None}})
+    assert not is_confirmed({}) and words() == (
+        "its report gave no range for a next stretch"
+    )
+    assert words(skill=hold, confirmed=True) == "its report's ranges hold"
+    assert words(short, skill=hold).endswith("not confirmed: the stretch is too short")
+    below = hold | {"outcome": "below"}
+    assert words(skill=below).endswith("not confirmed: skill below")
+    seen = rows | {"shared_with_test": 1}
+    assert "not all rows are later" in words(rows=seen, skill=hold)
 
 
 def test_models_are_compared_on_rows_that_all_of_them_have(world, candles):
