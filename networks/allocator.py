@@ -23,12 +23,13 @@ from config import Config
 from networks.supervision import supervise
 from settings.machine_fields import MachineFields
 
-# glibc's malloc.h: what is freed stays, and its heaps for threads (64 MiB each) are not
-# unmapped. `mallopt` takes a C int.
+# glibc's malloc.h: what is freed stays, its heaps for threads (64 MiB each) are not
+# unmapped, and no block has a mapping of its own, which would go back when it is freed.
+# `mallopt` takes a C int.
 _MALLOC_OPTIONS = {
     -1: 2**31 - 1,  # M_TRIM_THRESHOLD
     -2: 64 * 2**20,  # M_TOP_PAD
-    -3: 32 * 2**20,  # M_MMAP_THRESHOLD, at its maximum
+    -4: 0,  # M_MMAP_MAX
 }
 _TCMALLOC = "libtcmalloc_minimal.so.4"
 _FOLDERS = ("/usr/lib/*", "/usr/lib64", "/usr/lib", "/usr/local/lib")

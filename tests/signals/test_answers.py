@@ -208,3 +208,12 @@ def test_a_moment_is_utc_and_says_its_unit():
     for given in ("noon", 1769860800, 1769860800.0, pd.NaT, [], np.int64(5)):
         with pytest.raises(DataError, match="now: expected a time such as"):
             moment_of(given)
+
+
+def test_a_gap_longer_than_the_look_back_is_a_gap_whatever_is_asked_for():
+    recipe = make_recipe()
+    candles = make_candles(950, dropped=range(300, 900))
+    for last in (1, 50, 400):
+        assert answer(recipe, candles, last=last)["status"].iloc[-1] == "gap"
+    alone = answer(recipe, make_candles(300), last=300)
+    assert alone["status"].iloc[0] == "warming_up"
