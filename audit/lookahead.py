@@ -350,7 +350,9 @@ def _difference(
         columns = utils.counted(len(shared), "column", "columns")
         return f"{columns} of {num_rows:,} rows, {again} equal"
     words = [
-        f"{name} is that of row t+{later}" if later else f"{name} differs in {n:,} rows"
+        f"{name} is that of row t+{later}"
+        if later
+        else f"{name} differs in {n:,} row{'s' * (n != 1)}"
         for name, (n, later) in list(wrong.items())[:_SHOWN]
     ]
     words += [f"{len(wrong) - _SHOWN} more columns"] * (len(wrong) > _SHOWN)

@@ -115,8 +115,9 @@ def _resample(options: argparse.Namespace) -> None:
     bars = bars.loc[~bars["is_filled"], list(COLUMNS)]
     if bars.empty:
         raise utils.DataError(
-            f"expected a whole bar of {options.timeframe}. Received: {len(table)} bars "
-            f"of {own}. Choose a finer timeframe, or fetch more candles."
+            f"expected a whole bar of {options.timeframe}. Received: "
+            f"{utils.counted(len(table), 'bar', 'bars')} of {own}. Choose a finer "
+            "timeframe, or fetch more candles."
         )
     tables.write_table(output, bars)
     what = utils.counted(len(bars), "bar", "bars")

@@ -147,7 +147,8 @@ class CandleReport:
     def summary(self) -> str:
         """Returns a few lines for a reader: range, gaps, zero volume, problems."""
         lines = [
-            f"{self.num_bars} bars of {self.timeframe or 'unknown timeframe'}, "
+            f"{counted(self.num_bars, 'bar', 'bars')} of "
+            f"{self.timeframe or 'unknown timeframe'}, "
             f"{self.start} to {self.end}",
             *self._gap_lines(),
             f"zero volume: {self.zero_volume or 'none'}",

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from utils import DataError
+from utils import DataError, counted
 
 _SECOND = 10**9
 _FAR = np.iinfo(np.int64).max
@@ -253,7 +253,8 @@ def _unreadable(column: pa.ChunkedArray, is_bad: np.ndarray) -> DataError:
     row = int(is_bad.argmax())
     return DataError(
         "expected timestamps such as '2024-01-31 23:59:00', all in one form, or whole "
-        f"numbers. Received: {is_bad.sum()} others, first {column[row].as_py()!r} in "
+        f"numbers. Received: {counted(is_bad.sum(), 'other', 'others')}, first "
+        f"{column[row].as_py()!r} in "
         f"row {row}. Write them in ISO 8601, in UTC."
     )
 

@@ -25,7 +25,7 @@ from candles.layouts import (
 )
 from candles.places import layout_of_rows
 from files.text import looks_like, refusal
-from utils import DataError
+from utils import DataError, counted
 
 _SAMPLE_ROWS = 1000
 _MAX_DEPTH = 8
@@ -156,8 +156,9 @@ def _tables_of_rows(rows: list[list[Any]]) -> Iterator[Table]:
         usual = others.most_common(1)[0][0]
         odd = next(i for i, row in enumerate(rows) if len(row) != usual)
         raise DataError(
-            f"expected rows of equal length. Received: {len(rows[odd])} cells in row "
-            f"{odd}, and {usual} in {others[usual]} of {len(rows)} rows. Repair the "
+            f"expected rows of equal length. Received: "
+            f"{counted(len(rows[odd]), 'cell', 'cells')} in row {odd}, and {usual} "
+            f"in {others[usual]} of {len(rows)} rows. Repair the "
             "row, or fetch it again."
         )
     yield None, [*zip(*rows, strict=True)]

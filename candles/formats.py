@@ -245,7 +245,7 @@ def _read_zip(path: Path) -> Iterator[Part]:
     names = [item.filename for item in members]
     others = [name for name in names if not name.lower().endswith(_PACKED_TEXT)]
     if others or not names:
-        received = f"{len(names)} members: {names[:5]}"
+        received = f"{counted(len(names), 'member', 'members')}: {names[:5]}"
         cure = "Pack the candles by themselves."
         raise refusal(path, "a zip of CSV files", received, cure)
     refuse_mixed_pairs([name.rsplit("/", 1)[-1] for name in names])

@@ -295,7 +295,7 @@ def fill_gaps(
     if len(wrong):
         raise DataError(
             f"expected bars whole multiples of {timeframe} apart. Received: "
-            f"{len(wrong)} others, first in row {wrong[0] + 1}. "
+            f"{counted(len(wrong), 'other', 'others')}, first in row {wrong[0] + 1}. "
             "Resample the candles first."
         )
     missing = np.append(distance // step - 1, 0)[: len(table)]

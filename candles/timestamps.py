@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from candles.dates import AmbiguousDates, parse_dates
 from files.clocks import with_clock
-from utils import ConfigError, DataError, format_duration, timeframe_seconds
+from utils import ConfigError, DataError, counted, format_duration, timeframe_seconds
 
 SECOND = 10**9
 HOUR = 3600 * SECOND
@@ -154,7 +154,8 @@ def _agreed(one: _Time, other: _Time) -> _Time:
     raise DataError(
         "expected columns of times that agree. Received: "
         f"{one[0]!r} is {moments[0]} and {other[0]!r} is {moments[1]} in row {row}; "
-        f"{np.count_nonzero(late)} rows differ. Remove the column that is not the "
+        f"{counted(int((late != 0).sum()), 'row differs', 'rows differ')}. Remove "
+        "the column that is not the "
         "opening time in UTC."
     )
 
@@ -241,7 +242,8 @@ def _plausible(nanoseconds: np.ndarray) -> np.ndarray:
         row = int(wrong.argmax())
         first = np.datetime64(int(nanoseconds[row]), "ns")
         raise DataError(
-            f"expected dates from 1990 to 2100. Received: {wrong.sum()} others, first "
+            "expected dates from 1990 to 2100. Received: "
+            f"{counted(wrong.sum(), 'other', 'others')}, first "
             f"{first} in row {row}. Check the unit in which they were written."
         )
     return nanoseconds
@@ -284,7 +286,8 @@ def _whole_numbers(column: pa.ChunkedArray) -> np.ndarray:
         row = int((~whole).argmax())
         raise DataError(
             "expected timestamps that are all whole numbers. Received: "
-            f"{(~whole).sum()} others, first {column[row].as_py()!r} in row {row}. "
+            f"{counted((~whole).sum(), 'other', 'others')}, first "
+            f"{column[row].as_py()!r} in row {row}. "
             "Write all timestamps in the same way."
         )
     return values.astype(np.int64)
@@ -307,7 +310,8 @@ def _from_integers(values: np.ndarray) -> tuple[np.ndarray, str]:
         raise DataError(
             "expected epoch timestamps in one unit (10 digits are seconds, 13 "
             "milliseconds, 16 microseconds, 19 nanoseconds; years 2001 to 2100). "
-            f"Received: {values[0]} in row 0 and {(~fits).sum()} rows that are not in "
+            f"Received: {values[0]} in row 0 and "
+            f"{counted((~fits).sum(), 'row that is', 'rows that are')} not in "
             f"{unit}, first {values[row]} in row {row}. "
             "Convert all rows to one unit, or split the file."
         )

@@ -154,7 +154,8 @@ def _read_one_hot(columns: Columns, may_lack: np.ndarray) -> np.ndarray:
         row = int(np.argmin(good))
         raise DataError(
             f"{', '.join(ONE_HOT)}: expected a single 1 in each row. Received: "
-            f"{(~good).sum()} rows without, the first is row {row}: {one_hot[row]}"
+            f"{utils.counted((~good).sum(), 'row', 'rows')} without, the first is "
+            f"row {row}: {one_hot[row]}"
         )
     return classes
 

@@ -211,7 +211,8 @@ def refuse_non_finite(name: str, values: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(values))
     if 0 < len(bad) == len(values):
         raise DataError(
-            f"{name}: expected finite numbers. Received: none in {len(bad)} rows. "
+            f"{name}: expected finite numbers. Received: none in "
+            f"{utils.counted(len(bad), 'row', 'rows')}. "
             "Remove the column, or repair it where the file is made."
         )
     if len(bad):
@@ -311,7 +312,8 @@ def _log_returns(
             row = int(np.argmax(wrong))
             raise DataError(
                 "target, close: expected prices above 0. Received: "
-                f"{int(wrong.sum())} rows without, the first is row {row}: "
+                f"{utils.counted(wrong.sum(), 'row', 'rows')} without, the first is "
+                f"row {row}: "
                 f"{values[row]} after {close[row]}"
             )
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -344,7 +346,8 @@ def _refuse_other_horizon(
         row = int(np.argmax(wrong))
         raise DataError(
             f"target: expected what the close does over {future_window} bars (a log "
-            f"return, or that price). Received: {int(wrong.sum())} rows that differ, "
+            f"return, or that price). Received: "
+            f"{utils.counted(wrong.sum(), 'row that differs', 'rows that differ')}, "
             f"the first is row {row}: a log return of {log_returns[row]:.6f} instead "
             f"of {moved[row]:.6f}. Set future_window to the file's horizon, or repair "
             "the column."

@@ -136,9 +136,9 @@ def _trading_line(trades: Mapping[str, Any]) -> str:
             f"{trades['win_rate_pct']:.1f}% of them won, held for "
             f"{trades['mean_holding_bars']:.0f} bars"
         )
-    intervals = trades["intervals"]
+    intervals, count = trades["intervals"], trades["num_trades"]
     return (
-        f"  {trades['num_trades']:,} trades{sample}: {won}\n"
+        f"  {count:,} trade{'s' * (count != 1)}{sample}: {won}\n"
         f"  net {interval(intervals['mean_net_return_bps'], '{:+.1f}')} bps a trade, "
         f"costs {trades['cost_bps']:g} bps a side, break-even at "
         f"{trades['break_even_cost_bps']:.1f}\n"

@@ -83,7 +83,9 @@ def describe_plan(config: Config, plan: Plan) -> str:
     """Returns what was found in the training file and what training will take."""
     rows = ", ".join(f"{count:,} {part}" for part, count in plan.part_rows.items())
     lines = [
-        f"rows:    {rows}; {plan.num_features} features, {plan.first} to {plan.last}",
+        f"rows:    {rows}; "
+        f"{utils.counted(plan.num_features, 'feature', 'features')}, {plan.first} to "
+        f"{plan.last}",
         f"test:    {plan.test_days:.1f} days, {plan.test_horizons:.0f} horizons",
         f"epoch:   {plan.windows:,} windows in {plan.steps:,} steps"
         if plan.steps
@@ -124,7 +126,8 @@ def _describe_time(config: Config, plan: Plan) -> str:
         most = _rounded(plan.seconds * config.epochs)
         text += f" an epoch, {most} for all {config.epochs}"
     if plan.num_folds:
-        times = f"{plan.fold_share:.1f} times that for {plan.num_folds} folds"
+        times = f"{plan.fold_share:.1f} times that for "
+        times += utils.counted(plan.num_folds, "fold", "folds")
         text += f", and {times}"
     return f"{text} ({plan.source})"
 

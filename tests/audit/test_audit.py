@@ -316,7 +316,7 @@ def test_rows_of_another_function_are_noticed(market, clean):
     frame.loc[5000, names[1]] += 1.0
     report = run.run_audit(CONFIG, frame=frame, candles=market)
     assert leaks(report) == ["file unlike its functions"]
-    assert f"{names[1]} differs in 1 rows" in report.findings[1].what
+    assert f"{names[1]} differs in 1 row" in report.findings[1].what
 
 
 def test_other_candles_are_refused(market, clean):

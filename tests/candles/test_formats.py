@@ -366,7 +366,7 @@ def test_zip_with_members_of_another_kind(tmp_path):
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
             for name in members:
                 archive.writestr(name, "\n".join([HEADER, *ROWS]) + "\n")
-        with pytest.raises(DataError, match=f"{len(members)} members"):
+        with pytest.raises(DataError, match=f"Received: {len(members)} member"):
             read_file(tmp_path / "a.zip")
 
 

@@ -244,7 +244,7 @@ def test_filling_twice_keeps_the_marks():
 
 def test_bars_off_the_grid_are_not_filled():
     with pytest.raises(
-        DataError, match="multiples of 5m apart.*1 others, first in row 1"
+        DataError, match="multiples of 5m apart.*1 other, first in row 1"
     ):
         fill_gaps(market([0, 3, 8]), "5m")
     with pytest.raises(ConfigError, match="Received: -1"):

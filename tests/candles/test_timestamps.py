@@ -78,7 +78,7 @@ def test_nanoseconds_are_exact_and_refused_as_floats():
 @pytest.mark.parametrize(
     "other, message",
     [
-        (1704067320000000, "1 rows that are not in milliseconds, first 17040673200"),
+        (1704067320000000, "1 row that is not in milliseconds, first 17040673200"),
         (1704067320, "not in milliseconds, first 1704067320 in row 2"),
         (0, "not in milliseconds, first 0 in row 2"),
     ],
@@ -91,13 +91,13 @@ def test_mixed_units_are_refused(other, message):
 
 @pytest.mark.parametrize("other", ["soon", "1704067320000.5", "", "nan", "1e400"])
 def test_words_among_numbers_are_refused(other):
-    with pytest.raises(DataError, match=f"1 others, first '{other}' in row 2"):
+    with pytest.raises(DataError, match=f"1 other, first '{other}' in row 2"):
         parse([*map(str, OPEN_MS[:2]), other])
 
 
 @pytest.mark.parametrize("stamp", [202401, 1, 0, -5, 4102444800, 2**62 + 2**61])
 def test_implausible_numbers_are_refused(stamp):
-    with pytest.raises(DataError, match=f"{stamp} in row 0 and 1 rows .*a known unit"):
+    with pytest.raises(DataError, match=f"{stamp} in row 0 and 1 row .*a known unit"):
         parse([stamp])
 
 
@@ -173,7 +173,7 @@ def test_mixed_timezones_are_refused(stamps, row):
     ],
 )
 def test_text_that_is_no_date_or_two_dates_is_refused(text, zone):
-    with pytest.raises(DataError, match=f"1 others, first '{text}' in row 1"):
+    with pytest.raises(DataError, match=f"1 other, first '{text}' in row 1"):
         parse([f"2024-01-01 00:00{zone}", text])
 
 
