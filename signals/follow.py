@@ -28,8 +28,9 @@ _State = tuple[tuple[Path, int, int], ...]
 class GrowingCandles:
     """Candle files, or folders of them, that another program writes to.
 
-    A file that ends within a line, or is no good table, is read again when it has
-    changed; it is refused when it has not.
+    A last line without its end waits for it, however long: a cut number looks like a
+    whole one. What is no good table is read again when it has changed, and refused when
+    it has not.
 
     Args:
         paths: Files and folders.
@@ -58,7 +59,7 @@ class GrowingCandles:
         return table
 
     def read_changed(self) -> pd.DataFrame | None:
-        """Returns the candles if files have changed since and are whole; else None.
+        """Returns the candles if files have changed since; else None.
 
         Raises:
             DataError: If they are no good candles, and nobody goes on writing.
@@ -67,14 +68,16 @@ class GrowingCandles:
         if state == self._read:
             return None
         is_waited_for, self._waited_for = state == self._waited_for, state
-        if not is_waited_for and any(_ends_within_line(path) for path, *_ in state):
+        is_cut = any(_ends_within_line(path) for path, *_ in state)
+        if is_cut and is_waited_for:
             return None
         try:
-            return self.read()
+            table = self.read()
         except DataError:
             if is_waited_for:
                 raise
             return None
+        return table[:-1] if is_cut else table
 
     def _state(self) -> _State:
         files = [file for path in self._paths for file in candle_files(path)]

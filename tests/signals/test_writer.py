@@ -95,8 +95,11 @@ def test_growing_candles_are_answered_once_and_in_whole_lines(tmp_path):
     candles = GrowingCandles([str(tmp_path)], recipe.config)
     stream = SignalStream(recipe, make_rules(recipe).columns, candles.read())
     found = []
-    # What the file is at each look: nothing new, half a line, it whole and one more.
-    looks = iter([head, head + lines[281][:-9], head + "".join(lines[281:283])])
+    # What the file is at each look: nothing new, half a line, a number that is cut, the
+    # same again, it whole, and one more that has all but its end.
+    whole = head + lines[281]
+    cut = [head + lines[281][:-40], whole[:-4], whole[:-4]]
+    looks = iter([head, *cut, whole, whole + lines[282][:-1]])
 
     def wait():
         content = next(looks, None)
@@ -106,10 +109,11 @@ def test_growing_candles_are_answered_once_and_in_whole_lines(tmp_path):
 
     follow(candles, stream, found.append, wait)
     rows = pd.concat(found)
-    assert rows["timestamp"].tolist() == table["timestamp"][280:282].tolist()
+    assert rows["timestamp"].tolist() == table["timestamp"][280:281].tolist()
+    assert rows["close"].tolist() == table["close"][280:281].tolist()
     assert (rows["status"] == "ok").all()
     answer_new(table, stream, found.append)
-    assert len(found) == 2 + 8
+    assert len(found) == 1 + 9
 
 
 def test_a_file_that_stays_broken_is_refused(tmp_path):
