@@ -1,14 +1,19 @@
 """One live window to calibrated probabilities, and a batch: a loaded artifact against
 `model.predict`, a forest of plain arrays against scikit-learn's; candles to a row of
-signals. Milliseconds, medians of many calls in one process."""
+signals, in one process and over HTTP. Milliseconds, medians of many calls."""
 
+import contextlib
+import http.client
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
-from common import interleaved, parser, show
+from common import PROJECT, interleaved, parser, show
 
 CALLS = 300
 UPDATES = 2000
@@ -46,7 +51,8 @@ def live(folder):
     config = Config(pair="DEMOUSDT", report="light", **small, **places)
     with silent_stderr():
         build_training_file(candles, config)
-        predictor = Predictor(StandaloneTrainer(config).run_training())
+        run = StandaloneTrainer(config).run_training()
+        predictor = Predictor(run)
     stream = predictor.stream(candles[:-UPDATES])
     bars = iter(candles[-UPDATES:].to_dict("records"))
     return {
@@ -55,7 +61,36 @@ def live(folder):
             lambda: predictor.predict_candles(candles), 10
         ),
         "a stream of 90 days opens": median_ms(lambda: predictor.stream(candles), 10),
+        "a bar over HTTP": over_http(run, folder, candles),
     }
+
+
+def over_http(run, folder, candles):
+    """Milliseconds from a posted candle to its row, for a client that stays."""
+    history = Path(folder, "DEMOUSDT-1m.parquet")
+    candles[:-CALLS].to_parquet(history)
+    coming = candles[-CALLS:].copy()
+    coming["timestamp"] = coming["timestamp"].map(lambda time: time.isoformat())
+    bodies = iter(map(json.dumps, coming.to_dict("records")))
+    words = ["-m", "live", "serve", str(run), "--port", "0", "--history", str(history)]
+    with subprocess.Popen(
+        [sys.executable, *words],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        port = int(process.stdout.readline().rpartition(":")[2])
+        client = http.client.HTTPConnection("127.0.0.1", port)
+
+        def post():
+            client.request("POST", "/candles", next(bodies))
+            assert client.getresponse().read().startswith(b'{"rows": [{')
+
+        milliseconds = median_ms(post, CALLS)
+        client.close()
+        process.terminate()
+    return milliseconds
 
 
 def forest():
@@ -95,7 +130,6 @@ def median_ms(call, count):
 
 
 def run():
-    import contextlib
     import io
 
     from predictor import Predictor
