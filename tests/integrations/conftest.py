@@ -85,9 +85,10 @@ def made_up(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def with_gaps(tmp_path_factory):
-    """The same, with 20 minutes and 5 hours missing from the test part."""
+    """The same, with 20 minutes and 5 hours missing from the test part, and sizes."""
     candles = without(made_up_candles(), (3000, 20), (2000, 300))
-    return train(tmp_path_factory.mktemp("gaps"), candles, fee_bps=1.0)
+    folder, sizes = tmp_path_factory.mktemp("gaps"), {"position_sizing": "volatility"}
+    return train(folder, candles, fee_bps=1.0, **sizes)
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,11 @@ def test_trades_are_those_of_our_simulation(request, tmp_path, name, is_future, 
     assert theirs["is_short"].nunique() == 1 + is_future
     for column in ("open_rate", "close_rate"):
         np.testing.assert_allclose(theirs[column], by_rule[column], atol=1.01 * TICK)
+    report = pd.read_csv(next(market.folder.glob("trades_*.csv")))
+    entered = pd.to_datetime(report["time_in"], utc=True)
+    both = theirs.merge(report.assign(open_date=entered), on="open_date")
+    assert len(both) > 50 and (both["size"].nunique() > 50) == (name == "with_gaps")
+    np.testing.assert_allclose(both["stake_amount"], 1000 * both["size"], rtol=1e-4)
     # A tick of 2,000 is a twentieth of a basis point.
     bps = 1e4 * (theirs["profit_ratio"] - by_rule["profit_ratio"])
     assert bps.abs().max() < 0.1
