@@ -203,7 +203,8 @@ class FeatureRecipe:
         times = candles["timestamp"]
         span = pd.Timedelta(config.bar_seconds, "s") * (reach - 1)
         first = int((times < times.iloc[-1] - span).to_numpy().sum())
-        return candles.iloc[first:].reset_index(drop=True)
+        # One more tells a gap, however long, from the first candles there are.
+        return candles.iloc[max(0, first - 1) :].reset_index(drop=True)
 
     def describe(self, filled: pd.DataFrame, last: int) -> NewestBars:
         """Returns the last of filled bars, with the features of their windows."""
