@@ -19,13 +19,14 @@ def _faults(action):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def test_what_a_step_frees_is_there_for_the_next():
+@pytest.mark.parametrize("num_blocks", [1, 32])
+def test_what_a_step_frees_is_there_for_the_next(num_blocks):
     if not keep_freed_memory().startswith("glibc"):
         pytest.skip("expected glibc, which is told here what to keep")
 
     def step():
         """Touches 64 MB: 16,384 pages of 4 KiB, 32 of 2 MiB."""
-        return [np.ones(2**18) for _ in range(32)] and None
+        return [np.ones(2**23 // num_blocks) for _ in range(num_blocks)] and None
 
     step()
     kept = _faults(step)
