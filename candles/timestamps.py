@@ -268,10 +268,11 @@ def _from_numbers(column: pa.ChunkedArray, is_named: bool) -> tuple[np.ndarray, 
 
 
 def _go_on(numbers: np.ndarray) -> bool:
-    """Whether days go on by whole minutes, all in one direction, as no prices do."""
+    """Whether days go on by whole minutes, nearly all in one direction: no prices."""
     steps = np.diff(numbers) * 1440
     is_whole = np.abs(steps - np.round(steps)) < 0.05
-    return len(steps) > 0 and is_whole.all() and (steps.min() > 0 or steps.max() < 0)
+    share = max((steps > 0.5).mean(), (steps < -0.5).mean()) if len(steps) else 0
+    return bool(is_whole.all() and share > 0.9)
 
 
 def _whole_numbers(column: pa.ChunkedArray) -> np.ndarray:

@@ -141,6 +141,7 @@ def _seconds_of_day(clocks: Times, days: pa.ChunkedArray | None) -> np.ndarray |
     fitting = [readings[padded // 2 - 1][1]] if padded in (2, 4, 6) else fitting
     if days is not None and len(n) > 1 and fitting:
         row = days.combine_chunks().dictionary_encode().indices.to_numpy() * 86_400
+        row = row if np.median(np.diff(n)) >= 0 else -row  # newest first
         even, bars = [], []
         for seconds in fitting:
             steps = np.abs(np.diff(row + seconds))

@@ -47,6 +47,7 @@ def test_days_are_told_by_how_they_go_on():
         [OPEN_NS[0], OPEN_NS[0] + 86_400 * 10**9],
         "days since 1970",
     )
+    assert len(parse([*minutes, *minutes[:1], *range(45_293, 45_323)])[0]) == 34
     for prices in ([45_292.17, 45_292.31, 45_293.08], [45_293, 45_292, 45_296]):
         with pytest.raises(DataError):
             parse(prices)

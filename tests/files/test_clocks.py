@@ -28,6 +28,7 @@ def two_days(*times):
         (range(0, 1440, 60), "01:00:00"),  # 60 is no minute of an hour
         (range(0, 86_400, 3600), "01:00:00"),
         (["0000", "0001", "0002"], "00:01:00"),
+        ((2000, 1600, 1200, 800, 400, 0), "16:00:00"),
     ],
 )
 def test_numbers_are_the_time_of_day_that_goes_on_evenly(times, second):
