@@ -30,6 +30,7 @@ lint: .venv/dev.stamp
 # Half an hour or more each, on an idle machine; not part of `make test`.
 bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/bench_training.py
+	$(BIN)/python benchmarks/bench_training.py --loaded --only ours "stock Keras" PyTorch
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_growth.py
 	$(BIN)/python benchmarks/bench_profile.py
