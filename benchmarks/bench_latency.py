@@ -80,8 +80,8 @@ def over_http(run, folder, candles):
         stderr=subprocess.DEVNULL,
         text=True,
     ) as process:
-        port = int(process.stdout.readline().rpartition(":")[2])
-        client = http.client.HTTPConnection("127.0.0.1", port)
+        told = next(line for line in process.stdout if line.startswith("http://"))
+        client = http.client.HTTPConnection(told.strip().removeprefix("http://"))
 
         def post():
             client.request("POST", "/candles", next(bodies))

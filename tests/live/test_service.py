@@ -292,6 +292,11 @@ def test_what_is_asked_before_the_stop_is_answered():
         assert asked.result(20)[0] == 200
 
 
+def port_of(process):
+    told = next(line for line in process.stdout if line.startswith("http://"))
+    return int(told.rpartition(":")[2])
+
+
 def test_a_signal_ends_it_with_success():
     program = (
         "import sys, utils; from live import service\n"
@@ -309,7 +314,7 @@ def test_a_signal_ends_it_with_success():
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        port = int(process.stdout.readline().rpartition(":")[2])
+        port = port_of(process)
         with socket.create_connection(("127.0.0.1", port)):
             assert ask(port, "GET", "/health")[0] == 200
             process.send_signal(signal.SIGINT)
@@ -341,7 +346,7 @@ def test_the_command_serves_from_a_file_of_candles(run, candles, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        port = int(process.stdout.readline().rpartition(":")[2])
+        port = port_of(process)
         newest, last = candles["timestamp"].iloc[-2], candles.iloc[-1]
         before = ask(port, "GET", "/signal")[1]
         assert pd.Timestamp(before["timestamp"]) == newest and before["status"] == "ok"
