@@ -101,7 +101,7 @@ def clocks_of(columns: Columns) -> list[str]:
     if head is None or "timestamp" not in columns.names:
         return []
     others = [name for name in columns.names if name != "timestamp"]
-    clocks = [n for n in others if plain_name(n) in " ".join(TIMES).split()]
+    clocks = [n for n in others if plain_name(n) in " ".join(TIMES[:2]).split()]
     pieces = [n for n in others if piece_of([plain_name(n)])]
     for name in clocks:
         if len(with_clock(_as_times(["timestamp", name], head.column))) == 1:

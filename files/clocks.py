@@ -93,7 +93,10 @@ def _with_days(columns: Times) -> list[tuple[str, int, pa.ChunkedArray]]:
 
 
 def _as_days(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns Arrow timestamps that are all midnights as dates, all else as it is."""
+    """Returns midnights as dates, and `20240131.0` without its point."""
+    if pa.types.is_floating(cells.type):
+        with contextlib.suppress(pa.ArrowException):
+            return pc.cast(cells, pa.int64())
     if not pa.types.is_timestamp(cells.type):
         return cells
     days = pc.cast(cells, pa.date32())

@@ -19,7 +19,7 @@ _GROUPED = re.compile(
 _PLAIN = re.compile(
     r"[+-]?(?P<whole>\d*)(?P<decimal>[.,])(?P<rest>\d+)(?:[eE][+-]?\d+)?"
 )
-_CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?")
+_CLOCK = re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?(Z|[+-]\d{2}:?\d{2})?")
 _LEAST_CELLS = 5
 _LOOKED_AT = 50
 

@@ -663,6 +663,10 @@ def test_a_feature_that_is_silent_in_training_is_named(caplog):
             timestamp=f["timestamp"].dt.strftime("%Y-%m-%d"),
             hour=f["timestamp"].dt.hour,
             minute=f["timestamp"].dt.minute,
+        ).iloc[[*range(400), *range(380, 600)]],
+        lambda f: f.assign(
+            timestamp=f["timestamp"].dt.strftime("%Y%m%d").astype(float),
+            time=f["timestamp"].dt.hour * 100 + f["timestamp"].dt.minute,
         ),
         lambda f: pd.concat([f[:400], f[380:]]).reset_index(),
         lambda f: pd.concat([f[:400], f[380:]])[::-1],

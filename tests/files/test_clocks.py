@@ -34,6 +34,8 @@ def two_days(*times):
 def test_numbers_are_the_time_of_day_that_goes_on_evenly(times, second):
     days, cells = two_days(*times)
     assert joined(days, ("time", 0, cells))[1] == f"2024-01-01 {second}"
+    numbers = [float(day.replace("-", "")) for day in days]
+    assert joined(numbers, ("time", 0, cells))[1] == f"20240101 {second}"
 
 
 def test_numbers_that_may_be_two_times_of_day_are_not_joined():
