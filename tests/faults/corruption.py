@@ -274,13 +274,14 @@ def _candle_files(folder: Path) -> list[Format]:
 def _candles(count: int) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     close = 100 + rng.standard_normal(count).cumsum()
+    opens = np.concatenate([[100], close[:-1]])  # without names, this tells columns
     times = pd.date_range("2024-01-01", periods=count, freq="min", tz="UTC")
     return pd.DataFrame(
         {
             "timestamp": times.as_unit("ns"),
-            "open": close,
-            "high": close + 1,
-            "low": close - 1,
+            "open": opens,
+            "high": np.maximum(opens, close) + 1,
+            "low": np.minimum(opens, close) - 1,
             "close": close,
             "volume": rng.uniform(1, 2, count),
         }
