@@ -392,7 +392,7 @@ def _read_targets(columns: Columns, count: int, future_window: int) -> np.ndarra
         targets[max(0, count - future_window) :] = False
         logger.info(
             "the file does not say when outcomes are known: "
-            "its last %d rows are not used as targets",
-            min(count, future_window),
+            "its last %s not used as targets",
+            utils.counted(min(count, future_window), "row is", "rows are"),
         )
     return targets

@@ -159,9 +159,9 @@ class KerasAdapter(ModelAdapter):
         self._seconds = time.perf_counter() - started
         epochs = len(self._history["loss"])
         logger.info(
-            "trained %d epochs in %.0f s, %.0f windows/s, best epoch %d; "
+            "trained %s in %.0f s, %.0f windows/s, best epoch %d; "
             "checkpoints took %.1f s",
-            epochs,
+            utils.counted(epochs, "epoch", "epochs"),
             self._seconds,
             self.generators.windows_per_epoch * (epochs - done) / self._seconds,
             self.best_round,
