@@ -57,11 +57,13 @@ def read_labels(
             "whole window or future may have none: set future_window to the bars that "
             "labels look ahead, or mark other rows as no targets in a column is_target."
         )
-    found = np.unique(classes[~lacks]).astype(int).tolist()
+    found = [k for k in range(len(CLASS_NAMES)) if (classes == k).any()]
     if found and LONG not in found:
         read = " and ".join(f"{k} as {CLASS_NAMES[k]}" for k in found)
         logger.warning("label: no row is LONG (2); read are %s", read)
-    return np.where(lacks, HOLD, classes).astype(np.int8), lacks
+    ids = np.full(len(classes), HOLD, np.int8)
+    np.copyto(ids, classes, where=~lacks, casting="unsafe")
+    return ids, lacks
 
 
 def label_classes(columns: Columns, may_lack: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ and scaling (`data_loader`).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -358,8 +359,9 @@ def _segment_ids(
     columns: Columns, timestamps: np.ndarray, bar_seconds: int
 ) -> np.ndarray:
     """Returns (num_rows,) ids; a gap in the times always starts a new segment."""
-    bar = np.timedelta64(bar_seconds, "s")
-    breaks = np.diff(timestamps, prepend=timestamps[0] - bar) != bar
+    # Whole numbers: memory refused in arithmetic of times ends the process.
+    times, bar = timestamps.view(np.int64), bar_seconds * 1_000_000_000
+    breaks = np.diff(times, prepend=times[0] - bar) != bar
     if "segment" in columns.names:
         given = np.empty(len(timestamps), np.int64)
         columns.read_numbers({"segment": given})
@@ -371,12 +373,12 @@ def _without_window(
     segment_ids: np.ndarray, window_bars: int, future_window: int
 ) -> np.ndarray:
     """Returns rows whose window or label bars are not in their segment (num_rows,)."""
-    last = np.append(np.flatnonzero(np.diff(segment_ids)), len(segment_ids) - 1)
-    first = np.append(0, last[:-1] + 1)
-    row = np.arange(len(segment_ids))
-    segment = np.searchsorted(last, row)
-    too_early = row - window_bars + 1 < first[segment]
-    return too_early | (row + future_window > last[segment])
+    breaks, num_rows = np.flatnonzero(np.diff(segment_ids)) + 1, len(segment_ids)
+    lacks = np.zeros(num_rows, bool)
+    for first, stop in itertools.pairwise([0, *breaks.tolist(), num_rows]):
+        lacks[first : min(first + window_bars - 1, stop)] = True
+        lacks[max(first, stop - future_window) : stop] = True
+    return lacks
 
 
 def _read_targets(columns: Columns, count: int, future_window: int) -> np.ndarray:

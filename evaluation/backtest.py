@@ -38,6 +38,9 @@ EXITS = {TIMEOUT: "horizon", TAKE_PROFIT: "take profit", STOP_LOSS: "stop loss"}
 
 _CURVE_POINTS = 300
 _DAY_SECONDS = 86_400
+_MAX_GROWTH = 650.0
+"""A logarithm of growth whose percents a number still holds; returns of 30 % a trade,
+such as percents given as shares, pass it."""
 
 
 def trading_problem(predictions: pd.DataFrame) -> str | None:
@@ -292,10 +295,10 @@ def _intervals(
     # Of the growth, of which the return is a monotone function.
     total = cosine_interval(columns[:, 2], length=enough)
     if total["standard_error"] is not None:
-        total["standard_error"] *= 100.0 * math.exp(total["estimate"])
+        total["standard_error"] *= 100.0 * math.exp(min(total["estimate"], _MAX_GROWTH))
     for key in ("estimate", "low", "high"):
         if total[key] is not None:
-            total[key] = 100.0 * math.expm1(total[key])
+            total[key] = 100.0 * math.expm1(min(total[key], _MAX_GROWTH))
     squares = np.stack([daily, np.square(daily)], axis=1)
     return {
         "mean_net_return_bps": cosine_interval(

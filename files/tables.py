@@ -203,13 +203,15 @@ class Columns:
 
 
 def _detached(column: pa.Array) -> pa.Array:
-    """Returns a copy of a plain column; a slice keeps its whole batch in memory."""
+    """Returns a copy of a column; a slice keeps its whole batch in memory."""
     kind = column.type
     is_plain = pa.types.is_primitive(kind) and not pa.types.is_boolean(kind)
-    if column.null_count or not is_plain or kind.bit_width != 64:
-        return column
-    values = column.view(pa.int64()).to_numpy(zero_copy_only=True).copy()
-    return pa.array(values).view(kind)
+    if column.null_count or not is_plain:
+        return column.take(pa.array(np.arange(len(column), dtype=np.int32)))
+    bits = column.view(
+        {8: pa.int8(), 16: pa.int16(), 32: pa.int32()}.get(kind.bit_width, pa.int64())
+    )
+    return pa.array(bits.to_numpy(zero_copy_only=True).copy()).view(kind)
 
 
 def _fill(name: str, values: np.ndarray, out: np.ndarray) -> None:

@@ -70,5 +70,5 @@ def _used_bars(
     """Returns which bars the samples use; index 0 is bar -(window_bars - 1)."""
     length = last + window_bars + future_window
     changes = np.bincount(rows, minlength=length + 1)
-    stops = np.bincount(rows + window_bars + future_window, minlength=length + 1)
-    return np.cumsum(changes - stops)[:length] > 0
+    changes -= np.bincount(rows + window_bars + future_window, minlength=length + 1)
+    return np.cumsum(changes, out=changes)[:length] > 0

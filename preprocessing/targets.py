@@ -75,9 +75,10 @@ def split_targets(
 
 def window_fits(segment_starts: np.ndarray, num_rows: int, window: int) -> np.ndarray:
     """Returns the rows at which a window fits into their own segment (num_rows,)."""
-    row = np.arange(num_rows, dtype=np.int32)
-    starts = segment_starts[np.searchsorted(segment_starts, row, side="right") - 1]
-    return row - starts >= window - 1
+    fits = np.ones(num_rows, bool)
+    for start in segment_starts.tolist():
+        fits[start : start + window - 1] = False
+    return fits
 
 
 def _gaps_or_length(
