@@ -6,7 +6,6 @@ from world.frames import TINY
 from candles import synthetic_candles
 from config import Config
 from dataset_builder import build_training_file
-from reports import report
 from trainer import StandaloneTrainer
 
 
@@ -20,9 +19,7 @@ def run(tmp_path_factory, candles):
     folder = tmp_path_factory.mktemp("run")
     own = {"inputs_dir": str(folder), "outputs_dir": str(folder / "outputs")}
     near = ("long_tp_pct", "long_sl_pct", "short_tp_pct", "short_sl_pct")
-    own |= {"model": "logistic", "feature_sets": ("ray12",), "baseline_model": False}
+    own |= {"model": "logistic", "feature_sets": ("ray12",), "report": "light"}
     config = Config(**TINY | dict.fromkeys(near, 0.1) | own)
     build_training_file(candles, config)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "write_report", lambda *_, **__: None)
-        yield StandaloneTrainer(config).run_training()
+    return StandaloneTrainer(config).run_training()
