@@ -142,6 +142,11 @@ class BarStream:
         Raises:
             DataError: If it is no good candle.
         """
+        if not isinstance(candle, Mapping | pd.Series):
+            raise DataError(
+                "expected one candle, its values by name. Received: "
+                f"{type(candle).__name__}. Give the rows of a table one after another."
+            )
         if missing := [name for name in COLUMNS if name not in candle]:
             raise DataError(
                 f"expected a candle with {', '.join(COLUMNS)}, by name. Received: no "

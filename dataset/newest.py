@@ -155,6 +155,11 @@ class FeatureRecipe:
         candles = as_table(table)
         report = check_candles(candles, timeframe=timeframe, with_doubts=False)
         problems = list(report.problems)
+        named = [name for name in ("timestamp", "date") if name in table]
+        times = pd.Index(table[named[0]] if named else table.index)
+        is_ordered = times.is_monotonic_increasing and times.is_unique
+        if not problems and times.dtype.kind == "M" and not is_ordered:
+            problems.append("rows out of their order, or twice")
         if len(candles) > 1 and report.timeframe not in (None, timeframe):
             problems = [f"candles of {report.timeframe}"]
         symbol = candles.attrs.get("symbol")

@@ -118,6 +118,8 @@ def test_a_row_far_from_those_of_the_run_is_unlike():
     [
         (lambda c: c.to_numpy(), "as a DataFrame with named columns"),
         (lambda c: c[::-1], "TESTUSDT, 4h, in order of time. .*earlier than the row"),
+        (lambda c: c.rename(columns={"timestamp": "date"})[::-1], "out of their order"),
+        (lambda c: pd.concat([c, c[-1:]]).set_index("timestamp"), "or twice"),
         (lambda c: c[::2], "expected candles of 4h or finer"),
         (lambda c: c[:262], "at least 263 candles of 4h: 255 before .* window of 8"),
         (lambda c: make_candles(400, timeframe="1h"), "Received: candles of 1h"),

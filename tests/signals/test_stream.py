@@ -122,6 +122,9 @@ def test_the_same_bar_again_is_nothing_and_another_one_refused():
         stream.update(candles.iloc[278], now=LATER)
     with pytest.raises(DataError, match="high or low that does not enclose"):
         stream.update(bars[1] | {"high": 0.1}, now=LATER)
+    for other in (None, candles[281:282], [1.0]):
+        with pytest.raises(DataError, match="expected one candle, its values by name"):
+            stream.update(other, now=LATER)
     odd = {"timestamp": bars[1]["timestamp"] + pd.Timedelta("1min")}
     with pytest.raises(DataError, match="off the 4h boundary"):
         stream.update(bars[1] | odd, now=LATER)
