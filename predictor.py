@@ -348,7 +348,10 @@ def _run(arguments: Sequence[str] | None) -> None:
         "and statuses: docs/live.md. Ctrl-C or SIGTERM ends --follow, exit code 0.",
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="folder: outputs/models/ETHUSDT/lstm/latest-1m"
+        "model",
+        metavar="MODEL",
+        help="folder, such as outputs/models/ETHUSDT/lstm/latest-1m, or a registered "
+        "name: lstm/ETHUSDT-1m-signal@champion",
     )
     parser.add_argument(
         "candles", nargs="+", metavar="CANDLES", help="candle files, or their folder"

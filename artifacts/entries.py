@@ -15,6 +15,8 @@ from typing import Any, Self
 
 from artifacts.artifact import Artifact
 from artifacts.grades import PerformanceGrade, grade_of
+from artifacts.manifest import refuse_broken
+from artifacts.resuming import FREE_FIELDS
 from config import Config
 from files.strict import sha256_json
 from settings.run_fields import WORD
@@ -188,7 +190,7 @@ class ModelMetadata(ModelSummary):
     checksum: str
 
 
-def _is_inside(text: Any) -> bool:
+def is_inside(text: Any) -> bool:
     """Whether text is a relative path that stays below where it begins."""
     if not isinstance(text, str) or not text or not text.isprintable():
         return False
@@ -223,7 +225,7 @@ _KINDS: dict[str, Any] = {
     "group": _matches(GROUP),
     "version": _matches(_VERSION),
     "run_id": _is_text,
-    "artifact": _is_inside,
+    "artifact": is_inside,
     "manifest_sha256": _matches(_SHA256),
     "interface": _is_mapping,
     "data_sha256": _or_none(_matches(_SHA256)),
@@ -254,58 +256,62 @@ def describe(
         **given: `dependencies`, `tags` and `notes` of whoever registers it.
 
     Raises:
-        RefusedArtifactError: If its configuration cannot be read.
+        RefusedArtifactError: If its files do not say what a run's do.
     """
-    about = artifact.metadata
+    with refuse_broken(f"{artifact.path}: expected what a run leaves"):
+        found = _describe(artifact, given)
+        values = {"artifact": place, "manifest_sha256": manifest_sha256, **found}
+        # As it will be read again: what an entry cannot hold is refused now.
+        return ModelMetadata.from_dict({"format": FORMAT, **values}, artifact.path)
+
+
+def _describe(artifact: Artifact, given: Mapping[str, Any]) -> dict[str, Any]:
+    about, results = artifact.metadata, artifact.read_listed_json(REPORT)
     config = load_config(str(artifact.path / "config.yaml"))
-    results = artifact.read_listed_json(REPORT)
-    graded = grade_of(results)
-    data, model = about["data"], about["model"]
-    file = artifact.files[about["files"]["model"]]
-    names = {"model": "model", "preprocessor": "scaler", "metadata": "metadata"}
-    files = about["files"] | {"metadata": artifact.metadata_name}
-    test = results.get("test") or {}
-    skill = test.get("skill_vs_train_prior", test.get("skill_mse_vs_persistence"))
-    tags = dict.fromkeys([*config.tags, *given.get("tags", ())])
-    return ModelMetadata(
-        group=group_of(config),
-        version="v0.0.0",
-        run_id=str(about["run_id"]),
-        artifact=place,
-        manifest_sha256=manifest_sha256,
-        interface={
+    data, test = about["data"], results.get("test") or {}
+    graded, file = grade_of(results), artifact.files[about["files"]["model"]]
+    return {
+        "group": f"{config.model}/{config.pair}-{config.timeframe}-{config.target}",
+        "version": "v0.0.0",
+        "run_id": str(about["run_id"]),
+        "interface": {
             "feature_names": data["feature_names"],
-            "window_bars": model["window_bars"],
+            "window_bars": about["model"]["window_bars"],
             "timeframe": config.timeframe,
             "target": config.target,
             "classes": results.get("class_names"),
         },
-        data_sha256=data.get("sha256"),
-        settings_sha256=settings_digest(config),
-        performance_grade=str(graded.grade),
-        grade_reason=graded.reason,
-        skill=skill,
-        created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
-        trained_at=about.get("created_at"),
-        training_config=config.to_dict(),
-        metrics=_numbers_of(test),
-        dataset_info={
+        "data_sha256": data.get("sha256"),
+        "settings_sha256": settings_digest(config),
+        "performance_grade": str(graded.grade),
+        "grade_reason": graded.reason,
+        "skill": test.get("skill_vs_train_prior", test.get("skill_mse_vs_persistence")),
+        "created_at": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "trained_at": about.get("created_at"),
+        "training_config": config.to_dict(),
+        "metrics": _numbers_of(test),
+        "dataset_info": {
             "path": data.get("path"),
             "num_features": data["num_features"],
-            **{part: about["split"][part] for part in about["split"]},
+            **about["split"],
         },
-        dependencies=tuple(given.get("dependencies", ())),
-        file_paths={key: files[kind] for key, kind in names.items()}
-        | {"config": "config.yaml"},
-        training_duration=about["training"].get("seconds"),
-        hardware_info=about.get("hardware", {}),
-        git_commit=about.get("code", {}).get("git_commit"),
-        model_size_mb=round(file["bytes"] / 1e6, 3),
-        checksum=file["sha256"],
-        tags=tuple(tags),
-        notes=given.get("notes", ""),
-        experiment_name=config.experiment_name,
-    )
+        "dependencies": list(given.get("dependencies", ())),
+        "file_paths": {
+            "model": about["files"]["model"],
+            "preprocessor": about["files"]["scaler"],
+            "metadata": artifact.metadata_name,
+            "config": "config.yaml",
+        },
+        "training_duration": about["training"].get("seconds"),
+        "hardware_info": about.get("hardware", {}),
+        "git_commit": about.get("code", {}).get("git_commit"),
+        "model_size_mb": round(file["bytes"] / 1e6, 3),
+        "checksum": file["sha256"],
+        "tags": list(dict.fromkeys([*config.tags, *given.get("tags", ())])),
+        "notes": given.get("notes", ""),
+        "experiment_name": config.experiment_name,
+        "status": ACTIVE,
+    }
 
 
 def _numbers_of(test: Mapping[str, Any]) -> dict[str, float]:
@@ -316,15 +322,9 @@ def _numbers_of(test: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in named if name in kept and _is_number(value)}
 
 
-def group_of(config: Config) -> str:
-    """Returns `{family}/{PAIR}-{timeframe}-{target}` of a configuration."""
-    return f"{config.model}/{config.pair}-{config.timeframe}-{config.target}"
-
-
 def settings_digest(config: Config) -> str:
     """Returns a digest of what makes another model: no seed, calibration or folder."""
-    free = {*_RESEEDED, "inputs_dir", "outputs_dir", "training_file"}
-    free |= {"experiment_name", "tags"}
+    free = (FREE_FIELDS - {"epochs"}) | {*_RESEEDED}
     return sha256_json({k: v for k, v in config.to_dict().items() if k not in free})
 
 

@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -35,11 +36,14 @@ from artifacts.entries import (
     next_version,
     parse_version,
 )
+from artifacts.run_folder import removed_path
 from files.atomic import atomic_write, fsync_folder, make_folder
 from files.locks import FileLock
 from files.strict import read_json, write_json
 from settings.run_fields import WORD
 from utils import ConfigError, MissingInputError, RefusedArtifactError
+
+logger = logging.getLogger(__name__)
 
 _ENTRY = "entry.json"
 _LOCK_SECONDS = 60.0
@@ -57,26 +61,38 @@ class EntryStore:
         self.outputs = Path(outputs_dir)
         self.root = self.outputs / "registry"
 
-    def entries(self) -> list[ModelSummary]:
-        """Returns a summary of every entry, the newest first."""
-        cached, found, is_stale = self._read_index(), {}, False
+    def entries(self, *, skips_broken: bool = False) -> list[ModelSummary]:
+        """Returns a summary of every entry, the newest first.
+
+        Args:
+            skips_broken: Tell of entries that cannot be read in a warning, and go on.
+
+        Raises:
+            RefusedArtifactError: If one cannot be read; nobody knows its parents then.
+        """
+        cached, is_stale = self._read_index(), False
+        found: dict[str, tuple[list[int], ModelSummary]] = {}
         for place in self._places():
             try:
                 status = os.stat(f"{self.root}/{place}/{_ENTRY}")
             except OSError:
                 continue  # deleted a moment ago
             stamp = [status.st_mtime_ns, status.st_size, status.st_ino]
-            known = cached.get(place)
-            if not (isinstance(known, list) and known[:1] == [stamp]):
-                full, is_stale = self._read(self.root / place), True
-                known = [stamp, {key: getattr(full, key) for key in _SUMMARY}]
-            found[place] = known
+            entry = _cached(cached.get(place), stamp, place)
+            if entry is None:
+                is_stale = True
+                try:
+                    full = self._read(self.root / place)
+                    entry = ModelSummary(**{k: getattr(full, k) for k in _SUMMARY})
+                except RefusedArtifactError as error:
+                    if not skips_broken:
+                        raise
+                    logger.warning("not counted: %s", error)
+                    continue
+            found[place] = stamp, entry
         if is_stale or len(found) != len(cached):
             self._write_index(found)
-        read = [
-            ModelSummary.from_dict(values | {"format": FORMAT}, place)
-            for place, (_, values) in found.items()
-        ]
+        read = [entry for _, entry in found.values()]
         return sorted(read, key=lambda entry: entry.created_at, reverse=True)
 
     def _read_index(self) -> dict[str, Any]:
@@ -88,8 +104,12 @@ class EntryStore:
                 return dict(content["entries"])
         return {}
 
-    def _write_index(self, found: Mapping[str, Any]) -> None:
-        text = json.dumps({"entries": found}, separators=(",", ":"))
+    def _write_index(self, found: Mapping[str, tuple[list[int], ModelSummary]]) -> None:
+        kept = {
+            place: [stamp, {key: getattr(entry, key) for key in _SUMMARY}]
+            for place, (stamp, entry) in found.items()
+        }
+        text = json.dumps({"entries": kept}, separators=(",", ":"))
         with contextlib.suppress(utils.StorageError):  # a reader's folder may be closed
             atomic_write(self.root / "index.json", text)
 
@@ -149,7 +169,7 @@ class EntryStore:
         return self._read(folder)
 
     def _unknown(self, name: str) -> MissingInputError:
-        known = [entry.model_id for entry in self.entries()]
+        known = [each.model_id for each in self.entries(skips_broken=True)]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         told = f" Near: {', '.join(near)}." if near else ""
         return MissingInputError(
@@ -170,8 +190,11 @@ class EntryStore:
         with contextlib.suppress(MissingInputError):
             return [self.get(words)]
         wanted = words.replace("/", "_").lower()
-        active = (entry for entry in self.entries() if entry.status == ACTIVE)
-        matching = [entry for entry in active if wanted in entry.model_id.lower()]
+        matching = [
+            entry
+            for entry in self.entries(skips_broken=True)
+            if entry.status == ACTIVE and wanted in entry.model_id.lower()
+        ]
         if not matching:
             raise self._unknown(words)
         return matching
@@ -219,8 +242,9 @@ class EntryStore:
         if not lock.acquire(patience_seconds=_LOCK_SECONDS):
             raise utils.InUseError(f"{folder}: {lock.owner()} is writing. Try again.")
         try:
-            for leftover in folder.glob(".tmp-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            for pattern in (".tmp-*", "aliases/.tmp-*", "v*/.tmp-*"):
+                for leftover in folder.glob(pattern):
+                    removed_path(leftover)
             yield
         finally:
             lock.release()
@@ -246,6 +270,15 @@ class EntryStore:
             os.rename(group / entry.version, aside)
             fsync_folder(group)
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _cached(known: Any, stamp: list[int], place: str) -> ModelSummary | None:
+    """Returns what the cache has of an entry that is as it was; else None."""
+    with contextlib.suppress(RefusedArtifactError, TypeError, ValueError):
+        was, values = known
+        if was == stamp:
+            return ModelSummary.from_dict(values | {"format": FORMAT}, place)
+    return None
 
 
 def parse_alias(path: Path) -> dict[str, Any]:

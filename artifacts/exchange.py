@@ -12,12 +12,14 @@ import os
 import secrets
 import shutil
 import tarfile
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from artifacts import manifest, run_folder
 from artifacts.artifact import load_artifact
-from artifacts.entries import ModelMetadata, describe
+from artifacts.entries import ModelMetadata, ModelSummary, describe, is_inside
 from artifacts.registry import Registry
 from files.atomic import (
     atomic_path,
@@ -68,7 +70,7 @@ def export_model(
     target = Path(destination)
     if os.path.lexists(target):
         raise ConfigError(f"export: expected a new name. Received: {target}")
-    models = [*reversed(registry.dependencies(name)), registry.get(name)]
+    models = _parents_first([registry.get(name), *registry.dependencies(name)])
     aside = target.with_name(f".tmp-{secrets.token_hex(6)}-{target.name}")
     try:
         make_folder(aside)
@@ -91,6 +93,13 @@ def export_model(
     return target
 
 
+def _parents_first(models: Sequence[ModelSummary]) -> list[ModelSummary]:
+    """Returns models so that each comes behind all that it was made from."""
+    by_id = {each.model_id: each for each in models}
+    graph = {name: each.dependencies for name, each in by_id.items()}
+    return [by_id[name] for name in TopologicalSorter(graph).static_order()]
+
+
 def import_models(
     registry: Registry, source: str | os.PathLike[str]
 ) -> list[ModelMetadata]:
@@ -100,7 +109,8 @@ def import_models(
     A model keeps its version where that was never used here.
 
     Raises:
-        MissingInputError: If there is no such bundle.
+        MissingInputError: If there is no such bundle, or what a model was made from is
+            neither in it, before the model, nor here.
         RefusedArtifactError: If a file is not what its manifest says, or would lie
             elsewhere.
         ConfigError: If another artifact lies where one would go.
@@ -112,8 +122,12 @@ def import_models(
     try:
         _unpack(bundle, aside)
         models = _models_of(aside)
+        known: set[str] = set()
         for number, entry in enumerate(models):
             _verify(registry, entry, aside / "artifacts" / str(number))
+            for parent in set(entry.dependencies) - known:
+                registry.get(parent)  # whoever is not in the bundle is here already
+            known.add(entry.model_id)
         renamed: dict[str, str] = {}
         added = []
         for number, entry in enumerate(models):
@@ -138,13 +152,21 @@ def _unpack(bundle: Path, aside: Path) -> None:
                 size += member.size
                 if size > _MAX_BUNDLE_BYTES or number > _MAX_MEMBERS:
                     raise RefusedArtifactError(f"{bundle}: expected fewer, or less.")
-                if not (member.isfile() or member.isdir()):
+                if not (member.isfile() or member.isdir()) or not is_inside(
+                    member.name
+                ):
                     raise RefusedArtifactError(
                         f"{bundle}: expected plain files. "
                         f"Received: {member.name!r:.200}"
                     )
-                tar.extract(member, aside, filter="data")
-    except (tarfile.TarError, EOFError, ValueError) as error:
+                target = aside / member.name
+                if (content := tar.extractfile(member)) is None:
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with content, target.open("xb") as stream:
+                    shutil.copyfileobj(content, stream)
+    except (tarfile.TarError, EOFError, FileExistsError, ValueError) as error:
         raise RefusedArtifactError(
             f"{bundle}: expected a folder or a .tar of `export`. Received: {error}"
         ) from error

@@ -301,14 +301,19 @@ class Registry(EntryStore):
             sort: `created_at` (newest first), `grade`, `skill` (best first), or a
                 metric, the better first.
             limit: Most models.
+
+        Raises:
+            ConfigError: If a grade, a name to sort by, or the limit is none.
         """
+        if limit is not None and limit < 1:
+            raise ConfigError(f"limit: expected at least 1. Received: {limit}")
         market, least = (
             (pair, timeframe, target),
             least_grade and parse_grade(least_grade),
         )
         found = [
             entry
-            for entry in self.entries()
+            for entry in self.entries(skips_broken=True)
             if family in (None, entry.model_type)
             and all(
                 wanted in (None, own)

@@ -35,8 +35,13 @@ _SWEEP_SECONDS = 0.5
 """Longest wait for a lock that a sweep may have for a moment."""
 
 _PLACES = {"inputs_dir", "outputs_dir", "training_file"}
-_FREE = _PLACES | {"epochs", "tensorboard", "verbose_logging", "checkpoint_minutes"}
-_FREE |= {"allocator", "device", "recovery", "allow_swap", *LABELS}
+FREE_FIELDS = _PLACES | {
+    "epochs",
+    "tensorboard",
+    "verbose_logging",
+    "checkpoint_minutes",
+}
+FREE_FIELDS |= {"allocator", "device", "recovery", "allow_swap", *LABELS}
 """Fields that decide nothing about what is trained."""
 
 
@@ -53,14 +58,14 @@ def run_identity(config: Config) -> str:
 
 def _free_fields(config: Config) -> set[str]:
     # The whole course of a cosine hangs on the last epoch.
-    return _FREE - {"epochs"} if config.lr_schedule == "cosine" else _FREE
+    return FREE_FIELDS - {"epochs"} if config.lr_schedule == "cosine" else FREE_FIELDS
 
 
 def changed_fields(
     saved: Config, asked: Config, *, is_finished: bool = False
 ) -> list[str]:
     """Returns the fields that make two runs differ; epochs of a finished one, too."""
-    free = _FREE - {"epochs"} if is_finished else _free_fields(asked)
+    free = FREE_FIELDS - {"epochs"} if is_finished else _free_fields(asked)
     before, now = saved.to_dict(), asked.to_dict()
     return [
         f"{name}: began with {value}, now {now[name]}"

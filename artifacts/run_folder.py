@@ -197,7 +197,7 @@ class RunFolder:
 
     def remove_temporary(self) -> list[Path]:
         """Removes the unfinished files of a dead writer; returns them."""
-        return [each for each in self.path.rglob(".tmp-*") if _removed(each)]
+        return [each for each in self.path.rglob(".tmp-*") if removed_path(each)]
 
     def publish(self) -> Path:
         """Writes the manifest, moves the folder, switches `latest`; returns where.
@@ -278,7 +278,7 @@ def sweep(config: Config, *, min_age_seconds: float = 60.0) -> list[Path]:
                 continue  # alive
             if run.has_progress() and not run.published.is_dir():
                 removed += run.remove_temporary()
-            elif _removed(folder):
+            elif removed_path(folder):
                 removed.append(folder)
         run.unlock()
     for folder in newest_first(config.model_dir):
@@ -289,14 +289,14 @@ def sweep(config: Config, *, min_age_seconds: float = 60.0) -> list[Path]:
     for path in (*config.runs_dir.glob(".tmp-*"), *config.model_dir.glob(".tmp-*")):
         run = RunFolder(config, path.name.removeprefix(publication.COPY))
         is_copied = run.path.is_dir() and not run.is_dead_with_progress()
-        if is_old(path) and not is_copied and _removed(path):
+        if is_old(path) and not is_copied and removed_path(path):
             removed.append(path)
     if removed:
         logger.info("removed %d leftovers of dead runs", len(removed))
     return removed
 
 
-def _removed(path: Path) -> bool:
+def removed_path(path: Path) -> bool:
     """Removes a file or a folder; False where another process did."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

@@ -39,8 +39,8 @@ EXITS = {TIMEOUT: "horizon", TAKE_PROFIT: "take profit", STOP_LOSS: "stop loss"}
 _CURVE_POINTS = 300
 _DAY_SECONDS = 86_400
 _MAX_GROWTH = 650.0
-"""A logarithm of growth whose percents a number still holds; returns of 30 % a trade,
-such as percents given as shares, pass it."""
+"""A logarithm of growth whose percents a number still holds; beyond, as where returns
+are percents instead of shares, there is none."""
 
 
 def trading_problem(predictions: pd.DataFrame) -> str | None:
@@ -294,11 +294,13 @@ def _intervals(
     enough = length if len(trades) >= MIN_TRADES else TOO_SHORT
     # Of the growth, of which the return is a monotone function.
     total = cosine_interval(columns[:, 2], length=enough)
+    if max(filter(None, (total["estimate"], total["high"])), default=0.0) > _MAX_GROWTH:
+        total |= dict.fromkeys(("estimate", "low", "high", "standard_error"))
     if total["standard_error"] is not None:
-        total["standard_error"] *= 100.0 * math.exp(min(total["estimate"], _MAX_GROWTH))
+        total["standard_error"] *= 100.0 * math.exp(total["estimate"])
     for key in ("estimate", "low", "high"):
         if total[key] is not None:
-            total[key] = 100.0 * math.expm1(min(total[key], _MAX_GROWTH))
+            total[key] = 100.0 * math.expm1(total[key])
     squares = np.stack([daily, np.square(daily)], axis=1)
     return {
         "mean_net_return_bps": cosine_interval(

@@ -158,7 +158,7 @@ def _judge(each: Candidate, times: np.ndarray, prefix: str) -> FinishedRun:
     folder = evaluations.publish(parent, write)
     _tell(f"evaluation: {folder}", prefix)
     registry = Registry(config.outputs_dir)
-    for entry in registry.entries():
+    for entry in registry.entries(skips_broken=True):
         if entry.run_id == predictor.model_id:
             again = registry.regrade(entry.model_id)
             grade = f"{again.performance_grade}, {again.grade_reason}"

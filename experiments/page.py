@@ -17,12 +17,11 @@ from typing import Any
 import utils
 from artifacts.entries import ModelSummary
 from artifacts.evaluations import read_evaluations
-from artifacts.grades import grade_of
+from artifacts.grades import Graded, grade_of
 from artifacts.publication import RUN_ID
 from artifacts.registry import Registry
 from files.atomic import atomic_write
 from files.strict import read_json
-from metrics.wording import number
 from reports.page import template
 from utils import MissingInputError, counted
 
@@ -93,7 +92,7 @@ def gather_rows(outputs: Path, *, links_from: Path) -> list[dict[str, Any]]:
     """Returns what the page says of each published run, the newest first."""
     by_place: dict[str, list[ModelSummary]] = {}
     registry = Registry(outputs)
-    for entry in registry.entries():
+    for entry in registry.entries(skips_broken=True):
         by_place.setdefault(entry.artifact, []).append(entry)
     folders = [
         folder
@@ -120,26 +119,34 @@ def gather_rows(outputs: Path, *, links_from: Path) -> list[dict[str, Any]]:
     return rows[::-1]
 
 
+_UNREADABLE = (
+    *(utils.UserError, OSError, AttributeError),
+    *(KeyError, TypeError, ValueError),
+)
+"""What reading and telling raise of files that are no run's."""
+
+
 def _row(folder: Path, outputs: Path) -> dict[str, Any]:
     """Returns a run's cells as text, and what they sort and filter by."""
-    pair, family, run_id = folder.parts[-3:]
-    about: Mapping[str, Any] = {}
-    results: Mapping[str, Any] = {}
-    fault = ""
+    run_id = folder.name
     try:
         [path] = folder.glob("metadata_*.json")
-        about, results = read_json(path), read_json(folder / _REPORT)
-        config = about["config"]
+        config, results = read_json(path)["config"], read_json(folder / _REPORT)
         graded = grade_of(results, evaluations=read_evaluations(outputs, run_id))
-    except (utils.UserError, OSError, ValueError, KeyError, TypeError) as error:
+        return _cells(folder, config, results, graded)
+    except _UNREADABLE as error:
+        graded = grade_of({}, is_whole=False)
         fault = f"cannot be read: {error!s:.200}"
-        config, graded = {}, grade_of({}, is_whole=False)
+        return _cells(folder, {}, {}, graded) | {"fault": fault}
+
+
+def _cells(
+    folder: Path, config: Mapping[str, Any], results: Mapping[str, Any], graded: Graded
+) -> dict[str, Any]:
+    pair, family, run_id = folder.parts[-3:]
     test = results.get("test") or {}
-    name = (
-        "skill_vs_train_prior"
-        if "class_names" in results
-        else ("skill_mse_vs_persistence")
-    )
+    is_class = "class_names" in results
+    name = "skill_vs_train_prior" if is_class else "skill_mse_vs_persistence"
     found = (test.get("intervals") or {}).get(name) or {}
     direction = test.get("direction_skill_vs_train_prior", test.get("sign_excess"))
     trades = test.get("trading") or {}
@@ -154,12 +161,12 @@ def _row(folder: Path, outputs: Path) -> dict[str, Any]:
         "trained": trained,
         "grade": str(graded.grade),
         "reason": graded.reason,
-        "skill": number(test.get(name), "{:+.3f}") if test else "",
+        "skill": _told(test.get(name), "{:+.3f}"),
         "interval": _interval(found),
-        "direction": "" if direction is None else f"{direction:+.3f}",
-        "net": "" if net is None else f"{net:+.1f}",
-        "trades": "" if num_trades is None else f"{num_trades:,}",
-        "fault": fault,
+        "direction": _told(direction, "{:+.3f}"),
+        "net": _told(net, "{:+.1f}"),
+        "trades": _told(num_trades, "{:,}"),
+        "fault": "",
         "words": " ".join([experiment, *(f"#{t}" for t in config.get("tags", ()))]),
         "spark": None,
     }
@@ -168,17 +175,17 @@ def _row(folder: Path, outputs: Path) -> dict[str, Any]:
         "trained": run_id,
         "letter": row["grade"],
         "grade": -graded.grade.rank,
-        "skill": _plain(test.get(name)),
-        "direction": _plain(direction),
-        "net": _plain(net),
-        "trades": _plain(num_trades),
+        "skill": _told(test.get(name), "{!r}"),
+        "direction": _told(direction, "{!r}"),
+        "net": _told(net, "{!r}"),
+        "trades": _told(num_trades, "{!r}"),
         "experiment": experiment,
     }
     return row
 
 
-def _plain(value: float | None) -> str:
-    return "" if value is None else repr(value)
+def _told(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
 
 
 def _interval(found: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
+from world.artifacts import SCALER
 from world.frames import TINY, make_own_frame
 
 import utils
@@ -37,14 +38,6 @@ from preprocessing.scaling import FeatureScaler
 from settings.sources import load_config
 from utils import ConfigError, DataError, RefusedArtifactError
 
-SCALER = FeatureScaler(
-    kind="robust",
-    feature_names=("a", "b"),
-    center=(0.1, 1 / 3),
-    scale=(2.0, 1e-9),
-    clip_limit=10.0,
-    num_rows=5,
-)
 # Ray registers types of these names; some of them unpickle what they read.
 RAY_TYPES = [
     "ray.data.arrow_pickled_object",

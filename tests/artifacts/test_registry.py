@@ -6,7 +6,7 @@ import re
 import pytest
 from world.artifacts import BEST, publish
 
-from artifacts import evaluations
+from artifacts import evaluations, manifest
 from artifacts.registry import Registry, open_model
 from files.strict import write_json
 from utils import ConfigError, MissingInputError, RefusedArtifactError
@@ -56,6 +56,8 @@ def test_an_entry_says_where_what_and_how_good(registry, outputs):
         ({"learning_rate": 0.01}, "v1.1.0"),
         ({"seed": 7}, "v1.0.1"),
         ({"calibration_method": "isotonic"}, "v1.0.1"),
+        ({"checkpoint_minutes": 1.0, "tags": ("a",)}, "v1.0.1"),
+        ({"epochs": 3}, "v1.1.0"),
         ({}, "v1.0.1"),
     ],
 )
@@ -173,6 +175,8 @@ def test_lists_filter_and_sort(registry):
     assert found(sort="grade", limit=2) == ["other", "high"]
     assert found(least_grade="C") == ["other", "high"]  # low: its interval has 0
     assert found(pair="ETHUSDT", timeframe="1h") == ["other"]
+    with pytest.raises(ConfigError, match="limit: expected at least 1"):
+        found(limit=0)
     assert found(tags=["low"]) == ["low"] and found(family="gru") == []
     assert registry.best("log_loss").model_id == high.model_id
     assert registry.best("accuracy", pair="ETHUSDT").model_id == other.model_id
@@ -188,6 +192,19 @@ def test_an_unreadable_index_loses_nothing(registry, outputs, content):
     registry.list()
     (outputs / "registry" / "index.json").write_text(content, encoding="latin-1")
     assert [each.model_id for each in registry.list()] == [entry.model_id]
+
+
+@pytest.mark.parametrize("known", [5, [], [1, 2, 3], "x", {"grade": "S"}])
+def test_what_the_index_says_of_an_entry_is_checked(registry, outputs, known):
+    entry = register(registry)
+    told = [each.to_dict() for each in registry.list()]
+    path = outputs / "registry" / "index.json"
+    content = json.loads(path.read_text())
+    [(place, (stamp, _))] = content["entries"].items()
+    for other in (known, [stamp, known]):
+        path.write_text(json.dumps({"entries": {place: other}}))
+        assert [each.to_dict() for each in registry.list()] == told
+    assert told[0]["model_id"] == entry.model_id
 
 
 @pytest.mark.parametrize(
@@ -210,9 +227,51 @@ def test_an_entry_of_another_kind_is_refused(registry, outputs, field, value):
     entry = register(registry)
     path = outputs / "registry" / GROUP / "v1.0.0" / "entry.json"
     path.write_text(json.dumps(entry.to_dict() | {field: value}))
-    for read in (registry.list, lambda: registry.get(entry.model_id)):
+    for read in (registry.entries, lambda: registry.get(entry.model_id)):
         with pytest.raises(RefusedArtifactError):
             read()
+
+
+def test_a_broken_entry_hides_no_other(registry, outputs, caplog):
+    broken, whole = register(registry), register(registry)
+    place = outputs / "registry" / GROUP / "v1.0.0" / "entry.json"
+    place.write_text("{")
+    assert [each.model_id for each in registry.list()] == [whole.model_id]
+    assert "not counted: " in caplog.text and "v1.0.0" in caplog.text
+    with pytest.raises(RefusedArtifactError):  # it may be made from the other
+        registry.delete(whole.model_id)
+    assert broken.model_id != whole.model_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about.pop("data"),
+        lambda about: about["files"].update(model="nothing"),
+        lambda about: about.update(training=[]),
+    ],
+)
+def test_an_artifact_that_is_no_runs_is_refused(registry, outputs, change):
+    folder = publish(outputs)
+    path = next(folder.glob("metadata_*"))
+    about = json.loads(path.read_text())
+    change(about)
+    path.write_text(json.dumps(about))
+    manifest.write_manifest(folder, "MANIFEST.json", is_internal=lambda _: False)
+    with pytest.raises(RefusedArtifactError, match="what a run leaves"):
+        registry.register(folder)
+    assert registry.list() == []
+
+
+def test_what_dead_writers_left_is_swept(registry, outputs):
+    entry = register(registry, alias="champion")
+    group = outputs / "registry" / GROUP
+    left = [group / ".tmp-1", group / "aliases" / ".tmp-2", group / "v1.0.0" / ".tmp-3"]
+    for path in left:
+        path.write_text("{")
+    registry.archive(register(registry).model_id)
+    assert not any(path.exists() for path in left)
+    assert registry.get(f"{GROUP}@champion").model_id == entry.model_id
 
 
 @pytest.mark.parametrize("sha256, grade", [(None, "S"), ("0" * 64, "A+")])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 
 import pytest
@@ -124,6 +125,32 @@ def test_a_model_moves_with_its_ancestors(outputs, tmp_path, name):
         exchange.export_model(Registry(outputs), SECOND, bundle)
 
 
+def test_ancestors_come_first_whatever_their_shape(outputs, tmp_path):
+    registry = Registry(outputs)
+    third = registry.register(publish(outputs), dependencies=[FIRST, SECOND])
+    bundle = exchange.export_model(registry, third.model_id, tmp_path / "bundle")
+    other = Registry(tmp_path / "other")
+    exchange.import_models(other, bundle)
+    again = {each.version: each for each in exchange.import_models(other, bundle)}
+    ids = ["lstm_TESTUSDT-1m-signal_v1.0.3", "lstm_TESTUSDT-1m-signal_v1.0.4"]
+    assert list(again["v1.0.5"].dependencies) == ids
+    assert again["v1.0.4"].dependencies == (ids[0],)
+
+
+def test_a_bundle_without_its_ancestors_is_refused(outputs, tmp_path):
+    bundle = exchange.export_model(Registry(outputs), SECOND, tmp_path / "bundle")
+    path = bundle / "bundle.json"
+    content = json.loads(path.read_text())
+    del content["models"][0]
+    path.write_text(json.dumps(content))
+    shutil.rmtree(bundle / "artifacts" / "0")
+    (bundle / "artifacts" / "1").rename(bundle / "artifacts" / "0")
+    other = Registry(tmp_path / "other")
+    with pytest.raises(MissingInputError, match=FIRST):
+        exchange.import_models(other, bundle)
+    assert other.list() == [] and not (tmp_path / "other" / "models").exists()
+
+
 def forge_grade(bundle):
     path = bundle / "bundle.json"
     content = json.loads(path.read_text())
@@ -196,6 +223,18 @@ def test_a_tar_with_a_link_is_refused(tmp_path):
     path.write_bytes(b"no tar")
     with pytest.raises(RefusedArtifactError, match=r"a folder or a \.tar"):
         exchange.import_models(Registry(tmp_path / "other"), path)
+
+
+@pytest.mark.parametrize("name", ["../bundle.json", "/bundle.json", "a/../../b"])
+def test_a_tar_of_other_places_is_refused(tmp_path, name):
+    path = tmp_path / "evil.tar"
+    with tarfile.open(path, "w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = 2
+        tar.addfile(member, io.BytesIO(b"{}"))
+    with pytest.raises(RefusedArtifactError, match="plain files"):
+        exchange.import_models(Registry(tmp_path / "other"), path)
+    assert {each.name for each in tmp_path.rglob("*")} == {"evil.tar", "other"}
 
 
 def test_scan_tells_kinds_without_opening(tmp_path):

@@ -2,6 +2,7 @@ import json
 import os
 
 import pytest
+from world.artifacts import SCALER
 from world.frames import TINY
 
 import utils
@@ -13,15 +14,6 @@ from files.atomic import atomic_write
 from files.strict import read_json, write_json
 from preprocessing.scaling import FeatureScaler
 from utils import MissingInputError, RefusedArtifactError, StorageError
-
-SCALER = FeatureScaler(
-    kind="robust",
-    feature_names=("a", "b"),
-    center=(0.1, 1 / 3),
-    scale=(2.0, 1e-9),
-    clip_limit=10.0,
-    num_rows=5,
-)
 
 
 @pytest.fixture

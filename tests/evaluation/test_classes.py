@@ -589,3 +589,21 @@ def test_return_and_direction_regression():
     found = scores_of(rows, 0 * rows["actual"] + 0.5, is_price=False)
     assert found["mae_persistence"] == 0.5
     assert found["intervals"]["sign_accuracy"]["low"] > 0.6
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in accumulate")
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
+def test_returns_beyond_all_numbers_have_none():
+    frame = market()
+    sides = ["long_return", "short_return"]
+    frame[sides] = 550.0 * frame[sides]  # more than percents instead of shares
+    data = load(frame)
+    _, _, results = judge(data, forecasts(data, knows=0.9))
+    earned = results["test"]["trading"]
+    assert earned["num_trades"] > 200 and earned["total_return_pct"] is None
+    total = earned["intervals"]["total_return_pct"]
+    assert {total[key] for key in ("estimate", "low", "high", "standard_error")} == {
+        None
+    }
+    assert earned["intervals"]["mean_net_return_bps"]["low"] > 0
+    assert any("better than anything honest" in line for line in results["warnings"])

@@ -39,9 +39,17 @@ def test_rows_say_what_a_run_is_worth(outputs):
     assert other["grade"] == "D" and other["models"] == []
 
 
-def test_a_run_that_cannot_be_read_is_told(outputs):
-    path = next(outputs.glob("models/ETHUSDT/*/*/metadata_*.json"))
-    path.write_text("{")
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("metadata_*.json", "{"),
+        ("metadata_*.json", '{"config": 5}'),
+        ("confusion_matrix_report.json", '{"test": {"trading": {"num_trades": "x"}}}'),
+        ("confusion_matrix_report.json", "[]"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_told(outputs, name, content):
+    next(outputs.glob(f"models/ETHUSDT/*/*/{name}")).write_text(content)
     [row] = [r for r in gather_rows(outputs, links_from=outputs) if r["fault"]]
     assert row["grade"] == "F" and row["pair"] == "ETHUSDT"
     assert "cannot be read" in row["fault"]

@@ -22,13 +22,14 @@ from typing import Any
 
 sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
 # The program has nothing of the harness: it starts in half a second.
+from world.artifacts import SCALER  # noqa: E402
+
 import utils  # noqa: E402
 from artifacts import resuming, run_folder  # noqa: E402
 from artifacts.artifact import load_artifact  # noqa: E402
 from config import Config  # noqa: E402
 from files.atomic import atomic_path, atomic_write  # noqa: E402
 from files.strict import write_json  # noqa: E402
-from preprocessing.scaling import FeatureScaler  # noqa: E402
 
 CALLS = ("write", "fsync", "rename", "symlink", "unlink", "unlinkat", "mkdir")
 FAULTS = ("KILL", "ENOSPC", "EIO")
@@ -41,14 +42,6 @@ _SHIMS = {
     "unlink": (os, "unlink"),
     "mkdir": (os, "mkdir"),
 }
-SCALER = FeatureScaler(
-    kind="robust",
-    feature_names=("a", "b"),
-    center=(0.1, 1 / 3),
-    scale=(2.0, 1e-9),
-    clip_limit=10.0,
-    num_rows=5,
-)
 
 
 def publish(outputs: str) -> Path:

@@ -5,23 +5,21 @@ As a program, it is one of eight: `registry.py OUTPUTS ARTIFACT COUNT SEED`.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
+from sharing import KILLED_SHARE as AIMED_SHARE  # noqa: E402
+from sharing import PROCESSES, Mortals  # noqa: E402
+
 import utils  # noqa: E402
 from artifacts.registry import Registry  # noqa: E402
 
-PROCESSES = 8
-AIMED_SHARE = 0.36
-"""Share of registrations that are aimed at: the others were faster."""
 GROUP = "lstm/TESTUSDT-1m-signal"
 
 
@@ -41,25 +39,14 @@ def _tell(outputs: Path, line: str) -> None:
 def main() -> int:
     """The program: registers `COUNT` times, a share of them killed at any moment."""
     outputs, artifact, count, seed = Path(sys.argv[1]), *sys.argv[2:]
-    rng, usual_seconds = random.Random(seed), 0.1
+    mortals = Mortals(random.Random(seed), AIMED_SHARE, usual_seconds=0.1)
     utils.configure_logging()
     for _ in range(int(count)):
-        started = time.monotonic()
-        child = multiprocessing.get_context("fork").Process(
-            target=register, args=(outputs, artifact)
-        )
-        child.start()
-        if rng.random() < AIMED_SHARE:
-            child.join(rng.uniform(0, 1.2 * usual_seconds))
-            if child.is_alive():
-                child.kill()
-                _tell(outputs, "killed")
-            child.join()
-        else:
-            child.join()
-            usual_seconds = 0.8 * usual_seconds + 0.2 * (time.monotonic() - started)
-        if child.exitcode not in (0, -signal.SIGKILL):
-            _tell(outputs, f"failed {child.exitcode}")
+        was_killed, code = mortals.run(register, outputs, artifact)
+        if was_killed:
+            _tell(outputs, "killed")
+        if code not in (0, -signal.SIGKILL):
+            _tell(outputs, f"failed {code}")
     return 0
 
 

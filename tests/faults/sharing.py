@@ -20,25 +20,49 @@ from typing import Any
 
 sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
 # The program has nothing of the harness: it starts in half a second.
+from world.artifacts import SCALER  # noqa: E402
+
 import utils  # noqa: E402
 from artifacts import resuming, run_folder  # noqa: E402
 from artifacts.artifact import load_artifact  # noqa: E402
 from config import Config  # noqa: E402
 from files.atomic import atomic_write, require_creatable  # noqa: E402
 from files.strict import write_json  # noqa: E402
-from preprocessing.scaling import FeatureScaler  # noqa: E402
 
 PROCESSES = 8
 KILLED_SHARE = 0.36
 """Share of runs that are aimed at: a quarter of all dies, the others were faster."""
-SCALER = FeatureScaler(
-    kind="robust",
-    feature_names=("a", "b"),
-    center=(0.1, 1 / 3),
-    scale=(2.0, 1e-9),
-    clip_limit=10.0,
-    num_rows=5,
-)
+
+
+class Mortals:
+    """Calls in processes of their own, a share of which die at any moment.
+
+    Args:
+        rng: Who is aimed at, and when.
+        share: Of the calls that are aimed at; some are faster.
+        usual_seconds: What a call takes, before it is known.
+    """
+
+    def __init__(
+        self, rng: random.Random, share: float, *, usual_seconds: float
+    ) -> None:
+        self._rng, self._share, self._usual = rng, share, usual_seconds
+
+    def run(self, act: Any, *words: Any) -> tuple[bool, int | None]:
+        """Returns whether the call was killed, and how its process ended."""
+        started, was_killed = time.monotonic(), False
+        child = multiprocessing.get_context("fork").Process(target=act, args=words)
+        child.start()
+        if self._rng.random() < self._share:
+            child.join(self._rng.uniform(0, 1.2 * self._usual))
+            if child.is_alive():
+                child.kill()
+                was_killed = True
+            child.join()
+        else:
+            child.join()
+            self._usual = 0.8 * self._usual + 0.2 * (time.monotonic() - started)
+        return was_killed, child.exitcode
 
 
 def config_of(folder: Path) -> Config:
@@ -83,9 +107,10 @@ def _tell(folder: Path, line: str) -> None:
 def main() -> int:
     """The program: publishes until all jobs are taken, a share of them killed."""
     folder, worker, seed, share = Path(sys.argv[1]), *sys.argv[2:]
-    rng = random.Random(f"{seed}-{worker}")
+    mortals = Mortals(
+        random.Random(f"{seed}-{worker}"), float(share), usual_seconds=0.2
+    )
     utils.configure_logging()
-    usual_seconds = 0.2
     for number in range(10**6):
         try:
             (folder / "jobs" / f"{number}").rename(folder / "taken" / f"{number}")
@@ -93,22 +118,11 @@ def main() -> int:
             if not any((folder / "jobs").iterdir()):
                 return 0
             continue
-        started = time.monotonic()
-        child = multiprocessing.get_context("fork").Process(
-            target=publish, args=(folder, str(number))
-        )
-        child.start()
-        if rng.random() < float(share):
-            child.join(rng.uniform(0, 1.2 * usual_seconds))
-            if child.is_alive():
-                child.kill()
-                _tell(folder, f"killed {number} -")
-            child.join()
-        else:
-            child.join()
-            usual_seconds = 0.8 * usual_seconds + 0.2 * (time.monotonic() - started)
-        if child.exitcode not in (0, -signal.SIGKILL):
-            _tell(folder, f"failed {number} {child.exitcode}")
+        was_killed, code = mortals.run(publish, folder, str(number))
+        if was_killed:
+            _tell(folder, f"killed {number} -")
+        if code not in (0, -signal.SIGKILL):
+            _tell(folder, f"failed {number} {code}")
     return 0
 
 

@@ -11,14 +11,17 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from world.frames import PROJECT
 
+from live import __main__ as command
 from live import service
 from live.__main__ import main, read_token
+from networks import runtime
 from predictor import Predictor
 from utils import ConfigError, DataError, MissingInputError
 
@@ -396,3 +399,13 @@ def test_an_address_that_is_taken(capsys):
             service.run(app, host="127.0.0.1", port=known["port"])
         with pytest.raises(ConfigError, match="an address to listen on"):
             service.run(app, host="127.0.0.1", port=99_999)
+
+
+@pytest.mark.parametrize("family, count", [("lstm", 1), ("logistic", 0)])
+def test_kernels_of_a_network_get_a_thread_each(monkeypatch, family, count):
+    calls = []
+    artifact = SimpleNamespace(metadata={"model": {"family": family}})
+    monkeypatch.setattr(command, "open_model", lambda _: artifact)
+    monkeypatch.setattr(runtime, "configure_runtime", calls.append)
+    command._prepare_threads("a model")
+    assert len(calls) == count
