@@ -72,6 +72,22 @@ class Artifact:
         except utils.ConfigError as error:
             raise RefusedArtifactError(f"{self.path}: {error}") from error
 
+    @property
+    def parents(self) -> list[str]:
+        """Ids of the registered models that it says it was made from.
+
+        Raises:
+            RefusedArtifactError: If it says something else.
+        """
+        lineage = self.metadata.get("lineage") or {}
+        found = lineage.get("dependencies", []) if isinstance(lineage, dict) else None
+        if not isinstance(found, list) or not all(isinstance(n, str) for n in found):
+            raise RefusedArtifactError(
+                f"{self.path}: expected ids of models as lineage.dependencies. "
+                f"Received: {lineage!r:.200}"
+            )
+        return found
+
     def load_model(self, suffix: str | None = None) -> Any:
         """Opens the verified model file, without any code from it.
 

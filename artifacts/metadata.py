@@ -98,6 +98,7 @@ def describe_run(
         "tags": list(run.config.tags),
         "config": run.config.to_dict(),
         "data": describe_data(data),
+        "features": describe_features(data, run.config),
         "split": describe_split(data),
         "alignment": ALIGNMENT,
         **described,
@@ -187,6 +188,21 @@ def describe_data(data: TrainingData) -> dict[str, Any]:
         "num_features": data.num_features,
         **learned,
         "num_trained_targets": len(data.train_targets),
+    }
+
+
+def describe_features(data: TrainingData, config: Config) -> dict[str, Any]:
+    """Returns how the features are made of candles.
+
+    None each of a DataFrame and of a file made elsewhere, which do not say.
+    """
+    stated = data.source if data.source.get("built_by_us") else None
+    return {
+        "sets": stated and list(config.feature_sets),
+        "raw_prices": stated and config.raw_prices,
+        "higher_timeframes": stated and list(config.higher_timeframes),
+        "warm_up_bars": stated and stated.get("warm_up_bars"),
+        "source_digests": stated and stated.get("feature_digests"),
     }
 
 

@@ -71,7 +71,8 @@ class Registry(EntryStore):
         Args:
             artifact: A folder below `outputs_dir`, or a link to one.
             alias: Also points this alias at it.
-            dependencies: Ids of the models that it was made from.
+            dependencies: Ids of the models that it was made from, beside those that
+                its metadata name.
             tags: Words to find it by, beside those of its configuration.
             notes: A line for readers.
 
@@ -89,6 +90,7 @@ class Registry(EntryStore):
                 f"expected an artifact below {outputs}, whose registry this is. "
                 f"Received: {opened.path}. Name its --outputs-dir, or import it."
             )
+        dependencies = list(dict.fromkeys([*opened.parents, *dependencies]))
         new = entries.describe(
             opened,
             place=opened.path.relative_to(outputs).as_posix(),

@@ -339,18 +339,22 @@ class TabularAdapter(ModelAdapter):
         """Returns the sections `model`, `training`, `runtime` of the metadata."""
         train, mix = self.table, self.mix
         size = getattr(self.model, "num_parameters", None)
+        library = f"{self.package} {version(self.package)}"
+        num_inputs = train.inputs.shape[1]
         return {
             "model": {
                 "name": self.config.model,
                 **self.identity(),
-                "library": f"{self.package} {version(self.package)}",
+                "library": library,
+                "summary": f"{self.config.model} of {library}: {num_inputs} inputs, "
+                f"{size} parameters",
                 "total_parameters": size,
                 "trainable_parameters": size,
                 "optimizer": None,
                 "loss": "squared_error" if mix is None else "cross_entropy",
                 "weights_sha256": self._digest(),
                 **self._inputs.to_dict(),
-                "num_inputs": train.inputs.shape[1],
+                "num_inputs": num_inputs,
                 "feature_names": list(self._names),
                 "class_mix": None if mix is None else mix.to_dict(),
                 "outputs": "numbers in units of the target's scaler"

@@ -14,6 +14,8 @@ from artifacts.manifest import write_manifest
 from artifacts.run_folder import is_internal
 from config import Config
 from dataset_builder import build_training_file
+from files.atomic import sha256_file
+from files.strict import read_json
 from models import families
 from predictor import Predictor, main
 from sequence_generator import cut_windows
@@ -68,6 +70,22 @@ def test_answers_equal_the_reports_predictions(finished, predictor, predictions)
     assert np.array_equal(found, whole)
     with pytest.raises(DataError, match="missing close_change"):
         predictor.predict_window(shuffled[:8].drop(columns="close_change"))
+
+
+def test_metadata_say_how_the_features_are_made(finished):
+    about = read_json(next(finished[1].glob("metadata_*.json")))
+    [digest] = about["features"].pop("source_digests").values()
+    assert about["features"] == {
+        "sets": ["core8"],
+        "raw_prices": False,
+        "higher_timeframes": [],
+        "warm_up_bars": 179,
+    }
+    file = next(finished[1].parents[3].glob("*_training_ready.feather"))
+    lineage, built = about["lineage"], read_json(f"{file}.json")
+    assert lineage["training_file_sha256"] == sha256_file(file)
+    assert lineage["candles_digest"] == built["digests"]["candles"]
+    assert len(digest) == 64 and lineage["dependencies"] == []
 
 
 def test_candles_give_the_reports_predictions(candles, predictor, predictions):

@@ -181,7 +181,7 @@ def test_metadata(finished):
     )
     assert list(metadata) == [
         *("format", "run_id", "created_at", "experiment_name", "tags", "config"),
-        *("data", "split", "alignment", "model", "training", "runtime"),
+        *("data", "features", "split", "alignment", "model", "training", "runtime"),
         *("training_duration_seconds", "metrics", "versions", "code", "hardware"),
         *("system", "lineage", "files", "results"),
     ]
@@ -190,7 +190,13 @@ def test_metadata(finished):
     assert metadata["hardware"]["cores"] >= 1
     assert metadata["hardware"]["memory_bytes"] > 2**28
     assert metadata["system"]["gpu_available"] is (metadata["hardware"]["gpus"] > 0)
-    assert metadata["lineage"]["dependencies"] == []
+    assert metadata["lineage"] == {
+        "training_file_sha256": None,  # of a DataFrame
+        "candles_digest": None,
+        "dependencies": [],
+    }
+    names = ["sets", "raw_prices", "higher_timeframes", "warm_up_bars"]
+    assert metadata["features"] == dict.fromkeys([*names, "source_digests"])
     assert metadata["alignment"]["label_offset"] == 0
     assert metadata["alignment"]["class_names"] == ["SHORT", "HOLD", "LONG"]
     assert metadata["model"]["total_parameters"] == 4 * 4 * (8 + 4 + 1) + 20 + 15

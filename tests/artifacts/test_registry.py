@@ -115,6 +115,19 @@ def test_lineage_is_known_both_ways_and_kept(registry):
         registry.dependencies(last.model_id)
 
 
+def test_a_run_that_names_its_parents_keeps_them(registry, outputs):
+    first, second = register(registry), register(registry)
+    folder = publish(outputs, dependencies=[first.model_id])
+    child = registry.register(folder, dependencies=[second.model_id, first.model_id])
+    assert child.dependencies == (first.model_id, second.model_id)
+    for stated, error in (
+        (["lstm_TESTUSDT-1m-signal_v9.0.0"], MissingInputError),
+        ("lstm", RefusedArtifactError),
+    ):
+        with pytest.raises(error):
+            registry.register(publish(outputs, dependencies=stated))
+
+
 def test_a_parent_whose_files_changed_is_told_of_the_child(registry, outputs):
     parent = register(registry)
     child = register(registry, dependencies=[parent.model_id])

@@ -43,7 +43,14 @@ BEST = {
 
 
 def publish(
-    outputs, *, skill=0.1, results=None, features=FEATURES, sha256="ab" * 32, **fields
+    outputs,
+    *,
+    skill=0.1,
+    results=None,
+    features=FEATURES,
+    sha256="ab" * 32,
+    dependencies=(),
+    **fields,
 ):
     """Returns a folder as a run leaves it; its grade is B-, with skill above 0."""
     config = Config(**{"pair": "TESTUSDT", "outputs_dir": str(outputs)} | fields)
@@ -63,6 +70,7 @@ def publish(
                 "feature_names": features,
                 "num_features": len(features),
             },
+            "lineage": {"dependencies": dependencies},
             "split": {"train": part},
             "model": {"window_bars": config.sequence_length},
             "training": {"seconds": 1.5},
