@@ -49,6 +49,11 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tags", nargs="+", default=[], metavar="TAG")
     parser.add_argument("--notes", default="", help="a line for readers")
+    parser.add_argument(
+        "--mlflow",
+        metavar="URI",
+        help="also log it to MLflow there, such as sqlite:///mlflow.db",
+    )
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
@@ -155,6 +160,7 @@ def _one(entry: ModelSummary, done: str) -> Answer:
 
 
 def _register(registry: Registry, options: argparse.Namespace) -> Answer:
+    store = exchange.MlflowStore(options.mlflow) if options.mlflow else None
     entry = registry.register(
         options.artifact,
         alias=options.alias,
@@ -162,7 +168,11 @@ def _register(registry: Registry, options: argparse.Namespace) -> Answer:
         tags=options.tags,
         notes=options.notes,
     )
-    return _one(entry, f"grade {entry.performance_grade} ({entry.grade_reason})")
+    told, text = _one(entry, f"grade {entry.performance_grade} ({entry.grade_reason})")
+    if store is None:
+        return told, text
+    run_id = store.log(entry, registry.open(entry.model_id))
+    return told | {"mlflow_run_id": run_id}, f"{text}\n  MLflow run {run_id}"
 
 
 def _filters(options: argparse.Namespace) -> dict[str, Any]:

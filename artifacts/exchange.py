@@ -1,24 +1,31 @@
 """Models between machines: exported whole, verified before they are taken in.
 
 In: a bundle of artifacts and their entries, as a folder or a tar; what kinds of files
-lie in a folder. Out: the registry that they come from and go to (`registry`).
+lie in a folder; a run of MLflow. Out: the registry that they come from and go to
+(`registry`).
 
 A bundle has `bundle.json` and `artifacts/{number}/` for each model, parents first.
 """
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import importlib
+import io
 import os
 import secrets
 import shutil
+import sys
 import tarfile
+import time
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from artifacts import manifest, run_folder
-from artifacts.artifact import load_artifact
+from artifacts.artifact import Artifact, load_artifact
 from artifacts.entries import ModelMetadata, ModelSummary, describe, is_inside
 from artifacts.registry import Registry
 from files.atomic import (
@@ -29,11 +36,22 @@ from files.atomic import (
     sha256_file,
 )
 from files.strict import read_json, write_json
-from utils import ConfigError, DataError, MissingInputError, RefusedArtifactError
+from utils import (
+    ConfigError,
+    DataError,
+    DependencyError,
+    MissingInputError,
+    RefusedArtifactError,
+    StorageError,
+)
 
 _BUNDLE = "bundle.json"
 _MAX_BUNDLE_BYTES = 64 * 2**30
 _MAX_MEMBERS = 100_000
+_MAX_HISTORY_BYTES = 64 * 2**20
+
+_MLFLOW_PARAM_LENGTH, _MLFLOW_PARAMS, _MLFLOW_METRICS = 6000, 100, 1000
+"""Most letters of a parameter, parameters and metrics of one call."""
 
 PICKLES = ("pickle", "torch zip", "pickle by name")
 """Kinds of files that could run code when they are opened."""
@@ -269,3 +287,111 @@ def _kind(path: Path) -> str:
         return kind
     is_text = not head.strip(bytes(range(32, 127)) + b"\t\n\r")
     return {b"{": "json", b"[": "json"}.get(head[:1], "text" if is_text else "other")
+
+
+class MlflowStore:
+    """A store of MLflow, which models are logged to as runs.
+
+    Args:
+        uri: A database such as `sqlite:///mlflow.db`, or a server.
+
+    Raises:
+        DependencyError: If the full package is not installed.
+        ConfigError: If MLflow does not take the address; it refuses folders.
+    """
+
+    def __init__(self, uri: str) -> None:
+        # A server that is not there is told at once, not in four minutes; and nobody
+        # but the store hears of a run.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        self.uri = uri
+        try:
+            self._mlflow: Any = importlib.import_module("mlflow")
+            importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+        except ImportError as error:
+            raise DependencyError(
+                "--mlflow needs MLflow with its databases. Install it, best in an "
+                "environment of its own: pip install -r requirements-mlflow.txt"
+            ) from error
+        try:
+            self._client: Any = self._mlflow.MlflowClient(tracking_uri=uri)
+            self._client.search_experiments(max_results=1)
+        except Exception as error:
+            raise ConfigError(
+                "--mlflow: expected a database or a server that MLflow takes, such as "
+                f"sqlite:///mlflow.db. Received: {uri!r}. MLflow says: {error!s:.300}"
+            ) from error
+
+    def log(self, entry: ModelMetadata, artifact: Artifact) -> str:
+        """Logs parameters, metrics and files of a registered model; returns the run.
+
+        The experiment is the model's own, or its group. Metrics are those of the test
+        part, by the registry's names, and `epoch_loss` and others of each epoch.
+
+        Raises:
+            StorageError: If MLflow does not take all of it.
+        """
+        told = ("model_id", "performance_grade", "grade_reason", "manifest_sha256")
+        tags = {name: str(getattr(entry, name)) for name in told}
+        tags |= {"dependencies": " ".join(entry.dependencies)}
+        tags |= {"tags": " ".join(entry.tags), "notes": entry.notes}
+        tags |= {"mlflow.source.git.commit": entry.git_commit or ""}
+        try:
+            # MLflow prints addresses, which are no answer of ours.
+            with contextlib.redirect_stdout(sys.stderr):
+                place = self._experiment_id(entry.experiment_name or entry.group)
+                run = self._client.create_run(place, run_name=entry.model_id, tags=tags)
+                run_id, status = str(run.info.run_id), "FAILED"
+                try:
+                    self._log_numbers(run_id, entry, artifact)
+                    self._client.log_artifacts(run_id, str(artifact.path))
+                    status = "FINISHED"
+                finally:
+                    self._client.set_terminated(run_id, status)
+        except Exception as error:
+            raise StorageError(
+                f"{entry.model_id} is registered, but not logged: MLflow at {self.uri} "
+                f"says: {error!s:.300}"
+            ) from error
+        return run_id
+
+    def _experiment_id(self, name: str) -> str:
+        with contextlib.suppress(self._mlflow.exceptions.MlflowException):
+            return str(self._client.create_experiment(name))  # refused where it is
+        return str(self._client.get_experiment_by_name(name).experiment_id)
+
+    def _log_numbers(
+        self, run_id: str, entry: ModelMetadata, artifact: Artifact
+    ) -> None:
+        kinds, now = self._mlflow.entities, int(time.time() * 1000)
+        numbers = [(name, value, 0) for name, value in entry.metrics.items()]
+        metrics = [
+            kinds.Metric(name, value, now, step)
+            for name, value, step in (*numbers, *_epochs_of(artifact))
+        ]
+        params = [
+            kinds.Param(name, str(value)[:_MLFLOW_PARAM_LENGTH])
+            for name, value in entry.training_config.items()
+        ]
+        for first in range(0, len(metrics), _MLFLOW_METRICS):
+            some = metrics[first : first + _MLFLOW_METRICS]
+            self._client.log_batch(run_id, metrics=some)
+        for first in range(0, len(params), _MLFLOW_PARAMS):
+            some = params[first : first + _MLFLOW_PARAMS]
+            self._client.log_batch(run_id, params=some)
+
+
+def _epochs_of(artifact: Artifact) -> list[tuple[str, float, int]]:
+    """Returns name, value and number of each epoch's metrics."""
+    if not artifact.has("history"):
+        return []
+    name = artifact.metadata["files"]["history"]
+    listed, most = artifact.files[name], _MAX_HISTORY_BYTES
+    data = manifest.read_listed(artifact.path, name, listed, max_bytes=most)
+    return [
+        (f"epoch_{name}", float(value), int(row["epoch"]))
+        for row in csv.DictReader(io.StringIO(data.decode()))
+        for name, value in row.items()
+        if name != "epoch" and value
+    ]

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 import tarfile
 
 import pytest
@@ -85,6 +86,14 @@ def test_words_that_mean_several_are_told(command, monkeypatch):
 )
 def test_what_cannot_be_done(command, words, code, said):
     assert said in command(*words, code=code)
+
+
+def test_without_mlflow_its_requirements_are_named(command, outputs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    folder = str(outputs / Registry(outputs).get(FIRST).artifact)
+    said = command("register", folder, "--mlflow", "sqlite:///mlflow.db", code=2)
+    assert "pip install -r requirements-mlflow.txt" in said
+    assert len(Registry(outputs).list()) == 2
 
 
 def test_models_in_use_change(command, outputs):

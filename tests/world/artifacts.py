@@ -57,7 +57,8 @@ def publish(
     run = run_folder.RunFolder.create(config)
     atomic_write(run.file("model", ".npz"), f"model {skill}")
     write_json(run.file("scaler", ".json"), SCALER.to_dict())
-    kinds = {"model": ".npz", "scaler": ".json"}
+    atomic_write(run.file("history", ".csv"), "epoch,loss,lr\n1,0.75,\n2,0.5,\n")
+    kinds = {"model": ".npz", "scaler": ".json", "history": ".csv"}
     part = {"first_row": 0, "rows": 9, "targets": 5}
     write_json(
         run.file("metadata", ".json"),
