@@ -293,9 +293,9 @@ def return_freed_memory(*, collect: bool = False) -> None:
         library.MallocExtension_ReleaseFreeMemory()  # where tcmalloc is in
 
 
-def resident_bytes() -> int | None:
-    """Returns the resident memory of this process, or None where /proc is missing."""
-    return _proc_bytes("self/status", "VmRSS")
+def resident_bytes(process: int | str = "self") -> int | None:
+    """Returns the resident memory of a process, or None where /proc is missing."""
+    return _proc_bytes(f"{process}/status", "VmRSS")
 
 
 def available_memory_bytes() -> int | None:

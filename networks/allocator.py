@@ -78,11 +78,20 @@ def start_with_tcmalloc(config: MachineFields) -> None:
     The process, its number, signals and exit code stay; what the program has done so
     far is done again. Returns where there is no tcmalloc, or it is in already.
     """
+    if config.allocator == "auto" and (preload := with_tcmalloc()):
+        start_anew(**preload)
+
+
+def with_tcmalloc() -> dict[str, str]:
+    """Returns the environment that a process needs beside this one's for tcmalloc.
+
+    It is empty where there is no tcmalloc, or it is in already.
+    """
     preloaded = os.environ.get("LD_PRELOAD", "")
-    library = next(_installed(), None) if config.allocator == "auto" else None
+    library = next(_installed(), None)
     if library is None or _TCMALLOC in preloaded:
-        return
-    start_anew(LD_PRELOAD=" ".join(filter(None, [str(library), preloaded])))
+        return {}
+    return {"LD_PRELOAD": " ".join(filter(None, [str(library), preloaded]))}
 
 
 def start_anew(*words: str, **environment: str) -> None:

@@ -1,0 +1,78 @@
+"""What tasks of tests do; each notes its tries in a file, where it is given one."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import utils
+
+
+def tell(values):
+    return {
+        "process": os.getpid(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "group": os.getpgrp(),
+    }
+
+
+def refuse(values):
+    raise utils.DataError("expected better data")
+
+
+def break_down(values):
+    note(values)
+    return {"never": 1 / 0}
+
+
+def be_killed(values):
+    if note(values) < values["from_try"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"is": "done"}
+
+
+def fill_the_disk(values):
+    if note(values) < values["from_try"]:
+        raise utils.StorageError("no space left")
+    return {"is": "done"}
+
+
+def take_a_while(values):
+    """Uses no more than a moment, from `began` to `ended` of one clock."""
+    began = time.monotonic_ns()
+    os.sched_yield()
+    return {"began": began, "ended": time.monotonic_ns()}
+
+
+def wait_for_a_signal(values):
+    """Says in a FIFO that it began, and, told to stop, that it saved."""
+    with open(values["fifo"], "w") as fifo:
+        try:
+            fifo.write("began\n")
+            fifo.flush()
+            last_for_ever()
+        except utils.Interrupted:
+            fifo.write("saved\n")
+            raise
+
+
+def never_end(values):
+    try:
+        note(values)
+        last_for_ever()
+    except utils.Interrupted:
+        note(values, "saved")
+        raise
+
+
+def last_for_ever():
+    while True:
+        time.sleep(0.01)  # a signal that comes just before a pause() would not end it
+
+
+def note(values, text="try"):
+    """Adds a line, and returns how many there are."""
+    path = Path(values["notes"])
+    with path.open("a") as notes:
+        notes.write(f"{text}\n")
+    return len(path.read_text().splitlines())
