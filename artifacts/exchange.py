@@ -31,7 +31,7 @@ from artifacts.registry import Registry
 from files.atomic import (
     atomic_path,
     fsync_folder,
-    fsync_path,
+    fsync_tree,
     make_folder,
     sha256_file,
 )
@@ -104,6 +104,7 @@ def export_model(
             with atomic_path(target) as temporary, tarfile.open(temporary, "w") as tar:
                 tar.add(aside, arcname=".")
         else:
+            fsync_tree(aside)
             os.rename(aside, target)
             fsync_folder(target.parent)
     finally:
@@ -235,9 +236,7 @@ def _take_in(
     place = registry.outputs / entry.artifact
     if not place.exists():
         make_folder(place.parent)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                fsync_path(path)
+        fsync_tree(folder)
         os.rename(folder, place)
         fsync_folder(place.parent)
     new = describe(

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from files.atomic import fsync_folder, fsync_path, make_folder
+from files.atomic import fsync_folder, fsync_path, fsync_tree, make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +52,7 @@ def move_run(source: Path, destination: Path, *, internals: Iterable[str]) -> bo
         shutil.rmtree(copy, ignore_errors=True)  # of a process that died
         try:
             shutil.copytree(source, copy, ignore=_top_level(source, internals))
-            for folder, _, names in os.walk(copy):
-                for name in names:
-                    fsync_path(Path(folder, name))
-                fsync_folder(folder)
+            fsync_tree(copy)
             _retried(lambda: _rename(copy, destination))
         finally:
             shutil.rmtree(copy, ignore_errors=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -123,9 +124,10 @@ class Registry(EntryStore):
         Raises:
             RefusedArtifactError: If the artifact was changed since.
         """
-        return self._open(self.get(name))
+        return load_artifact(self._registered_folder(self.get(name)))
 
-    def _open(self, entry: ModelSummary) -> Artifact:
+    def _registered_folder(self, entry: ModelSummary) -> Path:
+        """Returns the folder of a model, whose manifest is the one registered."""
         folder = self.outputs / entry.artifact
         manifest = folder / run_folder.MANIFEST
         if not manifest.is_file():
@@ -138,7 +140,7 @@ class Registry(EntryStore):
                 f"{entry.model_id}: expected the manifest that was registered in "
                 f"{folder}. Received: another one. The artifact was changed since."
             )
-        return load_artifact(folder)
+        return folder
 
     def regrade(self, name: str) -> ModelMetadata:
         """Grades a model again, with what it did on later days; see `grades`."""
@@ -148,7 +150,7 @@ class Registry(EntryStore):
             for each in read_evaluations(self.outputs, entry.run_id)
             if each["lineage"].get("manifest_sha256") == entry.manifest_sha256
         ]
-        results = self._open(entry).read_listed_json(entries.REPORT)
+        results = self.open(name).read_listed_json(entries.REPORT)
         graded = grade_of(results, evaluations=later)
         return self.change(
             name, performance_grade=str(graded.grade), grade_reason=graded.reason
@@ -173,14 +175,23 @@ class Registry(EntryStore):
 
         Raises:
             ConfigError: If a model depends on it or an alias points at it.
+            RefusedArtifactError: If a folder is to go that is not what was registered.
         """
         with self.lock(self.root):
             entry = self.get(name)
             self._refuse_in_use(entry)
+            others = {
+                e.artifact for e in self.entries() if e.model_id != entry.model_id
+            }
+            folder = None
+            is_there = (self.outputs / entry.artifact).exists()
+            if with_artifact and is_there and entry.artifact not in others:
+                folder = self._registered_folder(entry)
             self.remove(entry)
-            others = {each.artifact for each in self.entries()}
-        if with_artifact and entry.artifact not in others:
-            shutil.rmtree(self.outputs / entry.artifact, ignore_errors=True)
+        if folder is not None:
+            aside = folder.with_name(f".tmp-{secrets.token_hex(6)}-{folder.name}")
+            os.rename(folder, aside)  # whole or gone
+            shutil.rmtree(aside, ignore_errors=True)
         return entry
 
     def _refuse_in_use(self, entry: ModelSummary, *, dependants: bool = True) -> None:
@@ -195,7 +206,7 @@ class Registry(EntryStore):
 
     def aliases_of(self, entry: ModelSummary) -> list[str]:
         """Returns the aliases that point at a model."""
-        paths = sorted((self.root / entry.group / "aliases").glob("*.json"))
+        paths = sorted((self.root / entry.group / "aliases").glob("[!.]*.json"))
         return [p.stem for p in paths if parse_alias(p)["version"] == entry.version]
 
     def set_alias(self, name: str, alias: str = CHAMPION) -> ModelMetadata:
@@ -270,7 +281,7 @@ class Registry(EntryStore):
         problems = []
         for entry in [self.get(name), *self.dependencies(name)]:
             try:
-                self._open(entry)
+                self.open(entry.model_id)
             except utils.UserError as error:
                 problems.append(f"{entry.model_id}: {error}")
         return problems

@@ -93,6 +93,14 @@ def fsync_folder(path: str | os.PathLike[str]) -> None:
             raise
 
 
+def fsync_tree(folder: str | os.PathLike[str]) -> None:
+    """Flushes every file below a folder, and every folder's entries."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            fsync_path(os.path.join(parent, name))
+        fsync_folder(parent)
+
+
 def fsync_path(path: str | os.PathLike[str]) -> None:
     """Flushes a file, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

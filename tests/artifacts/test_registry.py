@@ -287,6 +287,32 @@ def test_what_dead_writers_left_is_swept(registry, outputs):
     assert registry.get(f"{GROUP}@champion").model_id == entry.model_id
 
 
+def test_an_alias_that_is_being_written_is_none(registry, outputs):
+    entry = register(registry, alias="champion")
+    (outputs / "registry" / GROUP / "aliases" / ".tmp-1-own.json").write_text("{")
+    assert registry.aliases_of(entry) == ["champion"]
+
+
+@pytest.mark.parametrize("place", ["models", "models/TESTUSDT/other", "."])
+def test_only_what_was_registered_is_removed(registry, outputs, place):
+    entry = register(registry)
+    kept = outputs / entry.artifact
+    other = publish(outputs, skill=0.3)
+    if place.endswith("other"):
+        (outputs / place).symlink_to(other.parent.parent)
+    registry.change(entry.model_id, artifact=place)
+    with pytest.raises((MissingInputError, RefusedArtifactError)):
+        registry.delete(entry.model_id, with_artifact=True)
+    assert kept.is_dir() and other.is_dir() and len(registry.list()) == 1
+    registry.change(entry.model_id, artifact=entry.artifact)
+    registry.delete(entry.model_id, with_artifact=True)
+    assert not kept.exists() and [p.name for p in kept.parent.glob(".*")] == []
+    again = registry.register(other)
+    (other.parent / "elsewhere").mkdir()
+    other.rename(other.parent / "elsewhere" / "x")  # gone already is no obstacle
+    assert registry.delete(again.model_id, with_artifact=True) == again
+
+
 @pytest.mark.parametrize("sha256, grade", [(None, "S"), ("0" * 64, "A+")])
 def test_later_days_lift_a_grade_of_the_same_files(registry, outputs, sha256, grade):
     entry = register(registry, fields={"results": BEST})

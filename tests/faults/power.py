@@ -1,9 +1,9 @@
 """Room: the power is cut. Writes that were not synced are lost, in any order.
 
-What a publication, or a training's checkpoints, ask of the file system is written down
-once. Then, after each of their steps, disks are made on which only what was synced is
-certain: of the rest each change of a folder is there or not, each content whole, cut or
-missing.
+What a publication, a training's checkpoints, or the registry ask of the file system is
+written down once. Then, after each of their steps, disks are made on which only what
+was synced is certain: of the rest each change of a folder is there or not, each content
+whole, cut or missing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from typing import Any
 import numpy as np
 from publication import publish
 from scene import Child, Row, World, digests, say
+from world.artifacts import publish as publish_small
 
 import utils
+from artifacts import exchange
 from artifacts.artifact import load_artifact
+from artifacts.registry import Registry
 from artifacts.run_folder import RunFolder
 from config import Config
 from networks import checkpoints
@@ -213,7 +216,7 @@ class Disk:
 
 
 def power_room(world: World) -> Row:
-    """Publications and checkpoints, cut after every step, several times each."""
+    """Publications, checkpoints, the registry: cut after every step, several times."""
     row = Row("power cut", "old version intact, none torn, none lost that was told")
     report = world.folder / "power.txt"
     child = Child(lambda _: _cut_all(world, row, report), world.folder / "power.log")
@@ -229,11 +232,15 @@ def power_room(world: World) -> Row:
 def _cut_all(world: World, row: Row, report: Path) -> int:
     times = world.count(12, 1)
     with report.open("w") as stream:
-        for name, scenario in (("publication", _publication), ("saves", _saves)):
+        for name, scenario, stride in (
+            ("publication", _publication, 1),
+            ("saves", _saves, 1),
+            ("registry", _registry, world.count(1, 9)),
+        ):
             folder = world.folder / f"power-{name}"
             folder.mkdir()
             disk, told, check = scenario(folder)
-            for step in range(len(disk.steps) + 1):
+            for step in range(world.seed % stride, len(disk.steps) + 1, stride):
                 for each in range(times):
                     target = world.folder / "cut"
                     disk.cut(step, world.rng(6, step, each), target)
@@ -324,3 +331,90 @@ def _saves(folder: Path) -> Scenario:
         return None if found >= epoch else f"epoch {epoch} was told, {found} is there"
 
     return disk, told, check
+
+
+GROUP = "lstm/TESTUSDT-1m-signal"
+Kept = dict[str, Any]
+"""Path below the registry -> the content of an entry, an alias, a list of deleted."""
+
+
+def _registry(folder: Path) -> Scenario:
+    """Everything that changes a registry, one after another, as from a command line."""
+    outputs, elsewhere = folder / "outputs", Registry(folder / "elsewhere")
+    parent = elsewhere.register(publish_small(elsewhere.outputs, seed=5))
+    given = publish_small(elsewhere.outputs, seed=6)
+    given = elsewhere.register(given, dependencies=[parent.model_id])
+    bundle = exchange.export_model(elsewhere, given.model_id, folder / "bundle")
+    registry = Registry(outputs)
+    first, second, third = (publish_small(outputs, seed=seed) for seed in range(3))
+    ids = [f"lstm_TESTUSDT-1m-signal_v1.0.{patch}" for patch in range(3)]
+    registry.register(first, alias="champion")
+    changes: list[Callable[[], Any]] = [
+        lambda: registry.register(second, dependencies=[ids[0]], tags=["a"]),
+        lambda: registry.set_alias(ids[1]),
+        lambda: registry.set_alias(ids[1], "challenger"),
+        lambda: registry.rollback(GROUP),
+        lambda: registry.register(third, alias="own"),
+        lambda: registry.set_alias(ids[0], "own"),
+        lambda: registry.archive(ids[2]),
+        lambda: registry.restore(ids[2]),
+        lambda: registry.regrade(ids[2]),
+        lambda: registry.delete(ids[2], with_artifact=True),
+        lambda: exchange.import_models(registry, bundle),
+        lambda: exchange.export_model(registry, ids[1], outputs / "exported"),
+        lambda: exchange.export_model(registry, ids[1], outputs / "exported.tar"),
+    ]
+    disk, done = Disk(outputs), [(0, _kept(outputs))]
+
+    def change_all() -> None:
+        for change in changes:
+            change()
+            done.append((len(disk.steps), _kept(outputs)))
+
+    disk.record(change_all)
+
+    def told(step: int) -> list[Kept]:
+        """What was acknowledged, and what is under way."""
+        number = max(k for k, (at, _) in enumerate(done) if at <= step)
+        return [kept for _, kept in done[number : number + 2]]
+
+    return disk, told, _registry_problem
+
+
+def _kept(outputs: Path) -> Kept:
+    root = outputs / "registry"
+    patterns = ("*/*/v*/entry.json", "*/*/aliases/[!.]*.json", "*/*/deleted.json")
+    found = (path for pattern in patterns for path in sorted(root.glob(pattern)))
+    return {
+        path.relative_to(root).as_posix(): json.loads(path.read_text())
+        for path in found
+    }
+
+
+def _registry_problem(outputs: Path, told: list[Kept]) -> str | None:
+    known, coming = told[0], told[-1]
+    registry, now = Registry(outputs), _kept(outputs)
+    if lost := {*known} - {*now} - ({*known} - {*coming}):
+        return f"told, but missing: {sorted(lost)}"
+    for name, content in now.items():
+        if content not in (known.get(name), coming.get(name)):
+            return f"{name} is neither what it was nor what it becomes"
+    try:
+        entries = registry.entries()
+        for entry in entries:
+            if problems := registry.validate(entry.model_id):
+                return problems[0]
+        for name in now:
+            if "/aliases/" in name:
+                registry.open(f"{GROUP}@{Path(name).stem}")
+        for exported in outputs.glob("exported*"):
+            exchange.import_models(Registry(outputs / "other"), exported)
+        used = {Path(name).parent.name for name in known if name.endswith("entry.json")}
+        used |= {*known.get(f"{GROUP}/deleted.json", {}).get("versions", ())}
+        new = registry.register(publish_small(outputs, seed=9))
+    except utils.UserError as error:
+        return f"{type(error).__name__}: {error}"
+    if new.version in used:
+        return f"{new.version} was given twice"
+    left = [path.name for path in (outputs / "registry" / GROUP).rglob(".tmp-*")]
+    return f"left behind: {left}" if left else None
