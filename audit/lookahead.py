@@ -160,7 +160,8 @@ def check_feature_sets(
 def _bare_features(segment: pd.DataFrame, config: Config) -> pd.DataFrame:
     context = FeatureContext(config.timeframe, config.raw_prices)
     sets = features.find_feature_sets(config.feature_sets)
-    return pd.concat([item.compute(segment, context) for item in sets], axis=1)
+    tables = [pd.DataFrame(item.compute(segment, context)) for item in sets]
+    return pd.concat(tables, axis=1)
 
 
 def _longest_segment(candles: pd.DataFrame) -> pd.DataFrame:

@@ -61,15 +61,22 @@ class BarStream:
         self._most_filled = longest_fill(config.max_fill_bars, config.timeframe)
         self._least_bars = dataset_rows.warm_up_bars(config) + 1
         self._kept = recipe.min_candles + self._most_filled
-        self._stamps = np.empty(2 * self._kept, np.int64)
-        self._values = np.empty((len(VALUES), 2 * self._kept))
-        self._is_filled = np.empty(2 * self._kept, bool)
+        num_places = 2 * self._kept
+        self._values = np.empty((len(VALUES), num_places))
+        self._is_filled = np.empty(num_places, bool)
+        self._segment = np.empty(num_places, np.int32)
+        columns: dict[str, Any] = dict(zip(VALUES, self._values, strict=True))
+        columns |= {"is_filled": self._is_filled, "segment": self._segment}
+        # A view of them all: to make a table takes longer than the features of a bar.
+        self._bars = make_table(np.zeros(num_places, np.int64), columns)
+        self._stamps = self._bars["timestamp"].array.view(np.int64)
         self._begin_anew(is_after_gap=False)
         if history is not None and len(history):
             self._take(history)
 
     def _begin_anew(self, *, is_after_gap: bool) -> None:
         self._num_bars, self._is_after_gap = 0, is_after_gap
+        self._segment[:] = is_after_gap
         self._jumped = 0  # nanoseconds of the newest bar that may have jumped
         shape = (self.recipe.config.sequence_length, len(self.recipe.feature_names))
         self._features = np.full(shape, np.nan, np.float32)
@@ -83,7 +90,7 @@ class BarStream:
             max_fill_bars=config.max_fill_bars,
         )
         segment = table["segment"].to_numpy()
-        self._is_after_gap = bool(segment[-1] > 0)
+        self._begin_anew(is_after_gap=bool(segment[-1] > 0))
         table = table[segment == segment[-1]].iloc[-self._kept :]
         self._num_bars = len(table)
         self._stamps[: len(table)] = nanoseconds_of(table["timestamp"])
@@ -199,12 +206,9 @@ class BarStream:
 
     def _table(self, num_bars: int) -> pd.DataFrame:
         """Returns the newest bars, of one segment."""
-        kept = slice(max(0, self._num_bars - num_bars), self._num_bars)
-        columns: dict[str, Any] = dict(zip(VALUES, self._values[:, kept], strict=True))
-        columns["is_filled"] = self._is_filled[kept]
-        segment = int(self._is_after_gap)
-        columns["segment"] = np.full(len(columns["is_filled"]), segment, np.int32)
-        return make_table(self._stamps[kept], columns)
+        first = max(0, self._num_bars - num_bars)
+        table = self._bars.iloc[first : self._num_bars]
+        return table.set_axis(pd.RangeIndex(len(table)))
 
     def _describe_newest(self) -> NewestBars:
         """Computes the features of the newest bar alone."""
@@ -217,9 +221,11 @@ class BarStream:
             self._features[-1] = table.to_numpy()[-1]
         kept = slice(max(0, self._num_bars - len(self._features)), self._num_bars)
         features = self._features[kept.start - kept.stop :].copy()
-        segment = np.full(len(features), int(self._is_after_gap))
         status = bar_status(
-            features, self._is_filled[kept], segment, window_bars=len(self._features)
+            features,
+            self._is_filled[kept],
+            self._segment[kept],
+            window_bars=len(self._features),
         )
         return NewestBars(
             opens=self._stamps[kept].copy(),

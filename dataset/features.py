@@ -41,7 +41,7 @@ class FeatureContext:
     """Give absolute prices and volumes instead of ratios, where the set has them."""
 
     newest: int | None = None
-    """Bars at the end that are asked for; a set may leave the others NaN. None: all."""
+    """Bars at the end that are asked for; a set may leave out the others. None: all."""
 
     @property
     def day_bars(self) -> int:
@@ -60,7 +60,9 @@ class FeatureContext:
         return max(self.day_bars + 1, month)
 
 
-FeatureFunction = Callable[[pd.DataFrame, FeatureContext], pd.DataFrame]
+Columns = dict[str, np.ndarray]
+"""Name -> values. Making a table of them takes longer than the features of a bar."""
+FeatureFunction = Callable[[pd.DataFrame, FeatureContext], pd.DataFrame | Columns]
 WarmUp = int | Callable[[FeatureContext], int]
 
 
@@ -80,22 +82,30 @@ class FeatureSet:
         """Column names, asked of the function itself: there is no list to drift."""
         return _names_of(self, context)
 
-    def compute(self, segment: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
-        """Features of one gapless segment, `(num_bars, num_features)`, checked."""
+    def compute(self, segment: pd.DataFrame, context: FeatureContext) -> Columns:
+        """Features of one gapless segment, `(num_bars,)` each, checked.
+
+        Where `context.newest` bars are asked for, it may have those alone.
+        """
         table = self.function(segment, context)
-        if not isinstance(table, pd.DataFrame) or len(table) != len(segment):
+        least = min(context.newest or len(segment), len(segment))
+        parts = table.values() if isinstance(table, dict) else [table]
+        is_long = all(least <= len(part) <= len(segment) for part in parts)
+        if not (isinstance(table, dict | pd.DataFrame) and is_long):
             received = f"{type(table).__name__} of {len(table)} rows"
             raise DataError(
                 f"feature set '{self.name}': expected a DataFrame with one row for "
                 f"each of {len(segment)} candles. Received: {received}."
             )
+        if isinstance(table, dict):
+            return table
         repeated = table.columns[table.columns.duplicated()]
         if len(repeated):
             raise DataError(
                 f"feature set '{self.name}': expected every column name once. "
                 f"Received: {repeated[0]!r} more than once."
             )
-        return table
+        return {str(name): column.to_numpy() for name, column in table.items()}
 
 
 _REGISTRY: dict[str, FeatureSet] = {}
@@ -109,8 +119,8 @@ def register_feature_set(
     Args:
         name: The name to ask for it by.
         function: Takes the candles of one gapless segment and the `FeatureContext`,
-            returns a table with one row a candle. It must not look ahead: the tests of
-            this module show how that is checked.
+            returns a table with one row a candle, or its columns by name. It must not
+            look ahead: the tests of this module show how that is checked.
         warm_up_bars: Leading rows of a segment without a value, or a function of the
             context that gives their number.
 
@@ -199,12 +209,12 @@ def compute_features(
         timeframe: Length of a bar, such as `"1m"`.
         feature_sets: Names of registered sets.
         raw_prices: Give absolute prices instead of ratios, where a set has them.
-        newest: Bars at the end that are asked for, the others are NaN; None: all.
+        newest: Bars at the end that are asked for; None: all.
 
     Returns:
-        A float32 table with the index of `candles`, `(num_bars, num_features)`, columns
-        as `feature_names` gives them. The first `warm_up_bars` rows of every segment
-        are NaN in every column, all other values are finite.
+        A float32 table with the index of the bars that are asked for, and the columns
+        that `feature_names` gives. The first `warm_up_bars` rows of every segment are
+        NaN in every column, all other values are finite.
 
     Raises:
         ConfigError: If a set is unknown.
@@ -215,29 +225,29 @@ def compute_features(
     sets = find_feature_sets(feature_sets)
     names = feature_names(feature_sets, timeframe, raw_prices=raw_prices)
     begin = 0 if newest is None else max(0, len(candles) - newest)
-    values = np.full((len(names), len(candles)), np.nan, np.float32)
+    values = np.full((len(names), len(candles) - begin), np.nan, np.float32)
     for start, stop in _segment_ranges(candles, timeframe):
         first = max(start + warm_up_bars(feature_sets, timeframe), begin)
         if stop <= first:
             continue
         segment, filled = candles.iloc[start:stop], set()
         for item in sets:
-            table = item.compute(segment, context)
-            if tuple(table.columns) != (wanted := item.names(context)):
+            columns = item.compute(segment, context)
+            if tuple(columns) != (wanted := item.names(context)):
                 raise DataError(
                     f"feature set '{item.name}': expected the columns {wanted} for any "
-                    f"candles. Received: {tuple(table.columns)}."
+                    f"candles. Received: {tuple(columns)}."
                 )
-            for name, (_, cells) in zip(wanted, table.items(), strict=True):
-                column = _checked_column(item, name, cells, start, first)
-                kept = values[names.index(name), first:stop]
+            for name, cells in columns.items():
+                column = _checked_column(item, name, cells, range(first, stop))
+                kept = values[names.index(name), first - begin : stop - begin]
                 if name in filled:
                     _require_same(item, name, column, kept)
                 else:
                     kept[:] = column
                     filled.add(name)
     return pd.DataFrame(
-        values.T, index=candles.index, columns=_index(names), copy=False
+        values.T, index=candles.index[begin:], columns=_index(names), copy=False
     )
 
 
@@ -249,7 +259,7 @@ def _month_warm_up(context: FeatureContext) -> int:
 
 
 @feature_set("core8", warm_up_bars=_month_warm_up)
-def _core8(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+def _core8(candles: pd.DataFrame, context: FeatureContext) -> Columns:
     """The eight features of V3 files (docs/contracts.md), in the model's column order.
 
     Their means are those of the last day and 30 days.
@@ -264,7 +274,7 @@ def _week_warm_up(context: FeatureContext) -> int:
 
 
 @feature_set("core8_7d", warm_up_bars=_week_warm_up)
-def _core8_7d(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+def _core8_7d(candles: pd.DataFrame, context: FeatureContext) -> Columns:
     """The eight of `core8` with means of the last day and 7 days, for fewer candles."""
     return indicators.core8(
         candles, (context.day_bars, context.week_bars), context.newest
@@ -279,27 +289,29 @@ def _stats_warm_up(context: FeatureContext) -> int:
 
 
 @feature_set("window_stats", warm_up_bars=_stats_warm_up)
-def _window_stats(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+def _window_stats(candles: pd.DataFrame, context: FeatureContext) -> Columns:
     """Mean and sample standard deviation of the core features over four windows."""
-    core = _core8(candles, FeatureContext(context.timeframe))
-    features = {}
+    newest = context.newest
+    reach = None if newest is None else newest + max(_STATS_WINDOWS) - 1
+    core = indicators.core8(candles, (context.day_bars, context.month_bars), reach)
+    features: Columns = {}
     for bars in _STATS_WINDOWS:
-        for name in core.columns:
-            mean, std = rolling_mean_std(core[name].to_numpy(), bars)
+        for name, values in core.items():
+            mean, std = rolling_mean_std(values, bars)
             # 64 columns: float64 would double the peak memory for nothing.
             features[f"{name}_mean{bars}"] = mean.astype(np.float32)
             features[f"{name}_std{bars}"] = std.astype(np.float32)
-    return pd.DataFrame(features, index=candles.index)
+    return features
 
 
 @feature_set("ray12", warm_up_bars=indicators.EMA_WINDOW - 1)
-def _ray12(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+def _ray12(candles: pd.DataFrame, context: FeatureContext) -> Columns:
     """Twelve features of the last bars, see `indicators.ray12`."""
     return indicators.ray12(candles, raw=context.raw_prices)
 
 
 @feature_set("indicators34", warm_up_bars=indicators.INDICATORS34_WARM_UP)
-def _indicators34(candles: pd.DataFrame, context: FeatureContext) -> pd.DataFrame:
+def _indicators34(candles: pd.DataFrame, context: FeatureContext) -> Columns:
     """Technical indicators, see `indicators.indicators34`."""
     return indicators.indicators34(candles, raw=context.raw_prices)
 
@@ -340,7 +352,7 @@ def _names_of(item: FeatureSet, context: FeatureContext) -> tuple[str, ...]:
     start = pd.Timestamp("2020-01-01", tz="UTC")
     flat.insert(0, "timestamp", start + step * np.arange(num_bars))
     with np.errstate(all="ignore"):
-        return tuple(item.compute(flat, context).columns)
+        return tuple(item.compute(flat, context))
 
 
 def _segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int, int]]:
@@ -357,17 +369,17 @@ def _segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int
 
 
 def _checked_column(
-    item: FeatureSet, name: str, column: pd.Series, start: int, first_row: int
+    item: FeatureSet, name: str, column: np.ndarray, rows: range
 ) -> np.ndarray:
-    """Returns the values from a row on as float32, all finite."""
+    """Returns the values of the last rows as float32, all finite."""
     with np.errstate(over="ignore"):
-        values = column.to_numpy()[first_row - start :].astype(np.float32)
+        values = column[-len(rows) :].astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise DataError(
             f"feature set '{item.name}': expected finite values after its warm-up. "
             f"Received: {len(bad)} bad values in '{name}', first at row "
-            f"{first_row + bad[0]}. Raise its `warm_up_bars`, or repair the value "
+            f"{rows[bad[0]]}. Raise its `warm_up_bars`, or repair the value "
             "inside the function."
         )
     return values

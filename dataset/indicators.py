@@ -41,7 +41,7 @@ def rolling_mean(
 ) -> np.ndarray:
     """Returns the mean of the last `window` values, `(num_bars,)`; NaN before.
 
-    Where only the `newest` bars are asked for, others may be NaN.
+    Where only the `newest` bars are asked for, others are left out.
     """
     return fold_window(values[None], window, _add, newest=newest)[0] / window
 
@@ -109,16 +109,17 @@ def fold_window(
         newest: Bars at the end that are asked for; None: all.
 
     Returns:
-        The folded state, same shape; NaN where the window is not full, or not asked
-        for: the same bits in either way.
+        The folded state `(num_values, num_bars)` of the bars that are asked for, NaN
+        where the window is not full: the same bits whatever is asked for.
     """
+    if newest is not None:
+        if newest > _FEW:
+            state = state[..., -(window + newest - 1) :]
+            return fold_window(state, window, combine)[..., -newest:]
+        return _fold_few(state, window, combine, newest)
     num_bars = state.shape[-1]
     result = np.full(state.shape, np.nan)
     if num_bars < window:
-        return result
-    if newest is not None and newest <= _FEW:
-        for stop in range(max(window, num_bars - newest + 1), num_bars + 1):
-            result[..., stop - 1] = _fold_one(state[..., stop - window : stop], combine)
         return result
     # Position i of `part` folds bars i .. i+size-1; `folded` holds `covered` bars.
     part, size = state, 1
@@ -140,19 +141,32 @@ def fold_window(
     return result
 
 
+def _fold_few(
+    state: np.ndarray, window: int, combine: Combine, newest: int
+) -> np.ndarray:
+    """Folds the windows of the newest bars, each by itself."""
+    num_bars = state.shape[-1]
+    result = np.full((*state.shape[:-1], min(newest, num_bars)), np.nan)
+    for stop in range(max(window, num_bars - newest + 1), num_bars + 1):
+        folded = _fold_one(state[..., stop - window : stop], combine)
+        result[..., stop - 1 - num_bars] = folded
+    return result
+
+
 def _fold_one(state: np.ndarray, combine: Combine) -> np.ndarray:
     """Folds one window, `(num_values, window)`, in the order of `fold_window`."""
-    folded, covered, size, window = None, 0, 1, state.shape[-1]
-    while covered < window:
+    # `part` holds the bars that are not in `folded` yet, in stretches of `size`.
+    part, size, window = state, 1, state.shape[-1]
+    folded, covered = None, 0
+    while True:
         if window & size:
-            part, width = state[..., window - covered - size : window - covered], 1
-            while width < size:
-                part = combine(part[..., 1::2], part[..., ::2], width, width)
-                width *= 2
-            folded = part if folded is None else combine(folded, part, covered, size)
+            last, part = part[..., -1], part[..., :-1]
+            folded = last if folded is None else combine(folded, last, covered, size)
             covered += size
+        if covered == window:
+            return folded  # type: ignore[return-value]
+        part = combine(part[..., 1::2], part[..., ::2], size, size)
         size *= 2
-    return folded[..., 0]  # type: ignore[index]
 
 
 def shifted(values: np.ndarray, bars: int) -> np.ndarray:
@@ -176,19 +190,21 @@ def ratio(
 
 def core8(
     candles: pd.DataFrame, windows: Sequence[int], newest: int | None = None
-) -> pd.DataFrame:
-    """Changes of a bar, and ratios to means of two windows, `(num_bars, 8)`.
+) -> dict[str, np.ndarray]:
+    """Changes of a bar, and ratios to means of two windows, 8 x `(num_bars,)`.
 
     Percent changes against the previous close (volume: the previous volume), and ratios
     to the means. Where a bar is a day or longer there is no ratio to the day: it would
     always be 1. A volume change from nothing is 0, a volume ratio to nothing is 1.
-    Where only the `newest` bars are asked for, others may be NaN.
+    Where only the `newest` bars are asked for, others are left out.
     """
     whole = columns(candles, "high", "low", "close", "volume")
-    num_bars = len(candles)
-    first = 0 if newest is None else max(0, num_bars - newest - 1)
+    asked = len(candles) if newest is None else min(newest, len(candles))
+    first = len(candles) - asked
     high, low, close, volume = (values[first:] for values in whole)
-    previous, before = shifted(close, 1), shifted(volume, 1)
+    previous, before = (
+        shifted(values[max(0, first - 1) :], 1)[-asked:] for values in whole[2:]
+    )
     features = {
         "high_change": 100 * (high - previous) / previous,
         "low_change": 100 * (low - previous) / previous,
@@ -197,19 +213,16 @@ def core8(
     }
     windows = [bars for bars in windows if bars > 1]
     for bars in windows:
-        mean = rolling_mean(whole[2], bars, newest)[first:]
+        mean = rolling_mean(whole[2], bars, newest)
         features[f"price_to_ma{bars}"] = close / mean
     for bars in windows:
-        mean = rolling_mean(whole[3], bars, newest)[first:]
+        mean = rolling_mean(whole[3], bars, newest)
         features[f"volume_to_ma{bars}"] = ratio(volume, mean, otherwise=1.0)
-    if first:
-        nothing = np.full(first, np.nan)
-        features = {k: np.concatenate([nothing, v]) for k, v in features.items()}
-    return pd.DataFrame(features, index=candles.index, copy=False)
+    return features
 
 
-def ray12(candles: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
-    """Twelve features of the last bars, `(num_bars, 12)`.
+def ray12(candles: pd.DataFrame, *, raw: bool = False) -> dict[str, np.ndarray]:
+    """Twelve features of the last bars, `(num_bars,)` each.
 
     Conventions: changes as fractions, sample standard deviation of the close, RSI
     from simple means, MACD line 12-26 from normalised exponential weights.
@@ -240,11 +253,11 @@ def ray12(candles: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
     features["volume_to_ma5"] = ratio(volume, volume_mean, otherwise=1.0)
     features["rsi_14"] = _simple_rsi(close, 14)
     features["macd" if raw else "macd_pct"] = macd if raw else 100 * macd / close
-    return pd.DataFrame(features, index=candles.index)
+    return features
 
 
-def indicators34(candles: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
-    """Thirty-four technical indicators, `(num_bars, 34)`.
+def indicators34(candles: pd.DataFrame, *, raw: bool = False) -> dict[str, np.ndarray]:
+    """Thirty-four technical indicators, `(num_bars,)` each.
 
     TA-Lib gives EMA, MACD 12/26/9, stochastic 14/3/3, CCI 20, ROC 12, TRIX 15, MFI 14,
     ADX 14 and the bands (20, 2). RSI and ATR are simple means here, where TA-Lib has
@@ -264,7 +277,7 @@ def indicators34(candles: pd.DataFrame, *, raw: bool = False) -> pd.DataFrame:
     features["log_returns"] = np.log(close / shifted(close, 1))
     features["high_low_ratio"] = high / low
     features["close_open_ratio"] = close / open_
-    return pd.DataFrame(features, index=candles.index)
+    return features
 
 
 def _trend(candles: pd.DataFrame, raw: bool) -> dict[str, np.ndarray]:

@@ -233,10 +233,10 @@ def own_timeframe(candles: pd.DataFrame, config: RunFields) -> str:
 def compute_features(
     filled: pd.DataFrame, config: Config, *, newest: int | None = None
 ) -> pd.DataFrame:
-    """Returns the feature columns of every bar, NaN where one has no value yet.
+    """Returns the feature columns of every bar, or of the `newest` ones.
 
-    Those of a higher timeframe are of its last bar that closed, named `{name}_{1h}`.
-    Where only the `newest` bars are asked for, others may be NaN.
+    NaN where a bar has no value yet. Those of a higher timeframe are of its last bar
+    that closed, named `{name}_{1h}`.
     """
     compute = functools.partial(
         features.compute_features,
@@ -244,6 +244,7 @@ def compute_features(
         raw_prices=config.raw_prices,
     )
     blocks = [compute(filled, timeframe=config.timeframe, newest=newest)]
+    asked = filled if newest is None else filled.iloc[-newest:]
     for higher in config.higher_timeframes:
         bars = timeframes.higher_candles(filled, config.timeframe, higher)
         # At each bar a higher one may close, and the last may have closed before.
@@ -251,7 +252,7 @@ def compute_features(
         table.insert(0, "timestamp", bars["timestamp"])
         blocks.append(
             timeframes.join_higher_timeframe(
-                filled, table, timeframe=config.timeframe, higher_timeframe=higher
+                asked, table, timeframe=config.timeframe, higher_timeframe=higher
             )
         )
     table = blocks[0] if len(blocks) == 1 else pd.concat(blocks, axis=1)

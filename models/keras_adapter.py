@@ -209,7 +209,7 @@ class KerasAdapter(ModelAdapter):
         pieces = next_pieces(self.config, self._run.recoveries())
         restart = RESTART.get()
         has_cpu = self._runtime["device"] == "GPU" and restart is not None
-        if not self.config.recovery or not (pieces or has_cpu):
+        if not (self.config.recovery and (pieces or has_cpu)):
             return False
         how = "on the CPU"
         if pieces:
@@ -300,8 +300,7 @@ class KerasAdapter(ModelAdapter):
     def predict_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns what the network says of target rows, in training fed by `prepare`.
 
-        An opened one reads `data.features` as they are: scaled by the artifact's own
-        scaler, as those it was trained on are.
+        An opened one reads `data.features` as they are, scaled by its own scaler.
         """
         self.require_sizes(data)
         if self._loaded is None:
@@ -334,37 +333,39 @@ class KerasAdapter(ModelAdapter):
     def predict_windows(self, windows: np.ndarray) -> np.ndarray:
         """Returns what the network says of windows; one alone goes through XLA."""
         if len(windows) == 1:
-            return self._shaped(self._compiled[0](windows).numpy())
+            return self._shaped(self._say_one(windows).numpy())
         return self._say(windows[s] for s in chunks(len(windows), BATCH_WINDOWS))
 
     def _say(self, batches: Iterable[np.ndarray]) -> np.ndarray:
-        many = self._compiled[1]
-        whole = functools.partial(whole_batches, size=BATCH_WINDOWS)
-        said = [many(whole(each)).numpy()[: len(each)] for each in batches]
+        say, size = self._say_many, BATCH_WINDOWS
+        said = [say(whole_batches(each, size)).numpy()[: len(each)] for each in batches]
         return self._shaped(np.concatenate(said))
 
     def _shaped(self, outputs: np.ndarray) -> np.ndarray:
         return outputs if self.has_classes else outputs.reshape(-1)
 
     @functools.cached_property
-    def _compiled(self) -> tuple[Any, Any]:
-        """What says one window, and what says many."""
+    def _say_one(self) -> Any:
+        # To find the traced function for each window takes as long as a small network.
+        return self._compiled(1).get_concrete_function()
+
+    _say_many = functools.cached_property(lambda self: self._compiled(None))
+
+    def _compiled(self, num_windows: int | None) -> Any:
         import tensorflow as tf
 
         from networks.fused_lstm import FusedLSTM
 
-        def compiled(model: Any, num_windows: int | None, **options: Any) -> Any:
-            def say(windows: Any) -> Any:
-                return model(windows, training=False)
+        network, is_one = self.network, num_windows == 1
+        model = network if is_one else FusedLSTM.of(network) or network
 
-            shape = (num_windows, self.window_bars, self.num_features)
-            options["input_signature"] = [tf.TensorSpec(shape)]
-            # Layers have no Python to translate into a graph: it takes half a second.
-            return tf.function(say, autograph=False, **options)
+        def say(windows: Any) -> Any:
+            return model(windows, training=False)
 
-        network = self.network
-        many = compiled(FusedLSTM.of(network) or network, None)
-        return compiled(network, 1, jit_compile=True), many
+        spec = tf.TensorSpec((num_windows, self.window_bars, self.num_features))
+        options = {"input_signature": [spec], "jit_compile": is_one or None}
+        # Layers have no Python to translate into a graph: it takes half a second.
+        return tf.function(say, autograph=False, **options)
 
     # What is known about it
 

@@ -399,6 +399,7 @@ def test_a_registered_set_is_used_like_a_built_in_one():
     ("function", "message"),
     [
         (lambda c, _: c[["close"]].iloc[1:], "one row for each of"),
+        (lambda c, _: {"a": c["close"], "b": c["close"].iloc[1:]}, "one row for each"),
         (lambda c, _: c["close"], "expected a DataFrame"),
         (lambda c, _: c[["close"]] / 0, "finite values after its warm-up"),
         (lambda c, _: c[["close"]].shift(3), "2 bad values in 'close', first at row 1"),

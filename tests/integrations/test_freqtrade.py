@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -64,6 +65,13 @@ def test_trades_are_those_of_our_simulation(request, tmp_path, name, is_future, 
     bps = 1e4 * (theirs["profit_ratio"] - by_rule["profit_ratio"])
     assert bps.abs().max() < 0.1
     unexplained = 1e4 * (theirs["profit_ratio"] - trades["net_return"])
+    shorts, apart = int(theirs["is_short"].sum()), unexplained.abs()
+    logging.getLogger(__name__).info(  # docs/live.md has them; `--log-cli-level=INFO`
+        "%s: %d long, %d short; bps apart by the rules at most %.3f, from our "
+        "simulation %.2f on average, %.2f at most",
+        *(name, len(theirs) - shorts, shorts, bps.abs().max()),
+        *(apart.mean(), apart.max()),
+    )
     if is_future:
         assert (theirs["funding_fees"] != 0).sum() > 5
         assert unexplained.abs().max() > 1
