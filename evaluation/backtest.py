@@ -269,6 +269,10 @@ def backtest(
         "minimum_detectable_sharpe": None if least is None else year * least,
         "buy_and_hold": trading.buy_and_hold_metrics(outcomes, rules=rules),
         "curve": _curve(trades, outcomes, rules),
+        "daily": {
+            "first": str(outcomes.timestamps[0].astype("M8[D]")),
+            "net_returns": daily,
+        },
         "months": months(trades, outcomes, rules),
         **drawdown_days(trades, outcomes, rules),
     }
@@ -283,13 +287,6 @@ def _intervals(
     columns[trades["row"], 0] = 1e4 * trades["net_return"]
     columns[trades["row"], 1] = 1.0
     columns[trades["row"], 2] = num_rows * np.log(growth)
-    # As in `trading.daily_metrics`: spread of a sample, n - 1.
-    year = math.sqrt(trading.DAYS_PER_YEAR * (len(daily) - 1) / len(daily))
-
-    def sharpe(means: np.ndarray) -> np.ndarray:
-        variance = means[..., 1] - np.square(means[..., 0])
-        return year * means[..., 0] / np.sqrt(np.maximum(variance, 0.0))
-
     # A mean of few trades has a spread that says nothing: of one it is zero.
     enough = length if len(trades) >= MIN_TRADES else TOO_SHORT
     # Of the growth, of which the return is a monotone function.
@@ -301,13 +298,14 @@ def _intervals(
     for key in ("estimate", "low", "high"):
         if total[key] is not None:
             total[key] = 100.0 * math.expm1(total[key])
-    squares = np.stack([daily, np.square(daily)], axis=1)
     return {
         "mean_net_return_bps": cosine_interval(
             columns[:, :2], lambda m: m[..., 0] / m[..., 1], length=enough
         ),
         "total_return_pct": total,
-        "sharpe": cosine_interval(squares, sharpe, length=enough),
+        "sharpe": significance.sharpe_interval(
+            daily, periods_per_year=trading.DAYS_PER_YEAR, length=enough
+        ),
     }
 
 

@@ -190,6 +190,7 @@ class Trading(Equity):
     minimum_detectable_sharpe: float | None  # see `significance`; annualised
     buy_and_hold: Equity
     curve: dict[str, list[Any]]
+    daily: dict[str, Any]  # `first` day (UTC); `net_returns` of it and those after it
 
 
 class Comparison(TypedDict):

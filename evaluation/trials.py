@@ -27,7 +27,7 @@ from utils import UserError
 logger = logging.getLogger(__name__)
 
 FIRST_LOOK = Trials(num_trials=1, num_earlier=0, num_planned=0, num_unreadable=0)
-_NO_CHOICE = frozenset(
+NO_CHOICE = frozenset(
     ("inputs_dir", "outputs_dir", "training_file", "tensorboard", "verbose_logging")
     + ("checkpoint_minutes", "device", "recovery", "allow_swap")
 )
@@ -66,7 +66,23 @@ def count_trials(
     """
     rows = data.parts["test"].targets
     first, last = (f"{data.timeline.at(rows[end])}Z" for end in (0, -1))
-    own = (_identity(config.to_dict()), file_digest or data.source.get("sha256"))
+    return count_looks(
+        config, first, last, file_digest=file_digest or data.source.get("sha256")
+    )
+
+
+def count_looks(
+    config: Config, first: str, last: str, *, file_digest: str | None
+) -> Trials:
+    """Returns `count_trials` of a run whose test rows go from one moment to another.
+
+    Args:
+        config: The run.
+        first: Time of its first test row, as its report says.
+        last: Time of its last one.
+        file_digest: SHA-256 of the file that it was trained on.
+    """
+    own = (_identity(config.to_dict()), file_digest)
     earlier, num_unreadable = set(), 0
     # outputs/models/{PAIR}/{model}/{run_id}
     paths = [*config.model_dir.parent.glob("*/*/metadata_*.json")]
@@ -115,4 +131,4 @@ def _look(path: Path, config: Config, first: str, last: str) -> tuple[str, Any] 
 
 def _identity(values: Mapping[str, Any]) -> str:
     """Returns a digest of the fields of a configuration that decide its numbers."""
-    return sha256_json({k: v for k, v in values.items() if k not in _NO_CHOICE})
+    return sha256_json({k: v for k, v in values.items() if k not in NO_CHOICE})

@@ -282,6 +282,6 @@ def short(found: Interval) -> str:
     return interval(found, "{:+.2f}")
 
 
-def is_above(found: Interval) -> bool:
+def is_above(found: Mapping[str, Any]) -> bool:
     """Whether an interval, if there is one, lies above 0."""
     return found["low"] is not None and found["low"] > 0

@@ -45,7 +45,7 @@ from utils import ConfigError, DataError
 IN_SAMPLE = "IN SAMPLE"
 """What stands before every line about rows that a model was trained or chosen on."""
 
-_QUESTION = (
+QUESTION = (
     *("pair", "timeframe", "target", "future_window", "accept_jumps", "tie_policy"),
     *("long_tp_pct", "long_sl_pct", "short_tp_pct", "short_sl_pct", "dead_zone_pct"),
 )
@@ -112,7 +112,7 @@ def require_one_question(models: Sequence[Predictor]) -> None:
         f"{name}: {getattr(first.config, name)} of {first.model_id}, "
         f"{getattr(other.config, name)} of {other.model_id}"
         for other in others
-        for name in _QUESTION
+        for name in QUESTION
         if getattr(first.config, name) != getattr(other.config, name)
     ]
     ids = [model.model_id for model in models]

@@ -9,7 +9,7 @@ run (`evaluation.evaluate`), showing the comparison
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class FinishedRun:
     """A published run: what its metadata and its report say, the model file's size."""
 
     folder: Path
+    config: Config
     metadata: Mapping[str, Any]
     results: Mapping[str, Any]
     model_bytes: int
@@ -47,8 +48,8 @@ class FinishedRun:
         """What its model was asked for."""
         return task_of_results(self.results)
 
-    def read_test(self) -> dict[str, np.ndarray]:
-        """Returns columns of the predicted test rows (num_rows,), with their `loss`.
+    def read_part(self, part: str = "test") -> dict[str, np.ndarray]:
+        """Returns columns of a part's predicted rows (num_rows,), with their `loss`.
 
         `time` (ns since 1970), `truth` (class or number), and `loss`: log-loss
         of the raw probabilities, or the squared error.
@@ -57,11 +58,11 @@ class FinishedRun:
         columns = tables.open_table(path)
 
         def numbers(name: str) -> np.ndarray:
-            return columns.read(name).to_numpy()[is_test]
+            return columns.read(name).to_numpy()[is_inside]
 
-        is_test = columns.read("part").to_numpy() == "test"
+        is_inside = columns.read("part").to_numpy() == part
         truth, loss = self.task.truth_and_losses(numbers)
-        moments = columns.read("timestamp").to_pandas()[is_test]
+        moments = columns.read("timestamp").to_pandas()[is_inside]
         times = nanoseconds_of(moments)
         return {"time": times, "truth": truth, "loss": loss}
 
@@ -75,6 +76,7 @@ def read_run(folder: Path) -> FinishedRun:
     artifact = load_artifact(folder)
     return FinishedRun(
         folder=folder,
+        config=artifact.config,
         metadata=artifact.metadata,
         results=read_json(folder / "confusion_matrix_report.json"),
         model_bytes=artifact.files[artifact.metadata["files"]["model"]]["bytes"],
@@ -173,7 +175,7 @@ def compare_finished(runs: Mapping[str, FinishedRun]) -> dict[str, Any]:
 
     See `compare_runs`.
     """
-    rows = {name: run.read_test() for name, run in runs.items()}
+    rows = {name: run.read_part() for name, run in runs.items()}
     _require_same_rows(rows, runs)
     order = sorted(rows, key=lambda name: float(rows[name]["loss"].mean()))
     models = [
@@ -185,10 +187,11 @@ def compare_finished(runs: Mapping[str, FinishedRun]) -> dict[str, Any]:
     comparison: dict[str, Any] = {"best": order[0] if order else None}
     if order:
         first = runs[order[0]]
-        losses = {name: rows[name]["loss"] for name in order}
-        against = _against_best(losses, Length(**first.results["test"]["length"]))
-        for entry in models[1:]:
-            entry["against_best"] = against[entry["model"]]
+        losses = [rows[name]["loss"] for name in order]
+        length = Length(**first.results["test"]["length"])
+        against = loss_tests(losses[1:], losses[0], length)
+        for entry, found in zip(models[1:], against, strict=True):
+            entry["against_best"] = found
         comparison |= {
             "loss": first.task.loss_name,
             "test": {
@@ -199,16 +202,22 @@ def compare_finished(runs: Mapping[str, FinishedRun]) -> dict[str, Any]:
     return to_jsonable(comparison | {"models": models})
 
 
-def _against_best(
-    losses: Mapping[str, np.ndarray], length: Length
-) -> dict[str, dict[str, Any]]:
-    """Returns each model's losses against those of the first, paired by row."""
-    best, *others = losses
-    found = {
-        name: paired_test(losses[name], losses[best], length=length) for name in others
-    }
-    adjusted = significance.adjust_p_values([x["p_value"] for x in found.values()])
-    for each, p_value in zip(found.values(), adjusted, strict=True):
+def loss_tests(
+    losses: Iterable[np.ndarray], reference: np.ndarray, length: Length
+) -> list[dict[str, Any]]:
+    """Returns `paired_test` of each model's losses against those of one model.
+
+    Args:
+        losses: Loss of each row (num_rows,), of each of the others.
+        reference: The same of the one.
+        length: Of the rows.
+
+    Returns:
+        For each also `adjusted_p_value` (Holm, over all of them).
+    """
+    found = [paired_test(each, reference, length=length) for each in losses]
+    adjusted = significance.adjust_p_values([each["p_value"] for each in found])
+    for each, p_value in zip(found, adjusted, strict=True):
         each["adjusted_p_value"] = p_value
     return found
 

@@ -166,6 +166,7 @@ def _judge(each: Candidate, times: np.ndarray, prefix: str) -> FinishedRun:
     said = predictor.metadata
     return FinishedRun(
         folder=folder,
+        config=predictor.config,
         metadata={**said, "files": about["files"]},
         results=results,
         model_bytes=(predictor.path / said["files"]["model"]).stat().st_size,

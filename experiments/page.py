@@ -6,8 +6,6 @@ In: published runs and the registry, read; what a row says. Out: the looks
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -22,7 +20,7 @@ from artifacts.publication import RUN_ID
 from artifacts.registry import Registry
 from files.atomic import atomic_write
 from files.strict import read_json
-from reports.page import template
+from reports.page import script_digest, template
 from utils import MissingInputError, counted
 
 logger = logging.getLogger(__name__)
@@ -73,8 +71,6 @@ def write_page(
     if not rows:
         raise MissingInputError(f"{outputs}: expected published runs. Received: none.")
     registered = sum(len(row["models"]) for row in rows)
-    script = template("runs.js").render()
-    digest = hashlib.sha256(script.encode()).digest()
     atomic_write(
         target,
         template("runs.html").render(
@@ -82,7 +78,7 @@ def write_page(
             filters=_FILTERS,
             columns=_COLUMNS,
             summary=f"{counted(len(rows), 'run', 'runs')}, {registered} registered",
-            script_sha256=base64.b64encode(digest).decode(),
+            script_sha256=script_digest("runs.js"),
         ),
     )
     return target

@@ -13,7 +13,7 @@ their mean moves, and as few as they are, as wide is the quantile.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,6 +185,36 @@ def paired_test(losses_a: Any, losses_b: Any, *, length: Length) -> dict[str, An
             scores = abs(found["estimate"]) / errors
         found["p_value"] = float((2 * t.sf(scores, counts)).max()) if far else 1.0
     return found
+
+
+def mean_interval(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the mean of several estimates, however much they move together.
+
+    The standard error of a mean is at most the mean of the standard errors, which it
+    reaches where all move as one, as skills on one day of several markets nearly do.
+    So is half of the interval, towards 0 and away from it.
+
+    Args:
+        found: Intervals as `cosine_interval` returns them.
+
+    Returns:
+        `estimate`, `low`, `high`, `num_cosines` (the fewest, with the heaviest tails),
+        and `p_value`, two-sided, of a mean of 0; None where one of them has none.
+    """
+    columns = {key: [x[key] for x in found] for key in ("estimate", "low", "high")}
+    mean = {
+        key: None if not found or None in column else float(np.mean(column))
+        for key, column in columns.items()
+    }
+    estimate, low, high = mean.values()
+    if estimate is None or low is None or high is None:
+        return {**mean, "num_cosines": None, "p_value": None}
+    from scipy.stats import t
+
+    count = min(x["num_cosines"] for x in found)
+    half = estimate - low if estimate > 0 else high - estimate
+    score = t.ppf(0.975, count) * abs(estimate) / half if half else math.inf
+    return {**mean, "num_cosines": count, "p_value": float(2 * t.sf(score, count))}
 
 
 def block_error(

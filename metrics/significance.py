@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from metrics.intervals import Length
+from metrics.intervals import Length, cosine_interval
 
 _MIN_BLOCKS = 10  # of three horizons at least: 30 horizons, as for an interval
 _MAX_BLOCKS = 4000  # their cross table has this size squared: 128 MB
@@ -43,6 +43,26 @@ def adjust_p_values(p_values: Sequence[float | None]) -> list[float | None]:
     for rank, (p, k) in enumerate(known):
         largest = max(largest, min(1.0, (len(known) - rank) * p))
         adjusted[k] = largest
+    return adjusted
+
+
+def limit_false_discoveries(p_values: Sequence[float | None]) -> list[float | None]:
+    """Returns p-values of several tests: of those below q, a share q is wrong at most.
+
+    Holds for tests that are independent or move together.
+    Source: Benjamini and Hochberg (1995), "Controlling the false discovery rate".
+
+    Args:
+        p_values: One for each test; None where there was none, which stays.
+    """
+    from scipy.stats import false_discovery_control
+
+    known = [k for k, p in enumerate(p_values) if p is not None]
+    adjusted: list[float | None] = [None] * len(p_values)
+    if known:
+        found = false_discovery_control([p_values[k] for k in known])
+        for k, p in zip(known, found, strict=True):
+            adjusted[k] = float(p)
     return adjusted
 
 
@@ -140,6 +160,24 @@ _SHOWN_ERRORS = {2: 5.73, 3: 4.38, 4: 3.88}
 the fewest cosines tried: the widest of several intervals scatters from sample to sample
 (a million draws of twelve normal cosines)."""
 _POWER = 0.8
+
+
+def sharpe_interval(
+    returns: Any, *, periods_per_year: float, length: Length
+) -> dict[str, Any]:
+    """Returns the annual Sharpe ratio of returns (num_periods,) with its interval.
+
+    Mean / standard deviation (n - 1), times sqrt(periods_per_year).
+    """
+    returns = np.asarray(returns, dtype=np.float64)
+    year = math.sqrt(periods_per_year * (len(returns) - 1) / len(returns))
+
+    def sharpe(means: np.ndarray) -> np.ndarray:
+        variance = means[..., 1] - np.square(means[..., 0])
+        return year * means[..., 0] / np.sqrt(np.maximum(variance, 0.0))
+
+    squares = np.stack([returns, np.square(returns)], axis=1)
+    return cosine_interval(squares, sharpe, length=length)
 
 
 def probabilistic_sharpe(

@@ -7,8 +7,10 @@ into the run's folder (`report`).
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -128,6 +130,12 @@ def template(name: str) -> jinja2.Template:
     environment.filters["svg"] = to_svg
     environment.filters["exact"] = json.dumps
     return environment.get_template(name)
+
+
+def script_digest(name: str) -> str:
+    """Returns what a page's policy says of the one script of `templates/` it runs."""
+    digest = hashlib.sha256(template(name).render().encode()).digest()
+    return base64.b64encode(digest).decode()
 
 
 def _alarm(metadata: Mapping[str, Any]) -> str:

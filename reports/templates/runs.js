@@ -1,5 +1,5 @@
 "use strict";
-const body = document.querySelector("tbody");
+const body = document.querySelector("tbody[data-rows]");
 const rows = [...body.rows];
 const filters = [...document.querySelectorAll("[data-filter]")];
 const words = document.querySelector("[data-words]");

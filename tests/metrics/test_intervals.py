@@ -8,6 +8,7 @@ from metrics.intervals import (
     Length,
     cosine_interval,
     log_loss_interval,
+    mean_interval,
     paired_test,
 )
 
@@ -154,3 +155,20 @@ def test_paired_p_values_are_fair():
         for seed in range(200)
     ]
     assert 0.0 < np.mean(np.array(p_values) < 0.05) <= 0.08
+
+
+def test_the_mean_of_what_may_move_together_is_as_wide_as_its_parts():
+    rows = np.random.default_rng(0).normal(0.3, 1.0, 400)
+    length = Length(days=400.0, horizons=400.0)
+    one = cosine_interval(rows, length=length)
+    both = mean_interval([one, one])
+    assert [both[k] for k in ("estimate", "low", "high")] == pytest.approx(
+        [one[k] for k in ("estimate", "low", "high")]
+    )
+    other = one | {"low": one["estimate"] - 3.0, "num_cosines": 2}
+    assert mean_interval([one, other])["num_cosines"] == 2
+    assert (mean_interval([one, other])["p_value"] < 0.05) == (
+        mean_interval([one, other])["low"] > 0
+    )
+    assert mean_interval([one, one | {"low": None}])["p_value"] is None
+    assert mean_interval([])["estimate"] is None

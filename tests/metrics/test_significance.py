@@ -219,3 +219,10 @@ def test_sharpe_ratios_agree_with_skfolio():
     assert significance.deflated_sharpe(
         days, num_trials=25, sharpe_std=trials.std(ddof=1)
     ) == pytest.approx(other.deflated_sharpe_ratio(days, trials), abs=1e-9)
+
+
+def test_false_discoveries_are_limited_step_by_step():
+    limit = significance.limit_false_discoveries
+    found = limit([0.03, 0.01, None, 0.5, 0.04])
+    assert found == pytest.approx([4 * 0.04 / 3, 0.04, None, 0.5, 4 * 0.04 / 3])
+    assert limit([None]) == [None] and limit([]) == []

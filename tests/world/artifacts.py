@@ -50,15 +50,23 @@ def publish(
     features=FEATURES,
     sha256="ab" * 32,
     dependencies=(),
+    predictions=None,
+    tested=None,
     **fields,
 ):
-    """Returns a folder as a run leaves it; its grade is B-, with skill above 0."""
+    """Returns a folder as a run leaves it; its grade is B-, with skill above 0.
+
+    `predictions` are a table, `tested` what the metadata say of the test part.
+    """
     config = Config(**{"pair": "TESTUSDT", "outputs_dir": str(outputs)} | fields)
     run = run_folder.RunFolder.create(config)
     atomic_write(run.file("model", ".npz"), f"model {skill}")
     write_json(run.file("scaler", ".json"), SCALER.to_dict())
     atomic_write(run.file("history", ".csv"), "epoch,loss,lr\n1,0.75,\n2,0.5,\n")
     kinds = {"model": ".npz", "scaler": ".json", "history": ".csv"}
+    if predictions is not None:
+        kinds["predictions"] = ".parquet"
+        predictions.to_parquet(run.file("predictions", ".parquet"))
     part = {"first_row": 0, "rows": 9, "targets": 5}
     write_json(
         run.file("metadata", ".json"),
@@ -72,9 +80,12 @@ def publish(
                 "num_features": len(features),
             },
             "lineage": {"dependencies": dependencies},
-            "split": {"train": part},
-            "model": {"window_bars": config.sequence_length},
-            "training": {"seconds": 1.5},
+            "split": {"train": part} | ({} if tested is None else {"test": tested}),
+            "model": {
+                "window_bars": config.sequence_length,
+                "total_parameters": 7,
+            },
+            "training": {"seconds": 1.5, "resumes": []},
             "files": {k: run.file(k, suffix).name for k, suffix in kinds.items()},
             "results": {"verdict": ["Skill: yes"]},
         },

@@ -1,0 +1,168 @@
+"""What comes out of many runs: who is chosen, how sure that is, what nobody hides."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from world.sweeps import DAYS, failed, finish
+
+from experiments import sweep_report
+from experiments.portfolio import Member, hold_together
+from experiments.sweep_report import format_sweep, write_sweep
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "outputs" / "experiments" / "first"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def swept(folder, *cells, elsewhere=()):
+    outputs = folder.parents[1]
+    return write_sweep(folder, [*(finish(outputs, **c) for c in cells), *elsewhere])
+
+
+def test_validation_chooses_and_test_does_not(folder):
+    found = swept(
+        folder,
+        {"model": "logistic", "losses": (0.8, 1.00)},
+        {"model": "lightgbm", "losses": (0.9, 0.95)},
+        {"model": "random_forest", "losses": (1.0, 1.05)},
+    )
+    [market] = found["markets"]
+    assert market["chosen"] == "logistic"
+    order = {entry["model"]: entry for entry in market["models"]}
+    assert list(order) == ["lightgbm", "logistic", "random_forest"]
+    assert order["logistic"]["against_chosen"] is None
+    better, worse = (order[k]["against_chosen"] for k in ("lightgbm", "random_forest"))
+    assert better["estimate"] == pytest.approx(-0.05, abs=0.005)
+    assert better["adjusted_p_value"] == pytest.approx(
+        max(2 * min(better["p_value"], worse["p_value"]), better["p_value"])
+    )
+    assert order["logistic"]["skill"]["adjusted_p_value"] is not None
+    assert "adjusted_p_value" not in order["lightgbm"]["skill"]
+
+
+def test_models_are_compared_on_the_rows_of_all(folder):
+    found = swept(
+        folder,
+        {"model": "logistic", "sequence_length": 30},
+        {"model": "lightgbm", "skipped_rows": 7},
+    )
+    rows = 24 * DAYS - 7
+    assert found["markets"][0]["num_rows"] == {"validation": rows, "test": rows}
+
+
+def test_other_levels_are_another_question(folder):
+    found = swept(folder, {"long_tp_pct": 1.0}, {"long_tp_pct": 2.0})
+    assert [len(market["models"]) for market in found["markets"]] == [1, 1]
+
+
+def test_settings_are_models_and_seeds_are_one(folder):
+    found = swept(
+        folder,
+        *(
+            {"num_trees": n, "seed": s, "skill": 0.1 * s, "losses": (n / 9, n / 9)}
+            for n in (5, 9)
+            for s in (1, 2)
+        ),
+    )
+    first, second = found["markets"][0]["models"]
+    assert (first["model"], second["model"]) == (
+        "logistic num_trees 5",
+        "logistic num_trees 9",
+    )
+    assert first["num_seeds"] == 2
+    assert first["skill"]["estimate"] == pytest.approx(0.15)
+    assert first["seeds"]["std"] == pytest.approx(0.1 / np.sqrt(2))
+
+
+def test_skill_over_pairs_allows_for_all_tests(folder):
+    found = swept(
+        folder,
+        *(
+            {"pair": pair, "model": model, "skill": skill}
+            for pair in ("AAAUSDT", "BBBUSDT")
+            for model, skill in (("logistic", 0.05), ("lightgbm", 0.001))
+        ),
+    )
+    first, second = found["over_pairs"]
+    assert (first["model"], first["num_pairs"], first["num_above"]) == (
+        "logistic",
+        2,
+        2,
+    )
+    assert first["skill"]["adjusted_p_value"] == pytest.approx(
+        2 * first["skill"]["p_value"]
+    )
+    assert second["num_above"] == 0 and second["skill"]["adjusted_p_value"] > 0.9
+    assert sweep_report.is_discovered(first["skill"])
+    assert not sweep_report.is_discovered(second["skill"])
+
+
+def test_every_cell_deflates(folder):
+    lost = [failed(seed=seed) for seed in range(8)]
+    found = swept(folder, {}, {"pair": "BBBUSDT"}, elsewhere=lost)
+    assert [market["num_looks"] for market in found["markets"]] == [10, 10]
+    assert found["portfolio"]["num_trials"] == 10
+    alone = swept(folder, {"seed": 3})
+    assert alone["markets"][0]["num_looks"] == 2  # the one before looked there, too
+    few, many = (x["markets"][0]["models"][0]["trading"] for x in (alone, found))
+    assert many["deflated_sharpe"] < few["deflated_sharpe"] < 0.5
+
+
+def test_a_portfolio_holds_what_shares_the_most_days():
+    day = np.timedelta64(1, "D")
+    start = np.datetime64("2025-01-01")
+
+    def member(name, offset, returns):
+        first = start + offset * day
+        return Member(
+            name=name, first=first, returns=np.array(returns), horizon_seconds=3600.0
+        )
+
+    up, down = np.tile([0.02, -0.01], 10), np.tile([-0.01, 0.02], 10)
+    found = hold_together(
+        [member("a", 0, up), member("b", 2, down), member("c", 500, up)], num_trials=7
+    )
+    assert (found["members"], found["left_out"]) == (["a", "b"], ["c"])
+    assert (found["first"], found["num_days"]) == ("2025-01-03", 18)
+    assert found["total_return_pct"] == pytest.approx(100 * (1.005**18 - 1))
+    assert found["correlation"][0][1] == pytest.approx(-1.0)
+    assert found["sharpe"]["estimate"] is None or not found["edge"]
+    assert found["value_at_risk_95_pct"] == pytest.approx(-0.5)
+    lonely = hold_together([member("a", 0, up), member("c", 500, up)], num_trials=2)
+    assert list(lonely) == ["skipped"]
+
+
+def test_the_files_say_all_and_hide_no_failure(folder):
+    evil = failed(error="<b>no candles</b>", pair="<i>USDT")
+    found = swept(folder, {}, {"pair": "BBBUSDT"}, elsewhere=[evil])
+    rows = list(csv.DictReader((folder / "cells.csv").read_text().splitlines()))
+    assert list(rows[0]) == [
+        *("pair", "timeframe", "model", "seed"),
+        *("status", "exit_code", "attempts", "folder"),
+    ]
+    assert [row["exit_code"] for row in rows] == ["0", "0", "66"]
+    assert json.loads((folder / "results.json").read_text()) == found
+    page = (folder / "sweep.html").read_text()
+    assert "&lt;b&gt;no candles" in page and "<i>USDT" not in page
+    assert page.count("<tr data-pair=") == 2 and ">66<" in page
+    assert re.search(r"script-src 'sha256-[^']+'", page) and "https:" not in page
+    text = format_sweep(found)
+    assert "2 of 3 finished; without a model: 1 with code 66" in text
+    assert "<i>USDT 1h signal logistic seed 1 failed (66)" in text
+
+
+def test_a_changed_artifact_is_a_failed_cell(folder):
+    cell = finish(folder.parents[1])
+    next(folder.parents[1].glob("models/*/*/*/model_*")).write_text("changed")
+    found = write_sweep(folder, [cell])
+    assert found["num_finished"] == 0 and found["failed"][0]["exit_code"] == 76
+    assert (
+        found["portfolio"]["skipped"]
+        and "Ranking" not in (folder / "sweep.html").read_text()
+    )
