@@ -17,6 +17,7 @@ from files.strict import to_json, to_jsonable
 
 logger = logging.getLogger("artifacts")
 
+_MARKET = ("model", "pair", "timeframe", "target")
 _COLUMNS = ("grade", "skill", "net bps", "created", "status", "model")
 
 
@@ -142,13 +143,29 @@ def _chosen(registry: Registry, words: str) -> ModelSummary:
         raise utils.ConfigError(
             f"expected one model. Received: {words!r}, which may be\n{told}"
         )
-    logger.info("%s", told)
-    while True:
-        word = input(f"which one, 1 to {len(found)}, or quit? ").strip().lower()
-        if word in ("", "q", "quit"):
-            raise utils.ConfigError("no model was chosen")
+    question = f"which one, 1 to {len(found)}, new, or quit? "
+    # Not into the answer, which another program may read.
+    sys.stderr.write(f"{told}\n{question}")
+    while word := sys.stdin.readline().strip().lower():
         if word.isdecimal() and 1 <= int(word) <= len(found):
             return found[int(word) - 1]
+        if word == "new":
+            raise utils.ConfigError(f"a new one comes of: {_training_words(found)}")
+        if word in ("q", "quit"):
+            break
+        sys.stderr.write(question)
+    raise utils.ConfigError("no model was chosen")
+
+
+def _training_words(found: Sequence[ModelSummary]) -> str:
+    """Returns the command that trains one more of what models have in common."""
+    of_each = zip(*((each.model_type, *each.market) for each in found), strict=True)
+    flags = [
+        f"--{name} {values[0]}"
+        for name, values in zip(_MARKET, of_each, strict=True)
+        if len(set(values)) == 1
+    ]
+    return " ".join(["python trainer.py", *flags, "--register"])
 
 
 def _id(registry: Registry, options: argparse.Namespace) -> str:

@@ -61,15 +61,28 @@ def test_info_says_what_is_known(command):
     assert told["aliases"] == ["champion"] and told["files"]["config.yaml"]["bytes"]
 
 
-def test_words_that_mean_several_are_told(command, monkeypatch):
+def test_words_that_mean_several_are_told_without_a_terminal(command):
     said = command("info", "testusdt", code=2)
     assert SECOND in said and FIRST in said
-    monkeypatch.setattr("sys.stdin", io.StringIO("x\n2\n"))
+
+
+@pytest.mark.parametrize(
+    "answers, code, said",
+    [
+        ("x\n3\n0\n2\n", 0, "1 model: every file is whole\n"),
+        ("quit\n", 2, "error: no model was chosen\n"),
+        ("\n", 2, "error: no model was chosen\n"),
+        ("", 2, "error: no model was chosen\n"),
+        ("9\nnew\n", 2, "--timeframe 1m --target signal --register\n"),
+    ],
+)
+def test_a_terminal_is_asked(outputs, capsys, monkeypatch, answers, code, said):
+    monkeypatch.setattr("sys.stdin", io.StringIO(answers))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    assert command("validate", "testusdt").endswith("1 model: every file is whole\n")
-    monkeypatch.setattr("sys.stdin", io.StringIO("quit\n"))
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    assert "no model was chosen" in command("info", "testusdt", code=2)
+    assert main(["--outputs-dir", str(outputs), "validate", "testusdt"]) == code
+    out, err = capsys.readouterr()
+    assert (err if code else out).endswith(said)
+    assert f"  2 {FIRST}_grade_B-_skill_+0.10\nwhich one, 1 to 2, new, or quit? " in err
 
 
 @pytest.mark.parametrize(
