@@ -270,7 +270,7 @@ class Config(
 
     def to_dict(self) -> dict[str, Any]:
         """Returns every field by name; tuples as lists, ready for YAML and JSON."""
-        values = dataclasses.asdict(self)
+        values = {name: getattr(self, name) for name in FIELDS}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     def to_yaml(self) -> str:

@@ -17,6 +17,7 @@ import utils
 from artifacts import publication
 from artifacts.publication import RUN_ID
 from artifacts.run_folder import (
+    CELL,
     MANIFEST,
     STATE,
     RunFolder,
@@ -167,7 +168,7 @@ def find_resumable(
     Args:
         config: The run that is wanted.
         resume: None for none, "newest" for the newest run of this configuration that
-            has a checkpoint, or the folder of one run.
+            has a checkpoint and belongs to no sweep, or the folder of one run.
         is_probe: Only look: the returned run is not locked.
 
     Raises:
@@ -217,7 +218,8 @@ def _same_runs(parent: Path, config: Config) -> Iterator[tuple[Path, Config]]:
 
 def _all_runs(parent: Path) -> Iterator[tuple[Path, Config]]:
     for folder in newest_first(parent):
-        found = None if folder.is_symlink() else config_of(folder)
+        is_other = folder.is_symlink() or (folder / CELL).exists()
+        found = None if is_other else config_of(folder)
         if found is not None:
             yield folder, found
 

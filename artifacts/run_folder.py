@@ -30,11 +30,13 @@ logger = logging.getLogger(__name__)
 MANIFEST = "MANIFEST.json"
 STATE = "state.json"
 STATUS = "status.json"
+CELL = "cell.json"
+"""In the folder of a run that belongs to a sweep, which alone goes on with it."""
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 FOLDS = "folds"
 KEPT_FOLDS = "kept_folds"
-_INTERNALS = (CHECKPOINTS, FOLDS, STATE, STATUS, LOCK)
+_INTERNALS = (CHECKPOINTS, FOLDS, STATE, STATUS, CELL, LOCK)
 """What a run needs to go on, and a published one does not have."""
 
 

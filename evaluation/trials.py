@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import evaluations
-from config import Config
+from config import LABELS, Config
 from data_loader import TrainingData
 from evaluation.results import Trials
 from files.strict import read_json, sha256_json
@@ -29,24 +29,37 @@ logger = logging.getLogger(__name__)
 FIRST_LOOK = Trials(num_trials=1, num_earlier=0, num_planned=0, num_unreadable=0)
 NO_CHOICE = frozenset(
     ("inputs_dir", "outputs_dir", "training_file", "tensorboard", "verbose_logging")
-    + ("checkpoint_minutes", "device", "recovery", "allow_swap")
+    + ("checkpoint_minutes", "device", "recovery", "allow_swap", "allocator")
+    + LABELS
 )
 """Fields that change nothing that is judged; a file is known by its digest."""
-_PLANNED: ContextVar[tuple[Config, ...]] = ContextVar("planned", default=())
+_PLANNED: ContextVar[frozenset[str]] = ContextVar("planned", default=frozenset())
 
 
-@contextlib.contextmanager
-def planned_trials(configs: Iterable[Config]) -> Iterator[None]:
+def planned_trials(
+    configs: Iterable[Config],
+) -> contextlib.AbstractContextManager[None]:
     """Counts runs that will look at the same test part before they have done so.
 
     A series, a sweep or a registry names all its runs; those of one pair and timeframe
     are then judged as one of so many, the first like the last.
     """
-    token = _PLANNED.set((*_PLANNED.get(), *configs))
+    return planned_looks(map(look_of, configs))
+
+
+@contextlib.contextmanager
+def planned_looks(looks: Iterable[str]) -> Iterator[None]:
+    """Does the same, given `look_of` of each run."""
+    token = _PLANNED.set(_PLANNED.get() | {*looks})
     try:
         yield
     finally:
         _PLANNED.reset(token)
+
+
+def look_of(config: Config) -> str:
+    """Returns what a run looks at, and as what: pair, timeframe, a digest."""
+    return f"{config.pair} {config.timeframe} {_identity(config.to_dict())}"
 
 
 def count_trials(
@@ -101,10 +114,9 @@ def count_looks(
         if look is not None:
             earlier.add(look)
     seen = {identity for identity, _ in earlier} | {own[0]}
+    market = f"{config.pair} {config.timeframe} "
     planned = {
-        _identity(each.to_dict())
-        for each in _PLANNED.get()
-        if (each.pair, each.timeframe) == (config.pair, config.timeframe)
+        look.removeprefix(market) for look in _PLANNED.get() if look.startswith(market)
     }
     num_earlier, num_planned = len(earlier - {own}), len(planned - seen)
     return {

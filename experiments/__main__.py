@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import utils
 from candles.sources import pair_of_files
-from config import FIELDS
-from experiments import analysts, candidates, evaluations, page, series
-from settings import options
+from config import FIELDS, field_types, problem_list
+from experiments import (
+    analysts,
+    candidates,
+    evaluations,
+    page,
+    plan,
+    series,
+    sweep,
+    sweep_report,
+)
+from settings import options, presets, sources
 from settings.presets import GROUPS
+from settings.values import list_words, parse_text
 
 logger = logging.getLogger("experiments")
 
@@ -150,6 +162,99 @@ def _evaluate(arguments: Sequence[str], command: str = "evaluate") -> None:
         )
 
 
+def _sweep_parser() -> argparse.ArgumentParser:
+    parser = options.new_parser(
+        "python -m experiments sweep",
+        "Trains every combination of pairs, timeframes, models, targets and seeds.",
+        usage="python -m experiments sweep --pairs PAIR ... --models MODEL ... "
+        "[--timeframes TF ...] [--seeds N ...] [--configs FILE.yaml ...] "
+        "[--FIELD VALUE ...] [--max-workers N] [--dry-run] [--resume]",
+        epilog="How far a sweep is: python -m experiments status NAME",
+    )
+    for word, aliases, text in (
+        ("pairs", ("--symbols", "--pair"), "trading pairs"),
+        ("timeframes", ("--timeframe", "--interval"), "lengths of bars"),
+        ("models", ("--model",), "model families; all is every one that is there"),
+        ("targets", ("--target", "--target-type"), "what is learned"),
+        ("seeds", ("--seed",), "seeds"),
+    ):
+        flags = [f"--{word}", *aliases]
+        parser.add_argument(*flags, dest=word, nargs="+", metavar="WORD", help=text)
+    parser.add_argument(
+        "--configs",
+        "--config",
+        nargs="+",
+        metavar="FILE",
+        help="YAML files; each is a base of its own",
+    )
+    parser.add_argument("--preset", metavar="NAME", help="settings below those of all")
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="candles that training files are built from; without it files that are "
+        "there are taken as they are, and others built from those in data",
+    )
+    parser.add_argument(
+        "--cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="no effect: features of a pair are built once for all its cells",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the cells, train nothing"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="take finished cells as they are, and go on with the others",
+    )
+    for name, kind, text in (
+        ("executor", str, "auto, serial, processes or ray"),
+        ("max_workers", int, "cells side by side (default: one a core)"),
+        ("address", str, "of a Ray cluster"),
+        ("retries", int, "tries after a dead worker, a timeout, a full disk"),
+        ("cell_timeout_minutes", float, "of one try of a cell"),
+        ("time_limit_minutes", float, "of the whole; --resume does the rest"),
+    ):
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=kind, help=text, default=argparse.SUPPRESS)
+    names = [name for name in FIELDS if name not in plan.AXES.values()]
+    options.add_config_arguments(parser, names)
+    return parser
+
+
+def _sweep(arguments: Sequence[str]) -> None:
+    parsed, fields, problems = options.parse_fields(_sweep_parser(), arguments)
+    utils.configure_logging(verbose=bool(fields.get("verbose_logging")))
+    preset = presets.preset_values(parsed.preset)
+    bases = {}
+    for file in parsed.configs or [None]:
+        values, found = sources.overlaid(file, fields, base=preset)
+        bases[Path(file).stem if file else ""] = plan.base_values(values)
+        problems += found
+    if problems:
+        raise utils.ConfigError(problem_list(problems))
+    axes = {
+        word: [parse_text(each, field_types()[field]) for each in list_words(given)]
+        for word, field in plan.AXES.items()
+        if (given := getattr(parsed, word)) is not None
+    }
+    words = {item.name for item in dataclasses.fields(plan.SweepConfig)}
+    given = {name: value for name, value in vars(parsed).items() if name in words}
+    name = next(iter(bases.values())).get("experiment_name")
+    schedule = plan.SweepConfig(name=name, **given)
+    folder, cells = sweep.begin(
+        bases, axes, schedule, is_resumed=parsed.resume, is_dry=parsed.dry_run
+    )
+    if parsed.dry_run:
+        logger.info("%s", plan.format_cells(cells))
+        return
+    result = sweep.train(folder, cells, schedule)
+    logger.info("\n%s", sweep_report.format_sweep(result.results))
+    logger.info("sweep: %s", result.folder)
+    result.require_success()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     utils.configure_logging()
@@ -170,6 +275,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
     "analysts": ("a model for each timeframe, from one file of candles", _analysts),
     "benchmark": ("finished models on the same rows: skill, speed, size", _benchmark),
     "evaluate": ("finished models on later data, everything frozen", _evaluate),
+    "sweep": ("every combination of pairs, models, seeds, on every core", _sweep),
     "page": ("every run and registered model on one HTML page", _page),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,28 +110,72 @@ def _fold_share(folds: list[Ranges], data: TrainingData) -> float:
 def _training_seconds(
     config: Config, windows: int, num_features: int
 ) -> tuple[float | None, str]:
-    """Returns the seconds of an epoch, or of all rounds of trees, and how known.
+    """Returns the seconds of an epoch, or of all rounds of trees, and how known."""
+    speed, source = speed_of(config)
+    work = _work(config, windows, num_features)
+    return (None if speed is None else work / speed), source
 
-    A window costs about its bars times the network's parameters, validation included.
+
+def _work(config: Config, windows: int, num_features: int) -> float:
+    """Returns the work of an epoch: a window costs its bars times the parameters.
+
+    Validation included; of other families than networks it is the targets.
     """
+    if config.model not in NETWORKS:
+        return float(windows)
+    parameters = count_parameters(config, num_features)
+    return float(windows * config.sequence_length * parameters)
+
+
+def speed_of(config: Config) -> tuple[float | None, str]:
+    """Returns the work that a family does in a second, and how known; see `_work`."""
     name, last = _last_training(config)
-    if config.model in NETWORKS:
-        work = config.sequence_length * count_parameters(config, num_features)
-        if last is None:
-            usual = Config()
-            stated = usual.sequence_length * count_parameters(usual, 8)
-            rate = float(_STATED_WINDOWS_PER_SECOND * stated)
-            source = f"{_STATED_WINDOWS_PER_SECOND} windows/s of the default network"
-        else:
-            rate = last["work"] / last["seconds"]
-            source = f"as fast as {name}"
-        return windows * work / rate, source
     if last is not None:
-        return windows * last["seconds"] / last["work"], f"as fast as {name}"
+        return last["work"] / last["seconds"], f"as fast as {name}"
+    if config.model in NETWORKS:
+        stated = _work(Config(), _STATED_WINDOWS_PER_SECOND, 8)
+        source = f"{_STATED_WINDOWS_PER_SECOND} windows/s of the default network"
+        return stated, source
     if config.model == "gradient_boosting":
         rate = _STATED_TARGETS_PER_SECOND
-        return windows / rate, f"{rate:,.0f} targets/s"
+        return rate, f"{rate:,.0f} targets/s"
     return None, "no run of this family in the outputs folder yet"
+
+
+def longest_first(runs: Sequence[tuple[Config, int, int]]) -> list[int]:
+    """Returns the places of runs, about the longest first, so that none is left over.
+
+    Every epoch counts, and every fold as half a run; a family of unknown speed is as
+    fast as gradient boosting.
+
+    Args:
+        runs: Each with the rows and the features of its training file.
+    """
+    speeds: dict[str, float | None] = {}
+
+    def seconds(place: int) -> float:
+        config, num_rows, num_features = runs[place]
+        if config.model not in speeds:
+            speeds[config.model] = speed_of(config)[0]
+        windows = round(num_rows * (1 - config.validation_split - config.test_split))
+        times = 1 + (config.n_splits or 0) / 2
+        if config.model in NETWORKS:
+            windows, times = config.windows_per_epoch or windows, times * config.epochs
+        else:
+            windows = min(windows, config.max_tabular_targets or windows)
+        work = _work(config, windows, num_features)
+        return times * work / (speeds[config.model] or _STATED_TARGETS_PER_SECOND)
+
+    return sorted(range(len(runs)), key=seconds, reverse=True)
+
+
+def rough_memory(config: Config, num_rows: int, num_features: int) -> int:
+    """Returns about what a run takes above the imports, in bytes; see `settings.sizes`.
+
+    Of trees that is the array of all rows, and three that are made of it.
+    """
+    parts = estimate_memory(config, num_features, num_rows)
+    return parts.get("total", 4 * parts["feature_array"])
 
 
 _UNREADABLE = (

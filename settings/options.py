@@ -328,6 +328,20 @@ def parse_arguments(
     Raises:
         ConfigError: Listing unknown flags and impossible values together.
     """
+    parsed, overrides, unknown = parse_fields(parser, arguments)
+    below = base(parsed) if base is not None else {}
+    file = getattr(parsed, "config", None)
+    return parsed, load_config(file, overrides, base=below, problems=unknown)
+
+
+def parse_fields(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, dict[str, Any], list[str]]:
+    """Returns a parsed command line, the fields that it sets, and its unknown flags.
+
+    Nothing is checked yet: several runs may have the fields, each with others beside
+    them.
+    """
     flags = [option for action in parser._actions for option in action.option_strings]
     given = sys.argv[1:] if arguments is None else arguments
     given, more = words.few_unknown(given, flags)
@@ -350,6 +364,4 @@ def parse_arguments(
     ]
     if more := more + len(rest[MAX_PROBLEMS:]):
         unknown.append(f"and {more:,} more unknown argument{'s'[: more - 1]}")
-    below = base(parsed) if base is not None else {}
-    file = getattr(parsed, "config", None)
-    return parsed, load_config(file, overrides, base=below, problems=unknown)
+    return parsed, overrides, unknown

@@ -39,7 +39,22 @@ def load_config(
         MissingInputError: If there is no file at `path`.
         ConfigError: If the file is not a flat YAML mapping, or a value is refused.
     """
-    found = [*problems]
+    values, found = overlaid(path, overrides, base=base)
+    return build_config(values, [*problems, *found])
+
+
+def overlaid(
+    path: str | None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns the values that `load_config` makes a run of, and what is wrong already.
+
+    Raises:
+        UserError: If there is no file at `path`, or it is no flat YAML mapping.
+    """
+    found = []
     values = read_yaml(path) if path is not None else {}
     for alias, name in ALIASES.items():
         if alias in values and name in values:
@@ -56,12 +71,14 @@ def load_config(
             shown = " ".join(map(str, words))
             found.append(f"{name}: one run takes one {name}. Received: {shown}. {cure}")
             del values[name]
-    return build_config(values, found)
+    return values, found
 
 
 _ONE_EACH = {
-    "pair": "Start a run for each; `dataset_builder.py multi` builds several files",
-    "model": "`--compare MODEL MODEL ...` trains several, one after another",
+    "pair": "`python -m experiments sweep --pairs A B` builds their files and trains "
+    "each; `dataset_builder.py multi` builds the files alone",
+    "model": "`--compare A B` compares them on the same rows; `python -m experiments "
+    "sweep --models A B` trains each, on every core",
 }
 """Fields that have one value in a run, and what to do where several are wanted."""
 

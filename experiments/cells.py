@@ -1,0 +1,152 @@
+"""The work of a sweep, as workers do it: a training file, a cell.
+
+In: plain values -> a file that is there, a published run, which belongs to the sweep
+until then. Out: which cells there are (`plan`), who does them when (`sweep`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import utils
+from artifacts.run_folder import CELL, MANIFEST, RunFolder
+from config import Config, build_config
+from dataset.builder import DatasetBuilder, write_training_file
+from dataset.columns import NOT_FEATURES
+from dataset.training_file import open_training_file
+from evaluation.trials import planned_looks
+from files.atomic import sha256_file
+from files.locks import folder_lock
+from files.strict import read_json, write_json
+from settings.names import find_training_file
+from trainer import StandaloneTrainer
+
+logger = logging.getLogger(__name__)
+
+DATA_DIR = "data"
+
+
+def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Makes a training file where it is wanted; returns what is there.
+
+    Args:
+        values: `config`; `data_dir`, the folder of candles: where it is given the file
+            is built of them, else one that is there is taken as it is; `sha256` of the
+            file that a sweep began with, or None.
+
+    Returns:
+        `path`, `sha256`, `num_rows`, `num_features`.
+
+    Raises:
+        MissingInputError: If there is neither a file nor candles.
+        DataError: If the candles make none, or it is not the one the sweep began with.
+    """
+    config, begun = build_config(values["config"]), values["sha256"]
+    path, data_dir = find_training_file(config), values["data_dir"]
+    is_wanted = data_dir is not None and begun is None and config.training_file is None
+    if is_wanted or (path is None and config.training_file is None):
+        builder = DatasetBuilder(config, data_dir=data_dir or DATA_DIR)
+        path = write_training_file(builder, builder.build_dataset())
+    if path is None:
+        raise _missing(config)
+    with folder_lock(path.parent, is_shared=True):
+        columns = open_training_file(path)
+        digest = columns.digest
+    _require_digest(path, begun or digest, digest)
+    return {
+        "path": str(path),
+        "sha256": digest,
+        "num_rows": len(columns.read(columns.names[0])),
+        "num_features": len({*columns.names} - NOT_FEATURES),
+    }
+
+
+def train_cell(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains a cell, or goes on with what an earlier try of it began.
+
+    Args:
+        values: `config`; `cell`, its name; `sweep`, the folder that runs are noted in;
+            `sha256` of the training file; `planned`, a file that lists the looks at the
+            test part that the whole sweep has planned.
+
+    Returns:
+        `folder` of the published run.
+
+    Raises:
+        MissingInputError: If this machine does not have the training file.
+        DataError: If it is another one by now.
+    """
+    config = build_config(values["config"])
+    note = Path(values["sweep"], "runs", f"{values['cell']}.json")
+    begun = RunFolder(config, read_json(note)["run_id"]) if note.is_file() else None
+    if begun and (begun.published / MANIFEST).is_file():
+        return {"folder": begun.published}
+    if (path := find_training_file(config)) is None:
+        raise _missing(config)
+    _require_digest(path, values["sha256"], sha256_file(path))
+    is_resumed = begun is not None and begun.path.is_dir() and begun.has_progress()
+    trainer = _CellTrainer(config, resume=begun.path if begun and is_resumed else None)
+    trainer.note = note
+    trainer.cell = {"sweep": values["sweep"], "cell": values["cell"]}
+    with planned_looks(read_json(values["planned"])), _nothing_resumable_left(trainer):
+        return {"folder": trainer.run_training()}
+
+
+class _CellTrainer(StandaloneTrainer):
+    """A run that belongs to a cell of a sweep.
+
+    Attributes:
+        note: Where the sweep finds the run again.
+        cell: What keeps every other command from going on with it.
+    """
+
+    note: Path
+    cell: Mapping[str, Any]
+
+    def setup_callbacks(self) -> list[Any]:
+        """Step 5; then, before anything is saved that looks resumable, whose it is."""
+        found = super().setup_callbacks()
+        write_json(self.run.path / CELL, self.cell)
+        write_json(self.note, {"run_id": self.run.run_id})
+        return found
+
+
+def _missing(config: Config) -> utils.MissingInputError:
+    return utils.MissingInputError(
+        f"{config.expected_path}: not on node {socket.gethostname()}: share the folder "
+        "or set inputs_dir"
+    )
+
+
+def _require_digest(path: Path, wanted: str | None, found: str | None) -> None:
+    if wanted != found:
+        raise utils.DataError(
+            f"{path}: expected the file that the sweep began with, sha256 {wanted}. "
+            f"Received on node {socket.gethostname()}: {found}. Bring that file back, "
+            "or begin another sweep."
+        )
+
+
+@contextlib.contextmanager
+def _nothing_resumable_left(trainer: StandaloneTrainer) -> Iterator[None]:
+    """Removes the run of a cell that failed for good.
+
+    What may end well in another try stays: storage that failed, a run in use, memory
+    that was short, an interruption.
+    """
+    try:
+        yield
+    except Exception as error:
+        passing = (utils.EXIT_STORAGE, utils.EXIT_IN_USE)
+        is_passing = isinstance(error, MemoryError)
+        is_passing |= utils.exit_code_of(error) in passing
+        run = getattr(trainer, "run", None)
+        if run is not None and not is_passing:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise

@@ -1,0 +1,364 @@
+"""What a sweep trains: the product of its axes, without what is equal or impossible.
+
+In: bases and axes -> cells, each a whole configuration; their names, the training files
+that they need; the words of scheduling, which are none of a run. Out: doing it by these
+words (`sweep`). Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import utils
+from artifacts.resuming import run_identity
+from config import FIELDS, LABELS, MODELS, Config, build_config
+from files.strict import sha256_json, to_jsonable
+from models.families import create_adapter
+from settings.label_fields import CLASS_TARGETS
+from settings.run_fields import WORD
+from settings.tree_fields import CLASS_MODELS
+
+AXES = {
+    "pairs": "pair",
+    "timeframes": "timeframe",
+    "models": "model",
+    "targets": "target",
+    "seeds": "seed",
+}
+"""Axes by the words that list their values, and the fields that they set."""
+ALL = "all"
+"""Of models: every built-in family that the target and the machine have."""
+_MOST_LINES = 100
+FREE = {*LABELS, "inputs_dir", "outputs_dir", "verbose_logging"}
+"""Fields that are no part of what a sweep is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of a sweep.
+
+    Attributes:
+        name: Unlike that of any other cell; a file name, too.
+        config: The whole run, with its threads.
+        label: The configuration file or base that it is of; empty where there is one.
+    """
+
+    name: str
+    config: Config
+    label: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """Returns what stands for the cell in tables, before it ran."""
+        config = self.config
+        return {
+            "name": self.name,
+            **{name: getattr(config, name) for name in AXES.values()},
+            "config": self.label,
+            "config_digest": config.digest(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """When and where the cells of a sweep are trained, which decides nothing of them.
+
+    Attributes:
+        name: Of the sweep, a word; None takes the time and a digest of what is asked.
+        executor: Who trains: auto, serial, processes, ray.
+        max_workers: Cells side by side; None is one a core.
+        address: Of a Ray cluster.
+        retries: How often a cell is tried again whose worker died, whose time was up,
+            or whose storage failed.
+        cell_timeout_minutes: Of one try of a cell.
+        time_limit_minutes: Of the sweep: then what runs saves what it has, and the rest
+            waits for `--resume`.
+        data_dir: Folder of candles that training files are built from; None takes files
+            that are there as they are, and looks in `data` for the others.
+
+    Raises:
+        ConfigError: If a value is none of those.
+    """
+
+    name: str | None = None
+    executor: str = "auto"
+    max_workers: int | None = None
+    address: str | None = None
+    retries: int = 2
+    cell_timeout_minutes: float | None = None
+    time_limit_minutes: float | None = None
+    data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses all problems together."""
+        problems = []
+        for name, least in (
+            ("max_workers", 1),
+            ("retries", 0),
+            ("cell_timeout_minutes", 0),
+            ("time_limit_minutes", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and not least <= value < float("inf"):
+                problems.append(f"{name}: expected {least} or more. Received: {value}")
+        if self.name is not None and not WORD.fullmatch(self.name):
+            problems.append(
+                "experiment_name: expected up to 64 letters, digits, '.', '_' and '-', "
+                f"the first a letter or a digit. Received: {self.name!r:.100}"
+            )
+        if problems:
+            lines = "\n".join(f"  - {problem}" for problem in problems)
+            raise utils.ConfigError(f"the sweep cannot be run:\n{lines}")
+
+
+def words_of(values: Mapping[str, Any]) -> str:
+    """Returns a combination of axes for a reader: `BTCUSDT 5m lstm`."""
+    words = [str(values[name]) for name in ("pair", "timeframe", "model", "target")]
+    return " ".join([*words, f"seed {values['seed']}"])
+
+
+def base_values(base: Config | Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a base that are not as usual, by name."""
+    values = base.to_dict() if isinstance(base, Config) else dict(base)
+    usual = {name: item.default for name, item in FIELDS.items()}
+    found = to_jsonable(values)
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in usual or value != to_jsonable(usual[name])
+    }
+
+
+def digest_of(
+    bases: Mapping[str, Mapping[str, Any]], axes: Mapping[str, Sequence[Any]]
+) -> str:
+    """Returns a digest of what is asked for; where outputs go is no part of it."""
+    asked = [
+        {name: value for name, value in base.items() if name not in FREE}
+        for base in bases.values()
+    ]
+    return sha256_json([asked, {**axes}])
+
+
+def make_cells(
+    bases: Mapping[str, Mapping[str, Any]],
+    axes: Mapping[str, Sequence[Any]],
+    *,
+    name: str,
+    max_workers: int | None = None,
+) -> list[Cell]:
+    """Returns the cells of every base and every combination of the axes.
+
+    Those that would train the same are one. Threads are part of what is trained: where
+    a base gives none, each cell has its share of the cores.
+
+    Args:
+        bases: Fields by name, by the label of the base.
+        axes: Values by name out of `AXES`; an axis that is missing is the base's.
+        name: Of the sweep, which its runs have as `experiment_name`.
+        max_workers: Cells side by side; None is one a core.
+
+    Raises:
+        ConfigError: Listing every impossible cell.
+    """
+    combinations = list(_combinations(bases, axes))
+    cores = utils.available_cores()
+    workers = min(max_workers or cores, len(combinations))
+    own = {"experiment_name": name}
+    threads = max(1, cores // max(1, workers))
+    impossible: dict[str, list[str]] = {}
+    cells: dict[tuple[str, int], Cell] = {}
+    for label, values in combinations:
+        if values.get("num_threads") is None:
+            values = values | {"num_threads": threads}
+        try:
+            config = build_config(values | own)
+            _require_family(config)
+        except (utils.ConfigError, utils.DependencyError) as error:
+            usual = {key: FIELDS[key].default for key in AXES.values()}
+            words = f"{label} {words_of(usual | values)}".strip()
+            _, *lines = str(error).splitlines()
+            for line in lines or [str(error)]:
+                impossible.setdefault(line.removeprefix("  - "), []).append(words)
+            continue
+        identity = run_identity(config)
+        cell = Cell(name=_name_of(config, identity), config=config, label=label)
+        cells.setdefault((identity, config.epochs), cell)
+    if impossible:
+        raise utils.ConfigError(_impossible_message(impossible))
+    found = _with_names_of_their_own(cells.values())
+    _require_own_files(found)
+    return found
+
+
+def _combinations(
+    bases: Mapping[str, Mapping[str, Any]], axes: Mapping[str, Sequence[Any]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the label of a base and its fields with those of the axes."""
+    unknown = [word for word in axes if word not in AXES]
+    empty = [word for word in axes if not axes[word]]
+    if unknown or empty:
+        words = unknown or [f"no {word}" for word in empty]
+        raise utils.ConfigError(
+            f"axes: expected values of some of {', '.join(AXES)}. Received: "
+            f"{', '.join(words)}.{utils.did_you_mean(words[0], AXES)}"
+        )
+    for label, base in bases.items():
+        for chosen in itertools.product(*axes.values()):
+            values = {**base, **{AXES[k]: v for k, v in zip(axes, chosen, strict=True)}}
+            if values.get("model") != ALL:
+                yield label, values
+                continue
+            for model in _all_models(values.get("target", FIELDS["target"].default)):
+                yield label, values | {"model": model}
+
+
+def _all_models(target: Any) -> list[str]:
+    """Returns the built-in families that a target has, and whose library is there."""
+    models = []
+    for model in MODELS:
+        if model in CLASS_MODELS and target not in CLASS_TARGETS:
+            continue
+        try:
+            _require_family(Config(model=model))
+        except utils.DependencyError:
+            continue
+        models.append(model)
+    return models
+
+
+def _require_family(config: Config) -> None:
+    """Refuses a family that is not there; its library is looked for once."""
+    key = (config.model, config.target, config.loss)
+    if key not in _KNOWN:
+        create_adapter(config)
+        _KNOWN.add(key)
+
+
+_KNOWN: set[tuple[str, str, str | None]] = set()
+
+
+def _name_of(config: Config, identity: str) -> str:
+    words = [config.pair, config.timeframe, config.model, config.target]
+    return "-".join([*words, f"s{config.seed}", identity[:8]])
+
+
+def _with_names_of_their_own(cells: Iterable[Cell]) -> list[Cell]:
+    """Adds the epochs to the names of cells that differ in them alone."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        name = cell.name
+        if name in found:
+            name = f"{name}-e{cell.config.epochs}"
+        found[name] = replace(cell, name=name)
+    return list(found.values())
+
+
+def _impossible_message(impossible: Mapping[str, Sequence[str]]) -> str:
+    lines = []
+    for problem, cells in impossible.items():
+        lines += [f"  - {problem}", *(f"      {words}" for words in cells)]
+    if more := lines[_MOST_LINES:]:
+        lines = [*lines[:_MOST_LINES], f"  and {len(more):,} more lines"]
+    return "\n".join(["the sweep has cells that cannot be run:", *lines])
+
+
+def format_cells(cells: Sequence[Cell]) -> str:
+    """Returns the cells of a plan for a reader, without training anything."""
+    files = {file_of(cell.config) for cell in cells}
+    head = f"{utils.counted(len(cells), 'cell', 'cells')}, "
+    head += utils.counted(len(files), "training file", "training files")
+    lines = [f"  {cell.name}" for cell in cells[:_MOST_LINES]]
+    if more := cells[_MOST_LINES:]:
+        lines.append(f"  and {len(more):,} more")
+    return "\n".join([head, *lines])
+
+
+def file_of(config: Config) -> str:
+    """Returns where a cell's training file is expected; cells of one name share it."""
+    return str(config.expected_path)
+
+
+def _require_own_files(cells: Iterable[Cell]) -> None:
+    """Refuses cells that want files of other content under one name."""
+    first: dict[str, Cell] = {}
+    problems = []
+    for cell in cells:
+        path, ours = file_of(cell.config), cell.config.dataset_parameters
+        other = first.setdefault(path, cell)
+        theirs = other.config.dataset_parameters
+        if ours != theirs:
+            names = [key for key in ours if ours[key] != theirs.get(key)]
+            problems.append(f"  - {cell.name} and {other.name}: {', '.join(names)}")
+    if problems:
+        lines = "\n".join(problems[:_MOST_LINES])
+        raise utils.ConfigError(
+            "expected cells whose training files have names of their own. Received, "
+            f"for one file, other contents:\n{lines}\nStart a sweep for each, with "
+            "another inputs_dir, or leave training_file out."
+        )
+
+
+# To and from a file
+
+
+def to_values(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Returns cells ready for JSON: the fields that all share, and those of each."""
+    values = [cell.config.to_dict() for cell in cells]
+    common = {
+        name: value
+        for name, value in values[0].items()
+        if all(each[name] == value for each in values)
+    }
+    own = [
+        {
+            "name": cell.name,
+            "config": cell.label,
+            "values": {k: v for k, v in each.items() if k not in common},
+        }
+        for cell, each in zip(cells, values, strict=True)
+    ]
+    return {"common": common, "cells": own}
+
+
+def from_values(content: Mapping[str, Any]) -> list[Cell]:
+    """Returns the cells that `to_values` wrote down.
+
+    Raises:
+        ConfigError: If a value is none that a run takes.
+        LookupError: If something is missing.
+    """
+    return [
+        Cell(
+            name=each["name"],
+            config=build_config(content["common"] | each["values"]),
+            label=each["config"],
+        )
+        for each in content["cells"]
+    ]
+
+
+def moved(
+    cells: Sequence[Cell], *, inputs_dir: str | None, outputs_dir: str
+) -> list[Cell]:
+    """Returns cells whose files are elsewhere by now; None leaves a folder."""
+    places = {"outputs_dir": outputs_dir}
+    places |= {} if inputs_dir is None else {"inputs_dir": inputs_dir}
+    return [
+        cell
+        if all(getattr(cell.config, name) == place for name, place in places.items())
+        else replace(cell, config=cell.config.replace(**places))
+        for cell in cells
+    ]
+
+
+def absolute(config: Config) -> dict[str, Any]:
+    """Returns the fields of a run with paths that hold in any folder."""
+    values = config.to_dict()
+    for name in ("inputs_dir", "outputs_dir", "training_file"):
+        if values[name] is not None:
+            values[name] = str(Path(values[name]).absolute())
+    return values

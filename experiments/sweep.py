@@ -1,0 +1,394 @@
+"""A sweep: every cell of a plan trained, by whoever does tasks, and nothing lost.
+
+In: the order of the work, what is done already, limits of time, interruptions. Out:
+which cells there are (`plan`), the work itself (`cells`), who does it (`tasks`,
+`executors`), what is on disk (`sweep_folder`), tables (`sweep_report`).
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import utils
+from config import Config
+from experiments import plan, sweep_report
+from experiments.executors import open_executor
+from experiments.plan import Cell, SweepConfig
+from experiments.series import FailedRunsError
+from experiments.sweep_folder import SweepFolder
+from experiments.tasks import Executor, Finished, Task, do_all
+from files.progress import Progress
+from models import costs
+
+logger = logging.getLogger(__name__)
+
+_STOP_SECONDS = 60.0
+_LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """How a sweep ended.
+
+    Attributes:
+        folder: What it wrote.
+        cells: One mapping a cell, in the order of the plan.
+        results: What they came to; see `sweep_report.write_sweep`.
+    """
+
+    folder: Path
+    cells: Sequence[Mapping[str, Any]]
+    results: Mapping[str, Any]
+
+    def require_success(self) -> None:
+        """Raises FailedRunsError if a cell failed, Interrupted if one still waits."""
+        failed = [cell for cell in self.cells if cell["status"] == "failed"]
+        waiting = [c for c in self.cells if c["status"] in ("waiting", "interrupted")]
+        total, name = len(self.cells), self.folder.name
+        if failed:
+            shown = ", ".join(cell["name"] for cell in failed[:10])
+            raise FailedRunsError(
+                f"{len(failed)} of {total} cells failed: {shown}"
+                f"{', ...' * (len(failed) > 10)}. --resume repeats these alone.",
+                (cell["exit_code"] for cell in failed),
+            )
+        if waiting:
+            done = total - len(waiting)
+            raise utils.Interrupted(signal.SIGTERM, _advice(name, done, total))
+
+
+def _advice(name: str, done: int, total: int) -> str:
+    return (
+        f"{done} of {total} cells are finished, and stay. To go on: "
+        f"python -m experiments sweep --experiment-name {name} --resume"
+    )
+
+
+def run_sweep(
+    base: Config | Mapping[str, Any],
+    axes: Mapping[str, Sequence[Any]],
+    *,
+    executor: Executor | None = None,
+    schedule: SweepConfig | None = None,
+    is_resumed: bool = False,
+) -> SweepResult:
+    """Trains every combination of axes.
+
+    Args:
+        base: The run that they have in common: a configuration, or fields by name.
+        axes: Values by name out of `plan.AXES`: pairs, timeframes, models, targets,
+            seeds.
+        executor: Who does it, entered already; None takes that of `schedule`.
+        schedule: When and where.
+        is_resumed: Takes finished cells as they are, and goes on with the others.
+
+    Raises:
+        ConfigError: Listing every impossible cell, before anything starts.
+        Interrupted: On SIGINT or SIGTERM; it says how to go on.
+
+    Example:
+        >>> axes = {"pairs": ["BTCUSDT", "ETHUSDT"], "models": ["lightgbm", "gru"]}
+        >>> result = run_sweep(Config(epochs=5), axes)
+        >>> [cell["status"] for cell in result.cells]
+    """
+    schedule = schedule or SweepConfig()
+    bases = {"": plan.base_values(base)}
+    folder, cells = begin(bases, axes, schedule, is_resumed=is_resumed)
+    return train(folder, cells, schedule, executor=executor)
+
+
+def begin(
+    bases: Mapping[str, Mapping[str, Any]],
+    axes: Mapping[str, Sequence[Any]],
+    schedule: SweepConfig,
+    *,
+    is_resumed: bool = False,
+    is_dry: bool = False,
+) -> tuple[SweepFolder, list[Cell]]:
+    """Writes the plan of a new sweep, or reads that of the one that is resumed.
+
+    Args:
+        bases: Fields by name, by the label of the base.
+        axes: See `run_sweep`; with nothing in bases either, a resumed sweep is known by
+            its name alone.
+        schedule: Its name.
+        is_resumed: Whether one that began is meant; a new one begins where none did.
+        is_dry: Writes nothing.
+
+    Raises:
+        ConfigError: If a cell is impossible, the name is taken, or the sweep that is
+            resumed began with other cells.
+        InUseError: If another process has it.
+    """
+    asked = next(iter(bases.values()))
+    outputs = asked.get("outputs_dir", Config().outputs_dir)
+    digest = plan.digest_of(bases, axes)
+    name = schedule.name or _usual_name(outputs, digest, is_resumed=is_resumed)
+    folder = SweepFolder(outputs, name)
+    if is_resumed and folder.is_there:
+        cells, begun = folder.read_plan()
+        cells = plan.moved(
+            cells, inputs_dir=asked.get("inputs_dir"), outputs_dir=outputs
+        )
+        is_asked = any(set(base) - plan.FREE for base in bases.values()) or axes
+        if is_asked and begun != digest:
+            raise utils.ConfigError(
+                f"--resume: expected what the sweep {name} began with, or its name "
+                f"alone. Received: other cells. What it has: {folder.path}. Take "
+                "another --experiment-name for them."
+            )
+    elif folder.is_there:
+        raise utils.ConfigError(
+            f"--experiment-name: expected a name that no sweep has. Received: {name}, "
+            f"which is in {folder.path}. Go on with it by --resume, or take another."
+        )
+    else:
+        workers = 1 if schedule.executor == "serial" else schedule.max_workers
+        cells = plan.make_cells(bases, axes, name=name, max_workers=workers)
+        if is_resumed:
+            logger.info("nothing to resume; a new sweep begins: %s", name)
+    if not is_dry:
+        folder.lock()
+        if not folder.is_there:
+            folder.write_plan(cells, digest=digest, schedule=asdict(schedule))
+    return folder, cells
+
+
+def _usual_name(outputs: str, digest: str, *, is_resumed: bool) -> str:
+    """Returns the name of a sweep that was given none: when, and what was asked."""
+    name = f"sweep-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
+    begun = SweepFolder(outputs, name).path.parent.glob(f"sweep-*-{digest[:8]}")
+    return max((path.name for path in begun), default=name) if is_resumed else name
+
+
+def train(
+    folder: SweepFolder,
+    cells: Sequence[Cell],
+    schedule: SweepConfig,
+    *,
+    executor: Executor | None = None,
+) -> SweepResult:
+    """Trains the cells that are not finished, and writes how all ended.
+
+    Raises:
+        Interrupted: On SIGINT or SIGTERM; what is finished stays.
+    """
+    work = _Sweep(folder, cells, schedule)
+    try:
+        with utils.StopSignals():
+            if executor is not None:
+                work.run(executor)
+            else:
+                own = open_executor(
+                    schedule.executor,
+                    max_workers=schedule.max_workers,
+                    retries=schedule.retries,
+                    address=schedule.address,
+                    log_folder=folder.path / "logs",
+                )
+                with own:
+                    work.run(own)
+    finally:
+        records = work.all_records()
+        found = sweep_report.write_sweep(folder.path, records)
+        folder.unlock()
+    return SweepResult(folder=folder.path, cells=records, results=found)
+
+
+class _Sweep:
+    """The cells of a sweep on their way.
+
+    Args:
+        folder: Where how they ended is written.
+        cells: All of them.
+        schedule: Limits.
+    """
+
+    def __init__(
+        self, folder: SweepFolder, cells: Sequence[Cell], schedule: SweepConfig
+    ) -> None:
+        self.folder = folder
+        self.cells = {cell.name: cell for cell in cells}
+        self.schedule = schedule
+        self.records = folder.read_records(cells)
+        self.running: set[str] = set()
+        self.started = time.monotonic()
+        self._said = float("-inf")
+
+    def all_records(self) -> list[dict[str, Any]]:
+        """Returns how every cell ended, in the order of the plan."""
+        return [
+            self.records.get(name) or cell.record() | _WAITING
+            for name, cell in self.cells.items()
+        ]
+
+    def run(self, executor: Executor) -> None:
+        """Does what is left, first the training files, then the longest cells."""
+        left = [
+            cell
+            for name, cell in self.cells.items()
+            if self.records.get(name, _WAITING)["status"] != "completed"
+        ]
+        try:
+            self.folder.write_looks(self.cells.values())
+            facts = self._prepare_files(left, executor)
+            ready = []
+            for cell in left:
+                found = facts[plan.file_of(cell.config)]
+                if "error" in found:
+                    self._note(cell, Finished(name=cell.name, **found))
+                else:
+                    ready.append((cell, found))
+            sizes = [(c.config, x["num_rows"], x["num_features"]) for c, x in ready]
+            order = costs.longest_first(sizes)
+            self._train([ready[place] for place in order], executor)
+        except utils.Interrupted as stop:
+            self._stop(executor)
+            done = sum(x["status"] == "completed" for x in self.all_records())
+            advice = _advice(self.folder.name, done, len(self.cells))
+            raise utils.Interrupted(stop.signal_number, advice) from None
+
+    # Stage 1
+
+    def _prepare_files(
+        self, cells: Iterable[Cell], executor: Executor
+    ) -> dict[str, dict[str, Any]]:
+        """Makes each training file once; returns its facts, or why there is none."""
+        known = self.folder.read_files()
+        data_dir = self.schedule.data_dir
+        wanted = {plan.file_of(cell.config): cell for cell in cells}
+        tasks = [
+            Task(
+                name=f"file {Path(path).name}",
+                function="experiments.cells:prepare_file",
+                values={
+                    "config": plan.absolute(cell.config),
+                    "data_dir": data_dir and str(Path(data_dir).absolute()),
+                    "sha256": known.get(path, {}).get("sha256"),
+                },
+            )
+            for path, cell in wanted.items()
+        ]
+        paths = {f"file {Path(path).name}": path for path in wanted}
+        found: dict[str, dict[str, Any]] = {}
+        with Progress("file", len(tasks)) as files:
+            for ended in do_all(executor, tasks):
+                files.advance()
+                path = paths[ended.name]
+                if ended.result is None:
+                    logger.error("%s: %s", path, ended.error)
+                    found[path] = {"error": ended.error, "exit_code": ended.exit_code}
+                else:
+                    found[path] = dict(ended.result)
+        good = {path: facts for path, facts in found.items() if "error" not in facts}
+        self.folder.write_files(known | good)
+        return found
+
+    # Stage 2
+
+    def _train(
+        self, cells: Iterable[tuple[Cell, Mapping[str, Any]]], executor: Executor
+    ) -> None:
+        """Trains cells in this order; a few wait at the executor, the rest here."""
+        waiting = deque(cells)
+        limit = self.schedule.time_limit_minutes
+        end = float("inf") if limit is None else self.started + 60 * limit
+        done = len(self.cells) - len(waiting)
+        with Progress("cell", len(self.cells), done=done) as progress:
+            while waiting or self.running:
+                if time.monotonic() >= end:
+                    logger.warning("the time of the sweep is up: what runs is saved")
+                    self._stop(executor)
+                    return
+                while waiting and len(self.running) < 2 * executor.slots:
+                    cell, facts = waiting.popleft()
+                    self.running.add(cell.name)
+                    executor.submit(self._task(cell, facts))
+                self._tell()
+                left = min(_LOOK_SECONDS, end - time.monotonic())
+                for ended in executor.wait(max(0.0, left)):
+                    self._note(self.cells[ended.name], ended)
+                    progress.advance()
+
+    def _task(self, cell: Cell, facts: Mapping[str, Any]) -> Task:
+        config, minutes = cell.config, self.schedule.cell_timeout_minutes
+        return Task(
+            name=cell.name,
+            function="experiments.cells:train_cell",
+            values={
+                "config": plan.absolute(config),
+                "cell": cell.name,
+                "sweep": str(self.folder.path),
+                "sha256": facts["sha256"],
+                "planned": str(self.folder.planned_path(cell)),
+            },
+            num_threads=config.num_threads,
+            memory_bytes=costs.rough_memory(
+                config, facts["num_rows"], facts["num_features"]
+            ),
+            timeout_seconds=None if minutes is None else 60 * minutes,
+        )
+
+    def _note(self, cell: Cell, ended: Finished) -> None:
+        """Writes down how a cell ended."""
+        self.running.discard(cell.name)
+        status = "completed" if ended.exit_code == 0 else "failed"
+        if ended.exit_code > 128:
+            status = "interrupted"
+        record = cell.record() | {
+            "status": status,
+            "exit_code": ended.exit_code,
+            "attempts": ended.attempts,
+            "folder": (ended.result or {}).get("folder"),
+            "seconds": round(ended.seconds, 1),
+            "node": ended.node,
+            "error": ended.error,
+        }
+        self.records[cell.name] = record
+        if status == "interrupted":
+            return
+        self.folder.write_record(record)
+        if status == "failed":
+            logger.error("%s failed: %s", cell.name, ended.error)
+        else:
+            logger.info("%s: %s", cell.name, record["folder"])
+
+    def _stop(self, executor: Executor) -> None:
+        """Has what runs save what it has; takes how it ended."""
+        executor.stop()
+        while ended := executor.wait(_STOP_SECONDS):
+            for each in ended:
+                if each.name in self.cells:
+                    self._note(self.cells[each.name], each)
+
+    def _tell(self) -> None:
+        """Replaces the status, not more often than anybody looks."""
+        if time.monotonic() - self._said < _LOOK_SECONDS:
+            return
+        self._said = time.monotonic()
+        states = [record["status"] for record in self.records.values()]
+        self.folder.write_status(
+            cells=len(self.cells),
+            completed=states.count("completed"),
+            failed=states.count("failed"),
+            running=sorted(self.running),
+        )
+
+
+_WAITING = {
+    "status": "waiting",
+    "exit_code": None,
+    "attempts": 0,
+    "folder": None,
+    "seconds": 0.0,
+    "node": None,
+    "error": None,
+}

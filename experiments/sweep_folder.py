@@ -1,0 +1,190 @@
+"""What a sweep has on disk: its plan, how each cell ended, how far it is.
+
+In: `{outputs_dir}/experiments/{name}`, which one process at a time has. Out: what cells
+are (`plan`), doing them (`sweep`), tables and the page (`sweep_report`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import utils
+from artifacts.run_folder import LOCK, MANIFEST
+from evaluation.trials import look_of
+from experiments import plan
+from experiments.plan import Cell
+from files.locks import FileLock
+from files.strict import read_json, to_json, write_json
+
+FOLDER = "experiments"
+PLAN = "sweep.json"
+STATUS = "status.json"
+FILES = "files.json"
+FORMAT = 1
+
+
+class SweepFolder:
+    """The folder of a sweep.
+
+    Files: `sweep.json` (what is trained, written first and never again), `files.json`
+    (the training files), `cells/` (how each ended), `runs/` (the run of each, which
+    workers note), `planned/` (looks at the test part), `status.json`.
+
+    Args:
+        outputs_dir: Folder of the outputs.
+        name: Of the sweep.
+    """
+
+    def __init__(self, outputs_dir: str | os.PathLike[str], name: str) -> None:
+        self.name = name
+        self.path = Path(outputs_dir, FOLDER, name).absolute()
+        self._lock = FileLock(self.path / LOCK)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a sweep of this name began."""
+        return (self.path / PLAN).is_file()
+
+    def lock(self) -> None:
+        """Takes the sweep until this process ends or `unlock`.
+
+        Raises:
+            InUseError: If another process has it.
+            StorageError: If the outputs folder does not take it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            is_mine = self._lock.acquire(patience_seconds=0.5)
+        except OSError as error:
+            raise utils.StorageError(
+                f"cannot make {self.path}: {error.strerror or error}. "
+                f"{utils.CHOOSE_A_FOLDER}"
+            ) from error
+        if not is_mine:
+            raise utils.InUseError(
+                f"{self.path}: this sweep is still going on: {self._lock.owner()} has "
+                f"it. Wait for it, or end that process; how far it is: python -m "
+                f"experiments status {self.name}"
+            )
+
+    def unlock(self) -> None:
+        """Lets go of the sweep."""
+        self._lock.release()
+
+    def is_alive(self) -> bool:
+        """Whether a process has the sweep."""
+        with contextlib.suppress(OSError):
+            probe = FileLock(self.path / LOCK)
+            is_free = probe.acquire()
+            probe.release()
+            return not is_free
+        return False
+
+    def write_plan(
+        self, cells: Sequence[Cell], *, digest: str, schedule: Mapping[str, Any]
+    ) -> None:
+        """Writes what the sweep trains, before anything is."""
+        content = {
+            "format": FORMAT,
+            "name": self.name,
+            "digest": digest,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "schedule": schedule,
+            **plan.to_values(cells),
+        }
+        write_json(self.path / PLAN, content)
+
+    def read_plan(self) -> tuple[list[Cell], str]:
+        """Returns the cells that a sweep began with, and the digest of what was asked.
+
+        Raises:
+            MissingInputError: If there is no such sweep.
+            DataError: If its plan is damaged.
+        """
+        if not self.is_there:
+            raise utils.MissingInputError(
+                f"{self.path / PLAN}: expected a sweep that began. Received: no such "
+                "file. Check the name and --outputs-dir."
+            )
+        content = read_json(self.path / PLAN)
+        try:
+            if content["format"] != FORMAT:
+                raise LookupError(f"format {content['format']!r}")
+            return plan.from_values(content), content["digest"]
+        except (LookupError, TypeError, utils.ConfigError) as error:
+            raise utils.DataError(
+                f"{self.path / PLAN}: expected the plan of a sweep, format {FORMAT}. "
+                f"Received: {error}"
+            ) from error
+
+    # How cells ended
+
+    def read_records(self, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+        """Returns how cells ended, by name; those that did not are missing.
+
+        A cell whose published run is gone did not.
+        """
+        found = {}
+        for cell in cells:
+            path = self._record_path(cell.name)
+            if not path.is_file():
+                continue
+            record = read_json(path)
+            folder = record["folder"]
+            is_gone = folder is not None and not Path(folder, MANIFEST).is_file()
+            if not is_gone:
+                found[cell.name] = record
+        return found
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Writes how a cell ended."""
+        write_json(self._record_path(record["name"]), record)
+
+    def _record_path(self, name: str) -> Path:
+        return self.path / "cells" / f"{name}.json"
+
+    # Training files, and looks at test parts
+
+    def read_files(self) -> dict[str, dict[str, Any]]:
+        """Returns the facts of each training file that the sweep began with."""
+        path = self.path / FILES
+        return read_json(path) if path.is_file() else {}
+
+    def write_files(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Writes them."""
+        write_json(self.path / FILES, facts)
+
+    def planned_path(self, cell: Cell) -> Path:
+        """Returns where the looks at the market of a cell are listed."""
+        config = cell.config
+        return self.path / "planned" / f"{config.pair}-{config.timeframe}.json"
+
+    def write_looks(self, cells: Iterable[Cell]) -> None:
+        """Writes down, for each market, every look that the sweep has at its tests."""
+        looks: dict[Path, list[str]] = {}
+        for cell in cells:
+            looks.setdefault(self.planned_path(cell), []).append(look_of(cell.config))
+        for path, each in looks.items():
+            if not path.is_file():
+                write_json(path, each)
+
+    # How far it is
+
+    def write_status(self, **facts: Any) -> None:
+        """Replaces the status, whole; after a power cut it tells nobody anything."""
+        content = facts | {
+            "name": self.name,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        temporary = self.path / f".tmp-{STATUS}"
+        with contextlib.suppress(OSError):
+            temporary.write_text(to_json(content), encoding="utf-8")
+            os.replace(temporary, self.path / STATUS)
