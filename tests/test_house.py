@@ -12,7 +12,7 @@ STOREYS = [  # the ground first; in a storey a name may import what stands right
     ["config settings utils files", "metrics"],
     ["data_loader preprocessing dataset dataset_builder candles"],
     ["models model_builder networks sequence_generator artifacts"],
-    ["reports evaluation", "signals evaluation", "audit"],
+    ["reports evaluation", "signals evaluation", "audit", "rl evaluation"],
     ["live experiments trainer", "live experiments predictor"],
 ]
 MAY_KNOW_EACH_OTHER = [
@@ -23,7 +23,7 @@ MAY_KNOW_EACH_OTHER = [
     {"model_builder", "networks"},
 ]
 """A face and the package behind it."""
-HAVE_KERAS = {"networks", "model_builder", "sequence_generator"}
+HAVE_KERAS = {"networks", "model_builder", "sequence_generator", "rl"}
 HAVE_NAMES = {"candles", "models"}
 """Packages whose `__init__` is more than a docstring."""
 LIBRARIES = {

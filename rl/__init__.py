@@ -1,0 +1,1 @@
+"""Agents that learn positions: their market, the algorithms, their judging."""

@@ -1,0 +1,198 @@
+"""An agent that has to earn its place: seeds, checkpoints, and staying flat.
+
+In: training several seeds, which weights of which seed are kept, whether any is better
+than no position. Out: the algorithms (`ppo`, `sac`, `td3`), the test part (`judging`).
+
+Between updates the weights of a policy wander. Validation chooses among them, and among
+them is the policy without a position: an agent that was not taught anything by its
+market holds what happened to rise in the training part, and a validation part that rose
+too would praise it. So a policy is kept only where its mean net return a bar on
+validation lies above 0 with `SURE`, adjusted for how many weights there were to choose
+from (Sidak); else the agent stays flat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rl import accounts
+from rl.accounts import Account
+from rl.agent import Agent, AgentSettings
+from rl.ppo import PPO
+from rl.sac import SAC
+from rl.simulator import Market, TradingSimulator
+from rl.td3 import TD3
+
+ALGORITHMS: Mapping[str, type[Agent]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
+
+CHECKPOINTS = 8
+"""Times that validation looks at each seed, the last one at its end."""
+
+SURE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarketSettings:
+    """What agents act in, apart from its prices.
+
+    Attributes:
+        cost: Fee and slippage for each unit of position changed, a fraction.
+        episode_bars: Bars of an episode.
+        num_envs: Episodes side by side.
+        dead_band: See `TradingSimulator`.
+    """
+
+    cost: float
+    episode_bars: int = 240
+    num_envs: int = 64
+    dead_band: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """The weights of a policy at a checkpoint, and what validation says of it.
+
+    Attributes:
+        seed: Of its training.
+        steps: Of its training so far.
+        weights: Of its policy.
+        mean_bps: Mean net return a bar on validation, basis points.
+        t_value: That mean over its standard error.
+    """
+
+    seed: int
+    steps: int
+    weights: Sequence[np.ndarray]
+    mean_bps: float
+    t_value: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedAgent:
+    """What came of several seeds.
+
+    Attributes:
+        algorithm: Name in `ALGORITHMS`.
+        candidates: Every checkpoint of every seed.
+        chosen: The best on validation; None stays flat.
+        needed: The `t_value` that it needed.
+        around: Costs and episodes.
+    """
+
+    algorithm: str
+    candidates: Sequence[Candidate]
+    chosen: Candidate | None
+    needed: float
+    around: MarketSettings
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether its actions are positions."""
+        return ALGORITHMS[self.algorithm].is_continuous
+
+    def live(self, market: Market, rows: slice) -> Account:
+        """Returns what it comes to on rows of a market, in order."""
+        pieces = accounts.stretches(market, rows)
+        if self.chosen is None:
+            nothing = np.zeros(sum(stop - start for start, stop in pieces))
+            return accounts.account_of(nothing, market, pieces, self.around.cost)
+        return _live(
+            self.chosen.weights, self.is_continuous, market, pieces, self.around
+        )
+
+
+def train(
+    algorithm: str,
+    market: Market,
+    *,
+    train: slice,
+    validation: slice,
+    settings: AgentSettings,
+    around: MarketSettings,
+    seeds: Sequence[int],
+) -> TrainedAgent:
+    """Trains each seed on the rows of `train`, and lets `validation` choose.
+
+    Args:
+        algorithm: Name in `ALGORITHMS`.
+        market: Features and returns of all rows.
+        train: Rows that episodes lie in.
+        validation: Rows that choose.
+        settings: Sizes of the agent.
+        around: Costs and episodes.
+        seeds: One training each.
+    """
+    make = ALGORITHMS[algorithm]
+    starts = market.starts(train, around.episode_bars)
+    pieces = accounts.stretches(market, validation)
+    candidates: list[Candidate] = []
+    for seed in seeds:
+        episodes = TradingSimulator(
+            market,
+            starts,
+            episode_bars=around.episode_bars,
+            cost=around.cost,
+            num_envs=around.num_envs,
+            seed=seed,
+            is_continuous=make.is_continuous,
+            dead_band=around.dead_band,
+        )
+        agent = make(episodes, settings, seed=seed)
+        for part in range(1, CHECKPOINTS + 1):
+            while agent.steps < settings.num_steps * part / CHECKPOINTS:
+                agent.advance()
+            weights = agent.policy.get_weights()
+            held = _live(weights, make.is_continuous, market, pieces, around)
+            candidates.append(_candidate(seed, agent.steps, weights, held))
+    needed = needed_t_value(len(candidates))
+    best = max(candidates, key=lambda each: each.mean_bps)
+    chosen = best if best.t_value > needed else None
+    return TrainedAgent(
+        algorithm=algorithm,
+        candidates=candidates,
+        chosen=chosen,
+        needed=needed,
+        around=around,
+    )
+
+
+def needed_t_value(num_candidates: int) -> float:
+    """Returns what the best of so many must reach (Sidak, one-sided)."""
+    from scipy import special
+
+    return float(special.ndtri(SURE ** (1.0 / num_candidates)))
+
+
+def _live(
+    weights: Sequence[np.ndarray],
+    is_continuous: bool,
+    market: Market,
+    pieces: Sequence[tuple[int, int]],
+    around: MarketSettings,
+) -> Account:
+    return accounts.live(
+        accounts.plain_policy(weights, is_continuous=is_continuous),
+        market,
+        pieces,
+        cost=around.cost,
+        is_continuous=is_continuous,
+        dead_band=around.dead_band,
+    )
+
+
+def _candidate(seed: int, steps: int, weights: Any, held: Account) -> Candidate:
+    net = held.net
+    spread = float(net.std()) / math.sqrt(max(1, len(net)))
+    mean = float(net.mean()) if len(net) else 0.0
+    return Candidate(
+        seed=seed,
+        steps=steps,
+        weights=weights,
+        mean_bps=1e4 * mean,
+        t_value=mean / spread if spread > 0 else 0.0,
+    )
