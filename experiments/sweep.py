@@ -19,12 +19,12 @@ from typing import Any
 
 import utils
 from config import Config
+from executors.kinds import open_executor
+from executors.tasks import Executor, Finished, Task, do_all
 from experiments import plan, sweep_report
-from experiments.executors import open_executor
 from experiments.plan import Cell, SweepConfig
 from experiments.series import FailedRunsError
 from experiments.sweep_folder import SweepFolder
-from experiments.tasks import Executor, Finished, Task, do_all
 from files.progress import Progress
 from models import costs
 

@@ -14,12 +14,12 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
-from pathlib import Path
 
 import utils
 from config import Config
+from executors.preloading import with_tcmalloc
 from networks.supervision import supervise
 from settings.machine_fields import MachineFields
 
@@ -31,8 +31,6 @@ _MALLOC_OPTIONS = {
     -2: 64 * 2**20,  # M_TOP_PAD
     -4: 0,  # M_MMAP_MAX
 }
-_TCMALLOC = "libtcmalloc_minimal.so.4"
-_FOLDERS = ("/usr/lib/*", "/usr/lib64", "/usr/lib", "/usr/local/lib")
 
 
 def keep_freed_memory() -> str:
@@ -82,18 +80,6 @@ def start_with_tcmalloc(config: MachineFields) -> None:
         start_anew(**preload)
 
 
-def with_tcmalloc() -> dict[str, str]:
-    """Returns the environment that a process needs beside this one's for tcmalloc.
-
-    It is empty where there is no tcmalloc, or it is in already.
-    """
-    preloaded = os.environ.get("LD_PRELOAD", "")
-    library = next(_installed(), None)
-    if library is None or _TCMALLOC in preloaded:
-        return {}
-    return {"LD_PRELOAD": " ".join(filter(None, [str(library), preloaded]))}
-
-
 def start_anew(*words: str, **environment: str) -> None:
     """Starts the command of this process again, with more words, in new memory."""
     sys.stdout.flush()
@@ -106,8 +92,3 @@ def start_anew(*words: str, **environment: str) -> None:
 
 RESTART: ContextVar[Callable[..., None] | None] = ContextVar("restart", default=None)
 """`start_anew` where this process is a command that can go on so."""
-
-
-def _installed() -> Iterator[Path]:
-    for folder in (*_FOLDERS, f"{sys.prefix}/lib"):
-        yield from Path("/").glob(f"{folder.lstrip('/')}/{_TCMALLOC}")

@@ -9,7 +9,7 @@ import pytest
 from world.frames import PROJECT
 
 STOREYS = [  # the ground first; in a storey a name may import what stands right of it
-    ["config settings utils files", "metrics"],
+    ["config settings utils files", "executors utils files", "metrics"],
     ["data_loader preprocessing dataset dataset_builder candles"],
     ["models model_builder networks sequence_generator artifacts"],
     ["reports evaluation", "signals evaluation", "audit", "rl evaluation"],

@@ -8,10 +8,10 @@ from world.frames import TINY, make_own_frame
 
 from artifacts.resuming import find_resumable, run_identity
 from config import Config
+from executors.tasks import Finished
 from experiments import cells, plan, sweep
 from experiments.__main__ import main
 from experiments.plan import SweepConfig
-from experiments.tasks import Finished
 from utils import ConfigError, Interrupted
 
 FACTS = {"path": "there", "sha256": "0" * 64, "num_rows": 1000, "num_features": 8}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import utils
+from executors import preloading
 from networks import allocator
 from networks.allocator import keep_freed_memory
 from settings.machine_fields import MachineFields
@@ -38,7 +39,7 @@ def test_what_a_step_frees_is_there_for_the_next(num_blocks):
 
 def test_a_program_starts_anew_once_where_tcmalloc_is(monkeypatch, tmp_path):
     started = []
-    monkeypatch.setattr(allocator, "_FOLDERS", (f"{tmp_path}/lib*",))
+    monkeypatch.setattr(preloading, "_FOLDERS", (f"{tmp_path}/lib*",))
     monkeypatch.setattr(allocator.sys, "prefix", str(tmp_path))
     monkeypatch.setattr(allocator.sys, "orig_argv", ["python", "trainer.py", "--pair"])
     monkeypatch.setattr(os, "execve", lambda *words: started.append(words))

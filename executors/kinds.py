@@ -1,4 +1,4 @@
-"""Who does tasks: this process, processes of this machine, or a Ray cluster.
+"""An executor by its name.
 
 In: a kind by its name. Out: what a task is (`tasks`), each kind (`process_executor`,
 `ray_executor`).
@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import utils
-from experiments.process_executor import ProcessExecutor
-from experiments.tasks import Executor, SerialExecutor
+from executors.process_executor import ProcessExecutor
+from executors.tasks import Executor, SerialExecutor
 
 KINDS = ("auto", "serial", "processes", "ray")
 
@@ -28,7 +28,8 @@ def open_executor(
     Args:
         kind: One of KINDS; auto is ray where there is an address, serial for one
             worker, processes otherwise.
-        max_workers: Tasks side by side; None is one a core.
+        max_workers: Tasks side by side; None is one a core, of a cluster what it has
+            room for.
         retries: How often a task is tried again whose worker died, whose time was up,
             or whose storage failed; any other error is final.
         address: Of a Ray cluster.
@@ -36,7 +37,7 @@ def open_executor(
 
     Raises:
         ConfigError: If there is no such kind, or an address that it does not take.
-        DependencyError: If Ray is not installed.
+        DependencyError: If Ray is not installed, as the context is entered.
     """
     workers = utils.available_cores() if max_workers is None else max_workers
     if kind not in KINDS or workers < 1:
@@ -50,7 +51,9 @@ def open_executor(
             f"{kind!r}."
         )
     if kind == "ray" or address is not None:
-        raise utils.ConfigError("executor ray: not yet")
+        from executors.ray_executor import RayExecutor
+
+        return RayExecutor(address, max_workers=max_workers, retries=retries)
     if kind == "serial" or (kind == "auto" and workers == 1):
         return SerialExecutor()
     return ProcessExecutor(workers, retries=retries, log_folder=log_folder)

@@ -1,7 +1,7 @@
 """Work that can be done anywhere: what a worker is given, and what it gives back.
 
 In: values and paths, one function by its name, how it ended. Out: who does it, when
-and on which machine (executors), what it is (`cells`, `tuning`).
+and on which machine (`kinds`), what it is (packages above this one).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Task:
         num_threads: Threads of TensorFlow, which takes them once in a process; None
             where it does not matter.
         memory_bytes: Estimated peak above the imports.
+        num_gpus: Of its own; a cluster gives a task no GPU that it does not ask for.
         timeout_seconds: Of one try; None waits.
     """
 
@@ -43,6 +44,7 @@ class Task:
     values: Mapping[str, Any]
     num_threads: int | None = None
     memory_bytes: int = 0
+    num_gpus: int = 0
     timeout_seconds: float | None = None
 
 

@@ -9,8 +9,8 @@ import pytest
 from world.frames import PROJECT
 
 import utils
-from experiments.executors import open_executor
-from experiments.tasks import SerialExecutor, Task, do_all
+from executors.kinds import open_executor
+from executors.tasks import SerialExecutor, Task, do_all
 
 
 def a_task(name, function, *, num_threads=1, memory=0, timeout=None, **values):
@@ -97,8 +97,8 @@ def test_tasks_wait_for_memory(tmp_path, monkeypatch):
 DRIVER = """
 import sys
 import utils
-from experiments.executors import open_executor
-from experiments.tasks import Task, do_all
+from executors.kinds import open_executor
+from executors.tasks import Task, do_all
 utils.configure_logging()
 task = {"function": "world.work:wait_for_a_signal", "values": {"fifo": sys.argv[1]}}
 def main():
@@ -135,7 +135,15 @@ def test_workers_save_when_the_driver_ends(tmp_path, end, code):
     assert driver.wait() == code
 
 
-def test_what_is_asked_for_is_what_is_opened(tmp_path):
+def test_ray_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(utils.DependencyError, match="requirements-ray.txt"):
+        open_executor("ray").__enter__()
+    with pytest.raises(utils.DependencyError, match="--executor processes"):
+        open_executor("auto", address="10.0.0.1:6379").__enter__()
+
+
+def test_what_is_asked_for_is_what_is_opened():
     assert isinstance(open_executor("auto", max_workers=1), SerialExecutor)
     assert open_executor("auto", max_workers=3).slots == 3
     with pytest.raises(utils.ConfigError, match="Did you mean 'processes'"):

@@ -1,7 +1,7 @@
 """Tasks in processes of this machine.
 
-In: which tasks run now, retries, limits to time and memory, workers that die. Out: what
-a task is (`tasks`), what a worker does (`worker`).
+In: which of them run now, memory, workers that die. Out: what a task is (`tasks`), what
+a worker does (`worker`), retries (`task_queue`).
 
 `concurrent.futures` and loky give up all tasks when one worker dies, and neither they
 nor pebble tell which environment a worker needs or stop one with time to save.
@@ -17,40 +17,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 from typing import Any
 
 import utils
-from experiments.tasks import Finished, Task
-from experiments.worker import (
-    BEGUN,
-    GRACE_SECONDS,
-    IMPORT_BYTES,
-    TASKS_PER_WORKER,
-    task_environment,
-)
+from executors.preloading import with_tcmalloc
+from executors.task_queue import Job, TaskQueue
+from executors.tasks import Finished, Task
+from executors.worker import GRACE_SECONDS, TASKS_PER_WORKER, thread_environment
 
 logger = logging.getLogger(__name__)
 
 _SAY_SECONDS = 60.0
 _LOOK_SECONDS = 2.0
 _PROJECT = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A task, and which try of it is the next or the present one."""
-
-    task: Task
-    attempts: int = 1
-
-    @property
-    def bytes_needed(self) -> int:
-        return self.task.memory_bytes + IMPORT_BYTES
 
 
 class _Process:
@@ -60,19 +43,18 @@ class _Process:
         self.slot = slot
         self.num_threads = num_threads
         self.log = log
-        self.job: _Job | None = None
+        self.job: Job | None = None
         self.num_given = 0
-        self.due = float("inf")
-        self.is_late = self.is_told = False
+        self.kill_at = float("inf")
         self.connection, theirs = Pipe()
-        environment = os.environ | task_environment(num_threads)
+        environment = os.environ | thread_environment(num_threads) | with_tcmalloc()
         environment["PYTHONPATH"] = os.pathsep.join(
             [str(_PROJECT), *map(os.path.abspath, sys.path)]
         )
         with theirs, open(log or os.devnull, "ab") as stream:
             number = theirs.fileno()
             self.process = subprocess.Popen(  # noqa: S603 -- this very program
-                [sys.executable, "-P", "-m", "experiments.worker", str(number)],
+                [sys.executable, "-P", "-m", "executors.worker", str(number)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -81,35 +63,18 @@ class _Process:
                 process_group=0,  # else a terminal would interrupt it, too
             )
 
-    def give(self, job: _Job) -> None:
+    def give(self, job: Job) -> None:
         """Hands a job over; a worker that is dead by now is found out as any is."""
         self.job = job
         self.num_given += 1
         with contextlib.suppress(OSError):
             self.connection.send_bytes(json.dumps(asdict(job.task)).encode())
 
-    def begin(self) -> None:
-        """Its time counts from now: the worker itself has started."""
-        if self.job is not None and self.job.task.timeout_seconds is not None:
-            self.due = time.monotonic() + self.job.task.timeout_seconds
-
     def interrupt(self) -> None:
         """Tells the worker to save and end; once, because a second signal kills."""
-        if not self.is_told:
-            self.is_told = True
-            self.due = time.monotonic() + GRACE_SECONDS
+        if self.kill_at == float("inf"):
+            self.kill_at = time.monotonic() + GRACE_SECONDS
             self.process.terminate()
-
-    def act_when_due(self) -> None:
-        """Ends a task that takes too long; a worker that is told and does not end."""
-        if time.monotonic() < self.due:
-            return
-        if self.is_told:
-            self.due = float("inf")
-            self.process.kill()
-        else:
-            self.is_late = True
-            self.interrupt()
 
     def end(self) -> int:
         """Ends a worker that has nothing to do; returns how it ended."""
@@ -121,7 +86,7 @@ class _Process:
             return self.process.wait()
 
     def how_it_ended(self, code: int) -> str:
-        """Returns why a worker is no more, with the last line of its log."""
+        """Returns why a worker is no more, and where it may have said so."""
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         hint = ", as for want of memory" if code == -signal.SIGKILL else ""
         return f"its worker ended by {how}{hint}; log: {self.log or 'none'}"
@@ -135,21 +100,18 @@ class ProcessExecutor:
 
     Args:
         slots: Tasks side by side.
-        retries: See `executors.open_executor`.
-        log_folder: See `executors.open_executor`.
+        retries: See `kinds.open_executor`.
+        log_folder: See `kinds.open_executor`.
     """
 
     def __init__(
         self, slots: int, *, retries: int = 2, log_folder: Path | None = None
     ) -> None:
         self.slots = slots
-        self.retries = retries
         self.log_folder = log_folder
         self._most = utils.available_memory_bytes()
-        self._waiting: deque[_Job] = deque()
+        self._queue = TaskQueue(retries)
         self._workers: list[_Process] = []
-        self._ended: list[Finished] = []
-        self._is_stopping = False
         self._said = float("-inf")
 
     def __enter__(self) -> ProcessExecutor:
@@ -166,33 +128,31 @@ class ProcessExecutor:
 
     def submit(self, task: Task) -> None:
         """Queues a task; one that this machine has no memory for is refused."""
-        job = _Job(task)
-        if self._most is not None and job.bytes_needed > self._most:
-            error = (
-                f"memory: expected at most {utils.format_bytes(self._most)}, what was "
-                f"free at the start. Received: {utils.format_bytes(job.bytes_needed)}, "
-                "with imports. Make the batch smaller, or free some memory."
-            )
-            self._ended.append(_failed(job, error, utils.EXIT_USAGE, attempts=0))
-        else:
-            self._waiting.append(job)
+        job = Job(task)
+        if self._most is None or job.bytes_needed <= self._most:
+            self._queue.waiting.append(job)
+            return
+        self._queue.refuse(
+            job,
+            f"memory: expected at most {utils.format_bytes(self._most)}, what was free "
+            f"at the start. Received: {utils.format_bytes(job.bytes_needed)}, with "
+            "imports. Make the batch smaller, or free some memory.",
+        )
 
     def wait(self, timeout: float) -> list[Finished]:
         """Returns what ended, as soon as something did."""
         end = time.monotonic() + timeout
-        while not self._ended:
+        while not self._queue.has_ended():
             self._start_waiting()
             left = end - time.monotonic()
-            if left <= 0 or not (self._waiting or any(self._busy())):
+            if left <= 0 or not (self._queue.waiting or any(self._busy())):
                 break
             self._listen(min(left, _LOOK_SECONDS))
-        ended, self._ended = self._ended, []
-        return ended
+        return self._queue.take_ended()
 
     def stop(self) -> None:
         """Tells what runs to save and end, and drops what waits."""
-        self._is_stopping = True
-        self._waiting.clear()
+        self._queue.stop()
         for worker in list(self._workers):
             if worker.job is None:
                 self._retire(worker)
@@ -206,15 +166,14 @@ class ProcessExecutor:
 
     def _start_waiting(self) -> None:
         """Starts waiting tasks in their order, while there are slots and memory."""
-        while self._waiting and sum(1 for _ in self._busy()) < self.slots:
-            job = self._waiting[0]
-            if not self._fits(job):
+        waiting = self._queue.waiting
+        while waiting and sum(1 for _ in self._busy()) < self.slots:
+            if not self._fits(waiting[0]):
                 return
-            worker = self._worker_for(job.task)
-            self._waiting.popleft()
-            worker.give(job)
+            worker = self._worker_for(waiting[0].task)
+            worker.give(waiting.popleft())
 
-    def _fits(self, job: _Job) -> bool:
+    def _fits(self, job: Job) -> bool:
         """Whether memory is free for a job; idle workers give theirs back before."""
         if (free := self._free_bytes()) is None or job.bytes_needed <= free:
             return True
@@ -225,9 +184,8 @@ class ProcessExecutor:
         if is_alone and (now := time.monotonic()) - self._said > _SAY_SECONDS:
             self._said = now
             needed = utils.format_bytes(job.bytes_needed)
-            free_now = utils.format_bytes(free)
             text = "%s waits for memory: it needs %s, %s are free"
-            logger.warning(text, job.task.name, needed, free_now)
+            logger.warning(text, job.task.name, needed, utils.format_bytes(free))
         return job.bytes_needed <= free
 
     def _free_bytes(self) -> int | None:
@@ -256,73 +214,33 @@ class ProcessExecutor:
         self._workers.append(worker)
         return worker
 
-    def _retire(self, worker: _Process) -> None:
+    def _retire(self, worker: _Process) -> int:
         self._workers.remove(worker)
-        worker.end()
+        return worker.end()
 
     # Ending
 
     def _listen(self, seconds: float) -> None:
-        """Takes what workers say within so many seconds, and ends those out of time."""
-        due = min((worker.due for worker in self._workers), default=float("inf"))
+        """Takes what workers say in so many seconds; kills those that do not end."""
         workers: dict[Any, _Process] = {each.connection: each for each in self._workers}
-        left = max(0.0, min(seconds, due - time.monotonic()))
-        for connection in wait(list(workers), left):
+        for connection in wait(list(workers), seconds):
             self._take(workers[connection])
         for worker in self._workers:
-            worker.act_when_due()
+            if time.monotonic() > worker.kill_at:
+                worker.process.kill()
 
     def _take(self, worker: _Process) -> None:
-        """Takes what a worker says of its job, or that it died."""
+        """Takes how a worker's job ended, or that the worker died."""
+        job, worker.job = worker.job, None
         try:
-            said = worker.connection.recv_bytes()
+            ended = Finished(**json.loads(worker.connection.recv_bytes()))
         except (EOFError, OSError):
-            self._bury(worker)
+            code = self._retire(worker)
+            if job is not None:
+                lost = job.lost(worker.how_it_ended(code), pid=worker.process.pid)
+                self._queue.settle(job, lost, is_lost=True)
             return
-        if said == BEGUN:
-            worker.begin()
-            return
-        job, worker.job, worker.due = worker.job, None, float("inf")
-        ended = Finished(**json.loads(said))
-        is_interrupted = ended.exit_code > 128
-        if is_interrupted or worker.is_told or worker.num_given >= TASKS_PER_WORKER:
+        if ended.exit_code > 128 or worker.num_given >= TASKS_PER_WORKER:
             self._retire(worker)
         if job is not None:
-            is_unlucky = is_interrupted or ended.exit_code == utils.EXIT_STORAGE
-            ended = replace(ended, attempts=job.attempts)
-            self._settle(job, ended, is_unlucky=is_unlucky, is_late=worker.is_late)
-
-    def _bury(self, worker: _Process) -> None:
-        self._workers.remove(worker)
-        code = worker.end()
-        if worker.job is not None:
-            error = worker.how_it_ended(code)
-            failed = _failed(worker.job, error, utils.EXIT_INTERNAL)
-            failed = replace(failed, pid=worker.process.pid)
-            self._settle(worker.job, failed, is_unlucky=True, is_late=worker.is_late)
-
-    def _settle(
-        self, job: _Job, ended: Finished, *, is_unlucky: bool, is_late: bool
-    ) -> None:
-        """Notes how a job ended, or queues it again where another try may end well."""
-        if is_unlucky and is_late:
-            limit = utils.format_duration(job.task.timeout_seconds or 0)
-            late = f"not done within {limit}"
-            ended = replace(ended, error=late, exit_code=utils.EXIT_INTERNAL)
-        if is_unlucky and self._is_stopping:
-            code = 128 + signal.SIGTERM
-            ended = replace(ended, error="interrupted", exit_code=code)
-        elif is_unlucky and job.attempts <= self.retries:
-            logger.warning("%s is tried again: %s", job.task.name, ended.error)
-            self._waiting.append(replace(job, attempts=job.attempts + 1))
-            return
-        self._ended.append(ended)
-
-
-def _failed(
-    job: _Job, error: str, exit_code: int, attempts: int | None = None
-) -> Finished:
-    tried = job.attempts if attempts is None else attempts
-    return Finished(
-        name=job.task.name, error=error, exit_code=exit_code, attempts=tried
-    )
+            self._queue.settle(job, ended)

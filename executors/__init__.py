@@ -1,0 +1,1 @@
+"""Who does tasks: this process, others of this machine, a Ray cluster."""
