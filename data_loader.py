@@ -38,8 +38,9 @@ from preprocessing.parts import (
     require_windows,
     spans_of,
 )
-from preprocessing.scaling import FeatureScaler, TargetScaler
+from preprocessing.scaling import TargetScaler
 from preprocessing.targets import segment_starts_of, split_targets, tell_few_targets
+from preprocessing.templates import run_pipeline
 from preprocessing.training_data import TrainingData, golden_targets
 from preprocessing.windows import cut_windows
 from settings import names as file_names
@@ -163,12 +164,8 @@ class TrainingDataLoader:
         if is_whole_run:  # of folds it would be said again and again
             tell_few_targets(breaks, eligible, config.sequence_length)
             _warn_of_silent_features(parts["train"].take(features), rows.feature_names)
-        scaler = FeatureScaler.fit(
-            parts["train"].take(features),
-            rows.feature_names,
-            kind=config.scaler_type,
-            clip_limit=config.clip_limit,
-        )
+        pipeline = run_pipeline(config, rows.feature_names, rows.source)
+        pipeline = pipeline.fit(parts["train"].take(features))
         train, width = parts["train"].targets, config.sequence_length
         golden = cut_windows(features, golden_targets(parts), window_bars=width)
         if rows.log_returns is None:
@@ -176,11 +173,11 @@ class TrainingDataLoader:
         else:
             learned = _value_fields(rows.log_returns[kept], train)
         return TrainingData(
-            features=scaler.transform(features, out=None if given else features),
+            features=pipeline.scaled(features, may_overwrite=given is None),
             timeline=timeline,
             outcomes={name: column[kept] for name, column in rows.outcomes.items()},
             parts=parts,
-            scaler=scaler,
+            pipeline=pipeline,
             window_bars=config.sequence_length,
             future_window=config.future_window,
             source=rows.source | {"rows_used": len(features)},

@@ -1,8 +1,8 @@
 """A published artifact -> probabilities or returns, and signals, for new candles.
 
 In: opening an artifact once and answering fast, for candles or for windows of features.
-Out: features of candles (`dataset.newest`), rows of signals (`signals.answers`),
-training (`trainer`).
+Out: features of candles (`preprocessing.pipelines`), rows of signals
+(`signals.answers`), training (`trainer`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import pandas as pd
 import utils
 from artifacts.registry import open_model
 from config import Config
-from dataset.newest import FeatureRecipe
 from evaluation.policies import policy_from_dict
 from models.families import load_adapter
+from preprocessing.scaling import FeatureScaler
 from signals.answers import AnswerRules
 from signals.command import answer, answer_and_follow, writer_of
 from signals.follow import GrowingCandles
@@ -41,7 +41,7 @@ _ABSENT = "{}: without {}, as models of earlier versions are: nothing {}"
 
 
 class Predictor:
-    """Answers with the model, scaler, calibration and thresholds of one artifact.
+    """Answers with the model, calibration and thresholds of one artifact.
 
     A single window of a network goes through a function compiled by XLA, which takes a
     small part of what `model.predict` needs for one; the first call after opening is as
@@ -80,7 +80,7 @@ class Predictor:
         self.path = artifact.path
         self.metadata = artifact.metadata
         self.policy = policy_from_dict(artifact.read_json("calibrator"))
-        self.scaler = artifact.scaler
+        self.pipeline = artifact.preprocessor
         self.adapter = load_adapter(artifact)
         self.window_bars = self.adapter.window_bars
         self.num_features = self.adapter.num_features
@@ -144,12 +144,17 @@ class Predictor:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in the model's order."""
-        return self.scaler.feature_names
+        return self.pipeline.feature_names
+
+    @property
+    def scaler(self) -> FeatureScaler:
+        """How its pipeline scales and clips."""
+        return self.pipeline.scaler
 
     @property
     def min_candles(self) -> int:
         """Consecutive candles that an answer needs: warm-up and window."""
-        return self.recipe.min_candles
+        return self.pipeline.min_candles
 
     @property
     def trained_until(self) -> pd.Timestamp:
@@ -165,16 +170,6 @@ class Predictor:
     def model_id(self) -> str:
         """Name of the run that trained it."""
         return str(self.metadata.get("run_id", self.path.name))
-
-    @functools.cached_property
-    def recipe(self) -> FeatureRecipe:
-        """How its features are made of candles.
-
-        Raises:
-            DataError: If its training file does not say.
-            RefusedArtifactError: If they cannot be made here as they were then.
-        """
-        return FeatureRecipe.of(self.metadata["data"], self.config, self.feature_names)
 
     def _require(self, expected: Mapping[str, Any]) -> None:
         """Refuses another model than the expected one."""
@@ -225,8 +220,8 @@ class Predictor:
             ),
         }
         if candles is not None:
-            table = self.recipe.checked(candles)
-            found |= self._golden.check_features(self.recipe, table, self.path)
+            table = self.pipeline.checked(candles)
+            found |= self._golden.check_features(self.pipeline, table, self.path)
         return found
 
     # Candles
@@ -256,7 +251,7 @@ class Predictor:
             raise DataError(
                 f"last: expected a number of bars, at least 1. Received: {last!r:.50}"
             )
-        newest = self.recipe.newest(self.recipe.checked(table), last=last)
+        newest = self.pipeline.features(table, last=last)
         return pd.DataFrame(self._rules.columns(newest, now))
 
     def stream(self, history: pd.DataFrame | None = None) -> SignalStream:
@@ -270,8 +265,8 @@ class Predictor:
             DataError: If they are not candles of the model's market, in order.
         """
         if history is not None and len(history):
-            history = self.recipe.checked(history)
-        return SignalStream(self.recipe, self._rules.columns, history)
+            history = self.pipeline.checked(history)
+        return SignalStream(self.pipeline, self._rules.columns, history)
 
     @functools.cached_property
     def _rules(self) -> AnswerRules:
@@ -279,7 +274,7 @@ class Predictor:
         return AnswerRules(
             config=self.config,
             policy=self.policy,
-            scaler=self.scaler,
+            pipeline=self.pipeline,
             say=self.adapter.predict_windows,
             model_id=self.model_id,
             reference=self._reference,
@@ -314,7 +309,7 @@ class Predictor:
 
     def _windows(self, given: Any, *, one: bool = False) -> np.ndarray:
         """Returns windows, or one, as float32."""
-        return checked_windows(given, self.feature_names, self.window_bars, one=one)
+        return checked_windows(given, self.pipeline, one=one)
 
     def signals(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns class ids (num_windows,): 0 SHORT, 1 HOLD, 2 LONG.
@@ -330,7 +325,7 @@ class Predictor:
 
     def _outputs(self, windows: np.ndarray) -> np.ndarray:
         """Returns what the model says of windows that are not scaled."""
-        rows = self.scaler.transform(windows.reshape(-1, self.num_features))
+        rows = self.pipeline.scaled(windows.reshape(-1, self.num_features))
         return self.adapter.predict_windows(rows.reshape(windows.shape))
 
 

@@ -6,6 +6,7 @@ folder came to be (`artifacts.run_folder`), predicting (`models.families.load_ad
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -25,7 +26,9 @@ from artifacts import (
 from config import FIELDS, Config, build_config
 from files.atomic import sha256_file
 from files.tables import Columns, open_table
+from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
+from preprocessing.templates import run_pipeline
 from settings.names import find_training_file
 from utils import RefusedArtifactError
 
@@ -85,6 +88,28 @@ class Artifact:
             raise RefusedArtifactError(
                 f"{self.path}: expected ids of models as lineage.dependencies. "
                 f"Received: {lineage!r:.200}"
+            )
+        return found
+
+    @functools.cached_property
+    def preprocessor(self) -> PreprocessingPipeline:
+        """The steps before the model; of an artifact without its file those of its run.
+
+        Raises:
+            RefusedArtifactError: If its scaler is another one.
+        """
+        if not self.has("preprocessor"):
+            data = self.metadata["data"]
+            names = self.scaler.feature_names
+            return run_pipeline(self.config, names, data).with_scaler(self.scaler)
+        name = self._name("preprocessor", (".json",))
+        found = PreprocessingPipeline.from_dict(
+            self.read_listed_json(name), self.path / name
+        )
+        if found.scaler != self.scaler:
+            raise RefusedArtifactError(
+                f"{self.path / name}: expected the scaler of this artifact. Received: "
+                "another one."
             )
         return found
 
@@ -226,7 +251,10 @@ def load_artifact(path: str | os.PathLike[str]) -> Artifact:
         scaler = FeatureScaler.from_dict(values)
     except utils.DataError as error:
         raise RefusedArtifactError(f"{folder / scalers[0]}: {error}") from error
-    return Artifact(path=folder, files=files, metadata=metadata, scaler=scaler)
+    artifact = Artifact(path=folder, files=files, metadata=metadata, scaler=scaler)
+    if artifact.has("preprocessor"):
+        _ = artifact.preprocessor  # refused here, not where it is used
+    return artifact
 
 
 def find_finished_run(

@@ -269,7 +269,8 @@ def _describe(artifact: Artifact, given: Mapping[str, Any]) -> dict[str, Any]:
     about, results = artifact.metadata, artifact.read_listed_json(REPORT)
     config = load_config(str(artifact.path / "config.yaml"))
     data, test = about["data"], results.get("test") or {}
-    graded, file = grade_of(results), artifact.files[about["files"]["model"]]
+    files = about["files"]
+    graded, file = grade_of(results), artifact.files[files["model"]]
     return {
         "group": f"{config.model}/{config.pair}-{config.timeframe}-{config.target}",
         "version": "v0.0.0",
@@ -297,8 +298,8 @@ def _describe(artifact: Artifact, given: Mapping[str, Any]) -> dict[str, Any]:
         },
         "dependencies": list(given.get("dependencies", ())),
         "file_paths": {
-            "model": about["files"]["model"],
-            "preprocessor": about["files"]["scaler"],
+            "model": files["model"],
+            "preprocessor": files.get("preprocessor", files["scaler"]),
             "metadata": artifact.metadata_name,
             "config": "config.yaml",
         },

@@ -38,7 +38,8 @@ ALIGNMENT = {
 FORMAT = 1
 """Of the metadata: a reader of an older one takes what it knows."""
 
-_FILES = dict.fromkeys(("scaler", "calibrator", "golden", "reference"), ".json")
+_FILES = dict.fromkeys(("scaler", "preprocessor", "calibrator"), ".json")
+_FILES |= dict.fromkeys(("golden", "reference"), ".json")
 _FILES |= {"predictions": ".parquet", "history": ".csv"}
 
 
@@ -49,6 +50,7 @@ def save_run(
     config = run.config
     adapter.save(run.file("model", adapter.suffix))
     write_json(run.file("scaler", ".json"), data.scaler.to_dict())
+    write_json(run.file("preprocessor", ".json"), data.pipeline.to_dict())
     if config.save_scaler_pickle:
         content = data.scaler.export(
             pair=config.pair,

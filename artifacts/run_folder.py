@@ -168,7 +168,8 @@ class RunFolder:
         kept = self.path.parents[1] / KEPT_FOLDS / self.path.name
         shutil.rmtree(kept, ignore_errors=True)  # of an interrupted attempt
         kept.mkdir(parents=True)
-        for kind in ("model", "scaler", "calibrator", "metadata", "history"):
+        kinds = ("model", "scaler", "preprocessor", "calibrator", "metadata", "history")
+        for kind in kinds:
             for path in self.path.glob(f"{kind}_{self.config.tag}.*"):
                 shutil.copy2(path, kept)
         manifest.write_manifest(kept, MANIFEST, is_internal=is_internal)

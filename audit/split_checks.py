@@ -24,6 +24,7 @@ from audit.findings import (
 from config import Config
 from data_loader import TrainingData
 from preprocessing.parts import fold_ranges, spans_of
+from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
 from preprocessing.shared_bars import count_shared_bars
 
@@ -159,7 +160,7 @@ def _target_faults(data: TrainingData) -> list[str]:
 
 
 def _scaler_faults(data: TrainingData, raw: TrainingData | None) -> list[str]:
-    train, scaler = data.parts["train"], data.scaler
+    train, scaler, pipeline = data.parts["train"], data.scaler, data.pipeline
     rows = slice(train.start, train.stop)
     if raw is None:
         num_rows = train.stop - train.start
@@ -169,23 +170,21 @@ def _scaler_faults(data: TrainingData, raw: TrainingData | None) -> list[str]:
         return [f"the scaler of {columns} is not that of the training rows"] * bool(
             columns
         )
-    if _fits(raw.features[rows], scaler):
-        if np.array_equal(scaler.transform(raw.features), data.features):
+    if _fits(raw.features[rows], pipeline):
+        if np.array_equal(pipeline.scaled(raw.features), data.features):
             return []
         return ["features are not what the scaler makes of the file: clipped otherwise"]
     until = data.parts["validation"].stop
-    if _fits(raw.features, scaler):
+    if _fits(raw.features, pipeline):
         return ["the scaler was fitted on every row, validation and test included"]
-    if _fits(raw.features[:until], scaler):
+    if _fits(raw.features[:until], pipeline):
         return ["the scaler was fitted on train and validation"]
     return ["the scaler is not that of the training rows"]
 
 
-def _fits(values: np.ndarray, scaler: FeatureScaler) -> bool:
-    again = FeatureScaler.fit(
-        values, scaler.feature_names, kind=scaler.kind, clip_limit=scaler.clip_limit
-    )
-    return (again.center, again.scale) == (scaler.center, scaler.scale)
+def _fits(values: np.ndarray, pipeline: PreprocessingPipeline) -> bool:
+    again, own = pipeline.fit(values).scaler, pipeline.scaler
+    return (again.center, again.scale) == (own.center, own.scale)
 
 
 _COLUMNS_LOOKED_AT = 8  # all were fitted on the same rows

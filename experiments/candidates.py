@@ -155,7 +155,7 @@ def _learned(predictor: Predictor, artifact: Artifact) -> Learned:
             raise ValueError("predictions that do not begin with validation")
         names = ("train", "validation", "test")
         return Learned(
-            scaler=predictor.scaler,
+            pipeline=predictor.pipeline,
             target_scaler=policy.scaler if isinstance(policy, ReturnPolicy) else None,
             class_prior=np.array(said["data"].get("train_prior", ()), np.float64),
             parts={name: LearnedPart.of(said["split"][name]) for name in names},
@@ -174,7 +174,7 @@ def _read_rows(predictor: Predictor, source: CandleSource, config: Config) -> Ro
         loader = TrainingDataLoader(file, config=config)
         rows = loader.read_rows()
     else:
-        _ = predictor.recipe  # refuses features that are not made as they were
+        predictor.pipeline.require_candles()
         builder = DatasetBuilder(config, use_cache=False)
         built = builder.build_dataset(candles=source)
         rows = TrainingDataLoader.from_frame(built.frame, config=config).read_rows()

@@ -15,7 +15,8 @@ import numpy as np
 from candles.timestamps import Timeline
 from config import Config
 from dataset.training_file import Rows
-from preprocessing.scaling import FeatureScaler, TargetScaler
+from preprocessing.pipelines import PreprocessingPipeline
+from preprocessing.scaling import TargetScaler
 from preprocessing.targets import segment_starts_of, window_fits
 from preprocessing.training_data import Part, TrainingData
 from utils import DataError
@@ -65,14 +66,14 @@ class Learned:
     """What a finished run learned, and from where.
 
     Args:
-        scaler: What features go through.
+        pipeline: What features go through.
         target_scaler: Units of a number; None for classes.
         class_prior: (3,) class shares of the training part; (0,) for numbers.
         parts: `train`, `validation`, `test`.
         first_validation_row: Row of the first target of the validation part.
     """
 
-    scaler: FeatureScaler
+    pipeline: PreprocessingPipeline
     target_scaler: TargetScaler | None
     class_prior: np.ndarray
     parts: Mapping[str, LearnedPart]
@@ -135,7 +136,7 @@ def later_data(
         config: The run.
         targets: Row numbers (num_targets,), int32, ascending, out of `usable_rows`.
     """
-    features = by_name(rows, learned.scaler.feature_names)
+    features = by_name(rows, learned.pipeline.feature_names)
     known: dict[str, Part] = {}
     times = rows.timestamps[targets]
     used = [learned.parts[name] for name in ("train", "validation")]
@@ -148,7 +149,7 @@ def later_data(
         values = learned.target_scaler.transform(rows.log_returns)
     train = known.get("train", _NOTHING)
     return TrainingData(
-        features=learned.scaler.transform(features),
+        features=learned.pipeline.scaled(features),
         labels=rows.labels,
         timeline=Timeline.from_array(rows.timestamps, bar_seconds=config.bar_seconds),
         outcomes=rows.outcomes,
@@ -157,7 +158,7 @@ def later_data(
         class_weights=None,
         class_odds=None,
         class_prior=learned.class_prior,
-        scaler=learned.scaler,
+        pipeline=learned.pipeline,
         window_bars=config.sequence_length,
         future_window=config.future_window,
         source=rows.source | {"rows_used": len(features)},
@@ -186,11 +187,5 @@ def _own_parts(
         if len(targets) != part.num_targets or ends != [part.first, part.last]:
             return {}
         found[name] = Part(spans=((start, stop),), targets=targets)
-    own = learned.scaler
-    again = FeatureScaler.fit(
-        found["train"].take(features),
-        own.feature_names,
-        kind=own.kind,
-        clip_limit=own.clip_limit,
-    )
-    return found if again.to_dict() == own.to_dict() else {}
+    again = learned.pipeline.fit(found["train"].take(features))
+    return found if again == learned.pipeline else {}

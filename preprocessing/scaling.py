@@ -43,12 +43,12 @@ class FeatureScaler:
         cls, features: np.ndarray, names: Sequence[str], *, kind: str, clip_limit: float
     ) -> FeatureScaler:
         """Learns from `features` (num_rows, num_features), one column at a time."""
-        pairs = [_center_and_scale(features[:, j], kind) for j in range(len(names))]
+        center, scale = learn_scales(features, kind)
         return cls(
             kind=kind,
             feature_names=tuple(names),
-            center=tuple(center for center, _ in pairs),
-            scale=tuple(scale for _, scale in pairs),
+            center=tuple(center),
+            scale=tuple(scale),
             clip_limit=clip_limit,
             num_rows=len(features),
         )
@@ -58,10 +58,8 @@ class FeatureScaler:
     ) -> np.ndarray:
         """Returns scaled float32 features of the same shape; `out` may be the input."""
         result = np.empty(features.shape, np.float32) if out is None else out
-        for j, (center, scale) in enumerate(zip(self.center, self.scale, strict=True)):
-            column = (features[:, j].astype(np.float64) - center) / scale
-            np.clip(column, -self.clip_limit, self.clip_limit, out=column)
-            result[:, j] = column
+        scale_columns(features, self.center, self.scale, out=result)
+        clip_columns(result, self.clip_limit, out=result)
         return result
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,6 +219,32 @@ class TargetScaler:
 def _is_finite(value: Any) -> bool:
     # A whole number of JSON may be too large for a float.
     return type(value) in (int, float) and abs(value) < 1e300
+
+
+def learn_scales(features: np.ndarray, kind: str) -> tuple[list[float], list[float]]:
+    """Returns center and scale of each column (num_rows, num_features)."""
+    pairs = [_center_and_scale(column, kind) for column in features.T]
+    return [center for center, _ in pairs], [scale for _, scale in pairs]
+
+
+def scale_columns(
+    features: np.ndarray,
+    centers: Sequence[float],
+    scales: Sequence[float],
+    *,
+    out: np.ndarray,
+) -> None:
+    """Writes `(x - center) / scale` of each column into float32; `out` may be `x`."""
+    with np.errstate(over="ignore"):  # what float32 does not hold is clipped next
+        for j, (center, scale) in enumerate(zip(centers, scales, strict=True)):
+            out[:, j] = (features[:, j].astype(np.float64) - center) / scale
+
+
+def clip_columns(features: np.ndarray, limit: float, *, out: np.ndarray) -> None:
+    """Writes features cut off at plus and minus a limit; `out` may be `features`."""
+    with np.errstate(over="ignore"):
+        edge = np.float32(limit)
+    np.clip(features, -edge, edge, out=out)
 
 
 def _center_and_scale(column: np.ndarray, kind: str) -> tuple[float, float]:

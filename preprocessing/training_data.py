@@ -16,6 +16,7 @@ import numpy as np
 
 from candles.timestamps import Timeline
 from config import CLASS_NAMES
+from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler, TargetScaler
 from preprocessing.shared_bars import count_shared_bars
 from preprocessing.windows import evenly_spaced
@@ -75,7 +76,7 @@ class TrainingData:
             None where training sees the natural mix.
         class_prior: (3,) natural class shares of the training part; (0,) where the
             target is a number.
-        scaler: What the features went through.
+        pipeline: What the features went through, fitted on the training part.
         window_bars: Bars of a window.
         future_window: Bars of a label.
         source: Where the rows came from: path, sha256, counts, digests.
@@ -97,7 +98,7 @@ class TrainingData:
     class_weights: np.ndarray | None
     class_odds: np.ndarray | None
     class_prior: np.ndarray
-    scaler: FeatureScaler
+    pipeline: PreprocessingPipeline
     window_bars: int
     future_window: int
     source: Mapping[str, Any]
@@ -151,6 +152,11 @@ class TrainingData:
     def feature_names(self) -> tuple[str, ...]:
         """Names of those columns, in the model's order."""
         return self.scaler.feature_names
+
+    @property
+    def scaler(self) -> FeatureScaler:
+        """How the pipeline scales and clips."""
+        return self.pipeline.scaler
 
     @property
     def golden_rows(self) -> np.ndarray:

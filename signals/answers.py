@@ -1,7 +1,7 @@
 """A model's answers for the newest bars -> one row a bar, with all that a trade needs.
 
 In: signals, thresholds, levels and sizes by the rules of the report. Out: features of
-the bars (`dataset.newest`), the model (`predictor`).
+the bars (`preprocessing.pipelines`), the model (`predictor`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from config import CLASS_NAMES, CLASS_TARGETS, HOLD, LONG, SHORT, Config
-from dataset.newest import OK, NewestBars
 from evaluation.backtest import sizes_of
 from evaluation.policies import Policy
 from evaluation.thresholds import side_sizes
-from preprocessing.scaling import FeatureScaler
-from preprocessing.windows import chunks, cut_windows
+from preprocessing.pipelines import PreprocessingPipeline
+from preprocessing.row_kinds import OK, FeatureRows
+from preprocessing.windows import chunks
 from signals.reference import UNLIKE_ABOVE, Reference
 from utils import DataError
 
@@ -39,7 +39,7 @@ class AnswerRules:
     Args:
         config: The run that trained the model.
         policy: Calibration and thresholds.
-        scaler: What features go through.
+        pipeline: What features go through.
         say: Returns the model's outputs for scaled windows.
         model_id: The column `model_id`.
         reference: What the rows of the run were like; None: not known.
@@ -48,7 +48,7 @@ class AnswerRules:
 
     config: Config
     policy: Policy
-    scaler: FeatureScaler
+    pipeline: PreprocessingPipeline
     say: Callable[[np.ndarray], np.ndarray]
     model_id: str
     reference: Reference | None = None
@@ -59,26 +59,26 @@ class AnswerRules:
         """Whether the target is a class, not a number."""
         return self.config.target in CLASS_TARGETS
 
-    def columns(self, newest: NewestBars, now: datetime | str | None) -> dict[str, Any]:
+    def columns(
+        self, newest: FeatureRows, now: datetime | str | None
+    ) -> dict[str, Any]:
         """Returns the columns of the bars that are asked for, in order of time.
 
         Args:
-            newest: The bars.
+            newest: The bars, their features not scaled.
             now: The time, UTC where it states no zone; None asks the clock.
         """
-        scaled = self.scaler.transform(newest.features)
+        newest = self.pipeline.finish(newest)
         status = self._status(newest, moment_of(now))
         unlikeness = np.full(len(status), np.nan)
         if self.reference is not None:
-            asked = scaled[newest.first :]
-            unlikeness = self.reference.unlikeness(asked, self.scaler)
+            asked = newest.values[newest.first :]
+            unlikeness = self.reference.unlikeness(asked, self.pipeline.scaler)
             status[(status == OK) & (unlikeness > UNLIKE_ABOVE)] = UNLIKE
         rows = newest.first + np.flatnonzero(status == OK)
         nothing = np.empty((0, len(CLASS_NAMES)) if self.has_classes else 0, np.float32)
-        window = self.config.sequence_length
         said = [
-            self.say(cut_windows(scaled, rows[s], window_bars=window))
-            for s in chunks(len(rows), _CHUNK_WINDOWS)
+            self.say(newest.windows(rows[s])) for s in chunks(len(rows), _CHUNK_WINDOWS)
         ]
         outputs = np.concatenate(said) if said else nothing
         return self._columns(newest, status, outputs) | {
@@ -86,7 +86,7 @@ class AnswerRules:
             "model_id": np.full(len(status), self.model_id, object),
         }
 
-    def _status(self, newest: NewestBars, now: pd.Timestamp) -> np.ndarray:
+    def _status(self, newest: FeatureRows, now: pd.Timestamp) -> np.ndarray:
         """Returns the status of each bar that is asked for (num_asked,)."""
         ends = newest.opens[newest.first :] + self.config.bar_seconds * _SECOND
         status = newest.status.copy()
@@ -97,7 +97,7 @@ class AnswerRules:
         return status
 
     def _columns(
-        self, newest: NewestBars, status: np.ndarray, outputs: np.ndarray
+        self, newest: FeatureRows, status: np.ndarray, outputs: np.ndarray
     ) -> dict[str, Any]:
         """Returns all columns but the last, for the outputs of bars that are `ok`."""
         is_ok, count = status == OK, len(status)
@@ -151,7 +151,7 @@ class AnswerRules:
 
     def _sizes(
         self,
-        newest: NewestBars,
+        newest: FeatureRows,
         answers: np.ndarray,
         signal: np.ndarray,
         is_ok: np.ndarray,

@@ -14,7 +14,7 @@ import pandas as pd
 
 import utils
 from config import Config
-from dataset.newest import FeatureRecipe
+from preprocessing.pipelines import PreprocessingPipeline
 from signals.answers import moment_of
 from signals.follow import GrowingCandles, answer_new, follow
 from signals.stream import SignalStream
@@ -33,7 +33,7 @@ class Answers(Protocol):
         """The configuration of the run."""
 
     @property
-    def recipe(self) -> FeatureRecipe:
+    def pipeline(self) -> PreprocessingPipeline:
         """How features are made of candles."""
 
     def predict_candles(self, table: pd.DataFrame, *, last: int) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def answer_and_follow(
     """Writes the rows of the newest bars, then of new ones, until a signal comes."""
     with contextlib.suppress(utils.Interrupted):
         with utils.StopSignals(is_deferred=True) as signals:
-            table = predictor.recipe.checked(candles.read())
+            table = predictor.pipeline.checked(candles.read())
             seconds = predictor.config.bar_seconds
             count = num_asked(table, seconds, last=last, since=since)
             first = table["timestamp"].iloc[-1] - pd.Timedelta(

@@ -17,10 +17,11 @@ import pandas as pd
 from artifacts.manifest import refuse_broken
 from artifacts.run_folder import RunFolder
 from data_loader import TrainingData
-from dataset.newest import OK, FeatureRecipe
 from evaluation.part_scores import Judged
 from evaluation.policies import Policy, ReturnPolicy, probabilities_of
 from files.strict import write_json
+from preprocessing.pipelines import PreprocessingPipeline
+from preprocessing.row_kinds import OK
 from signals.reference import Reference
 from utils import DataError, RefusedArtifactError
 
@@ -159,7 +160,7 @@ class GoldenRows:
         return distance
 
     def check_features(
-        self, recipe: FeatureRecipe, candles: pd.DataFrame, where: object
+        self, pipeline: PreprocessingPipeline, candles: pd.DataFrame, where: object
     ) -> dict[str, Any]:
         """Makes the features of the windows anew that candles hold; see `check`.
 
@@ -170,15 +171,15 @@ class GoldenRows:
             DataError: If the candles hold none of the windows.
             RefusedArtifactError: If a feature differs.
         """
-        count, distance = 0, 0.0
+        count, distance, least = 0, 0.0, pipeline.min_candles
         for moment, window in zip(self.times, self.windows, strict=True):
             known = candles[candles["timestamp"] <= moment]
-            if len(known) < recipe.min_candles or known["timestamp"].iloc[-1] != moment:
+            if len(known) < least or known["timestamp"].iloc[-1] != moment:
                 continue
-            newest = recipe.newest(known)
-            if newest.status[0] != OK:
+            newest = pipeline.compute(known, last=1)
+            if pipeline.finish(newest).status[0] != OK:
                 continue
-            apart = np.abs(newest.features[-len(window) :] - window)
+            apart = np.abs(newest.values[-len(window) :] - window)
             count += 1
             distance = max(
                 distance, float((apart / np.maximum(1, np.abs(window))).max())
@@ -186,7 +187,7 @@ class GoldenRows:
         if not count:
             raise DataError(
                 f"expected candles of one of {len(self.times)} windows between "
-                f"{self.times[0]} and {self.times[-1]}, with {recipe.min_candles} that "
+                f"{self.times[0]} and {self.times[-1]}, with {least} that "
                 f"end there. Received: candles from {candles['timestamp'].iloc[0]} to "
                 f"{candles['timestamp'].iloc[-1]}."
             )

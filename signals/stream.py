@@ -1,7 +1,7 @@
 """A model's answer to one bar after another.
 
 In: the next candle; bars that go on, and the same again. Out: features
-(`dataset.bar_stream`), rows (`answers`).
+(`preprocessing.bar_stream`), rows (`answers`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from dataset.bar_stream import BarStream
-from dataset.newest import FeatureRecipe, NewestBars
+from candles.timestamps import timeframe_nanoseconds
+from preprocessing.bar_stream import BarStream
+from preprocessing.pipelines import PreprocessingPipeline
+from preprocessing.row_kinds import FeatureRows
 from signals.answers import moment_of
 
 
@@ -24,19 +26,19 @@ class SignalStream:
     Several threads may share one.
 
     Args:
-        recipe: How features are made.
+        pipeline: How features are made.
         answer: Returns the columns of the bars that are asked for, at a time.
         history: Candles before the first of the stream; None begins cold.
     """
 
     def __init__(
         self,
-        recipe: FeatureRecipe,
-        answer: Callable[[NewestBars, datetime | str | None], dict[str, Any]],
+        pipeline: PreprocessingPipeline,
+        answer: Callable[[FeatureRows, datetime | str | None], dict[str, Any]],
         history: pd.DataFrame | None = None,
     ) -> None:
-        self._bars = BarStream(recipe, history)
-        self._length = recipe.config.bar_seconds * 10**9
+        self._bars = BarStream(pipeline, history)
+        self._length = timeframe_nanoseconds(pipeline.timeframe)
         self._answer = answer
         self._lock = threading.Lock()
         self._names: pd.Index | None = None  # making it takes longer than the row
@@ -70,7 +72,7 @@ class SignalStream:
         """
         with self._lock:
             bar = self._bars.read(candle)
-            bars: NewestBars | None
+            bars: FeatureRows | None
             if bar.stamp + self._length > moment_of(now).as_unit("ns").value:
                 bars = self._bars.alone(bar)
             elif (bars := self._bars.push(bar)) is None:

@@ -5,53 +5,39 @@ In: shapes, names, finite numbers. Out: what a model says of them (`predictor`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.windows import cut_windows
 from utils import DataError
 
 
-def rows_by_name(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Returns the named columns (num_rows, num_features) float32, in their order.
-
-    Raises:
-        DataError: If one is missing.
-    """
-    if missing := [name for name in names if name not in table]:
-        raise DataError(
-            f"expected the columns {', '.join(names)}. Received: "
-            f"{', '.join(map(str, table.columns))}; missing {', '.join(missing)}."
-        )
-    return table[list(names)].to_numpy(np.float32)
-
-
 def checked_windows(
-    given: Any, names: Sequence[str], window_bars: int, *, one: bool = False
+    given: Any, pipeline: PreprocessingPipeline, *, one: bool = False
 ) -> np.ndarray:
     """Returns windows (num_windows, window_bars, num_features) float32, or one of them.
 
     Args:
         given: Numbers of that shape; or a DataFrame of consecutive bars, of which every
             one but the first `window_bars - 1` ends a window.
-        names: The features, in the model's order.
-        window_bars: Bars of a window.
+        pipeline: The model's, which says what it takes.
         one: Whether one window (window_bars, num_features) is given.
 
     Raises:
-        DataError: If they are of another shape, or not finite.
+        DataError: If they are of another shape, not finite, or of types that lose bits.
     """
-    shape = (window_bars, len(names))
+    window_bars = pipeline.window_bars
+    shape = (window_bars, len(pipeline.feature_names))
     many = "" if one else "num_windows, "
     wanted = (
         f"expected {'a window' if one else 'windows'} of {shape[0]} rows and "
         f"{shape[1]} features, numbers of shape ({many}{shape[0]}, {shape[1]})"
     )
     if isinstance(given, pd.DataFrame):
-        given = rows_by_name(given, names)
+        given = pipeline.feature_schema.take(given)
         if not one:
             ends = np.arange(window_bars - 1, len(given))
             given = cut_windows(given, ends, window_bars=window_bars)

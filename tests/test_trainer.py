@@ -57,6 +57,7 @@ def test_artifact_folder_is_complete(finished):
         "config.yaml",
         "confusion_matrix_report.json",
         f"golden_{tag}.json",
+        f"preprocessor_{tag}.json",
         f"reference_{tag}.json",
         f"history_{tag}.csv",
         f"metadata_{tag}.json",

@@ -6,14 +6,15 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from world.signals import answer, make_candles, make_recipe, make_rules
+from world.signals import answer, features_of, make_candles, make_recipe, make_rules
 
 from dataset import features
 from dataset.fingerprints import feature_set_digests
-from dataset.newest import FeatureRecipe, NewestBars, features_of
 from evaluation.calibration import create_calibrator
 from evaluation.policies import ReturnPolicy, SignalPolicy
+from preprocessing.row_kinds import FeatureRows
 from preprocessing.scaling import TargetScaler
+from preprocessing.templates import run_pipeline
 from signals.answers import moment_of
 from signals.reference import LEVELS, Reference
 from utils import DataError, RefusedArtifactError
@@ -24,16 +25,16 @@ END = pd.Timestamp("2024-03-01", tz="UTC")
 def say(probabilities, *, now="2100-01-01", closes=None, **fields):
     """Rows of bars of 4h that end with END, each with the given answer."""
     recipe = make_recipe(["core8"], sequence_length=1, **fields.pop("config", {}))
-    count, width = len(probabilities), len(recipe.feature_names)
+    count, width = len(probabilities), len(recipe.pipeline.feature_names)
     answers = np.asarray(probabilities, np.float32)
     rules = dataclasses.replace(
         make_rules(recipe), say=lambda windows: answers[: len(windows)], **fields
     )
-    newest = NewestBars(
+    newest = FeatureRows(
+        names=recipe.pipeline.feature_names,
+        values=np.zeros((count, width), np.float32),
         opens=pd.date_range(end=END, periods=count, freq="4h").as_unit("ns").asi8,
         close=np.full(count, 200.0) if closes is None else np.array(closes),
-        features=np.zeros((count, width), np.float32),
-        status=np.full(count, "ok", object),
     )
     return pd.DataFrame(rules.columns(newest, now))
 
@@ -86,7 +87,7 @@ def test_open_and_stale_bars_have_no_answer():
 
 
 def test_a_row_far_from_those_of_the_run_is_unlike():
-    names = make_recipe(["core8"]).feature_names
+    names = make_recipe(["core8"]).pipeline.feature_names
     quantiles = np.linspace(-1.0, 1.0, len(LEVELS)) * np.ones((len(names), 1))
     reference = Reference(
         feature_names=names,
@@ -100,9 +101,9 @@ def test_a_row_far_from_those_of_the_run_is_unlike():
     scaled = np.zeros((4, len(names)))
     # Outside of [-0.9, 0.9] in widths of 1.8, of the farthest, which was 0.5.
     scaled[:, 0] = [0.9, 1.8, -2.7, 3.6]
-    assert reference.unlikeness(scaled, rules.scaler).tolist() == pytest.approx(
-        [0, 1, 2, 3]
-    )
+    assert reference.unlikeness(
+        scaled, rules.pipeline.scaler
+    ).tolist() == pytest.approx([0, 1, 2, 3])
     assert say([[0.1, 0.2, 0.7]], reference=reference)["status"][0] == "ok"
     far = dataclasses.replace(reference, quantiles=100 * quantiles + 500)
     rows = say([[0.1, 0.2, 0.7]], reference=far)
@@ -142,9 +143,9 @@ def test_candles_of_another_pair_are_refused():
 
 def test_exactly_enough_candles_have_the_bits_of_many():
     recipe, candles = make_recipe(), make_candles(400)
-    few = answer(recipe, candles[-recipe.min_candles :], last=1)
+    few = answer(recipe, candles[-recipe.pipeline.min_candles :], last=1)
     many = answer(recipe, candles, last=60)
-    assert recipe.min_candles == 263 and few["status"][0] == "ok"
+    assert recipe.pipeline.min_candles == 263 and few["status"][0] == "ok"
     pd.testing.assert_frame_equal(few, many[-1:].reset_index(drop=True))
 
 
@@ -154,7 +155,7 @@ def test_enough_is_enough_wherever_a_higher_bar_begins():
         make_candles(99),
     )
     # 41 bars for the week of both timeframes, up to 5 of a day that has begun, 8.
-    assert recipe.min_candles == 41 + 5 + 8
+    assert recipe.pipeline.min_candles == 41 + 5 + 8
     many = answer(recipe, candles)
     for stop in range(90, 96):
         few = answer(recipe, candles[stop - 54 : stop], last=1)
@@ -167,7 +168,9 @@ def test_other_feature_sets_are_refused(monkeypatch):
     config = make_recipe(["ray12"]).config
 
     def taken(data, names=None, config=config):
-        return FeatureRecipe.of(data, config, names or features_of(config))
+        pipeline = run_pipeline(config, names or features_of(config), data)
+        pipeline.require_candles()
+        return pipeline
 
     with pytest.raises(DataError, match="without that description"):
         taken({"path": "elsewhere.feather"})

@@ -18,16 +18,16 @@ CANDLES = make_candles(300)
 
 
 def say(windows):
-    scaled = RULES.scaler.transform(windows.reshape(-1, windows.shape[-1]))
+    scaled = RULES.pipeline.scaled(windows.reshape(-1, windows.shape[-1]))
     return RULES.say(scaled.reshape(windows.shape))
 
 
 @pytest.fixture
 def golden():
     """What the rules say of four windows of the candles."""
-    newest = RECIPE.newest(CANDLES, last=31)
+    newest = RECIPE.pipeline.features(CANDLES, last=31)
     ends = np.array([0, 10, 20, 30]) + newest.first
-    windows = np.stack([newest.features[end - 7 : end + 1] for end in ends])
+    windows = np.stack([newest.values[end - 7 : end + 1] for end in ends])
     answers, signals = RULES.policy.decide(say(windows))
     return GoldenRows(
         times=pd.DatetimeIndex(pd.to_datetime(newest.opens[ends], utc=True)),
@@ -69,15 +69,15 @@ def test_a_model_that_says_something_else_is_refused(golden, change, message):
 
 
 def test_features_are_made_anew_from_candles(golden):
-    found = golden.check_features(RECIPE, CANDLES, "folder")
+    found = golden.check_features(RECIPE.pipeline, CANDLES, "folder")
     assert found == {"recomputed": 4, "largest_feature_difference": 0.0}
-    assert golden.check_features(RECIPE, CANDLES[:281], "x")["recomputed"] == 2
+    assert golden.check_features(RECIPE.pipeline, CANDLES[:281], "x")["recomputed"] == 2
     with pytest.raises(DataError, match="expected candles of one of 4 windows between"):
-        golden.check_features(RECIPE, CANDLES[:263], "folder")
+        golden.check_features(RECIPE.pipeline, CANDLES[:263], "folder")
     corrected = CANDLES.copy()
     corrected.loc[272, ["high", "close"]] *= 1.01
     with pytest.raises(RefusedArtifactError, match="features of 4 validation windows"):
-        golden.check_features(RECIPE, corrected, "folder")
+        golden.check_features(RECIPE.pipeline, corrected, "folder")
 
 
 @pytest.mark.parametrize("key", ["shape", "raw", "times", "format", None])

@@ -42,7 +42,7 @@ def candles():
 
 
 def start(recipe, history=None, **fields):
-    return SignalStream(recipe, make_rules(recipe, **fields).columns, history)
+    return SignalStream(recipe.pipeline, make_rules(recipe, **fields).columns, history)
 
 
 def feed(stream, table):
@@ -92,7 +92,7 @@ def test_what_comes_after_a_bar_changes_nothing_at_it(sets, higher):
     recipe = make_recipe(sets, higher_timeframes=higher)
     candles, _ = make_broken_candles(recipe)
     whole = answer(recipe, candles)
-    for last in (recipe.min_candles + 2, len(candles) - 4):
+    for last in (recipe.pipeline.min_candles + 2, len(candles) - 4):
         later = candles.copy()
         later.loc[last + 1 :, ["open", "high", "low", "close"]] *= 1.04
         later.loc[last + 1 :, "volume"] *= 50

@@ -93,7 +93,7 @@ def test_growing_candles_are_answered_once_and_in_whole_lines(tmp_path):
     head = "".join(lines[:281])
     path.write_text(head)
     candles = GrowingCandles([str(tmp_path)], recipe.config)
-    stream = SignalStream(recipe, make_rules(recipe).columns, candles.read())
+    stream = SignalStream(recipe.pipeline, make_rules(recipe).columns, candles.read())
     found = []
     # What the file is at each look: nothing new, half a line and a cut number, twice
     # each, it whole, and one more that has all but its end.

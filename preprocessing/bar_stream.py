@@ -1,7 +1,7 @@
 """Bars one by one -> the newest, with the features of its window, as tables give them.
 
 In: what is kept of the past, so that a bar costs its own features alone. Out: the same
-of a table at once (`newest`), what a model says of them (`signals.stream`).
+of a table at once (`pipelines`), what a model says of them (`signals.stream`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from candles.timestamps import (
     timeframe_nanoseconds,
 )
 from dataset import rows as dataset_rows
-from dataset.newest import WARMING_UP, FeatureRecipe, NewestBars, bar_status
+from preprocessing.pipelines import PreprocessingPipeline
+from preprocessing.row_kinds import FeatureRows
 from utils import DataError
 
 _OPEN, _CLOSE = VALUES.index("open"), VALUES.index("close")
@@ -47,20 +48,20 @@ class BarStream:
     a table of all that is kept: what is a jump and what a slip, later bars decide.
 
     Args:
-        recipe: How features are made.
-        history: Candles before the first of the stream, from `recipe.checked`; None
+        pipeline: How features are made.
+        history: Candles before the first of the stream, from `pipeline.checked`; None
             begins cold.
     """
 
     def __init__(
-        self, recipe: FeatureRecipe, history: pd.DataFrame | None = None
+        self, pipeline: PreprocessingPipeline, history: pd.DataFrame | None = None
     ) -> None:
-        config = recipe.config
-        self.recipe = recipe
+        config = pipeline.config
+        self.pipeline = pipeline
         self._step = timeframe_nanoseconds(config.timeframe)
         self._most_filled = longest_fill(config.max_fill_bars, config.timeframe)
         self._least_bars = dataset_rows.warm_up_bars(config) + 1
-        self._kept = recipe.min_candles + self._most_filled
+        self._kept = pipeline.min_candles + self._most_filled
         num_places = 2 * self._kept
         self._values = np.empty((len(VALUES), num_places))
         self._is_filled = np.empty(num_places, bool)
@@ -78,14 +79,14 @@ class BarStream:
         self._num_bars, self._is_after_gap = 0, is_after_gap
         self._segment[:] = is_after_gap
         self._jumped = 0  # nanoseconds of the newest bar that may have jumped
-        shape = (self.recipe.config.sequence_length, len(self.recipe.feature_names))
+        shape = (self.pipeline.config.sequence_length, len(self.pipeline.feature_names))
         self._features = np.full(shape, np.nan, np.float32)
 
     def _take(self, history: pd.DataFrame) -> None:
         """Begins with the bars of a table since its last gap."""
-        config = self.recipe.config
+        config = self.pipeline.config
         table = fill_gaps(
-            self.recipe.tail(history),
+            self.pipeline.tail(history),
             config.timeframe,
             max_fill_bars=config.max_fill_bars,
         )
@@ -107,16 +108,18 @@ class BarStream:
             return None
         return _moment(int(self._stamps[self._num_bars - 1]))
 
-    def alone(self, bar: Bar) -> NewestBars:
+    def alone(self, bar: Bar) -> FeatureRows:
         """Returns a bar that is not taken, without features."""
-        return NewestBars(
+        return FeatureRows(
+            names=self.pipeline.feature_names,
+            values=np.full((1, self._features.shape[1]), np.nan, np.float32),
             opens=np.array([bar.stamp]),
             close=bar.values[[_CLOSE]],
-            features=np.full((1, self._features.shape[1]), np.nan, np.float32),
-            status=np.array([WARMING_UP], object),
+            is_filled=np.zeros(1, bool),
+            segment=np.zeros(1, np.int32),
         )
 
-    def push(self, bar: Bar) -> NewestBars | None:
+    def push(self, bar: Bar) -> FeatureRows | None:
         """Takes the next bar; returns the bars of its window, None for the same again.
 
         Raises:
@@ -131,7 +134,7 @@ class BarStream:
             if rest or bars < 1:
                 raise DataError(
                     f"expected the bar after {self.newest}, or a later one, of "
-                    f"{self.recipe.config.timeframe}. Received: "
+                    f"{self.pipeline.config.timeframe}. Received: "
                     f"{_moment(stamp)}{' with other values' * (not bars)}."
                 )
             if bars - 1 > self._most_filled:
@@ -179,7 +182,9 @@ class BarStream:
             report = check_candles(make_table(np.array([stamp]), columns))
             problems += report.problems
         if self._step < _DAY and (stamp - first_boundary(self._step)) % self._step:
-            problems.append(f"an open off the {self.recipe.config.timeframe} boundary")
+            problems.append(
+                f"an open off the {self.pipeline.config.timeframe} boundary"
+            )
         if problems:
             raise DataError(
                 f"expected a good candle. Received: {'; '.join(problems)} at "
@@ -187,7 +192,7 @@ class BarStream:
             )
         return Bar(stamp, values)
 
-    def _add(self, stamp: int, values: np.ndarray, *, is_filled: bool) -> NewestBars:
+    def _add(self, stamp: int, values: np.ndarray, *, is_filled: bool) -> FeatureRows:
         if self._num_bars == len(self._stamps):
             for column in (self._stamps, self._values, self._is_filled):
                 column[..., : self._kept] = column[..., -self._kept :].copy()
@@ -200,7 +205,7 @@ class BarStream:
         if may_jump(recent[_OPEN], recent[_CLOSE])[-1]:
             self._jumped = stamp
         first = max(0, self._num_bars - self._kept)
-        if self._jumped > self._stamps[first] and not self.recipe.config.accept_jumps:
+        if self._jumped > self._stamps[first] and not self.pipeline.config.accept_jumps:
             return self._describe_whole()
         return self._describe_newest()
 
@@ -210,41 +215,39 @@ class BarStream:
         table = self._bars.iloc[first : self._num_bars]
         return table.set_axis(pd.RangeIndex(len(table)))
 
-    def _describe_newest(self) -> NewestBars:
+    def _describe_newest(self) -> FeatureRows:
         """Computes the features of the newest bar alone."""
         self._features[:-1] = self._features[1:].copy()
         self._features[-1] = np.nan
         if self._num_bars >= self._least_bars:
             table = dataset_rows.compute_features(
-                self._table(self.recipe.warm_up_bars + 1), self.recipe.config, newest=1
+                self._table(self.pipeline.warm_up_bars + 1),
+                self.pipeline.config,
+                newest=1,
             )
             self._features[-1] = table.to_numpy()[-1]
         kept = slice(max(0, self._num_bars - len(self._features)), self._num_bars)
-        features = self._features[kept.start - kept.stop :].copy()
-        status = bar_status(
-            features,
-            self._is_filled[kept],
-            self._segment[kept],
-            window_bars=len(self._features),
-        )
-        return NewestBars(
+        return FeatureRows(
+            names=self.pipeline.feature_names,
+            values=self._features[kept.start - kept.stop :].copy(),
             opens=self._stamps[kept].copy(),
             close=self._values[_CLOSE, kept].copy(),
-            features=features,
-            status=status[-1:],
+            is_filled=self._is_filled[kept].copy(),
+            segment=self._segment[kept].copy(),
+            num_asked=1,
         )
 
-    def _describe_whole(self) -> NewestBars:
+    def _describe_whole(self) -> FeatureRows:
         """Computes what is kept as a table is."""
         table = self._table(self._kept)
         candles = table[~table["is_filled"]].drop(columns=["is_filled", "segment"])
         filled = dataset_rows.fill_and_resample(
-            candles.reset_index(drop=True), self.recipe.config
+            candles.reset_index(drop=True), self.pipeline.config
         )
         filled["segment"] += int(self._is_after_gap)
-        newest = self.recipe.describe(filled, last=1)
+        newest = self.pipeline.describe(filled, last=1)
         self._features[:] = np.nan
-        self._features[len(self._features) - len(newest.features) :] = newest.features
+        self._features[len(self._features) - len(newest.values) :] = newest.values
         return newest
 
 

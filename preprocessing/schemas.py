@@ -1,0 +1,180 @@
+"""What a table must have to go through a pipeline, and what comes out of it.
+
+In: names and types of columns, the timeframe; holding a table against them. Out: steps
+(`pipelines`), candles of any shape (`candles.formats`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from candles.columns import COLUMNS
+from candles.timestamps import (
+    describe_distance,
+    nanoseconds_of,
+    timeframe_nanoseconds,
+)
+from files.strict import sha256_json
+from utils import DataError, did_you_mean
+
+TIME = "timestamp[ns, UTC]"
+_TYPES = re.compile(r"float(32|64)|u?int(8|16|32|64)|bool|timestamp\[ns, UTC\]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column.
+
+    Args:
+        name: Its name.
+        type: `float32`, `float64` or another of NumPy's numbers, or `TIME`.
+        nulls: Whether cells may be empty.
+    """
+
+    name: str
+    type: str
+    nulls: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """Columns in their order, of bars of one length.
+
+    Args:
+        columns: The columns.
+        timeframe: Length of a bar.
+        window_bars: Rows that are read together; 1 where each is read alone.
+    """
+
+    columns: tuple[Column, ...]
+    timeframe: str
+    window_bars: int = 1
+
+    @classmethod
+    def of_candles(cls, timeframe: str) -> Self:
+        """Returns that of a candle table."""
+        columns = [
+            Column(name=name, type=TIME if name == "timestamp" else "float64")
+            for name in COLUMNS
+        ]
+        return cls(columns=tuple(columns), timeframe=timeframe)
+
+    @classmethod
+    def of_features(
+        cls, names: Sequence[str], timeframe: str, *, types: Mapping[str, str]
+    ) -> Self:
+        """Returns that of rows of features; `types` other than float32 by name."""
+        return cls(
+            columns=tuple(
+                Column(name=name, type=types.get(name, "float32")) for name in names
+            ),
+            timeframe=timeframe,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    def unread(self, table: pd.DataFrame) -> list[str]:
+        """Returns columns of a table that nothing reads."""
+        return [str(name) for name in table.columns if name not in self.names]
+
+    def lost_bits(self, table: pd.DataFrame) -> list[str]:
+        """Returns the columns whose type has lost bits, or would lose some.
+
+        Candles are computed with in 64 bits, so that prices of 32 bits have lost some;
+        features are read in 32 bits, into which numbers of 64 go as they did in
+        training.
+        """
+        least = np.dtype("float64" if self.names == COLUMNS else "float32")
+        given = [each for each in self.columns if each.name in table]
+        reasons = {
+            each.name: _lost_bits(table[each.name], each.type, least)
+            for each in given
+            if each.type != TIME
+        }
+        return [f"{name} {why}" for name, why in reasons.items() if why]
+
+    def problems(self, table: pd.DataFrame) -> list[str]:
+        """Returns what of a table is missing, of other bars, or of an unfit type."""
+        known, found = list(map(str, table.columns)), []
+        if missing := [name for name in self.names if name not in table]:
+            near = did_you_mean(missing[0], known).removesuffix("?")
+            found.append(f"{', '.join(known)}; missing {', '.join(missing)}{near}")
+        found += self.lost_bits(table)
+        if "timestamp" in table and table["timestamp"].dtype.kind == "M":
+            steps = np.abs(np.diff(nanoseconds_of(table["timestamp"])))
+            if len(steps) and steps.min() != timeframe_nanoseconds(self.timeframe):
+                words = describe_distance(int(steps.min()))
+                found.append(f"timestamp: bars of {words}, not of {self.timeframe}")
+        return found
+
+    def take(self, table: pd.DataFrame) -> np.ndarray:
+        """Returns the columns (num_rows, num_columns) float32, by name, in order.
+
+        Raises:
+            DataError: Naming the columns that are missing or of an unfit type.
+        """
+        if problems := self.problems(table):
+            raise DataError(
+                f"expected the columns {', '.join(self.names)}. Received: "
+                f"{'; '.join(problems)}."
+            )
+        return table[list(self.names)].to_numpy(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns strict JSON values."""
+        return {
+            "timeframe": self.timeframe,
+            "window_bars": self.window_bars,
+            "columns": [asdict(column) for column in self.columns],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Restores a schema from `to_dict`; raises whatever other values make it."""
+        columns = tuple(Column(**each) for each in values["columns"])
+        found = cls(
+            columns=columns,
+            timeframe=values["timeframe"],
+            window_bars=values["window_bars"],
+        )
+        if found.to_dict() != values or not all(_is_column(each) for each in columns):
+            raise ValueError("a schema with other columns than names and types")
+        return found
+
+
+def compatibility_hash(taken: Schema, given: Schema) -> str:
+    """Returns the SHA-256 of what goes into a pipeline and what comes out of it.
+
+    Row counts and what was learned are no part of it: pipelines of one hash stand for
+    each other.
+    """
+    return sha256_json([taken.to_dict(), given.to_dict()])
+
+
+def _is_column(column: Column) -> bool:
+    is_named = isinstance(column.name, str) and isinstance(column.nulls, bool)
+    return is_named and bool(_TYPES.fullmatch(column.type))
+
+
+def _lost_bits(cells: pd.Series, wanted: str, least: np.dtype[Any]) -> str:
+    """Returns of which unfit type cells are; nothing of those that keep every bit."""
+    dtype = getattr(cells.dtype, "numpy_dtype", cells.dtype)
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "fiub":
+        return f"of {dtype}, not {wanted}"
+    if dtype == wanted:
+        return ""
+    if dtype.kind == "f" and dtype.itemsize < least.itemsize:
+        return f"of {dtype}, not {wanted}: bits are lost"
+    values = cells.dropna().to_numpy(dtype)
+    with np.errstate(all="ignore"):
+        is_kept = np.array_equal(values.astype(wanted).astype(dtype), values)
+    return "" if is_kept else f"of {dtype}, not {wanted}: bits would be lost"
