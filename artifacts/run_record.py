@@ -185,7 +185,7 @@ def show_status(config: Config, name: str) -> int:
     if (folder / MANIFEST).is_file() and folder.parent.name != config.runs_dir.name:
         logger.info("finished: %s", folder)
         return 0
-    status = _read(folder)
+    status = read_status(folder)
     code = status.get("exit_code")
     is_here = status.get("host") == socket.gethostname()
     is_alive = code is None and (not is_here or _is_alive(status))
@@ -217,7 +217,7 @@ def _find(config: Config, name: str) -> Path:
     return max(runs, key=lambda each: each.name)
 
 
-def _read(folder: Path) -> Mapping[str, Any]:
+def read_status(folder: Path) -> Mapping[str, Any]:
     """Returns the status of a folder, empty where there is none that can be read."""
     with contextlib.suppress(OSError, utils.DataError):
         status = read_json(folder / STATUS)

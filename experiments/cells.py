@@ -30,6 +30,8 @@ from trainer import StandaloneTrainer
 logger = logging.getLogger(__name__)
 
 DATA_DIR = "data"
+_PATIENCE_SECONDS = 90.0
+"""A worker looks for its driver every few seconds, and then has a minute to save."""
 
 
 def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,9 +73,9 @@ def train_cell(values: Mapping[str, Any]) -> dict[str, Any]:
     """Trains a cell, or goes on with what an earlier try of it began.
 
     Args:
-        values: `config`; `cell`, its name; `sweep`, the folder that runs are noted in;
-            `sha256` of the training file; `planned`, a file that lists the looks at the
-            test part that the whole sweep has planned.
+        values: `config`; `cell`, its name; `sweep`, its folder; `note`, the file that
+            names the cell's run; `sha256` of the training file; `planned`, a file that
+            lists the looks at the test part that the whole sweep has planned.
 
     Returns:
         `folder` of the published run.
@@ -81,10 +83,12 @@ def train_cell(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         MissingInputError: If this machine does not have the training file.
         DataError: If it is another one by now.
+        InUseError: If what an earlier try left is still going on.
     """
-    config = build_config(values["config"])
-    note = Path(values["sweep"], "runs", f"{values['cell']}.json")
+    config, note = build_config(values["config"]), Path(values["note"])
     begun = RunFolder(config, read_json(note)["run_id"]) if note.is_file() else None
+    if begun and begun.path.is_dir():
+        _wait_for_its_worker(begun)
     if begun and (begun.published / MANIFEST).is_file():
         return {"folder": begun.published}
     if (path := find_training_file(config)) is None:
@@ -115,6 +119,14 @@ class _CellTrainer(StandaloneTrainer):
         write_json(self.run.path / CELL, self.cell)
         write_json(self.note, {"run_id": self.run.run_id})
         return found
+
+
+def _wait_for_its_worker(run: RunFolder) -> None:
+    """Waits until a worker whose driver died has saved what it has."""
+    with contextlib.suppress(FileNotFoundError):  # published a moment ago
+        if not run.lock(patience_seconds=_PATIENCE_SECONDS):
+            raise run.in_use()
+        run.unlock()
 
 
 def _missing(config: Config) -> utils.MissingInputError:

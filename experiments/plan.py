@@ -164,6 +164,12 @@ def make_cells(
     Raises:
         ConfigError: Listing every impossible cell.
     """
+    places = {str(base.get("outputs_dir")) for base in bases.values()}
+    if len(places) > 1:
+        raise utils.ConfigError(
+            "outputs_dir: expected one for all cells. Received: "
+            f"{', '.join(sorted(places))}"
+        )
     combinations = list(_combinations(bases, axes))
     cores = utils.available_cores()
     workers = min(max_workers or cores, len(combinations))

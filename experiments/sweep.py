@@ -12,8 +12,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from executors.tasks import Executor, Finished, Task, do_all
 from experiments import plan, sweep_report
 from experiments.plan import Cell, SweepConfig
 from experiments.series import FailedRunsError
-from experiments.sweep_folder import SweepFolder
+from experiments.sweep_folder import SweepFolder, begin
 from files.progress import Progress
 from models import costs
 
@@ -101,72 +100,8 @@ def run_sweep(
     """
     schedule = schedule or SweepConfig()
     bases = {"": plan.base_values(base)}
-    folder, cells = begin(bases, axes, schedule, is_resumed=is_resumed)
-    return train(folder, cells, schedule, executor=executor)
-
-
-def begin(
-    bases: Mapping[str, Mapping[str, Any]],
-    axes: Mapping[str, Sequence[Any]],
-    schedule: SweepConfig,
-    *,
-    is_resumed: bool = False,
-    is_dry: bool = False,
-) -> tuple[SweepFolder, list[Cell]]:
-    """Writes the plan of a new sweep, or reads that of the one that is resumed.
-
-    Args:
-        bases: Fields by name, by the label of the base.
-        axes: See `run_sweep`; with nothing in bases either, a resumed sweep is known by
-            its name alone.
-        schedule: Its name.
-        is_resumed: Whether one that began is meant; a new one begins where none did.
-        is_dry: Writes nothing.
-
-    Raises:
-        ConfigError: If a cell is impossible, the name is taken, or the sweep that is
-            resumed began with other cells.
-        InUseError: If another process has it.
-    """
-    asked = next(iter(bases.values()))
-    outputs = asked.get("outputs_dir", Config().outputs_dir)
-    digest = plan.digest_of(bases, axes)
-    name = schedule.name or _usual_name(outputs, digest, is_resumed=is_resumed)
-    folder = SweepFolder(outputs, name)
-    if is_resumed and folder.is_there:
-        cells, begun = folder.read_plan()
-        cells = plan.moved(
-            cells, inputs_dir=asked.get("inputs_dir"), outputs_dir=outputs
-        )
-        is_asked = any(set(base) - plan.FREE for base in bases.values()) or axes
-        if is_asked and begun != digest:
-            raise utils.ConfigError(
-                f"--resume: expected what the sweep {name} began with, or its name "
-                f"alone. Received: other cells. What it has: {folder.path}. Take "
-                "another --experiment-name for them."
-            )
-    elif folder.is_there:
-        raise utils.ConfigError(
-            f"--experiment-name: expected a name that no sweep has. Received: {name}, "
-            f"which is in {folder.path}. Go on with it by --resume, or take another."
-        )
-    else:
-        workers = 1 if schedule.executor == "serial" else schedule.max_workers
-        cells = plan.make_cells(bases, axes, name=name, max_workers=workers)
-        if is_resumed:
-            logger.info("nothing to resume; a new sweep begins: %s", name)
-    if not is_dry:
-        folder.lock()
-        if not folder.is_there:
-            folder.write_plan(cells, digest=digest, schedule=asdict(schedule))
-    return folder, cells
-
-
-def _usual_name(outputs: str, digest: str, *, is_resumed: bool) -> str:
-    """Returns the name of a sweep that was given none: when, and what was asked."""
-    name = f"sweep-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
-    begun = SweepFolder(outputs, name).path.parent.glob(f"sweep-*-{digest[:8]}")
-    return max((path.name for path in begun), default=name) if is_resumed else name
+    begun = begin(bases, axes, schedule, is_resumed=is_resumed)
+    return train(*begun, executor=executor)
 
 
 def train(
@@ -219,7 +154,7 @@ class _Sweep:
         self.cells = {cell.name: cell for cell in cells}
         self.schedule = schedule
         self.records = folder.read_records(cells)
-        self.running: set[str] = set()
+        self.running: dict[str, None] = {}
         self.started = time.monotonic()
         self._said = float("-inf")
 
@@ -263,26 +198,24 @@ class _Sweep:
     ) -> dict[str, dict[str, Any]]:
         """Makes each training file once; returns its facts, or why there is none."""
         known = self.folder.read_files()
-        data_dir = self.schedule.data_dir
         wanted = {plan.file_of(cell.config): cell for cell in cells}
         tasks = [
             Task(
-                name=f"file {Path(path).name}",
+                name=f"file {path}",
                 function="experiments.cells:prepare_file",
                 values={
                     "config": plan.absolute(cell.config),
-                    "data_dir": data_dir and str(Path(data_dir).absolute()),
+                    "data_dir": self.schedule.data_dir,
                     "sha256": known.get(path, {}).get("sha256"),
                 },
             )
             for path, cell in wanted.items()
         ]
-        paths = {f"file {Path(path).name}": path for path in wanted}
         found: dict[str, dict[str, Any]] = {}
         with Progress("file", len(tasks)) as files:
             for ended in do_all(executor, tasks):
                 files.advance()
-                path = paths[ended.name]
+                path = ended.name.removeprefix("file ")
                 if ended.result is None:
                     logger.error("%s: %s", path, ended.error)
                     found[path] = {"error": ended.error, "exit_code": ended.exit_code}
@@ -302,7 +235,10 @@ class _Sweep:
         limit = self.schedule.time_limit_minutes
         end = float("inf") if limit is None else self.started + 60 * limit
         done = len(self.cells) - len(waiting)
-        with Progress("cell", len(self.cells), done=done) as progress:
+        is_alone = executor.slots == 1  # then the line of its step says more
+        details = None if is_alone else self._rows
+        total = len(self.cells)
+        with Progress("cell", total, done=done, details=details) as progress:
             while waiting or self.running:
                 if time.monotonic() >= end:
                     logger.warning("the time of the sweep is up: what runs is saved")
@@ -310,13 +246,14 @@ class _Sweep:
                     return
                 while waiting and len(self.running) < 2 * executor.slots:
                     cell, facts = waiting.popleft()
-                    self.running.add(cell.name)
+                    self.running[cell.name] = None
                     executor.submit(self._task(cell, facts))
                 self._tell()
                 left = min(_LOOK_SECONDS, end - time.monotonic())
                 for ended in executor.wait(max(0.0, left)):
                     self._note(self.cells[ended.name], ended)
                     progress.advance()
+                progress.tell()
 
     def _task(self, cell: Cell, facts: Mapping[str, Any]) -> Task:
         config, minutes = cell.config, self.schedule.cell_timeout_minutes
@@ -327,6 +264,7 @@ class _Sweep:
                 "config": plan.absolute(config),
                 "cell": cell.name,
                 "sweep": str(self.folder.path),
+                "note": str(self.folder.note_path(cell.name)),
                 "sha256": facts["sha256"],
                 "planned": str(self.folder.planned_path(cell)),
             },
@@ -339,7 +277,7 @@ class _Sweep:
 
     def _note(self, cell: Cell, ended: Finished) -> None:
         """Writes down how a cell ended."""
-        self.running.discard(cell.name)
+        self.running.pop(cell.name, None)
         status = "completed" if ended.exit_code == 0 else "failed"
         if ended.exit_code > 128:
             status = "interrupted"
@@ -369,6 +307,9 @@ class _Sweep:
                 if each.name in self.cells:
                     self._note(self.cells[each.name], each)
 
+    def _rows(self) -> list[str]:
+        return self.folder.rows_of(self.cells, self.running)
+
     def _tell(self) -> None:
         """Replaces the status, not more often than anybody looks."""
         if time.monotonic() - self._said < _LOOK_SECONDS:
@@ -379,7 +320,7 @@ class _Sweep:
             cells=len(self.cells),
             completed=states.count("completed"),
             failed=states.count("failed"),
-            running=sorted(self.running),
+            running=list(self.running),
         )
 
 

@@ -7,20 +7,30 @@ are (`plan`), doing them (`sweep`), tables and the page (`sweep_report`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import signal
 import socket
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import utils
+from artifacts import run_record
 from artifacts.run_folder import LOCK, MANIFEST
+from config import Config
 from evaluation.trials import look_of
 from experiments import plan
-from experiments.plan import Cell
+from experiments.plan import Cell, SweepConfig
+from files import progress
 from files.locks import FileLock
 from files.strict import read_json, to_json, write_json
+from reports.text import format_table
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "experiments"
 PLAN = "sweep.json"
@@ -50,6 +60,15 @@ class SweepFolder:
     def is_there(self) -> bool:
         """Whether a sweep of this name began."""
         return (self.path / PLAN).is_file()
+
+    def refuse_taken(self) -> None:
+        """Raises ConfigError where a sweep of this name began."""
+        if self.is_there:
+            raise utils.ConfigError(
+                "--experiment-name: expected a name that no sweep has. Received: "
+                f"{self.name}, which is in {self.path}. Go on with it by --resume, or "
+                "take another."
+            )
 
     def lock(self) -> None:
         """Takes the sweep until this process ends or `unlock`.
@@ -100,8 +119,11 @@ class SweepFolder:
         }
         write_json(self.path / PLAN, content)
 
-    def read_plan(self) -> tuple[list[Cell], str]:
-        """Returns the cells that a sweep began with, and the digest of what was asked.
+    def read_plan(self) -> tuple[list[Cell], dict[str, Any]]:
+        """Returns the cells that a sweep began with, and what else its plan says.
+
+        Returns:
+            The cells; `digest` of what was asked, `schedule`, `created`.
 
         Raises:
             MissingInputError: If there is no such sweep.
@@ -116,7 +138,7 @@ class SweepFolder:
         try:
             if content["format"] != FORMAT:
                 raise LookupError(f"format {content['format']!r}")
-            return plan.from_values(content), content["digest"]
+            return plan.from_values(content), content
         except (LookupError, TypeError, utils.ConfigError) as error:
             raise utils.DataError(
                 f"{self.path / PLAN}: expected the plan of a sweep, format {FORMAT}. "
@@ -145,6 +167,10 @@ class SweepFolder:
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Writes how a cell ended."""
         write_json(self._record_path(record["name"]), record)
+
+    def note_path(self, name: str) -> Path:
+        """Returns where the worker of a cell notes its run."""
+        return self.path / "runs" / f"{name}.json"
 
     def _record_path(self, name: str) -> Path:
         return self.path / "cells" / f"{name}.json"
@@ -176,6 +202,22 @@ class SweepFolder:
 
     # How far it is
 
+    def rows_of(self, cells: Mapping[str, Cell], names: Iterable[str]) -> list[str]:
+        """Returns a table of cells in work: node, step, epoch, time left, memory."""
+        rows = [
+            [name, *_in_work(self._run_of(cells[name]))]
+            for name in names
+            if name in cells
+        ]
+        head = ["in work", "node", "step", "part", "left", "memory"]
+        return format_table([head, *rows], left=4) if rows else []
+
+    def _run_of(self, cell: Cell) -> Path | None:
+        note = self.note_path(cell.name)
+        with contextlib.suppress(OSError, LookupError, utils.DataError):
+            return cell.config.runs_dir / read_json(note)["run_id"]
+        return None
+
     def write_status(self, **facts: Any) -> None:
         """Replaces the status, whole; after a power cut it tells nobody anything."""
         content = facts | {
@@ -188,3 +230,124 @@ class SweepFolder:
         with contextlib.suppress(OSError):
             temporary.write_text(to_json(content), encoding="utf-8")
             os.replace(temporary, self.path / STATUS)
+
+
+def begin(
+    bases: Mapping[str, Mapping[str, Any]],
+    axes: Mapping[str, Sequence[Any]],
+    schedule: SweepConfig,
+    *,
+    is_resumed: bool = False,
+    is_dry: bool = False,
+) -> tuple[SweepFolder, list[Cell], SweepConfig]:
+    """Writes the plan of a new sweep, or reads that of the one that is resumed.
+
+    Args:
+        bases: Fields by name, by the label of the base.
+        axes: See `plan.make_cells`; with nothing in bases either, a resumed sweep is
+            known by its name alone.
+        schedule: Its name.
+        is_resumed: Whether one that began is meant; a new one begins where none did.
+        is_dry: Writes nothing.
+
+    Returns:
+        The folder, locked unless it is dry; the cells; the schedule in force.
+
+    Raises:
+        ConfigError: If a cell is impossible, the name is taken, or the sweep that is
+            resumed began with other cells.
+        InUseError: If another process has it.
+    """
+    asked = next(iter(bases.values()))
+    outputs = str(asked.get("outputs_dir", Config().outputs_dir))
+    digest = plan.digest_of(bases, axes)
+    name = schedule.name or _usual_name(outputs, digest, is_resumed=is_resumed)
+    folder = SweepFolder(outputs, name)
+    if is_resumed and folder.is_there:
+        cells, content = folder.read_plan()
+        is_asked = any(set(base) - plan.FREE for base in bases.values()) or axes
+        if is_asked and content["digest"] != digest:
+            raise utils.ConfigError(
+                f"--resume: expected what the sweep {name} began with, or its name "
+                f"alone. Received: other cells. What it has: {folder.path / PLAN}. "
+                "Take another --experiment-name for them."
+            )
+        cells = plan.moved(
+            cells, inputs_dir=asked.get("inputs_dir"), outputs_dir=outputs
+        )
+        data_dir = schedule.data_dir or content["schedule"]["data_dir"]
+        schedule = replace(schedule, data_dir=data_dir)
+        if not is_dry:
+            folder.lock()
+        return folder, cells, schedule
+    if is_resumed:
+        logger.info("nothing to resume; a new sweep begins: %s", name)
+    folder.refuse_taken()
+    workers = 1 if schedule.executor == "serial" else schedule.max_workers
+    cells = plan.make_cells(bases, axes, name=name, max_workers=workers)
+    if schedule.data_dir is not None:
+        schedule = replace(schedule, data_dir=str(Path(schedule.data_dir).absolute()))
+    if not is_dry:
+        folder.lock()
+        folder.refuse_taken()  # by another process, meanwhile
+        folder.write_plan(cells, digest=digest, schedule=asdict(schedule))
+    return folder, cells, schedule
+
+
+def _usual_name(outputs: str, digest: str, *, is_resumed: bool) -> str:
+    """Returns the name of a sweep that was given none: when, and what was asked."""
+    name = f"sweep-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
+    begun = SweepFolder(outputs, name).path.parent.glob(f"sweep-*-{digest[:8]}")
+    return max((path.name for path in begun), default=name) if is_resumed else name
+
+
+def _in_work(run: Path | None) -> list[str]:
+    """Returns what a run says of itself, in words; nothing where it says nothing."""
+    found = {} if run is None else run_record.read_status(run)
+    if "step" not in found:
+        return ["", "", "", "", ""]
+    parts = [f"{p['what']} {p['number']} of {p['total']}" for p in found["progress"]]
+    left, memory = found["eta_seconds"], found.get("memory_bytes")
+    return [
+        found["host"],
+        found["step"],
+        ", ".join(parts),
+        "" if left is None else progress.in_words(left),
+        utils.format_bytes(memory) if memory else "",
+    ]
+
+
+def show_status(outputs_dir: str, name: str) -> int:
+    """Prints how a sweep is doing; returns 0 finished, 75 going on, else its code.
+
+    Where cells failed that is theirs, if it is one; where some wait, 143.
+
+    Raises:
+        MissingInputError: If there is no such sweep.
+    """
+    folder = SweepFolder(outputs_dir, name)
+    cells, _ = folder.read_plan()
+    records = folder.read_records(cells)
+    states = Counter(record["status"] for record in records.values())
+    waiting = len(cells) - len(records)
+    is_alive = folder.is_alive()
+    now = read_json(folder.path / STATUS) if (folder.path / STATUS).is_file() else {}
+    running = now.get("running", []) if is_alive else []
+    states["in work"] = len(running)
+    states["waiting"] = waiting - len(running)
+    counts = ", ".join(
+        f"{number} {state}" for state, number in states.items() if number
+    )
+    what = "going on" if is_alive else "not finished" if waiting else "finished"
+    logger.info("%s: %s, %d cells: %s", folder.path, what, len(cells), counts)
+    for line in folder.rows_of({cell.name: cell for cell in cells}, running):
+        logger.info("%s", line)
+    for record in records.values():
+        if record["status"] == "failed":
+            logger.info("  %s failed: %s", record["name"], record["error"])
+    if is_alive:
+        return utils.EXIT_IN_USE
+    codes = {record["exit_code"] for record in records.values()} - {0}
+    if waiting:
+        return 128 + signal.SIGTERM
+    return min(codes) if len(codes) == 1 else utils.EXIT_INTERNAL if codes else 0

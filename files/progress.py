@@ -13,7 +13,7 @@ import io
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self, TextIO, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ _Item = TypeVar("_Item")
 QUIET_SECONDS = 5.0
 """A step that takes less is not shown."""
 _DRAW_SECONDS, _SAY_SECONDS = 0.2, 60.0
+_ERASE, _UP = "\x1b[J", "\x1b[{}A"
+"""What empties a terminal from here on, and what goes so many lines up in it."""
 _MOST_COUNTED = 1000
 """More parts than these are told as a share."""
 
@@ -36,14 +38,23 @@ class Progress:
         what: Name of a part, such as `"epoch"`.
         total: How many there are.
         done: How many an earlier process did.
+        details: Returns lines that a terminal shows below, of what is in work.
 
     Example:
         >>> with Progress("epoch", 20) as epochs:
         ...     epochs.advance(metrics={"loss": 0.91})
     """
 
-    def __init__(self, what: str, total: int, *, done: int = 0) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        *,
+        done: int = 0,
+        details: Callable[[], list[str]] | None = None,
+    ) -> None:
         self.what = what
+        self.details = details or list
         self.total = total
         self.done = done
         self.metrics: dict[str, float] = {}
@@ -77,6 +88,10 @@ class Progress:
         self.metrics.update(metrics or {})
         if _LINE.steps:
             _LINE.steps[0]._begin_to_estimate()
+        _LINE.tell()
+
+    def tell(self) -> None:
+        """Shows how it is now, where it is time to."""
         _LINE.tell()
 
     @property
@@ -125,6 +140,7 @@ class _Line:
         self.is_shown = False
         """Whether progress is shown at all: an entry point says so."""
         self._width = 0
+        self._has_more = False
         self._last = 0.0
 
     def share(self) -> float:
@@ -151,17 +167,23 @@ class _Line:
             self._draw(self.terminal)
 
     def _draw(self, terminal: TextIO) -> None:
-        text = _text()[: shutil.get_terminal_size().columns - 1]
+        columns, rows = shutil.get_terminal_size()
+        text = _text()[: columns - 1]
         terminal.write(f"\r{text:<{self._width}}")
+        below = [line for step in self.steps for line in step.details()][: rows - 2]
+        if below or self._has_more:
+            lines = "".join(f"\n{line[: columns - 1]}" for line in below)
+            terminal.write(_ERASE + lines + _UP.format(len(below)) * bool(below))
         terminal.flush()
-        self._width = len(text)
+        self._width, self._has_more = len(text), bool(below)
 
     def clear(self) -> None:
-        """Empties the line."""
+        """Empties the line, and those below it."""
         if self.terminal is not None and self._width:
-            self.terminal.write(f"\r{'':<{self._width}}\r")
+            rest = _ERASE * self._has_more
+            self.terminal.write(f"\r{'':<{self._width}}\r{rest}")
             self.terminal.flush()
-            self._width = 0
+            self._width, self._has_more = 0, False
 
 
 _LINE = _Line()

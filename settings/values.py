@@ -149,6 +149,8 @@ def own_name_problems(
     One's own is any word, of small letters where `is_small`, but none that reads like a
     typing error of one that is `known`.
     """
+    if name in known:
+        return []
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
     word, letters = ("a-z0-9", "small ") if is_small else ("A-Za-z0-9", "")
     received = f"Received: {name!r}." + utils.did_you_mean(name, known)
@@ -156,7 +158,7 @@ def own_name_problems(
     if not re.fullmatch(f"[{word}]+(_[{word}]+)*", name):
         own = f"a name of your own of {letters}letters and digits, joined by single _"
         return [f"{wanted}, or {own}. {received}"]
-    if near and name not in known:
+    if near:
         return [f"{wanted}. {received} A name of your own must be less alike."]
     return []
 

@@ -1,6 +1,7 @@
 """Cells of a sweep, and how they end; who does the work is a list of answers."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -12,7 +13,9 @@ from executors.tasks import Finished
 from experiments import cells, plan, sweep
 from experiments.__main__ import main
 from experiments.plan import SweepConfig
-from utils import ConfigError, Interrupted
+from experiments.sweep_folder import SweepFolder, begin
+from files.strict import write_json
+from utils import ConfigError, Interrupted, InUseError
 
 FACTS = {"path": "there", "sha256": "0" * 64, "num_rows": 1000, "num_features": 8}
 
@@ -244,6 +247,41 @@ def test_words_of_scheduling_are_refused_together():
         SweepConfig(max_workers=0, retries=-1, name="a b")
 
 
+@pytest.mark.parametrize(
+    ("ends", "limit", "code", "words"),
+    [
+        ({}, None, 0, "finished, 2 cells: 2 completed"),
+        ({"lstm": {"error": "bad", "exit_code": 65}}, None, 65, "lstm.* failed: bad"),
+        ({}, 0, 143, "not finished, 2 cells: 2 waiting"),
+    ],
+)
+def test_status_says_how_a_sweep_is_doing(tmp_path, capsys, ends, limit, code, words):
+    executor = Answers(**{f"-{word}-": end for word, end in ends.items()})
+    axes = {"models": ["logistic", "lstm"]}
+    run(tmp_path, executor, axes, time_limit_minutes=limit)
+    publish(executor)
+    assert main(["status", "mine", "--outputs-dir", str(tmp_path)]) == code
+    assert re.search(words, capsys.readouterr().out)
+
+
+def test_a_sweep_that_goes_on_is_in_use_and_says_where_its_cells_are(tmp_path, capsys):
+    folder, found, _ = begin(
+        {"": {"outputs_dir": str(tmp_path)}}, {}, SweepConfig(name="mine")
+    )
+    with pytest.raises(InUseError, match="python -m experiments status mine"):
+        SweepFolder(tmp_path, "mine").lock()
+    status = {"step": "train_model", "progress": [], "metrics": {}, "pid": 7}
+    status |= {"host": "node7", "updated": "now", "eta_seconds": 600, "exit_code": None}
+    status["progress"] = [{"what": "epoch", "number": 3, "total": 9}]
+    write_json(folder.note_path(found[0].name), {"run_id": "it"})
+    write_json(found[0].config.runs_dir / "it" / "status.json", status)
+    folder.write_status(running=[found[0].name])
+    assert main(["status", "mine", "--outputs-dir", str(tmp_path)]) == 75
+    shown = capsys.readouterr().out
+    assert "going on, 1 cells: 1 in work" in shown
+    assert re.search("node7 +train_model +epoch 3 of 9 +10 min", shown)
+
+
 # A cell
 
 
@@ -258,6 +296,7 @@ def cell(tmp_path):
     return {
         "config": config.to_dict(),
         "cell": "it",
+        "note": str(tmp_path / "it.json"),
         "sweep": str(tmp_path / "sweep"),
         "sha256": cells.sha256_file(config.expected_path),
         "planned": str(tmp_path / "planned.json"),
@@ -287,9 +326,9 @@ def test_a_run_of_a_cell_is_adopted_by_that_cell_alone(cell, tmp_path, monkeypat
     (begun / "cell.json").rename(begun / "other.json")
     assert find_resumable(config, "newest", is_probe=True).path == begun
     (begun / "other.json").rename(begun / "cell.json")
-    assert cells.train_cell(cell | {"sweep": str(tmp_path / "b")})["folder"].name != (
-        begun.name
-    )
+    assert cells.train_cell(cell | {"note": str(tmp_path / "b.json")})[
+        "folder"
+    ].name != (begun.name)
     assert cells.train_cell(cell)["folder"].name == begun.name
 
 

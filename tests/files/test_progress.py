@@ -41,6 +41,17 @@ def test_a_terminal_shows_steps_within_steps_and_the_time_that_is_left(clock):
     assert terminal.getvalue() == f"{line}\r{' ' * (len(line) - 1)}\r"
 
 
+def test_a_terminal_shows_details_below_and_a_note_takes_their_place(clock):
+    terminal, rows = Terminal(), ["one", "two"]
+    progress.show_on(terminal)
+    with Progress("cell", 9, details=lambda: rows) as cells:
+        clock[0] += 6
+        cells.tell()
+        assert terminal.getvalue() == "\rcell 1 of 9\x1b[J\none\ntwo\x1b[2A"
+        NoteHandler(terminal).emit(logging.makeLogRecord({"msg": "a note"}))
+        assert terminal.getvalue().endswith("\r\x1b[Ja note\n")
+
+
 def test_a_note_takes_the_place_of_the_line(clock):
     terminal = Terminal()
     progress.show_on(terminal)

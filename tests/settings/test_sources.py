@@ -127,6 +127,8 @@ def test_words_of_other_systems():
             "--models lstm gru",
             "one run takes one model. Received: lstm gru. `--compare",
         ),
+        ("--models lstm gru", "`python -m experiments sweep --models A B` trains each"),
+        ("--symbols A B", "`python -m experiments sweep --pairs A B` builds their"),
         ("--importance-windows 0", "expected >= 10, or none. Received: 0"),
         ("--batch-size 0", "batch_size: expected >= 1. Received: 0"),
         ("--long-tp-pct 1%", "Received: '1%'. Write digits alone, such as 64 or 1e-3"),
