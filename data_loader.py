@@ -220,7 +220,7 @@ class TrainingDataLoader:
                 find_feature_sets(config.feature_sets)  # one that is built at all
                 raise utils.MissingInputError(_missing_message(config))
             columns, source = _open_checked(path, config)
-        return training_file.read_rows(
+        rows = training_file.read_rows(
             columns,
             bar_seconds=config.bar_seconds,
             future_window=config.future_window,
@@ -229,6 +229,11 @@ class TrainingDataLoader:
             window_bars=config.sequence_length,
             pair=config.pair,
         )
+        kinds = {name: columns.kind(name) for name in rows.feature_names}
+        types = {k: np.dtype(v.to_pandas_dtype()).name for k, v in kinds.items()}
+        if others := {k: v for k, v in types.items() if v != "float32"}:
+            rows.source["feature_types"] = others
+        return rows
 
 
 def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str, Any]]:

@@ -113,21 +113,13 @@ class EntryStore:
         with contextlib.suppress(utils.StorageError):  # a reader's folder may be closed
             atomic_write(self.root / "index.json", text)
 
-    def _places(self, group: str | None = None) -> list[str]:
+    def _places(self) -> list[str]:
         """Returns `family/group/version` of the folders of entries, in order."""
-        groups = (
-            [group]
-            if group
-            else [
-                f"{family}/{name}"
-                for family in _folders(self.root)
-                for name in _folders(self.root / family)
-            ]
-        )
         return [
-            f"{each}/{version}"
-            for each in groups
-            for version in _folders(self.root / each)
+            f"{family}/{name}/{version}"
+            for family in _folders(self.root)
+            for name in _folders(self.root / family)
+            for version in _folders(self.root / family / name)
             if parse_version(version)
         ]
 
@@ -210,22 +202,14 @@ class EntryStore:
         """Adds an entry under its group's next version, or the given one, if unused."""
         group = self.root / new.group
         with self.lock(group):
-            places = self._places(new.group)
-            there = {parse_version(place.rpartition("/")[2]): place for place in places}
-            versions = [each for each in there if each is not None]
-            newest = self._read(self.root / there[max(versions)]) if versions else None
-            used = {*versions, *self._deleted(new.group)}
+            there = versions_of(group)
+            newest = self._read(there[max(there)]) if there else None
+            used = {*there, *self._deleted(new.group)}
             if version is None or parse_version(version) in used:
                 version = next_version(new, newest, used)
             entry = dataclasses.replace(new, version=version)
-            aside = group / f".tmp-{secrets.token_hex(6)}"
-            try:
-                aside.mkdir()
+            with new_version(group / version) as aside:
                 write_json(aside / _ENTRY, entry.to_dict())
-                os.rename(aside, group / version)
-                fsync_folder(group)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
         return entry
 
     def _deleted(self, group: str) -> list[Version]:
@@ -270,6 +254,25 @@ class EntryStore:
             os.rename(group / entry.version, aside)
             fsync_folder(group)
             shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_version(folder: Path) -> Iterator[Path]:
+    """Gives a folder to fill, which then takes the name of a version, whole or not."""
+    aside = folder.with_name(f".tmp-{secrets.token_hex(6)}")
+    try:
+        aside.mkdir()
+        yield aside
+        os.rename(aside, folder)
+        fsync_folder(folder.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def versions_of(group: Path) -> dict[Version, Path]:
+    """Returns the folder of each version in a group."""
+    found = {parse_version(name): group / name for name in _folders(group)}
+    return {version: folder for version, folder in found.items() if version}
 
 
 def _cached(known: Any, stamp: list[int], place: str) -> ModelSummary | None:

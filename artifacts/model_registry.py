@@ -1,19 +1,49 @@
-"""The registry under the names that system 001 promised: `ModelRegistry`.
+"""The registry under the names that system 001 promised, and its preprocessors.
 
-In: its method names. Out: what they do (`registry`).
+In: `ModelRegistry` by its method names; `PreprocessorManager`, versions of pipelines.
+Out: what is done to models (`registry`), a pipeline (`preprocessing.pipelines`).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from artifacts.entries import ModelMetadata, ModelSummary
-from artifacts.grades import PerformanceGrade
-from artifacts.registry import Registry
-from utils import RefusedArtifactError
+import pandas as pd
 
-__all__ = ["ModelMetadata", "ModelRegistry", "PerformanceGrade"]
+from artifacts.entries import ModelMetadata, ModelSummary, Version
+from artifacts.entry_store import EntryStore, new_version, versions_of
+from artifacts.grades import PerformanceGrade
+from artifacts.manifest import refuse_broken
+from artifacts.registry import Registry
+from config import Config
+from files.atomic import atomic_write, sha256_file
+from files.strict import read_json, to_json, write_json
+from preprocessing.pipelines import PreprocessingPipeline
+from preprocessing.templates import TEMPLATES, pipeline_of
+from utils import (
+    ConfigError,
+    DataError,
+    MissingInputError,
+    RefusedArtifactError,
+    did_you_mean,
+)
+
+__all__ = [
+    "ModelMetadata",
+    "ModelRegistry",
+    "PerformanceGrade",
+    "PreprocessorManager",
+    "PreprocessorMetadata",
+]
+
+_ENTRY, _PREPROCESSOR = "entry.json", "preprocessor.json"
 
 
 class ModelRegistry:
@@ -75,3 +105,230 @@ class ModelRegistry:
     def export_model_info(self, model_id: str) -> dict[str, Any]:
         """Returns all that the registry keeps of a model, ready for JSON."""
         return self.registry.get(model_id).to_dict()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessorMetadata:
+    """One version of a pipeline, as its entry says.
+
+    Args:
+        preprocessor_id: `cnn_lstm_preprocessor_ETHUSDT-1m_v1.2.0`.
+        template: One of `preprocessing.templates.TEMPLATES`.
+        version: Major where the columns on either end differ from the version before,
+            minor for other steps or parameters, patch for the same fitted again.
+        created_at: When it was saved, UTC.
+        pipeline_steps: Kinds of its steps.
+        input_features: Columns that it takes.
+        output_features: Columns that a model reads.
+        scaling_method: Of its scaler.
+        compatibility_hash: Equal where one may stand for the other.
+        checksum: SHA-256 of its file.
+    """
+
+    preprocessor_id: str
+    template: str
+    version: str
+    created_at: str
+    pipeline_steps: tuple[str, ...]
+    input_features: tuple[str, ...]
+    output_features: tuple[str, ...]
+    scaling_method: str
+    compatibility_hash: str
+    checksum: str
+
+
+class PreprocessorManager:
+    """Preprocessing pipelines by version, beside the models of a folder of outputs.
+
+    Each lies in `{root}/registry/preprocessors/{template}/{PAIR}-{timeframe}/v1.0.0`.
+
+    Args:
+        root: The folder of outputs.
+
+    Example:
+        >>> manager = PreprocessorManager("outputs")
+        >>> pipeline = manager.create("cnn_lstm", config).fit(training_candles)
+        >>> entry = manager.save("cnn_lstm", pipeline)
+        >>> rows = manager.load(entry.preprocessor_id).transform(newer_candles)
+    """
+
+    def __init__(self, root: str | os.PathLike[str] = "outputs") -> None:
+        self._store = EntryStore(root)
+        self.root = self._store.root / "preprocessors"
+
+    def create(
+        self,
+        template: str,
+        config: Config,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> PreprocessingPipeline:
+        """Returns a template's pipeline of candles, not fitted; see `pipeline_of`.
+
+        Raises:
+            ConfigError: If there is no such template, or nobody registered a kind.
+        """
+        return pipeline_of(template, config, parameters=parameters)
+
+    def save(
+        self, template: str, pipeline: PreprocessingPipeline
+    ) -> PreprocessorMetadata:
+        """Keeps a fitted pipeline as the next version; the same one again is not kept.
+
+        Raises:
+            ConfigError: If its steps are not those of the template.
+        """
+        kinds = [step.kind for step in pipeline.steps]
+        wanted = [*TEMPLATES.get(template, ())]
+        if not kinds or wanted[-len(kinds) :] != kinds:
+            raise ConfigError(
+                f"expected the steps of a template out of {', '.join(TEMPLATES)}. "
+                f"Received, as {template!r}: {', '.join(kinds)}."
+            )
+        content = to_json(pipeline.to_dict())
+        checksum = hashlib.sha256(content.encode()).hexdigest()
+        pair = "features"
+        if pipeline.takes_candles:
+            pair = pipeline.step("validate_data").parameters["pair"]
+        group = self.root / template / f"{pair}-{pipeline.timeframe}"
+        with self._store.lock(group):
+            there = versions_of(group)
+            newest = self._read(there[max(there)]) if there else None
+            if newest is not None and newest.checksum == checksum:
+                return newest
+            version = self._next_version(pipeline, newest, there)
+            entry = PreprocessorMetadata(
+                preprocessor_id=f"{template}_preprocessor_{group.name}_{version}",
+                template=template,
+                version=version,
+                created_at=datetime.now(UTC).isoformat(timespec="microseconds"),
+                pipeline_steps=tuple(kinds),
+                input_features=pipeline.input_schema.names,
+                output_features=pipeline.output_schema.names,
+                scaling_method=pipeline.scaler.kind,
+                compatibility_hash=pipeline.compatibility_hash,
+                checksum=checksum,
+            )
+            with new_version(group / version) as aside:
+                atomic_write(aside / _PREPROCESSOR, content)
+                write_json(aside / _ENTRY, dataclasses.asdict(entry))
+        return entry
+
+    def _next_version(
+        self,
+        pipeline: PreprocessingPipeline,
+        newest: PreprocessorMetadata | None,
+        used: Iterable[Version],
+    ) -> str:
+        major, minor, patch = max(used, default=(0, 0, 0))
+        if newest is None or newest.compatibility_hash != pipeline.compatibility_hash:
+            return f"v{major + 1}.0.0"
+        before = self.load(newest.preprocessor_id)
+        is_again = _parameters(before) == _parameters(pipeline)
+        return (
+            f"v{major}.{minor}.{patch + 1}" if is_again else f"v{major}.{minor + 1}.0"
+        )
+
+    def load(self, name: str) -> PreprocessingPipeline:
+        """Opens a pipeline that is what was saved.
+
+        Raises:
+            MissingInputError: If there is none; names that are near are told.
+            RefusedArtifactError: If its file was changed, or is none of its kind.
+        """
+        entry = self._read(folder := self._folder(name))
+        path = folder / _PREPROCESSOR
+        if not path.is_file() or sha256_file(path) != entry.checksum:
+            raise RefusedArtifactError(
+                f"{path}: expected what was saved, sha256 {entry.checksum}. Received: "
+                "nothing, or another file."
+            )
+        return PreprocessingPipeline.from_dict(read_json(path), path)
+
+    def info(self, name: str) -> PreprocessorMetadata:
+        """Returns the entry of a pipeline."""
+        return self._read(self._folder(name))
+
+    def validate(self, name: str, table: pd.DataFrame | None = None) -> list[str]:
+        """Returns what is wrong with a pipeline's files, or with a table for it.
+
+        Args:
+            name: Its id.
+            table: What is to go through it; None looks at the files alone.
+        """
+        try:
+            pipeline = self.load(name)
+            if table is not None:
+                pipeline.transform(table)
+        except (RefusedArtifactError, DataError) as error:
+            return [str(error)]
+        return []
+
+    def compare(self, one: str, other: str) -> dict[str, Any]:
+        """Returns what two pipelines differ in.
+
+        Returns:
+            `compatible`: whether one may stand for the other; `differences`: a line for
+            each column, parameter and state that is not the same.
+        """
+        pipelines = self.load(one), self.load(other)
+        first, second = (
+            {**each.to_dict(), "steps": {s.name: s.to_dict() for s in each.steps}}
+            for each in pipelines
+        )
+        return {
+            "compatible": first["compatibility_hash"] == second["compatibility_hash"],
+            "differences": _differences("", first, second),
+        }
+
+    def _folder(self, name: str) -> Path:
+        for folder in self.root.glob("*/*/v*"):
+            if name == _id_of(folder):
+                return folder
+        known = [_id_of(folder) for folder in self.root.glob("*/*/v*")]
+        raise MissingInputError(
+            f"expected a preprocessor of {self.root}. Received: {name!r:.200}."
+            f"{did_you_mean(name, known)}"
+        )
+
+    def _read(self, folder: Path) -> PreprocessorMetadata:
+        with refuse_broken(f"{folder}: expected the entry of a preprocessor"):
+            values = read_json(folder / _ENTRY)
+            names = ("pipeline_steps", "input_features", "output_features")
+            lists = {name: tuple(values[name]) for name in names}
+            entry = PreprocessorMetadata(**values | lists)
+            if entry.preprocessor_id != _id_of(folder):
+                raise ValueError(f"that of {entry.preprocessor_id!r:.100}")
+            return entry
+
+    def list(self, template: str | None = None) -> list[PreprocessorMetadata]:
+        """Returns the entries, of a template or of all, the newest first."""
+        folders = [
+            path.parent
+            for path in self.root.glob(f"*/*/v*/{_ENTRY}")
+            if template in (None, path.parents[2].name)
+        ]
+        found = [self._read(folder) for folder in folders]
+        return sorted(found, key=lambda entry: entry.created_at, reverse=True)
+
+
+def _id_of(folder: Path) -> str:
+    template = folder.parents[1].name
+    return f"{template}_preprocessor_{folder.parent.name}_{folder.name}"
+
+
+def _parameters(pipeline: PreprocessingPipeline) -> list[dict[str, Any]]:
+    return [{**step.to_dict(), "state": None} for step in pipeline.steps]
+
+
+def _differences(what: str, one: Any, other: Any) -> list[str]:
+    """Returns the lines in which two values of strict JSON differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            line
+            for key in {**one, **other}
+            for line in _differences(
+                f"{what} {key}".strip(), one.get(key), other.get(key)
+            )
+        ]
+    return [] if one == other else [f"{what}: {one!s:.100} and {other!s:.100}"]

@@ -24,7 +24,7 @@ from files.strict import sha256_json
 from utils import DataError, did_you_mean
 
 TIME = "timestamp[ns, UTC]"
-_TYPES = re.compile(r"float(32|64)|u?int(8|16|32|64)|bool|timestamp\[ns, UTC\]")
+_TYPES = re.compile(r"float(16|32|64)|u?int(8|16|32|64)|bool|timestamp\[ns, UTC\]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from world.frames import make_frame
 from world.signals import make_candles
 
 from config import Config
@@ -198,6 +199,21 @@ def test_features_of_another_form_are_refused_by_name():
         foreign.features(CANDLES)
     wide = run_pipeline(CONFIG, ["a"], {"feature_types": {"a": "float64"}})
     assert wide.fit(ROWS.values[:, :1]).transform(table.assign(a=0.1)).values[0] != 0
+
+
+def test_types_are_those_of_the_training_file():
+    frame = make_frame()
+    names = list(frame.columns[1:4])
+    frame[names[0]] = frame[names[0]].astype("float64") / 3
+    frame[names[1]] = np.arange(len(frame)) % 7
+    config = Config(sequence_length=8, future_window=3)
+    data = TrainingDataLoader.from_frame(frame, config=config).load_training_data()
+    schema = data.pipeline.input_schema
+    assert [each.type for each in schema.columns[:3]] == ["float64", "int64", "float32"]
+    found = data.pipeline.transform(frame.astype({names[1]: "int8"}))
+    assert found.values.tobytes() == data.features.tobytes()
+    with pytest.raises(DataError, match=f"{names[2]} of float64.* would be lost"):
+        data.pipeline.transform(frame.assign(**{names[2]: 0.1}))
 
 
 # As data
