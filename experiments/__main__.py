@@ -16,6 +16,7 @@ from config import FIELDS, field_types, problem_list
 from experiments import (
     analysts,
     candidates,
+    comparison,
     evaluations,
     page,
     plan,
@@ -127,6 +128,26 @@ def _evaluate_parser(command: str = "evaluate") -> argparse.ArgumentParser:
     )
     options.add_config_arguments(parser, evaluations.OWN_FIELDS)
     return parser
+
+
+def _compare(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments compare",
+        description="Compares finished runs on their equal test rows; trains nothing.",
+    )
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        metavar="ARTIFACT",
+        help="folders of published runs, or names of registered ones",
+    )
+    parser.add_argument(
+        "--outputs-dir",
+        metavar="DIR",
+        help="where the comparison goes (default: that of the first run)",
+    )
+    options = parser.parse_args(arguments)
+    comparison.compare_artifacts(options.runs, outputs_dir=options.outputs_dir)
 
 
 def _benchmark(arguments: Sequence[str]) -> None:
@@ -290,6 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int | None]]] = {
     "analysts": ("a model for each timeframe, from one file of candles", _analysts),
     "benchmark": ("finished models on the same rows: skill, speed, size", _benchmark),
+    "compare": ("finished runs on their equal test rows, without training", _compare),
     "evaluate": ("finished models on later data, everything frozen", _evaluate),
     "sweep": ("every combination of pairs, models, seeds, on every core", _sweep),
     "status": ("how a sweep is doing", _status),

@@ -17,8 +17,8 @@ import utils
 from candles.sources import CandleSource
 from config import Config, build_config
 from dataset.builder import DatasetBuilder
-from experiments import comparison as compare
 from experiments import series
+from experiments.finished import read_run, summarise_run
 from experiments.series import Outcome
 from files.atomic import atomic_write
 from files.strict import to_jsonable, write_json
@@ -116,20 +116,20 @@ def summarise(name: str, outcome: Outcome) -> dict[str, Any]:
         `model` (its name here), `timeframe`, `family`, `status` (completed or failed);
         then `error` and `exit_code`, or: the test part's `num_samples`, `accuracy`,
         `prior_accuracy` (of naming the commonest class of training), `precision`,
-        `recall`, `f1` (of LONG), the keys of `compare.summarise_run`, and
+        `recall`, `f1` (of LONG), the keys of `finished.summarise_run`, and
         `feature_importance`: name -> share, as the library says.
     """
     config = outcome.config
     about = {"model": name, "timeframe": config.timeframe, "family": config.model}
     if outcome.folder is None:
         return about | outcome.failure()
-    run = compare.read_run(outcome.folder)
+    run = read_run(outcome.folder)
     own = run.results.get("library_importance", [])
     return {
         **about,
         "status": "completed",
         **_classification(run.results["test"]),
-        **compare.summarise_run(run),
+        **summarise_run(run),
         "feature_importance": {each["name"]: each["share"] for each in own},
     }
 

@@ -51,6 +51,12 @@ QUESTION = (
 )
 """Fields of `Config` in which models that are compared must agree."""
 
+TEST_ROWS = (
+    *("start_date", "end_date", "train_end", "validation_end", "test_split"),
+    *("embargo_bars", "sequence_length"),
+)
+"""Fields that decide which rows of a file are its test part."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
@@ -105,24 +111,30 @@ def is_model(path: str) -> bool:
     return (followed(Path(path)) / run_folder.MANIFEST).is_file()
 
 
-def require_one_question(models: Sequence[Predictor]) -> None:
-    """Refuses models whose answers are about different things."""
-    first, *others = models
-    wrong = [
-        f"{name}: {getattr(first.config, name)} of {first.model_id}, "
-        f"{getattr(other.config, name)} of {other.model_id}"
-        for other in others
-        for name in QUESTION
-        if getattr(first.config, name) != getattr(other.config, name)
-    ]
-    ids = [model.model_id for model in models]
-    wrong += [f"model: {each} twice" for each in {*ids} if ids.count(each) > 1]
+def require_one_question(models: Sequence[tuple[str, Config]]) -> None:
+    """Refuses models, (name, run) each, whose answers are about different things."""
+    names = [name for name, _ in models]
+    wrong = differences(models, QUESTION)
+    wrong += [f"model: {each} twice" for each in {*names} if names.count(each) > 1]
     if wrong:
         lines = "".join(f"\n  - {line}" for line in wrong)
         raise ConfigError(
             f"expected models that answer the same question. Received:{lines}\n"
             "Evaluate them one by one."
         )
+
+
+def differences(
+    models: Sequence[tuple[str, Config]], fields: Sequence[str]
+) -> list[str]:
+    """Returns in which fields runs differ from the first one, in words."""
+    return [
+        f"{field}: {getattr(models[0][1], field)} of {models[0][0]}, "
+        f"{getattr(config, field)} of {name}"
+        for name, config in models[1:]
+        for field in fields
+        if getattr(models[0][1], field) != getattr(config, field)
+    ]
 
 
 def open_candidate(

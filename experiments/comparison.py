@@ -9,22 +9,24 @@ run (`evaluation.evaluate`), showing the comparison
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import utils
-from artifacts.artifact import load_artifact
-from candles.timestamps import nanoseconds_of
 from config import Config
-from evaluation.evaluate import task_of_results
-from evaluation.task import Task
+from experiments.candidates import (
+    QUESTION,
+    TEST_ROWS,
+    differences,
+    require_one_question,
+)
+from experiments.finished import FinishedRun, by_name, read_run, summarise_run
 from experiments.series import Outcome, Train, new_folder, require_success, train_all
-from files import tables
-from files.strict import read_json, to_jsonable
+from files.strict import to_jsonable
 from metrics import significance
 from metrics.intervals import Length, paired_test
 from models.families import create_adapter
@@ -32,86 +34,53 @@ from reports import comparison as comparison_report
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class FinishedRun:
-    """A published run: what its metadata and its report say, the model file's size."""
-
-    folder: Path
-    config: Config
-    metadata: Mapping[str, Any]
-    results: Mapping[str, Any]
-    model_bytes: int
-
-    @property
-    def task(self) -> Task[Any, Any]:
-        """What its model was asked for."""
-        return task_of_results(self.results)
-
-    def read_part(self, part: str = "test") -> dict[str, np.ndarray]:
-        """Returns columns of a part's predicted rows (num_rows,), with their `loss`.
-
-        `time` (ns since 1970), `truth` (class or number), and `loss`: log-loss
-        of the raw probabilities, or the squared error.
-        """
-        path = self.folder / self.metadata["files"]["predictions"]
-        columns = tables.open_table(path)
-
-        def numbers(name: str) -> np.ndarray:
-            return columns.read(name).to_numpy()[is_inside]
-
-        is_inside = columns.read("part").to_numpy() == part
-        truth, loss = self.task.truth_and_losses(numbers)
-        moments = columns.read("timestamp").to_pandas()[is_inside]
-        times = nanoseconds_of(moments)
-        return {"time": times, "truth": truth, "loss": loss}
-
-
-def read_run(folder: Path) -> FinishedRun:
-    """Reads a published run.
-
-    Raises:
-        RefusedArtifactError: If a file is not what its manifest says.
-    """
-    artifact = load_artifact(folder)
-    return FinishedRun(
-        folder=folder,
-        config=artifact.config,
-        metadata=artifact.metadata,
-        results=read_json(folder / "confusion_matrix_report.json"),
-        model_bytes=artifact.files[artifact.metadata["files"]["model"]]["bytes"],
-    )
+_CURE = (
+    "Train again on the same rows, without --resume, or judge finished models on those "
+    "that all can be judged on: python -m experiments evaluate MODEL MODEL CANDLES"
+)
 
 
 # Training
 
 
-def model_configs(config: Config, models: Sequence[str]) -> dict[str, Config]:
+def model_configs(
+    config: Config, models: Sequence[str] | Mapping[str, Config]
+) -> dict[str, Config]:
     """Returns the run of each model, by its name; nothing is trained yet.
+
+    Args:
+        config: The run that families have in common.
+        models: Families, or runs by name.
 
     Raises:
         ConfigError: Listing every model that cannot be trained or compared.
     """
+    runs = models if isinstance(models, Mapping) else dict.fromkeys(models, config)
     problems = []
-    if len(set(models)) < max(2, len(models)):
+    if len(runs) < max(2, len(models)):
         problems.append(
             f"expected two models or more, each once. Received: {' '.join(models)}"
         )
-    if config.loss_traits.y_true == "return":
-        problems.append(
-            "loss: expected one of forecasts, because models are compared by the loss "
-            f"of their forecasts. Received: {config.resolved_loss!r}, whose outputs "
-            "are positions"
-        )
-    configs = {}
-    for name in dict.fromkeys(models):
+    configs: dict[str, Config] = {}
+    for name, run in runs.items():
+        if run.loss_traits.y_true == "return":
+            problems.append(
+                f"{name}: loss: expected one of forecasts, because models are compared "
+                f"by what these lose. Received: {run.resolved_loss!r}, whose outputs "
+                "are positions"
+            )
         try:
-            configs[name] = config.replace(model=name)
-            create_adapter(configs[name])
+            own = run if isinstance(models, Mapping) else run.replace(model=name)
+            create_adapter(own)
         except (utils.ConfigError, utils.DependencyError) as error:
             lines = str(error).splitlines()
             listed = [x[4:] for x in lines if x.startswith("  - ")] or lines
             problems += [f"{name}: {line}" for line in listed]
+            continue
+        if twin := next((k for k, x in configs.items() if x == own), None):
+            problems.append(f"{name}: expected other settings than those of {twin}")
+        configs[name] = own
+    problems += differences([*configs.items()], (*QUESTION, *TEST_ROWS))
     if problems:
         lines = [f"  - {problem}" for problem in problems]
         raise utils.ConfigError("\n".join(["these cannot be compared:", *lines]))
@@ -119,7 +88,7 @@ def model_configs(config: Config, models: Sequence[str]) -> dict[str, Config]:
 
 
 def compare_models(
-    config: Config, models: Sequence[str], *, train: Train
+    config: Config, models: Sequence[str] | Mapping[str, Config], *, train: Train
 ) -> dict[str, Any]:
     """Trains models one after another, each as an ordinary run, and compares them.
 
@@ -138,7 +107,7 @@ def compare_models(
 
 
 def compare_runs(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """Compares finished runs row by row of their test parts.
+    """Compares runs that a series has trained, row by row of their test parts.
 
     Args:
         outcomes: How each run ended, by name; failed ones are listed as such.
@@ -230,15 +199,8 @@ def _require_same_file(runs: Mapping[str, FinishedRun]) -> None:
         if digests[name] != digests[known[0]]:
             raise utils.DataError(
                 f"{name}: expected the training file of {known[0]}. Received: another "
-                f"one, or the same after a change. {_cure(runs, known[0], name)}"
+                f"one, or the same after a change. {_CURE}"
             )
-
-
-def _cure(runs: Mapping[str, FinishedRun], first: str, second: str) -> str:
-    return (
-        f"One of {runs[first].folder} and {runs[second].folder} was trained on other "
-        "data: compare again, without --resume."
-    )
 
 
 def _require_same_rows(
@@ -253,55 +215,13 @@ def _require_same_rows(
             if not np.array_equal(table[key], first[key])
         ]
         if different:
+            pair = [(each, runs[each].config) for each in (first_name, name)]
+            settings = [f"{x}. " for x in differences(pair, TEST_ROWS)]
             raise utils.DataError(
                 f"{name}: expected the {len(first['time']):,} test rows of "
                 f"{first_name}. Received: {len(table['time']):,} rows that differ in "
-                f"{', '.join(different)}. {_cure(runs, first_name, name)}"
+                f"{', '.join(different)}. {''.join(settings)}{_CURE}"
             )
-
-
-def summarise_run(run: FinishedRun) -> dict[str, Any]:
-    """Returns what stands for a run beside others: its test part, its cost.
-
-    Returns:
-        `loss`; an interval for each of `Task.measures`; `direction_p_value`;
-        `trading` (the number of trades, an interval of the net return a trade, total
-        return; or why there are none); `training_seconds`, `is_resumed` (then of its
-        last process alone); `parameters`, `model_bytes`; `cross_validation` (mean and
-        spread of the folds; None without any); `folder`.
-    """
-    test, task = run.results["test"], run.task
-    training = run.metadata["training"]
-    trades = test["trading"]
-    earned = {"skipped": trades.get("skipped")}
-    if "skipped" not in trades:
-        keys = ("num_trades", "mean_net_return_bps", "total_return_pct")
-        net = _three(trades["intervals"]["mean_net_return_bps"])
-        earned = {key: trades[key] for key in keys} | {"mean_net_return_bps": net}
-    folds = run.results.get("cross_validation")
-    if folds is not None:
-        kept = (task.measures["skill"], "accuracy", "sign_accuracy")
-        folds = {
-            key: {part: folds["metrics"][key][part] for part in ("mean", "std")}
-            for key in kept
-            if key in folds["metrics"]
-        }
-    return {
-        "folder": run.folder,
-        "loss": task.mean_loss(test),
-        **{name: _three(test["intervals"][key]) for name, key in task.measures.items()},
-        "direction_p_value": test[task.p_value],
-        "trading": earned,
-        "training_seconds": training["seconds"],
-        "is_resumed": bool(training["resumes"]),
-        "parameters": run.metadata["model"]["total_parameters"],
-        "model_bytes": run.model_bytes,
-        "cross_validation": folds,
-    }
-
-
-def _three(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: found[key] for key in ("estimate", "low", "high")}
 
 
 # Files
@@ -309,7 +229,7 @@ def _three(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def run_command(
     config: Config,
-    models: Sequence[str],
+    models: Sequence[str] | Mapping[str, Config],
     *,
     train: Train,
     dry_run: Callable[[Config], None] | None = None,
@@ -331,9 +251,40 @@ def run_command(
         return None
     with utils.StopSignals():
         comparison = compare_models(config, models, train=train)
+    folder = _write(config, comparison)
+    require_success(comparison["models"])
+    return folder
+
+
+def compare_artifacts(
+    paths: Sequence[str | os.PathLike[str]], *, outputs_dir: str | None = None
+) -> Path:
+    """Compares finished runs as they are, trains nothing; returns where it wrote.
+
+    Args:
+        paths: Published runs, or names of registered ones.
+        outputs_dir: Where the comparison goes; None is that of the first run.
+
+    Raises:
+        MissingInputError: If there is no such run.
+        RefusedArtifactError: If a file is not what its manifest says.
+        ConfigError: If two answer different questions.
+        DataError: If two answered for different test rows; it says what differs.
+    """
+    if len(paths) < 2:
+        shown = " ".join(map(str, paths)) or "none"
+        raise utils.ConfigError(f"expected two runs or more. Received: {shown}")
+    runs = [read_run(path) for path in paths]
+    ids = [run.folder.name for run in runs]
+    require_one_question([(k, run.config) for k, run in zip(ids, runs, strict=True)])
+    place = outputs_dir or str(runs[0].folder.parents[3])
+    named = by_name(runs, ids)
+    return _write(runs[0].config.replace(outputs_dir=place), compare_finished(named))
+
+
+def _write(config: Config, comparison: Mapping[str, Any]) -> Path:
     folder = new_folder(config, "comparisons")
     comparison_report.write_comparison(folder, comparison)
     logger.info("\n%s", comparison_report.format_comparison(comparison))
     logger.info("comparison: %s", folder)
-    require_success(comparison["models"])
     return folder

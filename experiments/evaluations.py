@@ -43,7 +43,7 @@ from experiments.candidates import (
     refuse_overlap,
     require_one_question,
 )
-from experiments.comparison import FinishedRun
+from experiments.finished import FinishedRun, by_name
 from experiments.series import new_folder
 from files import tables
 from files.atomic import sha256_file
@@ -104,7 +104,7 @@ def evaluate_models(
     if not models:
         raise ConfigError("expected at least one model. Received: none.")
     opened = [Predictor(each, feature_file=feature_file) for each in models]
-    require_one_question(opened)
+    require_one_question([(each.model_id, each.config) for each in opened])
     found = [open_candidate(each, source, fields) for each in opened]
     times = common_times(found, start, end)
     is_seen = refuse_overlap(found, times, allow_overlap=allow_overlap)
@@ -257,14 +257,12 @@ def _compare(
     found: Sequence[Candidate], finished: Sequence[FinishedRun], prefix: str
 ) -> None:
     """Writes and prints the comparison of models that were judged on the same rows."""
-    names = [each.predictor.family for each in found]
-    if len(set(names)) < len(names):
-        names = [each.predictor.model_id for each in found]
-    compared = compare.compare_finished(dict(zip(names, finished, strict=True)))
+    named = by_name(finished, [each.predictor.model_id for each in found])
+    compared = compare.compare_finished(named)
     compared["in_sample"] = bool(prefix)
-    by_name = dict(zip(names, found, strict=True))
+    candidate_of = dict(zip(named, found, strict=True))
     for entry in compared["models"]:
-        each = by_name[entry["model"]]
+        each = candidate_of[entry["model"]]
         graded = grade_of(
             each.results,
             evaluations=evaluations.read_evaluations(

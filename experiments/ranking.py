@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from evaluation.trials import NO_CHOICE, count_looks
+from evaluation.trials import count_looks
 from evaluation.verdict import has_edge
 from experiments.candidates import QUESTION
-from experiments.comparison import FinishedRun, loss_tests, summarise_run
-from files.strict import sha256_json
+from experiments.comparison import loss_tests
+from experiments.finished import FinishedRun, name_models, summarise_run
 from metrics import significance
 from metrics.intervals import Length, mean_interval
 from utils import DataError
@@ -34,7 +34,6 @@ from utils import DataError
 logger = logging.getLogger(__name__)
 
 _MARKET = ("pair", "timeframe", "target")
-_LONGEST_NAME = 60
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,39 +54,6 @@ class Model:
         return min(
             self.runs, key=lambda run: run.task.mean_loss(run.results["validation"])
         )
-
-
-def name_models(runs: Sequence[FinishedRun]) -> list[str]:
-    """Returns the name of each run's model: its family, and what tells it from others.
-
-    Fields are named in which runs of one family differ in some market, but those of the
-    seed and of where things lie.
-    """
-    configs = [run.config.to_dict() for run in runs]
-    seen: dict[tuple[str, ...], dict[str, set[str]]] = {}
-    for config in configs:
-        alike = tuple(str(config.get(key)) for key in ("model", *QUESTION))
-        fields = seen.setdefault(alike, {})
-        for key, value in config.items():
-            if key not in NO_CHOICE and key != "seed":
-                fields.setdefault(key, set()).add(_told(value))
-    different: dict[str, dict[str, None]] = {}
-    for (family, *_), fields in seen.items():
-        named = different.setdefault(family, {})
-        named |= {key: None for key, values in fields.items() if len(values) > 1}
-    return [_name(config, different[config["model"]]) for config in configs]
-
-
-def _name(config: Mapping[str, Any], different: Iterable[str]) -> str:
-    values = {key: _told(config.get(key)) for key in different}
-    told = ", ".join(f"{key} {value}" for key, value in values.items())
-    if len(told) > _LONGEST_NAME:
-        told = f"{told[: _LONGEST_NAME - 12]}... {sha256_json(values)[:8]}"
-    return f"{config['model']} {told}".strip()
-
-
-def _told(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def rank_runs(
@@ -139,7 +105,7 @@ def rank_models(models: Sequence[Model], *, num_elsewhere: int = 0) -> dict[str,
         model with the lowest loss on validation), and `models`, the lowest loss on test
         first. Of each: `model`, `folder` (of its seed with the lowest loss on
         validation), `num_seeds`, `validation_loss`, `test_loss`, the measures of
-        `comparison.summarise_run` as means over seeds with `p_value`, `seeds` (lowest,
+        `finished.summarise_run` as means over seeds with `p_value`, `seeds` (lowest,
         highest, and standard deviation of the skill over them), `trading` of that one
         seed, and `against_chosen`: the difference of the mean loss with its interval,
         `p_value` and `adjusted_p_value` (Holm, over the others).

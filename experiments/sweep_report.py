@@ -8,9 +8,11 @@ together (`portfolio`), the looks (`reports/templates/sweep.html`).
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 import utils
-from experiments.comparison import FinishedRun, read_run
+from experiments.finished import FinishedRun, read_run
 from experiments.portfolio import hold_together, members_of
 from experiments.ranking import rank_over_pairs, rank_runs
 from files.atomic import atomic_write
@@ -85,7 +87,8 @@ def write_sweep(
     Args:
         folder: That they go into.
         cells: How each ended: `pair`, `timeframe`, `model`, `target`, `seed`, `status`,
-            `exit_code`, `attempts`, `folder` (of its artifact; None without), `error`.
+            `exit_code`, `attempts`, `folder` (of its artifact; None without), `error`;
+            `config`, what its settings are called, where they have a name.
 
     Returns:
         `num_cells`, `num_finished`, `failed` (cells), `markets` (`ranking.rank_runs`),
@@ -129,7 +132,8 @@ def read_cells(cells: Sequence[Cell]) -> tuple[list[FinishedRun], list[Cell]]:
             failed.append(cell)
             continue
         try:
-            runs.append(read_run(Path(cell["folder"])))
+            run = read_run(cell["folder"])
+            runs.append(dataclasses.replace(run, label=cell.get("config") or ""))
         except (utils.UserError, OSError) as error:
             code = utils.exit_code_of(error)
             failed.append({**cell, "error": str(error), "exit_code": code})
@@ -176,12 +180,11 @@ def is_discovered(skill: Mapping[str, Any]) -> bool:
 
 def _cells_line(found: Mapping[str, Any]) -> str:
     line = f"{found['num_finished']} of {found['num_cells']} finished"
-    codes: dict[int, int] = {}
-    for cell in found["failed"]:
-        code = cell.get("exit_code") or 0
-        codes[code] = codes.get(code, 0) + 1
-    told = ", ".join(f"{codes[code]} with code {code}" for code in sorted(codes))
-    return line + (f"; without a model: {told}" if told else "")
+    counts = Counter(
+        f"failed with code {cell['exit_code']}" if cell["exit_code"] else cell["status"]
+        for cell in found["failed"]
+    )
+    return "; ".join([line, *(f"{counts[how]} {how}" for how in sorted(counts))])
 
 
 def _costs_line(together: Mapping[str, Any]) -> str:
@@ -221,7 +224,7 @@ def format_sweep(found: Mapping[str, Any]) -> str:
         lines.append(f"  ... and {len(rows) - _MOST_LINES} more, see {PAGE}")
     lines += [
         wrap(f"{name_of(cell)} failed ({cell['exit_code']}): {cell['error']}", indent=2)
-        for cell in found["failed"][:_MOST_LINES]
+        for cell in [x for x in found["failed"] if x["error"]][:_MOST_LINES]
     ]
     return "\n".join(lines)
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import utils
 from config import FIELDS, MAX_PROBLEMS, PARTS, Config, field_types
 from settings import presets, sources, words
+from settings.base_values import base_values
 from settings.sources import load_config
 from settings.values import is_list, parse_text
 from utils import ConfigError
@@ -121,7 +121,33 @@ def parse(
     Raises:
         MissingInputError: If there is no run in the folder to resume.
     """
-    return parse_arguments(_parser(program), arguments, base=_base_values)
+    parsed, config = parse_arguments(_parser(program), arguments, base=base_values)
+    if parsed.compare_configs:
+        parsed.compare = _compared(parsed.compare_configs, arguments, program)
+    return parsed, config
+
+
+def _compared(
+    files: Sequence[str], arguments: Sequence[str] | None, program: str
+) -> dict[str, Config]:
+    """Returns the run of each YAML file, by its name; flags hold for all of them."""
+    parsed, fields, _ = parse_fields(_parser(program), arguments)
+    below, _ = sources.overlaid(parsed.config, base=base_values(parsed))
+    names = [Path(file).stem for file in files]
+    names = names if len({*names}) == len(files) else list(files)
+    if len({*names}) < len(files):
+        raise ConfigError(
+            f"--compare-configs: expected each file once. Received: {' '.join(files)}"
+        )
+    configs, problems = {}, []
+    for name, file in zip(names, files, strict=True):
+        try:
+            configs[name] = load_config(file, fields, base=below)
+        except ConfigError as error:
+            problems.append(f"{file}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return configs
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
@@ -129,7 +155,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
         program,
         "Trains a model of SHORT / HOLD / LONG signals.",
         usage=f"{program} [--config FILE.yaml] [--FIELD VALUE ...] [--config-test] "
-        "[--preset NAME] [--compare MODEL MODEL ...] [--audit] [--resume [RUN_DIR]] "
+        "[--preset NAME] [--compare MODEL MODEL ...] [--compare-configs FILE FILE ...] "
+        "[--audit] [--resume [RUN_DIR]] "
         "[--status [RUN]] [--help [SECTION]]",
     )
     parser.add_argument("--config", help="YAML file with the same names as the flags")
@@ -172,6 +199,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
         metavar="MODEL",
         help="train these models one after another instead of `model`, and compare "
         "them on the same test rows",
+    )
+    parser.add_argument(
+        "--compare-configs",
+        nargs="+",
+        metavar="FILE",
+        help="the same of settings, such as two of one family: YAML files, each over "
+        "that of --config and below the flags",
     )
     parser.add_argument(
         "--register",
@@ -226,12 +260,6 @@ def _add_audit_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _base_values(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Returns what YAML and flags overlay: the preset, the run that is resumed."""
-    _refuse_idle_options(parsed)
-    return presets.preset_values(parsed.preset) | _resumed_config(parsed)
-
-
 def audit_options(parsed: argparse.Namespace) -> dict[str, Any]:
     """Returns what `audit.run.run_command` is told beside the configuration."""
     return {
@@ -240,45 +268,6 @@ def audit_options(parsed: argparse.Namespace) -> dict[str, Any]:
         "json_file": parsed.audit_json,
         "is_strict": parsed.audit_strict,
     }
-
-
-def _refuse_idle_options(parsed: argparse.Namespace) -> None:
-    """Refuses options that what is asked for would not read."""
-    wanted = ("audit_candles", "audit_features", "audit_json", "audit_strict")
-    parsed.audit = parsed.audit or any(getattr(parsed, name) for name in wanted)
-    if parsed.resume_anyway and not parsed.resume:
-        raise ConfigError("--resume-anyway: expected --resume with it.")
-    if parsed.alias and not parsed.register:
-        raise ConfigError("--alias: expected --register with it.")
-    for name in ("compare", "config_test", "resume_anyway", "register"):
-        if parsed.audit and getattr(parsed, name):
-            flag = "--" + name.replace("_", "-")
-            raise ConfigError(
-                f"{flag}: expected no audit with it, which trains nothing."
-            )
-
-
-def _resumed_config(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Returns the values of the run that is resumed by its folder, where one is."""
-    if parsed.resume in (None, "newest"):
-        return {}
-    if parsed.compare:
-        raise utils.ConfigError(
-            "--resume: expected no folder with --compare, which takes every finished "
-            f"run. Received: {parsed.resume}"
-        )
-    folder, run = Path(parsed.resume), Path(parsed.resume).absolute()
-    for family in run.parent.parent.glob("models/*/*"):  # where a finished run is
-        if not folder.exists() and (family / run.name / "config.yaml").is_file():
-            parsed.resume = folder = family / run.name
-    if not (folder / "config.yaml").is_file():
-        raise utils.MissingInputError(
-            f"--resume: expected the folder of a run. Received: {folder}"
-        )
-    values = sources.read_yaml(str(folder / "config.yaml"))
-    if folder.resolve().parent.name == "runs":
-        values["outputs_dir"] = str(folder.resolve().parents[1])
-    return values
 
 
 def add_config_arguments(

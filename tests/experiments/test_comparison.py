@@ -9,15 +9,18 @@ import pytest
 from world import commands
 from world.classes import hours
 from world.frames import TINY, make_own_frame
+from world.sweeps import finish
 
 import utils
 from config import Config
 from evaluation import baselines
 from experiments import comparison as compare
 from experiments import series
+from experiments.__main__ import main as experiments
 from metrics import significance
 from metrics.intervals import Length, cosine_interval
 from reports import comparison as comparison_report
+from settings import options
 from trainer import StandaloneTrainer
 
 FIELDS = TINY | {
@@ -359,3 +362,85 @@ def test_equal_rows_with_other_features_are_refused(config, frame, tmp_path):
         outcomes[name] = outcome(run, folder)
     with pytest.raises(utils.DataError, match="expected the training file of logistic"):
         compare.compare_runs(outcomes)
+
+
+# Two settings of one family; finished runs as they are
+
+
+def test_settings_are_compared_by_the_names_of_their_files(tmp_path, config):
+    (tmp_path / "base.yaml").write_text("num_trees: 50\nlearning_rate: 0.5\n")
+    (tmp_path / "few.yaml").write_text("num_trees: 5\n")
+    (tmp_path / "deep.yaml").write_text("max_depth: 9\nlearning_rate: 0.1\n")
+    words = ["--config", tmp_path / "base.yaml", "--model", "lightgbm", "--seed", "7"]
+    words += ["--compare-configs", tmp_path / "few.yaml", tmp_path / "deep.yaml"]
+    parsed, base = options.parse([*map(str, words)])
+    runs = compare.model_configs(base, parsed.compare)
+    assert {name: (x.num_trees, x.learning_rate) for name, x in runs.items()} == {
+        "few": (5, 0.5),
+        "deep": (50, 0.1),
+    }
+    assert {(x.model, x.seed) for x in runs.values()} == {("lightgbm", 7)}
+    (tmp_path / "deep.yaml").write_text("max_depht: 9\n")
+    with pytest.raises(utils.ConfigError, match="deep.yaml: .*\n.*max_depht"):
+        options.parse([*map(str, words)])
+
+
+def test_settings_that_answer_other_questions_are_refused_before_training(config):
+    runs = {
+        "a": config.replace(model="logistic"),
+        "b": config.replace(model="logistic", long_tp_pct=2.0, test_split=0.3),
+        "c": config.replace(model="logistic"),
+    }
+    with pytest.raises(utils.ConfigError) as refused:
+        compare.compare_models(
+            config, runs, train=lambda config: pytest.fail("trained")
+        )
+    lines = str(refused.value).splitlines()[1:]
+    assert lines == [
+        "  - c: expected other settings than those of a",
+        f"  - long_tp_pct: {config.long_tp_pct} of a, 2.0 of b",
+        f"  - test_split: {config.test_split} of a, 0.3 of b",
+    ]
+
+
+def test_finished_runs_are_compared_without_training(tmp_path):
+    cells = [
+        finish(tmp_path, losses=(1.0, loss), num_trees=number)
+        for number, loss in ((5, 1.0), (9, 0.9))
+    ]
+    folder = compare.compare_artifacts([cell["folder"] for cell in cells])
+    assert folder.parent == tmp_path / "comparisons" / "AAAUSDT"
+    found = json.loads((folder / "comparison.json").read_text())
+    assert found["best"] == "logistic num_trees 9"
+    other = found["models"][1]
+    assert other["model"] == "logistic num_trees 5"
+    assert other["against_best"]["estimate"] == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "changes, error, match",
+    [
+        (
+            {"sequence_length": 30, "skipped_rows": 5},
+            utils.DataError,
+            "sequence_length: 120 of logistic, 30 of lightgbm. Train",
+        ),
+        ({"first_day": 1}, utils.DataError, "differ in time. Train again"),
+        (
+            {"long_tp_pct": 2.0},
+            utils.ConfigError,
+            "same question. Received:\n  - long_tp_pct: 1.0 of ",
+        ),
+    ],
+)
+def test_finished_runs_that_differ_in_rows_are_refused(tmp_path, changes, error, match):
+    cells = [finish(tmp_path), finish(tmp_path, model="lightgbm", **changes)]
+    with pytest.raises(error, match=match):
+        compare.compare_artifacts([cell["folder"] for cell in cells])
+
+
+def test_comparing_one_run_is_refused(tmp_path, capsys):
+    folder = finish(tmp_path)["folder"]
+    assert experiments(["compare", folder]) == 2
+    assert "two runs or more" in capsys.readouterr().err
+    assert experiments(["compare", folder, str(tmp_path / "none")]) == 66

@@ -153,7 +153,7 @@ def test_the_files_say_all_and_hide_no_failure(folder):
     assert page.count("<tr data-pair=") == 2 and ">66<" in page
     assert re.search(r"script-src 'sha256-[^']+'", page) and "https:" not in page
     text = format_sweep(found)
-    assert "2 of 3 finished; without a model: 1 with code 66" in text
+    assert "2 of 3 finished; 1 failed with code 66" in text
     assert "<i>USDT 1h signal logistic seed 1 failed (66)" in text
 
 
