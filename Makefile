@@ -91,7 +91,7 @@ clean:
 	$(PIP) install -r requirements-dev.txt
 	touch $@
 
-INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt requirements-mlflow.txt requirements-integrations.txt
+INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt requirements-mlflow.txt requirements-ray.txt requirements-integrations.txt
 .venv-integrations/stamp: $(INTEGRATED) requirements-dev.txt
 	rm -rf .venv-integrations
 	$(PYTHON) -m venv .venv-integrations

@@ -78,7 +78,7 @@ class RayExecutor:
             DependencyError: If Ray is not installed.
             ConfigError: If that fails or takes too long.
         """
-        self._ray = _import_ray()
+        self._ray = _import_ray(self.address)
         if not self._ray.is_initialized():
             self._session = _Session(self._ray, self.address)
         if self.max_workers is None:
@@ -216,14 +216,24 @@ class _Session:
         self._thread.join(GRACE_SECONDS)
 
 
-def _import_ray() -> Any:
+def _import_ray(address: str) -> Any:
+    if address != "local" and _has_token():
+        # Ray finds the token, too, but too late for a connection to a cluster.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
-        return importlib.import_module("ray")
+        ray = importlib.import_module("ray")
     except ImportError as error:
         raise utils.DependencyError(
             "executor ray: expected the package ray. Received: none. "
             "pip install -r requirements-ray.txt, or use --executor processes."
         ) from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    return ray
+
+
+def _has_token() -> bool:
+    is_named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    return bool(is_named) or Path.home().joinpath(".ray", "auth_token").is_file()
 
 
 def _start_words(address: str) -> dict[str, Any]:

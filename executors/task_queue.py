@@ -70,6 +70,8 @@ class TaskQueue:
             if self.is_stopping:
                 code = ended.exit_code if is_interrupted else 128 + signal.SIGTERM
                 ended = replace(ended, error="interrupted", exit_code=code)
+            elif is_interrupted and job.attempts > self.retries:
+                ended = replace(ended, exit_code=utils.EXIT_INTERNAL)  # nobody stopped
             elif job.attempts <= self.retries:
                 logger.warning("%s is tried again: %s", job.task.name, ended.error)
                 self.waiting.append(replace(job, attempts=job.attempts + 1))

@@ -78,6 +78,7 @@ def test_bad_luck_is_tried_again(tmp_path):
     assert (never.exit_code, never.attempts) == (70, 2)
     assert lines(tmp_path / "n") == ["try", "try"]
     assert (late.error, late.attempts) == ("not done within 0.3s", 2)
+    assert late.exit_code == 70, "nobody stopped the whole"
     assert lines(tmp_path / "l") == ["try", "saved"] * 2
 
 

@@ -65,6 +65,44 @@ def never_end(values):
         raise
 
 
+def wait_once(values):
+    """The first try says that it began, and lasts until its worker is gone."""
+    fifo = Path(values["fifo"])
+    if not fifo.exists():
+        return {"is": "done"}
+    with fifo.open("w") as stream:
+        fifo.unlink()
+        stream.write("began\n")
+        stream.flush()
+        last_for_ever()
+
+
+def train(values):
+    """A run; where `kills`, its first try dies once there is a checkpoint."""
+    from config import build_config
+    from files.atomic import sha256_file
+    from files.strict import read_json
+    from networks.checkpoints import CompleteState
+    from trainer import StandaloneTrainer
+
+    config = build_config(values["config"])
+    if note(values) == 1 and values["kills"]:
+        save = CompleteState.on_epoch_end
+
+        def save_and_die(*words, **more):
+            save(*words, **more)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        CompleteState.on_epoch_end = save_and_die
+    folder = StandaloneTrainer(config, resume="newest").run_training()
+    (metadata,) = folder.glob("metadata_*.json")
+    (predictions,) = folder.glob("predictions_*.parquet")
+    return {
+        "weights": read_json(metadata)["model"]["weights_sha256"],
+        "predictions": sha256_file(predictions),
+    }
+
+
 def last_for_ever():
     while True:
         time.sleep(0.01)  # a signal that comes just before a pause() would not end it
