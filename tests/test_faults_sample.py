@@ -15,6 +15,7 @@ def test_a_sample_of_every_fault_holds():
         + [
             "--only",
             "publish",
+            "evaluate",
             "share",
             "registry",
             "power",
@@ -32,7 +33,8 @@ def test_a_sample_of_every_fault_holds():
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]
     table = re.findall(r"^(.{34}) +(\d+|-) +(\d+|-)  ", result.stdout, re.MULTILINE)
     assert [name.strip() for name, _, _ in table] == [
-        "publication",
+        "publication, run",
+        "publication, evaluation",
         "8 processes, one configuration",
         "8 processes register",
         "power cut",

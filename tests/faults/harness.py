@@ -23,6 +23,7 @@ from world.pictures import pictures
 
 ROOMS = {
     "publish": ("publication", "publication_room"),
+    "evaluate": ("publication", "evaluation_room"),
     "share": ("sharing", "sharing_room"),
     "registry": ("registry", "registry_room"),
     "corrupt": ("corruption", "corruption_room"),

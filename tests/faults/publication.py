@@ -1,6 +1,7 @@
-"""Room: kill, ENOSPC, EIO at each write, fsync, rename, ... of a publication.
+"""Rooms: kill, ENOSPC, EIO at each write, fsync, rename, ... of a publication.
 
-As a program, it is the publication: `publication.py OUTPUTS [CALL NTH FAULT]`.
+As a program, it is that of a run or of an evaluation:
+`publication.py OUTPUTS run|evaluation [CALL NTH FAULT]`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
 from world.artifacts import SCALER  # noqa: E402
 
 import utils  # noqa: E402
-from artifacts import resuming, run_folder  # noqa: E402
+from artifacts import evaluations, manifest, resuming, run_folder  # noqa: E402
 from artifacts.artifact import load_artifact  # noqa: E402
 from config import Config  # noqa: E402
-from files.atomic import atomic_path, atomic_write  # noqa: E402
+from files.atomic import atomic_path, atomic_write, make_folder  # noqa: E402
 from files.strict import write_json  # noqa: E402
 
 CALLS = ("write", "fsync", "rename", "symlink", "unlink", "unlinkat", "mkdir")
@@ -62,15 +63,37 @@ def publish(outputs: str) -> Path:
     return run.publish()
 
 
+def evaluate(outputs: str) -> Path:
+    """Publishes an evaluation; what a dead one left is of long ago."""
+    parent = evaluations.folder_of(outputs, "a-model")
+    for path in parent.glob(".*"):
+        os.utime(path, (0, 0))
+
+    def write(folder: Path) -> None:
+        with atomic_path(folder / "predictions.parquet") as temporary:
+            with open(temporary, "wb") as stream:
+                stream.write(b"x" * 20_000)
+        make_folder(folder / "plots")
+        atomic_write(folder / "plots" / "equity.png", b"x" * 20_000)
+        about = dict.fromkeys(evaluations.Evaluation.__annotations__, "")
+        about |= {"format": evaluations.FORMAT}
+        write_json(folder / evaluations.ABOUT, about)
+
+    return evaluations.publish(parent, write)
+
+
+WORKS = {"run": publish, "evaluation": evaluate}
+
+
 def main() -> int:
     """The program: publishes, then acknowledges with one line."""
-    outputs, *shim = sys.argv[1:]
+    outputs, work, *shim = sys.argv[1:]
     if shim:
         _install(shim[0], int(shim[1]), shim[2])
     utils.configure_logging()
 
     def run() -> None:
-        folder = publish(outputs)
+        folder = WORKS[work](outputs)
         os.write(1, f"ACK {folder}\n".encode())
 
     return utils.run_command_line(run)
@@ -103,22 +126,33 @@ def _install(call: str, nth: int, fault: str) -> None:
         io.open = shim
 
 
-# The room
+# The rooms
 
 
 def publication_room(world: Any) -> Any:
-    """Every point of a publication fails in every way; then it is done again."""
+    """Every point of a run's publication fails in every way; then it is done again."""
+    return _room(world, "run")
+
+
+def evaluation_room(world: Any) -> Any:
+    """The same of an evaluation's, beside one from before."""
+    return _room(world, "evaluation")
+
+
+def _room(world: Any, work: str) -> Any:
     from scene import Row
 
-    row = Row("publication", "0 torn, 0 acknowledged but missing, old version intact")
-    old = world.folder / "old"
-    _run_program(old, [])
+    row = Row(
+        f"publication, {work}", "0 torn, 0 acknowledged but missing, old version intact"
+    )
+    old = world.folder / f"old-{work}"
+    _run_program(old, work, [])
     mode = "strace" if has_strace() and not world.is_sample else "shim"
-    points = list(_points(world, mode, old))
+    points = list(_points(world, mode, old, work))
     chosen = world.rng(3).permutation(len(points))[: world.count(len(points), 6)]
     with ThreadPoolExecutor(2) as pool:
         for problem in pool.map(
-            lambda i: _one_point(world, mode, points[i], old), sorted(chosen)
+            lambda i: _one_point(world, mode, points[i], old, work), sorted(chosen)
         ):
             row.add(problem)
     row.note = f"by {mode}; calls: {', '.join(sorted({p[0] for p in points}))}"
@@ -133,14 +167,15 @@ def has_strace() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def _points(world: Any, mode: str, old: Path) -> list[tuple[str, int, str]]:
-    folder = world.folder / "counting"
+def _points(world: Any, mode: str, old: Path, work: str) -> list[tuple[str, int, str]]:
+    folder = world.folder / f"counting-{work}"
     shutil.copytree(old, folder, symlinks=True)
     if mode == "shim":
         counts = dict.fromkeys(_SHIMS, 9) | {"symlink": 1, "rename": 1, "mkdir": 2}
     else:
         log = world.folder / "strace.log"
-        _run_program(folder, ["strace", "-f", "-o", str(log), "-e", ",".join(CALLS)])
+        tracing = ["strace", "-f", "-o", str(log), "-e", ",".join(CALLS)]
+        _run_program(folder, work, tracing)
         text = log.read_text()
         counts = {
             call: len(re.findall(rf"^\d+ +{call}\(", text, re.MULTILINE))
@@ -155,10 +190,10 @@ def _points(world: Any, mode: str, old: Path) -> list[tuple[str, int, str]]:
 
 
 def _run_program(
-    outputs: Path, before: list[str], after: tuple[str, ...] = ()
+    outputs: Path, work: str, before: list[str], after: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*before, sys.executable, "-B", __file__, str(outputs), *after],
+        [*before, sys.executable, "-B", __file__, str(outputs), work, *after],
         capture_output=True,
         text=True,
         check=False,
@@ -167,26 +202,27 @@ def _run_program(
 
 
 def _one_point(
-    world: Any, mode: str, point: tuple[str, int, str], old: Path
+    world: Any, mode: str, point: tuple[str, int, str], old: Path, work: str
 ) -> str | None:
     from scene import digests
 
     call, nth, fault = point
-    folder = world.folder / f"publish-{call}-{nth}-{fault}"
+    folder = world.folder / f"{work}-{call}-{nth}-{fault}"
     shutil.copytree(old, folder, symlinks=True)
     before = digests(folder)
     if mode == "shim":
-        result = _run_program(folder, [], (call, str(nth), fault))
+        result = _run_program(folder, work, [], (call, str(nth), fault))
     else:
         how = "signal=KILL" if fault == "KILL" else f"error={fault}"
         inject = f"inject={call}:{how}:when={nth}"
         result = _run_program(
             folder,
+            work,
             ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject],
         )
     problem = _torn(folder, before, result, is_killed=fault == "KILL")
     if problem is None:
-        problem = _publish_again(folder, before)
+        problem = _publish_again(folder, before, work)
     if problem is None:
         shutil.rmtree(folder)
         return None
@@ -205,14 +241,10 @@ def _torn(
     now = digests(folder)
     if any(now.get(name) != digest for name, digest in before.items()):
         return "the old version was changed"
-    models = Config(pair="TESTUSDT", outputs_dir=str(folder)).model_dir
-    loaded = set()
-    for path in models.iterdir():
-        if not path.name.startswith("."):
-            try:
-                loaded.add(load_artifact(path).path)
-            except utils.UserError as error:
-                return f"torn: {error}"
+    try:
+        loaded = {_opened(path) for path in _published(folder)}
+    except utils.UserError as error:
+        return f"torn: {error}"
     acknowledged = re.findall(r"^ACK (.*)$", result.stdout, re.MULTILINE)
     if acknowledged and Path(acknowledged[0]).resolve() not in loaded:
         return "acknowledged, but missing"
@@ -225,15 +257,33 @@ def _torn(
     return None
 
 
-def _publish_again(folder: Path, before: dict[str, str]) -> str | None:
-    """Publishes once more, in this process; nothing of the dead run may stay."""
+def _published(folder: Path) -> list[Path]:
+    """Returns what a reader would find of runs and evaluations."""
+    models = Config(pair="TESTUSDT", outputs_dir=str(folder)).model_dir
+    places = [models, evaluations.folder_of(folder, "a-model")]
+    found = [path for place in places if place.is_dir() for path in place.iterdir()]
+    return [path for path in found if not path.name.startswith(".")]
+
+
+def _opened(path: Path) -> Path:
+    """Returns where a publication is, whole by its manifest."""
+    if evaluations.FOLDER not in path.parts:
+        return load_artifact(path).path
+    evaluations.read_evaluation(path)
+    for name, entry in manifest.read_manifest(path, run_folder.MANIFEST).items():
+        manifest.read_listed(path, name, entry, max_bytes=2**20)
+    return path.resolve()
+
+
+def _publish_again(folder: Path, before: dict[str, str], work: str) -> str | None:
+    """Publishes once more, in this process; nothing of the dead one may stay."""
     from scene import digests
 
     try:
-        path = publish(str(folder))
-        load_artifact(path)
+        path = _opened(WORKS[work](str(folder)))
         config = Config(pair="TESTUSDT", outputs_dir=str(folder))
-        if load_artifact(config.model_dir / config.latest_name).path != path:
+        latest = config.model_dir / config.latest_name
+        if work == "run" and load_artifact(latest).path != path:
             return "latest does not follow"
     except utils.UserError as error:
         return f"the next publication fails: {error}"
