@@ -61,6 +61,7 @@ def read_columns(
     """
     if table.num_rows == 0:
         raise refusal(path, "candles", "a file without rows", FETCH_AGAIN)
+    rounded = _rounding_of(table, layout, path)
     moments = place_bars(table, layout, path, timezone=timezone, made=made)
     stamps, at_one_hour = _at_one_hour(moments.opens)
     symbol = market_of(table, layout, path)
@@ -100,9 +101,23 @@ def read_columns(
     for note in filter(None, [*moments.notes, at_one_hour, volume.note, *notes]):
         logger.info("%s: %s", path, note)
     traded = "" if (volume.values != 0).any() else _NO_VOLUME
-    doubts = filter(None, [*moments.doubts, layout.doubt, volume.doubt, traded])
-    candles.attrs = {"doubts": tuple(doubts), "symbol": symbol}
+    doubts = [*moments.doubts, layout.doubt, volume.doubt, traded, rounded]
+    candles.attrs = {"doubts": tuple(filter(None, doubts)), "symbol": symbol}
     return candles
+
+
+def _rounding_of(table: pa.Table, layout: Layout, path: Path) -> str:
+    """Returns what to say of prices that a narrow type has rounded; empty for none."""
+    types = {table.column(str(place)).type for place in layout.prices.values()}
+    if pa.float16() in types:
+        received = "float16, which keeps three digits"
+        raise refusal(path, "whole prices", received, "Write them as float64.")
+    if pa.float32() in types:
+        return (
+            "prices are of float32, which keeps seven digits: features, and what a "
+            "model says, are not those of whole prices to the bit. Write float64"
+        )
+    return ""
 
 
 # What is certain

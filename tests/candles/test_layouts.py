@@ -898,6 +898,19 @@ def test_json_without_candles(tmp_path, document, match):
         read_candles(written(tmp_path, json.dumps(document), "a.json"))
 
 
+def test_prices_that_a_narrow_type_has_rounded(tmp_path):
+    names = ["open", "high", "low", "close"]
+    market = MARKET.astype(dict.fromkeys(names, "float32"))
+    market.to_parquet(tmp_path / "a.parquet")
+    for table in (read_frame(market), read_candles(tmp_path / "a.parquet")):
+        assert set(table[names].dtypes) == {np.dtype(np.float64)}
+        [doubt] = table.attrs["doubts"]
+        assert "float32, which keeps seven digits" in doubt
+    with pytest.raises(DataError, match="float16, which keeps three digits"):
+        read_frame(MARKET.astype({"close": "float16"}))
+    assert read_frame(MARKET).attrs["doubts"] == ()
+
+
 def test_a_unit_that_the_prices_contradict_is_doubtful():
     def doubts(**columns):
         return " ".join(read_frame(MARKET.assign(**columns)).attrs["doubts"])

@@ -125,6 +125,7 @@ def test_a_row_far_from_those_of_the_run_is_unlike():
         (lambda c: c[:262], "at least 263 candles of 4h: 255 before .* window of 8"),
         (lambda c: make_candles(400, timeframe="1h"), "Received: candles of 1h"),
         (lambda c: c.assign(close=-1.0), "not positive"),
+        (lambda c: c.astype({"close": "float32"}), "float32, not float64: bits are"),
     ],
 )
 def test_other_candles_are_refused(change, message):
