@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: train test integrations lowest lint bench noise coverage next-stretch live faults format notebook notebooks pictures clean
+.PHONY: train test integrations lowest lint bench noise coverage next-stretch live agents agents-reference faults format notebook notebooks pictures clean
 
 train: .venv/run.stamp
 	$(BIN)/python dataset_builder.py --demo
@@ -54,6 +54,14 @@ next-stretch: .venv/run.stamp
 live: .venv/dev.stamp
 	$(BIN)/python benchmarks/live_parity.py $(CANDLES)
 
+# What agents must show before anyone believes them: oracle, noise, costs. An hour.
+agents: .venv/run.stamp
+	$(BIN)/python benchmarks/agent_checks.py
+
+# The same algorithms of Stable-Baselines3, in an environment of their own. An hour.
+agents-reference: .venv-agents/stamp
+	.venv-agents/bin/python benchmarks/bench_agents.py --picture docs/pictures/agents.png
+
 # Kills, full disks, broken and changed files; under an hour. SEED=N replays.
 faults: .venv/dev.stamp
 	$(BIN)/python tests/faults/harness.py $(if $(SEED),--seed $(SEED))
@@ -74,7 +82,7 @@ notebook: .venv/notebook.stamp
 	$(BIN)/jupyter lab notebooks
 
 clean:
-	rm -rf .venv .venv-integrations .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-agents .venv-integrations .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/base.stamp:
@@ -98,6 +106,13 @@ INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt
 	grep -E '^(pytest|hypothesis)' requirements-dev.txt > .venv-integrations/tests.txt
 	.venv-integrations/bin/pip --disable-pip-version-check --quiet install \
 	  $(INTEGRATED:%=-r %) -r .venv-integrations/tests.txt
+	touch $@
+
+REFERENCE := requirements-bench.txt requirements-agents.txt
+.venv-agents/stamp: $(REFERENCE) requirements.txt
+	rm -rf .venv-agents
+	$(PYTHON) -m venv .venv-agents
+	.venv-agents/bin/pip --disable-pip-version-check --quiet install $(REFERENCE:%=-r %)
 	touch $@
 
 LOWEST := requirements.txt requirements-features.txt requirements-lightgbm.txt requirements-data.txt

@@ -23,7 +23,7 @@ UPDATES = 4
 """Batches learned from after a step of all environments."""
 BATCH = 256
 WARM_UP, CAPACITY = 4096, 200_000
-"""Transitions before the first batch, and at most."""
+"""Transitions of actions at random before the first batch, and at most."""
 TAU = 0.005
 
 
@@ -120,11 +120,14 @@ class OffPolicyAgent(Agent):
         """Takes `BARS` steps of each environment, learning after each."""
         total, loss = 0.0, math.nan
         for _ in range(BARS):
+            if self.steps < WARM_UP:
+                shape = (self.episodes.num_envs, 1)
+                total += self._step(self.generator.uniform(-1.0, 1.0, shape))
+                continue
             total += self._step(self.explore(self.seen))
-            if self.steps >= WARM_UP:
-                for _ in range(UPDATES):
-                    batch = self.replay.sample(self.generator, BATCH)
-                    loss = self.learn_batch(batch)
+            for _ in range(UPDATES):
+                batch = self.replay.sample(self.generator, BATCH)
+                loss = self.learn_batch(batch)
         return {"reward": total / BARS, "loss": float(loss)}
 
     def _step(self, taken: np.ndarray) -> float:

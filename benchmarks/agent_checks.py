@@ -1,0 +1,146 @@
+"""What an agent must show before anyone believes it: oracle, noise, costs, again.
+
+Markets of independent returns of 10 basis points a bar, 16 features. Declared
+beforehand:
+
+- oracle: the next return is a feature, no cost: at least 95 % of the mean |return|;
+- planted: it is correlated 0.3 with a feature, no cost: above 0 in four of five;
+- noise, 5 basis points a change: no position in over 95 % of the bars in nine of ten,
+  net never told apart from the best constant position;
+- costs of 0, 5 and 15 basis points on the oracle: never below 0;
+- the same seed twice: the same weights.
+
+    python benchmarks/agent_checks.py [--algorithms ppo sac td3] [--steps N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.common import machine
+from metrics.intervals import Length, paired_test
+from rl import accounts, training
+from rl.agent import AgentSettings
+from rl.simulator import Market
+from rl.training import ALGORITHMS, MarketSettings
+
+TRAIN, VALIDATION, TEST = slice(0, 40_000), slice(40_000, 50_000), slice(50_000, 70_000)
+DEVIATION = 1e-3
+KNOWN = {"oracle": 1.0, "planted": 0.3, "noise": 0.0}
+NUM_FEATURES = 16
+
+
+def market(kind: str, seed: int) -> Market:
+    """Returns a market whose first feature knows a part of the next return."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    returns = DEVIATION * generator.standard_normal(TEST.stop)
+    features = generator.standard_normal((TEST.stop, NUM_FEATURES))
+    knows = KNOWN[kind]
+    noise = np.sqrt(1.0 - knows**2) * features[:, 0]
+    features[:, 0] = knows * returns / DEVIATION + noise
+    returns[-1] = np.nan
+    features = features.astype(np.float32)
+    return Market(features=features, returns=returns, scale=DEVIATION)
+
+
+def run(name: str, kind: str, seed: int, cost_bps: float, steps: int) -> dict:
+    """Trains one agent; returns what its test rows say."""
+    where, started = market(kind, seed), time.process_time()
+    found = training.train(
+        name,
+        where,
+        train=TRAIN,
+        validation=VALIDATION,
+        settings=AgentSettings(num_steps=steps),
+        around=MarketSettings(cost=cost_bps * 1e-4),
+        seeds=[seed],
+    )
+    held = found.live(where, TEST)
+    pieces = accounts.stretches(where, TEST)
+    constant = [
+        accounts.account_of(
+            np.full(len(held.rows), side), where, pieces, cost_bps * 1e-4
+        ).net
+        for side in (-1.0, 0.0, 1.0)
+    ]
+    best = max(constant, key=np.sum)
+    length = Length.of(len(held.net), horizon_bars=1, bar_seconds=60)
+    against = paired_test(-held.net, -best, length=length)
+    return {
+        "net_bps": 1e4 * float(held.net.mean()),
+        "share": float(held.net.mean() / np.abs(where.returns[held.rows]).mean()),
+        "flat": float((held.position == 0).mean()),
+        "turnover": held.turnover,
+        "p_value": against["p_value"] if np.any(held.net != best) else 1.0,
+        "weights": found.candidates[-1].weights,
+        "seconds": time.process_time() - started,
+    }
+
+
+def check(name: str, *, steps: int, seeds: int) -> list[str]:
+    """Prints what one algorithm came to; returns what it failed."""
+    failed = []
+
+    def told(words: str, runs: list[dict], *, passed: bool) -> None:
+        nets = ", ".join(f"{each['net_bps']:+.2f}" for each in runs)
+        seconds = sum(each["seconds"] for each in runs)
+        mark = "passed" if passed else "FAILED"
+        print(f"{name}: {words}: {mark}; net bps a bar {nets}; {seconds:.0f} CPU s")
+        sys.stdout.flush()
+        if not passed:
+            failed.append(f"{name}: {words}")
+
+    one = run(name, "oracle", 1, 0.0, steps)
+    told(f"oracle, {one['share']:.1%} of |return|", [one], passed=one["share"] >= 0.95)
+    again = run(name, "oracle", 1, 0.0, steps)
+    is_same = all(map(np.array_equal, one["weights"], again["weights"]))
+    told("the same seed twice, the same weights", [again], passed=is_same)
+    costs = [run(name, "oracle", 1, cost, steps) for cost in (5.0, 15.0)]
+    turnovers = ", ".join(f"{each['turnover']:.2f}" for each in (one, *costs))
+    told(
+        f"oracle at 5 and 15 bps, turnover at 0, 5, 15: {turnovers}",
+        costs,
+        passed=min(each["net_bps"] for each in costs) >= 0.0,
+    )
+    planted = [run(name, "planted", seed, 0.0, steps) for seed in range(1, 6)]
+    above = sum(each["net_bps"] > 0 for each in planted)
+    told(f"planted, above 0 in {above} of 5", planted, passed=above >= 4)
+    noise = [run(name, "noise", seed, 5.0, steps) for seed in range(1, seeds + 1)]
+    flat = sum(each["flat"] > 0.95 for each in noise)
+    apart = sum(each["p_value"] < 0.05 for each in noise)
+    told(
+        f"noise at 5 bps, flat in {flat} of {seeds}, {apart} told apart from constant",
+        noise,
+        passed=flat >= 0.9 * seeds and apart == 0,
+    )
+    return failed
+
+
+def main() -> int:
+    """Runs the checks; 1 where one failed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS))
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--seeds", type=int, default=10, help="of noise")
+    options = parser.parse_args()
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    print(f"{options.steps:,} steps ({', '.join(map(str, machine().values()))})")
+    failed = []
+    for name in options.algorithms:
+        failed += check(name, steps=options.steps, seeds=options.seeds)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
