@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import utils
@@ -13,12 +14,76 @@ from artifacts import exchange
 from artifacts.entries import HIGHER_IS_BETTER, ModelMetadata, ModelSummary
 from artifacts.grades import PerformanceGrade
 from artifacts.registry import CHAMPION, Registry
-from files.strict import to_json, to_jsonable
+from files import kinds
+from files.strict import to_jsonable
 
 logger = logging.getLogger("artifacts")
 
 _MARKET = ("model", "pair", "timeframe", "target")
 _COLUMNS = ("grade", "skill", "net bps", "created", "status", "model")
+
+
+_Argument = tuple[str, dict[str, Any]]
+_MODEL: _Argument = ("model", {"metavar": "MODEL"})
+_TAGS: _Argument = ("--tags", {"nargs": "+", "default": [], "metavar": "TAG"})
+_ALIAS: _Argument = (
+    "--alias",
+    {"default": CHAMPION, "metavar": "NAME", "help": f"(default: {CHAMPION})"},
+)
+_FILTERS: list[_Argument] = [
+    *((f"--{name}", {}) for name in ("family", "pair", "timeframe", "target")),
+    ("--least-grade", {"choices": [each.value for each in PerformanceGrade]}),
+    _TAGS,
+    ("--status", {"choices": ("active", "archived", "all"), "default": "active"}),
+]
+_ARGUMENTS: dict[str, list[_Argument]] = {
+    "register": [
+        ("artifact", {"metavar": "FOLDER", "help": "a published run"}),
+        ("--alias", {"metavar": "NAME", "help": "also points this alias at it"}),
+        ("--depends-on", {"nargs": "+", "default": [], "metavar": "ID"}),
+        _TAGS,
+        ("--notes", {"default": "", "help": "a line for readers"}),
+        ("--mlflow", {"metavar": "URI", "help": "log it to MLflow, too"}),
+    ],
+    "list": [
+        *_FILTERS,
+        ("--limit", {"type": int, "metavar": "N"}),
+        (
+            "--sort",
+            {
+                "choices": ("created_at", "grade", "skill", *HIGHER_IS_BETTER),
+                "default": "created_at",
+                "metavar": "NAME",
+                "help": "created_at (newest first), grade, skill, a metric: best first",
+            },
+        ),
+    ],
+    "best": [
+        ("metric", {"choices": HIGHER_IS_BETTER, "metavar": "METRIC"}),
+        *_FILTERS,
+    ],
+    "validate": [
+        ("model", {"metavar": "MODEL", "nargs": "?"}),
+        ("--all", {"action": "store_true", "help": "every registered model"}),
+    ],
+    "alias": [
+        _MODEL,
+        ("alias", {"metavar": "NAME", "help": "champion, challenger, your own"}),
+        ("--remove", {"action": "store_true", "help": "take it from the model"}),
+    ],
+    "promote": [_MODEL, _ALIAS],
+    "rollback": [("group", {"metavar": "family/PAIR-timeframe-target"}), _ALIAS],
+    "delete": [
+        _MODEL,
+        ("--with-artifact", {"action": "store_true", "help": "its folder, too"}),
+    ],
+    "export": [
+        _MODEL,
+        ("destination", {"help": "a new folder, or a name that ends in .tar"}),
+    ],
+    "import": [("source", {"metavar": "FOLDER", "help": "or a .tar"})],
+    "scan": [("source", {"metavar": "FOLDER"})],
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,100 +92,17 @@ def _parser() -> argparse.ArgumentParser:
         description="Registered models: versions, grades, aliases, lineage.",
         epilog="MODEL: an id, family/PAIR-timeframe-target@alias, or a part of an id.",
     )
-    parser.add_argument(
-        "--outputs-dir", default="outputs", metavar="DIR", help="(default: outputs)"
-    )
+    place: dict[str, Any] = {"metavar": "DIR", "help": "(default: outputs)"}
+    parser.add_argument("--outputs-dir", default="outputs", **place)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (text, _) in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--json", action="store_true", help="answer as JSON")
-        _ARGUMENTS.get(name, _add_model)(command)
+        # Also behind the command, where it does not undo what stands before.
+        command.add_argument("--outputs-dir", default=argparse.SUPPRESS, **place)
+        for argument, rules in _ARGUMENTS.get(name, [_MODEL]):
+            command.add_argument(argument, **rules)
     return parser
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL")
-
-
-def _add_register(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("artifact", metavar="FOLDER", help="a published run")
-    parser.add_argument("--alias", help="also points this alias at it")
-    parser.add_argument(
-        "--depends-on", nargs="+", default=[], metavar="ID", help="what it is made from"
-    )
-    parser.add_argument("--tags", nargs="+", default=[], metavar="TAG")
-    parser.add_argument("--notes", default="", help="a line for readers")
-    parser.add_argument(
-        "--mlflow",
-        metavar="URI",
-        help="also log it to MLflow there, such as sqlite:///mlflow.db",
-    )
-
-
-def _add_filters(parser: argparse.ArgumentParser) -> None:
-    for name in ("family", "pair", "timeframe", "target"):
-        parser.add_argument(f"--{name}")
-    parser.add_argument(
-        "--least-grade", choices=[each.value for each in PerformanceGrade]
-    )
-    parser.add_argument("--tags", nargs="+", default=[], metavar="TAG")
-    parser.add_argument(
-        "--status", choices=("active", "archived", "all"), default="active"
-    )
-
-
-def _add_list(parser: argparse.ArgumentParser) -> None:
-    _add_filters(parser)
-    parser.add_argument("--limit", type=int, default=None, metavar="N")
-    sorts = ("created_at", "grade", "skill", *HIGHER_IS_BETTER)
-    parser.add_argument(
-        "--sort",
-        choices=sorts,
-        default="created_at",
-        metavar="NAME",
-        help="created_at (newest first), grade, skill or a metric (best first)",
-    )
-
-
-def _add_best(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("metric", choices=HIGHER_IS_BETTER, metavar="METRIC")
-    _add_filters(parser)
-
-
-def _add_validate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", nargs="?")
-    parser.add_argument("--all", action="store_true", help="every registered model")
-
-
-def _add_alias(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("alias", metavar="NAME", help="champion, challenger, your own")
-
-
-def _add_promote(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--alias", default=CHAMPION, help=f"(default: {CHAMPION})")
-
-
-def _add_rollback(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("group", metavar="family/PAIR-timeframe-target")
-    parser.add_argument("--alias", default=CHAMPION, help=f"(default: {CHAMPION})")
-
-
-def _add_delete(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument(
-        "--with-artifact", action="store_true", help="remove its folder, too"
-    )
-
-
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("destination", help="a new folder, or a name that ends in .tar")
-
-
-def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FOLDER", help="for import also a .tar")
 
 
 # What each command does: returns what it says as JSON, and as text
@@ -236,10 +218,19 @@ def _table(found: Sequence[ModelSummary]) -> str:
     )
 
 
+def _get(registry: Registry, options: argparse.Namespace) -> Answer:
+    entry = registry.get(_id(registry, options))
+    return entry.to_dict(), str(registry.outputs / entry.artifact)
+
+
 def _info(registry: Registry, options: argparse.Namespace) -> Answer:
     entry = registry.get(_id(registry, options))
     artifact = registry.open(entry.model_id)
-    verdict = (artifact.metadata.get("results") or {}).get("verdict") or []
+    ancestors = registry.dependencies(entry.model_id)  # refuses a circle
+    results = artifact.metadata.get("results")
+    verdict = results.get("verdict") if isinstance(results, dict) else None
+    verdict = verdict if isinstance(verdict, list) else []
+    aliases = registry.aliases_of(entry)
     lines = [
         entry.display_name,
         f"  grade: {entry.performance_grade}, {entry.grade_reason}",
@@ -248,11 +239,12 @@ def _info(registry: Registry, options: argparse.Namespace) -> Answer:
         f"{entry.training_duration or 0:.0f} s",
         f"  artifact: {registry.outputs / entry.artifact}",
         f"  code: {entry.git_commit or 'commit not known'}",
-        f"  hardware: {_told(entry.hardware_info)}",
-        f"  aliases: {', '.join(registry.aliases_of(entry)) or 'none'}",
+        f"  hardware: {_machine_words(entry.hardware_info)}",
+        f"  aliases: {', '.join(aliases) or 'none'}",
         f"  tags: {', '.join(entry.tags) or 'none'}",
+        *([f"  notes: {entry.notes}"] if entry.notes else []),
         "  made from:",
-        *(_tree(registry, entry, "    ") or ["    no other model"]),
+        *(_tree(registry, entry) or ["    no other model"]),
         "  files:",
         *(
             f"    {name}  {utils.format_bytes(each['bytes'])}"
@@ -260,20 +252,33 @@ def _info(registry: Registry, options: argparse.Namespace) -> Answer:
         ),
     ]
     told = entry.to_dict() | {"verdict": verdict, "files": dict(artifact.files)}
-    return told | {"aliases": registry.aliases_of(entry)}, "\n".join(lines)
+    names = ("model_id", "manifest_sha256", "performance_grade", "dependencies")
+    lineage = [{name: getattr(each, name) for name in names} for each in ancestors]
+    return told | {"aliases": aliases, "lineage": lineage}, "\n".join(lines)
 
 
-def _told(values: Any) -> str:
-    return ", ".join(f"{k} {v}" for k, v in dict(values).items()) or "not known"
+def _machine_words(values: Mapping[str, Any]) -> str:
+    told = dict(values)
+    if isinstance(size := told.pop("memory_bytes", None), int):
+        told["memory"] = utils.format_bytes(size)
+    return ", ".join(f"{name} {value}" for name, value in told.items()) or "not known"
 
 
-def _tree(registry: Registry, entry: ModelSummary, indent: str) -> list[str]:
-    registry.dependencies(entry.model_id)  # refuses a circle
-    lines = []
-    for name in entry.dependencies:
+def _tree(registry: Registry, entry: ModelSummary) -> list[str]:
+    """Returns a line an ancestor, its own below it; those of each are told once."""
+    lines, known = [], set()
+    pending = [(name, 2) for name in reversed(entry.dependencies)]
+    while pending:
+        name, depth = pending.pop()
         parent = registry.get(name)
-        lines += [f"{indent}{parent.display_name}"]
-        lines += _tree(registry, parent, indent + "  ")
+        is_known = name in known
+        known.add(name)
+        lines.append(
+            f"{'  ' * depth}{parent.display_name}  manifest "
+            f"{parent.manifest_sha256[:12]}{', as above' if is_known else ''}"
+        )
+        if not is_known:
+            pending += [(each, depth + 1) for each in reversed(parent.dependencies)]
     return lines
 
 
@@ -289,15 +294,18 @@ def _related(walk: Callable[[Registry, str], list[ModelSummary]]) -> Any:
 def _validate(registry: Registry, options: argparse.Namespace) -> Answer:
     if options.all == (options.model is not None):
         raise utils.ConfigError("validate: expected a MODEL or --all")
-    entries = registry.list(status=None) if options.all else []
-    names = [each.model_id for each in entries] or (
-        [] if options.all else [_id(registry, options)]
-    )
-    problems = [line for name in names for line in registry.validate(name)]
-    problems = list(dict.fromkeys(problems))
+    if options.all:
+        count, problems = (
+            len(registry.entries(skips_broken=True)),
+            registry.validate_all(),
+        )
+    else:
+        count, problems = 1, registry.validate(_id(registry, options))
+    if problems and options.json:
+        logger.info("%s", _as_json(problems))
     if problems:
         raise utils.RefusedArtifactError("\n".join(problems))
-    return [], f"{utils.counted(len(names), 'model', 'models')}: every file is whole"
+    return [], f"{utils.counted(count, 'model', 'models')}: every file is whole"
 
 
 def _rollback(registry: Registry, options: argparse.Namespace) -> Answer:
@@ -306,6 +314,9 @@ def _rollback(registry: Registry, options: argparse.Namespace) -> Answer:
 
 
 def _set_alias(registry: Registry, options: argparse.Namespace) -> Answer:
+    if getattr(options, "remove", False):
+        entry = registry.remove_alias(_id(registry, options), options.alias)
+        return _one(entry, f"is no longer {options.alias}")
     entry = registry.set_alias(_id(registry, options), options.alias)
     return _one(entry, f"is {options.alias}")
 
@@ -329,11 +340,11 @@ def _import(registry: Registry, options: argparse.Namespace) -> Answer:
 
 
 def _scan(registry: Registry, options: argparse.Namespace) -> Answer:
-    found = exchange.scan(options.source)
+    found = kinds.scan(options.source)
     lines = [
         f"{each['kind']:<12} {each['bytes']:>12,} {each['name']}" for each in found
     ]
-    pickles = [each["name"] for each in found if each["kind"] in exchange.PICKLES]
+    pickles = [each["name"] for each in found if each["kind"] in kinds.PICKLES]
     if pickles:
         lines.append(f"{utils.counted(len(pickles), 'file', 'files')} could run code")
     return found, "\n".join(lines) or "no files"
@@ -342,12 +353,13 @@ def _scan(registry: Registry, options: argparse.Namespace) -> Answer:
 _COMMANDS: dict[str, tuple[str, Callable[[Registry, argparse.Namespace], Answer]]] = {
     "register": ("register a published run", _register),
     "list": ("list models", _list),
+    "get": ("where a model's artifact is; --json: all of its entry", _get),
     "info": ("verdict, lineage, machine, commit, files of a model", _info),
     "best": ("the model with the best value of a metric", _best),
     "dependencies": ("what a model was made from", _related(Registry.dependencies)),
     "dependants": ("what was made from a model", _related(Registry.dependants)),
     "validate": ("verify a model's files and its ancestors'", _validate),
-    "alias": ("point an alias at a model", _set_alias),
+    "alias": ("point an alias at a model, or take it away", _set_alias),
     "promote": ("make a model the champion", _set_alias),
     "rollback": ("point an alias at the model before", _rollback),
     "archive": (
@@ -363,19 +375,6 @@ _COMMANDS: dict[str, tuple[str, Callable[[Registry, argparse.Namespace], Answer]
     "import": ("take in what was exported, once it is verified", _import),
     "scan": ("kinds of the files in a folder, by their first bytes", _scan),
 }
-_ARGUMENTS = {
-    "register": _add_register,
-    "list": _add_list,
-    "best": _add_best,
-    "validate": _add_validate,
-    "alias": _add_alias,
-    "promote": _add_promote,
-    "rollback": _add_rollback,
-    "delete": _add_delete,
-    "export": _add_export,
-    "import": _add_source,
-    "scan": _add_source,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -388,7 +387,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     _, act = _COMMANDS[options.command]
     told, text = act(Registry(options.outputs_dir), options)
-    logger.info("%s", to_json(to_jsonable(told)).rstrip() if options.json else text)
+    logger.info("%s", _as_json(told) if options.json else text)
+
+
+def _as_json(told: Any) -> str:
+    """Returns JSON in which nothing is left that could steer a terminal."""
+    text = json.dumps(to_jsonable(told), indent=2, allow_nan=False)
+    return text.replace("\x7f", "\\u007f")
 
 
 if __name__ == "__main__":

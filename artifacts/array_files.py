@@ -1,25 +1,34 @@
-"""Trees and linear models <-> the bytes of an `.npz`: nothing to trust or to run.
+"""Arrays <-> the bytes of an `.npz`: nothing to trust or to run.
 
-In: a zip of `.npy` members, not packed, and of `header.json`; how large they may be.
+In: trees and linear models, as a zip of `.npy` members, not packed, and `header.json`;
+a state that a run goes on from, under a digest of its bytes; how large they may be.
 Out: whether the arrays are a model (`array_models`), whether the bytes are the
-published ones (`manifest`).
+published ones (`manifest`), what a state is: of a network (`networks.checkpoints`), of
+trees (`models.kept_rounds`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 
 from artifacts.array_models import ArrayModel, Linear, Trees, expect
 from artifacts.manifest import parse_json, refuse_broken
+from files.atomic import atomic_write
 from files.strict import parse_npy, unzip_stored
+from utils import RefusedArtifactError
 
 SUFFIX = ".npz"
 MAX_MODEL_BYTES = 2**30
+HEADER = b"trainer checkpoint 1 "
+MAX_CHECKPOINT_BYTES = 8 * 2**30
 
 _HEADER = "header.json"
 _FORMAT = 1
@@ -69,3 +78,35 @@ def _facts(kind: str) -> list[str]:
     """Returns what the header says beside format and kind."""
     model = _KINDS[kind]
     return [each.name for each in fields(model) if each.name not in model.arrays()]
+
+
+# A state that a run goes on from
+
+
+def write_checkpoint(path: Path, content: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays under a digest of their bytes, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **content)
+    data = buffer.getbuffer()
+    digest = hashlib.sha256(data).hexdigest().encode()
+    atomic_write(path, HEADER + digest + b"\n" + data)
+
+
+def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
+    """Reads what `write_checkpoint` wrote; refuses any other bytes."""
+    if path.stat().st_size > MAX_CHECKPOINT_BYTES:
+        raise RefusedArtifactError(f"{path}: expected a checkpoint of at most 8 GiB.")
+    content = path.read_bytes()
+    header, _, data = content.partition(b"\n")
+    digest = hashlib.sha256(data).hexdigest().encode()
+    if header != HEADER + digest:
+        raise RefusedArtifactError(
+            f"{path}: expected a whole checkpoint. "
+            f"Received: {len(content)} bytes whose digest does not match."
+        )
+    # A digest is no signature: the rest may be hostile.
+    with refuse_broken(f"{path}: expected plain arrays"):
+        return {
+            name.removesuffix(".npy"): parse_npy(member, name)
+            for name, member in unzip_stored(data)
+        }

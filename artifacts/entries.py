@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,8 +29,11 @@ ACTIVE, ARCHIVED = "active", "archived"
 REPORT = "confusion_matrix_report.json"
 
 Version = tuple[int, int, int]
-_VERSION = re.compile(r"v(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
-GROUP = re.compile(r"[A-Za-z0-9_]{1,64}/[A-Za-z0-9_-]{1,64}-\d{1,5}[a-z]-[a-z_]{1,32}")
+_NUMBER = "(0|[1-9][0-9]{0,5})"
+_VERSION = re.compile(rf"v{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
+GROUP = re.compile(
+    r"[A-Za-z0-9_]{1,64}/[A-Za-z0-9_-]{1,64}-[0-9]{1,5}[a-z]-[a-z_]{1,32}"
+)
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 _RESEEDED = ("seed", "calibration_method", "calibrate_on")
@@ -210,11 +214,16 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    is_such = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_such and abs(value) <= sys.float_info.max
 
 
 def _or_none(is_right: Any) -> Any:
     return lambda value: value is None or is_right(value)
+
+
+def _of_each(is_right: Any) -> Any:
+    return lambda value: _is_mapping(value) and all(map(is_right, value.values()))
 
 
 def _matches(pattern: re.Pattern[str]) -> Any:
@@ -222,22 +231,26 @@ def _matches(pattern: re.Pattern[str]) -> Any:
 
 
 _KINDS: dict[str, Any] = {
-    "group": _matches(GROUP),
-    "version": _matches(_VERSION),
-    "run_id": _is_text,
-    "artifact": is_inside,
-    "manifest_sha256": _matches(_SHA256),
-    "interface": _is_mapping,
-    "data_sha256": _or_none(_matches(_SHA256)),
-    "settings_sha256": _matches(_SHA256),
-    "performance_grade": lambda value: value in list(PerformanceGrade),
-    "skill": _or_none(_is_number),
-    "created_at": _is_text,
-    "metrics": _is_mapping,
-    "dependencies": _are_words,
-    "training_config": _is_mapping,
-    "tags": lambda value: _are_words(value) and all(map(WORD.fullmatch, value)),
-    "status": lambda value: value in (ACTIVE, ARCHIVED),
+    name: is_such
+    for is_such, names in (
+        (_is_text, "run_id grade_reason created_at notes"),
+        (_or_none(_is_text), "trained_at git_commit experiment_name"),
+        (_is_number, "model_size_mb"),
+        (_or_none(_is_number), "skill training_duration"),
+        (_matches(_SHA256), "manifest_sha256 settings_sha256 checksum"),
+        (_or_none(_matches(_SHA256)), "data_sha256"),
+        (_is_mapping, "interface training_config dataset_info hardware_info"),
+        (_of_each(_is_text), "file_paths"),
+        (_of_each(_or_none(_is_number)), "metrics"),
+        (_are_words, "dependencies"),
+        (lambda value: _are_words(value) and all(map(WORD.fullmatch, value)), "tags"),
+        (_matches(GROUP), "group"),
+        (_matches(_VERSION), "version"),
+        (is_inside, "artifact"),
+        (lambda value: value in list(PerformanceGrade), "performance_grade"),
+        (lambda value: value in (ACTIVE, ARCHIVED), "status"),
+    )
+    for name in names.split()
 }
 
 
@@ -380,13 +393,3 @@ def sorted_models(found: list[ModelSummary], sort: str) -> list[ModelSummary]:
         return value is None, sign * (value or 0.0)
 
     return sorted(found, key=key)
-
-
-def parse_grade(text: str) -> PerformanceGrade:
-    """Returns a grade by its name; ConfigError of another."""
-    try:
-        return PerformanceGrade(text)
-    except ValueError:
-        raise ConfigError(
-            f"grade: expected one of {', '.join(PerformanceGrade)}. Received: {text!r}"
-        ) from None

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
+from artifacts.aliases import Aliases, read_plain_json
 from artifacts.entries import (
     ACTIVE,
     FORMAT,
@@ -36,16 +37,15 @@ from artifacts.entries import (
     next_version,
     parse_version,
 )
-from artifacts.run_folder import removed_path
-from files.atomic import atomic_write, fsync_folder, make_folder
+from artifacts.run_folder import MANIFEST, removed_path
+from files.atomic import atomic_write, fsync_folder, make_folder, sha256_file
 from files.locks import FileLock
-from files.strict import read_json, write_json
-from settings.run_fields import WORD
+from files.strict import write_json
 from utils import ConfigError, MissingInputError, RefusedArtifactError
 
 logger = logging.getLogger(__name__)
 
-_ENTRY = "entry.json"
+_ENTRY, _DELETED = "entry.json", "deleted.json"
 _LOCK_SECONDS = 60.0
 _SUMMARY = [item.name for item in dataclasses.fields(ModelSummary)]
 
@@ -84,6 +84,8 @@ class EntryStore:
                 try:
                     full = self._read(self.root / place)
                     entry = ModelSummary(**{k: getattr(full, k) for k in _SUMMARY})
+                except MissingInputError:
+                    continue  # deleted this very moment
                 except RefusedArtifactError as error:
                     if not skips_broken:
                         raise
@@ -125,11 +127,9 @@ class EntryStore:
 
     def _read(self, folder: Path) -> ModelMetadata:
         try:
-            entry = ModelMetadata.from_dict(read_json(folder / _ENTRY), folder)
+            entry = ModelMetadata.from_dict(read_plain_json(folder, _ENTRY), folder)
         except FileNotFoundError as error:
             raise MissingInputError(f"{folder}: no such model any more.") from error
-        except utils.DataError as error:
-            raise RefusedArtifactError(str(error)) from error
         place = folder.relative_to(self.root).as_posix()
         if place != f"{entry.group}/{entry.version}":
             raise RefusedArtifactError(
@@ -152,10 +152,20 @@ class EntryStore:
             folder = self.root / group / str(version)
         else:
             stem, _, version = name.rpartition("_")
-            folders = self.root.glob("*/*") if parse_version(version) else ()
-            groups = (each.relative_to(self.root).as_posix() for each in folders)
-            matching = [each for each in groups if each.replace("/", "_") == stem]
-            folder = self.root / (matching or ["-"])[0] / version
+            groups = self.root.glob("*/*") if parse_version(version) else ()
+            matching = [
+                group / version
+                for group in groups
+                if f"{group.parent.name}_{group.name}" == stem
+                and (group / version / _ENTRY).is_file()
+            ]
+            if len(matching) > 1:
+                told = [f"{p.parts[-3]}/{p.parts[-2]}@{version}" for p in matching]
+                raise ConfigError(
+                    f"expected one model. Received: {name!r}, which may be "
+                    f"{' or '.join(sorted(told))}"
+                )
+            folder = matching[0] if matching else self.root / "-"
         if not _is_below(folder, self.root) or not (folder / _ENTRY).is_file():
             raise self._unknown(name)
         return self._read(folder)
@@ -191,12 +201,48 @@ class EntryStore:
             raise self._unknown(words)
         return matching
 
+    def aliases(self, group: str) -> Aliases:
+        """Returns the aliases of a group; MissingInputError of what is none."""
+        if not GROUP.fullmatch(group):
+            raise self._unknown(group)
+        return Aliases(self.root / group / "aliases")
+
     def read_alias(self, group: str, alias: str) -> dict[str, Any]:
         """Returns the `version` that an alias points at, and the `previous` ones."""
-        path = self.root / group / "aliases" / f"{alias}.json"
-        if not (GROUP.fullmatch(group) and WORD.fullmatch(alias) and path.is_file()):
-            raise self._unknown(f"{group}@{alias}")
-        return parse_alias(path)
+        try:
+            return self.aliases(group).read(alias)
+        except FileNotFoundError:
+            raise self._unknown(f"{group}@{alias}") from None
+
+    def aliases_of(self, entry: ModelSummary) -> list[str]:
+        """Returns the aliases that point at a model."""
+        aliases, found = self.aliases(entry.group), []
+        for name in aliases.names():
+            with contextlib.suppress(FileNotFoundError):  # removed a moment ago
+                if aliases.read(name)["version"] == entry.version:
+                    found.append(name)
+        return found
+
+    def folder_of(self, entry: ModelSummary) -> Path:
+        """Returns the folder of a model's artifact, the one that was registered.
+
+        Raises:
+            MissingInputError: If there is none.
+            RefusedArtifactError: If its manifest is another one.
+        """
+        folder = self.outputs / entry.artifact
+        manifest = folder / MANIFEST
+        if not manifest.is_file():
+            raise MissingInputError(
+                f"{entry.model_id}: expected its artifact at {folder}. Received: "
+                "nothing. Bring the folder back, or delete the entry."
+            )
+        if sha256_file(manifest) != entry.manifest_sha256:
+            raise RefusedArtifactError(
+                f"{entry.model_id}: expected the manifest that was registered in "
+                f"{folder}. Received: another one. The artifact was changed since."
+            )
+        return folder
 
     def add(self, new: ModelMetadata, *, version: str | None = None) -> ModelMetadata:
         """Adds an entry under its group's next version, or the given one, if unused."""
@@ -213,9 +259,15 @@ class EntryStore:
         return entry
 
     def _deleted(self, group: str) -> list[Version]:
-        path = self.root / group / "deleted.json"
-        content = read_json(path) if path.is_file() else {}
-        words = content.get("versions", ()) if isinstance(content, dict) else ()
+        content: Any = {"versions": []}
+        with contextlib.suppress(FileNotFoundError):
+            content = read_plain_json(self.root / group, _DELETED)
+        words = content.get("versions") if isinstance(content, dict) else None
+        if not isinstance(words, list):
+            raise RefusedArtifactError(
+                f"{self.root / group / _DELETED}: expected versions that are not used "
+                "again. Received: something else."
+            )
         return [v for v in (parse_version(str(word)) for word in words) if v]
 
     @contextlib.contextmanager
@@ -233,27 +285,47 @@ class EntryStore:
         finally:
             lock.release()
 
-    def change(self, name: str, **changes: Any) -> ModelMetadata:
-        """Replaces fields of an entry; returns what it is now."""
+    def change(
+        self,
+        name: str,
+        *,
+        refuse: Callable[[ModelMetadata], None] = lambda _: None,
+        **changes: Any,
+    ) -> ModelMetadata:
+        """Replaces fields of an entry; returns what it is now.
+
+        Args:
+            name: The model.
+            refuse: Raises where the entry may not change; nobody moves an alias of the
+                group meanwhile.
+            **changes: The fields.
+        """
         entry = self.get(name)
         with self.lock(self.root / entry.group):
-            changed = dataclasses.replace(self.get(entry.model_id), **changes)
+            entry = self.get(entry.model_id)
+            refuse(entry)
+            changed = dataclasses.replace(entry, **changes)
             path = self.root / entry.group / entry.version / _ENTRY
             write_json(path, changed.to_dict())
         return changed
 
-    def remove(self, entry: ModelMetadata) -> None:
-        """Removes an entry; its version is never used again."""
+    def remove(
+        self, name: str, *, refuse: Callable[[ModelMetadata], None]
+    ) -> ModelMetadata:
+        """Removes an entry, whose version is never used again; as `change`."""
+        entry = self.get(name)
         group = self.root / entry.group
         with self.lock(group):
+            refuse(entry)
             gone = {*self._deleted(entry.group), parse_version(entry.version)}
             words = ["v{}.{}.{}".format(*each) for each in sorted(filter(None, gone))]
             # First: a death in between must not free the number.
-            write_json(group / "deleted.json", {"versions": words})
+            write_json(group / _DELETED, {"versions": words})
             aside = group / f".tmp-{secrets.token_hex(6)}"
             os.rename(group / entry.version, aside)
             fsync_folder(group)
             shutil.rmtree(aside, ignore_errors=True)
+        return entry
 
 
 @contextlib.contextmanager
@@ -284,16 +356,6 @@ def _cached(known: Any, stamp: list[int], place: str) -> ModelSummary | None:
     return None
 
 
-def parse_alias(path: Path) -> dict[str, Any]:
-    """Returns the content of an alias's file; RefusedArtifactError of another."""
-    content = read_json(path)
-    content = content if isinstance(content, dict) else {}
-    version, previous = content.get("version"), content.get("previous")
-    if not isinstance(previous, list) or not parse_version(str(version)):
-        raise RefusedArtifactError(f"{path}: expected an alias of the registry.")
-    return content
-
-
 def _is_below(path: Path, root: Path) -> bool:
     return path.resolve().is_relative_to(root.resolve())
 
@@ -312,19 +374,19 @@ def walk(
 ) -> list[ModelSummary]:
     """Returns what steps lead to, nearest first, each once; refuses a circle."""
     found: dict[str, ModelSummary] = {}
-
-    def visit(each: ModelSummary, path: tuple[str, ...]) -> None:
-        for other in step(each):
-            if other.model_id in path:
-                circle = " -> ".join(
-                    [*path[path.index(other.model_id) :], other.model_id]
-                )
-                raise ConfigError(
-                    f"expected no model that is made from itself: {circle}"
-                )
-            if other.model_id not in found:
-                found[other.model_id] = other
-                visit(other, (*path, other.model_id))
-
-    visit(entry, (entry.model_id,))
+    path, pending = [entry.model_id], [iter(step(entry))]
+    while pending:
+        other = next(pending[-1], None)
+        if other is None:
+            pending.pop()
+            path.pop()
+        elif other.model_id in path:
+            circle = [*path[path.index(other.model_id) :], other.model_id]
+            raise ConfigError(
+                f"expected no model that is made from itself: {' -> '.join(circle)}"
+            )
+        elif other.model_id not in found:
+            found[other.model_id] = other
+            path.append(other.model_id)
+            pending.append(iter(step(other)))
     return list(found.values())

@@ -1,8 +1,7 @@
 """Models between machines: exported whole, verified before they are taken in.
 
-In: a bundle of artifacts and their entries, as a folder or a tar; what kinds of files
-lie in a folder; a run of MLflow. Out: the registry that they come from and go to
-(`registry`).
+In: a bundle of artifacts and their entries, as a folder or a tar; a run of MLflow. Out:
+the registry that they come from and go to (`registry`).
 
 A bundle has `bundle.json` and `artifacts/{number}/` for each model, parents first.
 """
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import manifest, run_folder
+from artifacts.aliases import read_plain_json
 from artifacts.artifact import Artifact, load_artifact
 from artifacts.entries import ModelMetadata, ModelSummary, describe, is_inside
 from artifacts.registry import Registry
@@ -35,10 +35,9 @@ from files.atomic import (
     make_folder,
     sha256_file,
 )
-from files.strict import read_json, write_json
+from files.strict import write_json
 from utils import (
     ConfigError,
-    DataError,
     DependencyError,
     MissingInputError,
     RefusedArtifactError,
@@ -52,23 +51,6 @@ _MAX_HISTORY_BYTES = 64 * 2**20
 
 _MLFLOW_PARAM_LENGTH, _MLFLOW_PARAMS, _MLFLOW_METRICS = 6000, 100, 1000
 """Most letters of a parameter, parameters and metrics of one call."""
-
-PICKLES = ("pickle", "torch zip", "pickle by name")
-"""Kinds of files that could run code when they are opened."""
-
-_MAGIC = {
-    b"\x89HDF\r\n": "hdf5",
-    b"\x93NUMPY": "npy",
-    b"PK\x03\x04": "zip",
-    b"PAR1": "parquet",
-    b"ARROW1": "arrow",
-    b"\x89PNG": "png",
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    **{bytes([0x80, protocol]): "pickle" for protocol in range(2, 6)},
-}
-_PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib", ".skops", ".dill")
-_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 
 
 def export_model(
@@ -162,6 +144,11 @@ def _unpack(bundle: Path, aside: Path) -> None:
     """Copies a bundle's plain files, so that nobody changes them once verified."""
     make_folder(aside)
     if bundle.is_dir():
+        for path in bundle.rglob("*"):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise RefusedArtifactError(
+                    f"{bundle}: expected plain files. Received: {path.name!r:.200}"
+                )
         shutil.copytree(bundle, aside, symlinks=True, dirs_exist_ok=True)
         return
     try:
@@ -193,13 +180,11 @@ def _unpack(bundle: Path, aside: Path) -> None:
 
 def _models_of(folder: Path) -> list[ModelMetadata]:
     try:
-        content = read_json(folder / _BUNDLE)
+        content = read_plain_json(folder, _BUNDLE)
     except FileNotFoundError as error:
         raise RefusedArtifactError(
             f"expected {_BUNDLE} in an exported model. Received: none."
         ) from error
-    except DataError as error:
-        raise RefusedArtifactError(str(error)) from error
     models = content.get("models") if isinstance(content, dict) else None
     if not isinstance(models, list) or not models or content.get("format") != 1:
         raise RefusedArtifactError(f"{_BUNDLE}: expected models, in format 1.")
@@ -248,44 +233,6 @@ def _take_in(
         notes=entry.notes,
     )
     return registry.add(new, version=entry.version)
-
-
-def scan(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Returns `name`, `kind` and `bytes` of every file below a folder; opens no model.
-
-    A kind is told by the first bytes, where they tell; a pickle of text has none, so
-    names that pickles have count, too.
-
-    Raises:
-        MissingInputError: If there is no such folder.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise MissingInputError(f"scan: expected a folder. Received: {root}")
-    found = []
-    for parent, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            status = path.lstat()
-            kind = "link" if path.is_symlink() else _kind(path)
-            place = path.relative_to(root).as_posix()
-            found.append({"name": place, "kind": kind, "bytes": status.st_size})
-    return found
-
-
-def _kind(path: Path) -> str:
-    with manifest.open_plain(path.parent, path.name) as stream:
-        head = stream.read(16)
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
-    if kind == "zip" and path.suffix in _TORCH_SUFFIXES:
-        return "torch zip"
-    if kind not in ("pickle",) and path.suffix in _PICKLE_SUFFIXES:
-        return "pickle by name"
-    if kind:
-        return kind
-    is_text = not head.strip(bytes(range(32, 127)) + b"\t\n\r")
-    return {b"{": "json", b"[": "json"}.get(head[:1], "text" if is_text else "other")
 
 
 class MlflowStore:

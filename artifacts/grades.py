@@ -31,6 +31,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from utils import ConfigError
+
 MIN_FOLDS = 5
 MIN_SHARE_OF_FOLDS = 0.7
 MIN_LATER_DAYS = 30.0
@@ -63,6 +65,16 @@ class PerformanceGrade(enum.StrEnum):
     def is_at_least(self, other: PerformanceGrade) -> bool:
         """Whether it is as good as another, or better."""
         return self.rank <= other.rank
+
+
+def parse_grade(text: str) -> PerformanceGrade:
+    """Returns a grade by its name; ConfigError of another."""
+    try:
+        return PerformanceGrade(text)
+    except ValueError:
+        raise ConfigError(
+            f"grade: expected one of {', '.join(PerformanceGrade)}. Received: {text!r}"
+        ) from None
 
 
 @dataclass(frozen=True)

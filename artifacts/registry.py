@@ -13,12 +13,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import utils
 from artifacts import entries, run_folder
+from artifacts.aliases import require_word
 from artifacts.artifact import Artifact, load_artifact
 from artifacts.entries import (
     ACTIVE,
@@ -26,23 +26,19 @@ from artifacts.entries import (
     HIGHER_IS_BETTER,
     ModelMetadata,
     ModelSummary,
-    parse_grade,
     parse_version,
     sorted_models,
 )
-from artifacts.entry_store import EntryStore, parse_alias, walk
+from artifacts.entry_store import EntryStore, walk
 from artifacts.evaluations import read_evaluations
-from artifacts.grades import grade_of
+from artifacts.grades import grade_of, parse_grade
 from config import Config
 from files.atomic import sha256_file
-from files.strict import write_json
-from settings.run_fields import WORD
-from utils import ConfigError, MissingInputError, RefusedArtifactError
+from utils import ConfigError, MissingInputError
 
 logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
-_MAX_ALIAS_HISTORY = 100
 
 
 class Registry(EntryStore):
@@ -82,8 +78,10 @@ class Registry(EntryStore):
             RefusedArtifactError: If a file is not what the manifest says.
             ConfigError: If it lies outside the folder of outputs, or a word is none.
         """
-        for word in (*tags, *([alias] if alias else [])):
-            _require_word(word)
+        for word in tags:
+            require_word(word)
+        if alias is not None:
+            require_word(alias, is_alias=True)
         opened = load_artifact(artifact)
         outputs = self.outputs.resolve()
         if not opened.path.is_relative_to(outputs):
@@ -124,23 +122,7 @@ class Registry(EntryStore):
         Raises:
             RefusedArtifactError: If the artifact was changed since.
         """
-        return load_artifact(self._registered_folder(self.get(name)))
-
-    def _registered_folder(self, entry: ModelSummary) -> Path:
-        """Returns the folder of a model, whose manifest is the one registered."""
-        folder = self.outputs / entry.artifact
-        manifest = folder / run_folder.MANIFEST
-        if not manifest.is_file():
-            raise MissingInputError(
-                f"{entry.model_id}: expected its artifact at {folder}. Received: "
-                "nothing. Bring the folder back, or delete the entry."
-            )
-        if sha256_file(manifest) != entry.manifest_sha256:
-            raise RefusedArtifactError(
-                f"{entry.model_id}: expected the manifest that was registered in "
-                f"{folder}. Received: another one. The artifact was changed since."
-            )
-        return folder
+        return load_artifact(self.folder_of(self.get(name)))
 
     def regrade(self, name: str) -> ModelMetadata:
         """Grades a model again, with what it did on later days; see `grades`."""
@@ -158,8 +140,7 @@ class Registry(EntryStore):
 
     def archive(self, name: str) -> ModelMetadata:
         """Takes a model out of use; refused while an alias points at it."""
-        self._refuse_in_use(self.get(name), dependants=False)
-        return self.change(name, status=ARCHIVED)
+        return self.change(name, refuse=self._refuse_users, status=ARCHIVED)
 
     def restore(self, name: str) -> ModelMetadata:
         """Takes an archived model back into use."""
@@ -177,37 +158,34 @@ class Registry(EntryStore):
             ConfigError: If a model depends on it or an alias points at it.
             RefusedArtifactError: If a folder is to go that is not what was registered.
         """
-        with self.lock(self.root):
+        with self.lock(self.root):  # nobody registers a child meanwhile
             entry = self.get(name)
-            self._refuse_in_use(entry)
-            others = {
-                e.artifact for e in self.entries() if e.model_id != entry.model_id
-            }
-            folder = None
-            is_there = (self.outputs / entry.artifact).exists()
-            if with_artifact and is_there and entry.artifact not in others:
-                folder = self._registered_folder(entry)
-            self.remove(entry)
+            folder = self._own_folder(entry) if with_artifact else None
+            self.remove(name, refuse=self._refuse_in_use)
         if folder is not None:
             aside = folder.with_name(f".tmp-{secrets.token_hex(6)}-{folder.name}")
             os.rename(folder, aside)  # whole or gone
             shutil.rmtree(aside, ignore_errors=True)
         return entry
 
-    def _refuse_in_use(self, entry: ModelSummary, *, dependants: bool = True) -> None:
+    def _own_folder(self, entry: ModelSummary) -> Path | None:
+        """Returns the folder of a model, where there is one and no other has it."""
+        num_users = [each.artifact for each in self.entries()].count(entry.artifact)
+        is_there = (self.outputs / entry.artifact).exists()
+        return self.folder_of(entry) if is_there and num_users == 1 else None
+
+    def _refuse_in_use(self, entry: ModelSummary) -> None:
+        self._refuse_users(entry, self.dependants(entry.model_id))
+
+    def _refuse_users(
+        self, entry: ModelSummary, dependants: Sequence[ModelSummary] = ()
+    ) -> None:
         users = [f"alias {each}" for each in self.aliases_of(entry)]
-        if dependants:
-            users += [each.model_id for each in self.dependants(entry.model_id)]
-        if users:
+        if users := [*users, *(each.model_id for each in dependants)]:
             raise ConfigError(
                 f"{entry.model_id}: expected no alias and no model that depends on it. "
-                f"Received: {', '.join(users)}. Move or delete these first."
+                f"Received: {', '.join(users)}. Move, remove or delete these first."
             )
-
-    def aliases_of(self, entry: ModelSummary) -> list[str]:
-        """Returns the aliases that point at a model."""
-        paths = sorted((self.root / entry.group / "aliases").glob("[!.]*.json"))
-        return [p.stem for p in paths if parse_alias(p)["version"] == entry.version]
 
     def set_alias(self, name: str, alias: str = CHAMPION) -> ModelMetadata:
         """Points an alias of the model's group at it; `rollback` knows the one before.
@@ -215,7 +193,7 @@ class Registry(EntryStore):
         Raises:
             ConfigError: If the model is archived, or the alias is no word.
         """
-        _require_word(alias)
+        require_word(alias, is_alias=True)
         group = self.get(name).group
         with self.lock(self.root / group):
             entry = self.get(name)
@@ -224,12 +202,25 @@ class Registry(EntryStore):
                     f"{entry.model_id}: expected an active model for alias {alias!r}. "
                     f"Received: one that is {entry.status}. Restore it first."
                 )
-            path = self.root / group / "aliases" / f"{alias}.json"
-            before = parse_alias(path) if path.is_file() else {}
-            if before.get("version") != entry.version:
-                previous = before.get("previous", [])
-                previous += [before["version"]] if before else []
-                _write_alias(path, entry.version, previous)
+            aliases, before = self.aliases(group), []
+            if alias in aliases.names():
+                now = aliases.read(alias)
+                before = [*now["previous"], now["version"]]
+            if before[-1:] != [entry.version]:
+                aliases.point(alias, entry.version, before)
+        return entry
+
+    def remove_alias(self, name: str, alias: str) -> ModelMetadata:
+        """Takes an alias from a model; MissingInputError if it does not point at it."""
+        entry = self.get(name)
+        with self.lock(self.root / entry.group):
+            if self.read_alias(entry.group, alias)["version"] != entry.version:
+                raise MissingInputError(
+                    f"{entry.model_id}: expected one of its aliases, "
+                    f"{', '.join(self.aliases_of(entry)) or 'none'}. "
+                    f"Received: {alias!r:.100}"
+                )
+            self.aliases(entry.group).remove(alias)
         return entry
 
     def rollback(self, group: str, alias: str = CHAMPION) -> ModelMetadata:
@@ -238,7 +229,7 @@ class Registry(EntryStore):
         Raises:
             ConfigError: If there is none.
         """
-        _require_word(alias)
+        require_word(alias, is_alias=True)
         self.read_alias(group, alias)  # whether there is one
         with self.lock(self.root / group):
             previous = [*self.read_alias(group, alias)["previous"]]
@@ -247,8 +238,7 @@ class Registry(EntryStore):
                 with contextlib.suppress(MissingInputError):
                     entry = self.get(f"{group}@{version}")
                     if entry.status == ACTIVE:
-                        path = self.root / group / "aliases" / f"{alias}.json"
-                        _write_alias(path, version, previous)
+                        self.aliases(group).point(alias, version, previous)
                         return entry
         raise ConfigError(
             f"{group}@{alias}: expected an earlier active model to go back to. "
@@ -284,6 +274,24 @@ class Registry(EntryStore):
                 self.open(entry.model_id)
             except utils.UserError as error:
                 problems.append(f"{entry.model_id}: {error}")
+        return problems
+
+    def validate_all(self) -> list[str]:
+        """Returns what is wrong with any entry, its files, its parents, any alias."""
+        problems = []
+        for name in self._places():
+            try:
+                name = self._read(self.root / name).model_id
+                self.dependencies(name)  # whether all are there
+                self.open(name)
+            except utils.UserError as error:
+                problems.append(f"{name}: {error}")
+        for path in sorted(self.root.glob("*/*/aliases/[!.]*.json")):
+            name = f"{path.parts[-4]}/{path.parts[-3]}@{path.stem}"
+            try:
+                self.get(name)
+            except utils.UserError as error:
+                problems.append(f"{name}: {error}")
         return problems
 
     # Choosing
@@ -360,19 +368,28 @@ def open_model(where: str | os.PathLike[str]) -> Artifact:
     """Opens an artifact by its folder, or by its name in a registry.
 
     Args:
-        where: A folder; or `family/PAIR-timeframe-target@alias` of the registry in
-            `outputs`, of another one with its folder of outputs in front.
+        where: A folder; or an id, or `family/PAIR-timeframe-target@alias`, of the
+            registry in `outputs`, of another one with its folder of outputs in front.
 
     Raises:
         MissingInputError: If there is neither.
         RefusedArtifactError: If a file is not what it was.
     """
-    path = Path(where)
-    if "@" not in path.name or path.exists():
+    if not names_registered(where):
         return load_artifact(where)
-    place = path.parent.parent
+    path = Path(where)
+    place, group = path.parent, ""
+    if "@" in path.name:
+        place, group = path.parent.parent, f"{path.parent.name}/"
     registry = Registry("outputs" if place == Path() else place)
-    return registry.open(f"{path.parent.name}/{path.name}")
+    return registry.open(group + path.name)
+
+
+def names_registered(where: str | os.PathLike[str]) -> bool:
+    """Whether words are no path but the id of a registered model, or have an alias."""
+    name = Path(where).name
+    has_version = parse_version(name.rpartition("_")[2]) is not None
+    return ("@" in name or has_version) and not Path(where).exists()
 
 
 def register_run(config: Config, folder: Path, *, alias: str | None) -> ModelMetadata:
@@ -381,18 +398,3 @@ def register_run(config: Config, folder: Path, *, alias: str | None) -> ModelMet
     graded = f"grade {entry.performance_grade} ({entry.grade_reason})"
     logger.info("registered: %s, %s", entry.model_id, graded)
     return entry
-
-
-def _require_word(word: str) -> None:
-    if not WORD.fullmatch(word) or parse_version(word):
-        raise ConfigError(
-            "expected a tag or alias of up to 64 letters, digits, '.', '_' and '-', "
-            "the first a letter or a digit, that is no version. "
-            f"Received: {word!r:.100}"
-        )
-
-
-def _write_alias(path: Path, version: str, previous: Sequence[str]) -> None:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    kept = list(previous)[-_MAX_ALIAS_HISTORY:]
-    write_json(path, {"version": version, "previous": kept, "changed_at": now})

@@ -23,6 +23,7 @@ from artifacts.artifact import Artifact, load_artifact
 from artifacts.evaluations import RowCounts
 from artifacts.manifest import refuse_broken
 from artifacts.publication import followed
+from artifacts.registry import names_registered
 from candles.sources import CandleSource
 from config import Config
 from data_loader import STATED_FACTS, TrainingDataLoader
@@ -106,8 +107,8 @@ class Candidate:
 
 def is_model(path: str) -> bool:
     """Whether a path leads to a published artifact, or to what names one."""
-    if "@" in Path(path).name and not Path(path).exists():
-        return True  # of a registry
+    if names_registered(path):
+        return True
     return (followed(Path(path)) / run_folder.MANIFEST).is_file()
 
 

@@ -2,7 +2,7 @@
 
 In: when they are written, trees of each library as columns of plain arrays and back,
 every check of them. Out: fitting (`sklearn_adapter`, `lightgbm_adapter`), the file's
-form (`artifacts.checkpoint_files`), which run goes on (`artifacts.resuming`).
+form (`artifacts.array_files`), which run goes on (`artifacts.resuming`).
 
 A library reads its trees without a look at their indices, so all of these are checked
 here before it does.
@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from artifacts.array_files import read_checkpoint, write_checkpoint
 from artifacts.array_models import LEAF, expect
-from artifacts.checkpoint_files import read_checkpoint, write_checkpoint
 from artifacts.manifest import parse_json, refuse_broken
 from files.strict import to_jsonable
 from models import conversion

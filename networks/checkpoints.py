@@ -3,7 +3,7 @@
 In: weights, optimizer, dropout seeds, callbacks' memory, history, the sums of the
 epoch's metrics, epoch and step; one file each. Out: whether a run may be resumed here
 (`trainer`), the folder's life (`artifacts.run_folder`), the file's form
-(`artifacts.checkpoint_files`).
+(`artifacts.array_files`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from artifacts.checkpoint_files import read_checkpoint, write_checkpoint
+from artifacts.array_files import read_checkpoint, write_checkpoint
 from artifacts.manifest import refuse_broken
 from networks.callbacks import Logs
 from utils import RefusedArtifactError

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import utils
 from settings import presets, sources
+from settings.run_fields import ALIAS
 from utils import ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ def _refuse_idle_options(parsed: argparse.Namespace) -> None:
         raise ConfigError("--resume-anyway: expected --resume with it.")
     if parsed.alias and not parsed.register:
         raise ConfigError("--alias: expected --register with it.")
+    if parsed.alias and not ALIAS.fullmatch(parsed.alias):  # not after the training
+        raise ConfigError(
+            "--alias: expected up to 64 letters, digits, '.', '_' and '-', the first a "
+            f"letter or a digit, no version. Received: {parsed.alias!r:.100}"
+        )
     if parsed.compare and parsed.compare_configs:
         raise ConfigError("--compare-configs: expected no --compare with it.")
     for name in (

@@ -16,6 +16,8 @@ from settings.tree_fields import TABULAR_MODELS
 from settings.values import own_name_problems, timezone_problems
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ALIAS = re.compile(rf"(?!v[0-9]+(\.[0-9]+){{2}}$){WORD.pattern}")
+"""A word that is no version: `@` takes both."""
 """What names an experiment, a tag, an alias of a model."""
 
 MODELS = NETWORKS + TABULAR_MODELS

@@ -22,8 +22,8 @@ from world.frames import TINY, make_own_frame
 
 import utils
 from artifacts import keras_files, manifest, run_folder
+from artifacts.array_files import HEADER
 from artifacts.artifact import load_artifact
-from artifacts.checkpoint_files import HEADER
 from candles import formats
 from candles.columns import COLUMNS
 from config import Config

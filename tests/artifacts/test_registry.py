@@ -1,13 +1,17 @@
 """The registry: versions, aliases, lineage, choosing; and who may not."""
 
+import dataclasses
 import json
+import os
 import re
 
 import pytest
 from world.artifacts import BEST, publish
 
 from artifacts import evaluations, manifest
+from artifacts.entry_store import EntryStore, walk
 from artifacts.registry import Registry, open_model
+from files.locks import FileLock
 from files.strict import write_json
 from utils import ConfigError, MissingInputError, RefusedArtifactError
 
@@ -228,6 +232,19 @@ def test_what_the_index_says_of_an_entry_is_checked(registry, outputs, known):
         ("group", "gru/TESTUSDT-1m-signal"),
         ("version", "v1.0.1"),
         ("version", "1"),
+        ("version", "v01.0.0"),
+        ("version", "v1.0.\u0660"),
+        ("metrics", {"log_loss": "high"}),
+        ("metrics", {"log_loss": 10**400}),
+        ("metrics", [1.0]),
+        ("training_duration", "long"),
+        ("model_size_mb", None),
+        ("file_paths", {"model": 5}),
+        ("hardware_info", ["cpu"]),
+        ("git_commit", 5),
+        ("notes", None),
+        ("created_at", 5),
+        ("checksum", "ab"),
         ("performance_grade", "A++"),
         ("manifest_sha256", "ab"),
         ("dependencies", "lstm"),
@@ -243,6 +260,120 @@ def test_an_entry_of_another_kind_is_refused(registry, outputs, field, value):
     for read in (registry.entries, lambda: registry.get(entry.model_id)):
         with pytest.raises(RefusedArtifactError):
             read()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "deep", "large"])
+def test_an_entry_that_is_no_plain_file_is_refused(registry, outputs, kind):
+    register(registry), register(registry)
+    path = outputs / "registry" / GROUP / "v1.0.0" / "entry.json"
+    content = path.read_text()
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        (outputs / "elsewhere.json").write_text(content)
+        path.symlink_to(outputs / "elsewhere.json")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "deep":
+        path.write_text("[" * 50_000)
+    else:
+        path.write_text(content + " " * 2**24)
+    assert [each.version for each in registry.list()] == ["v1.0.1"]
+    with pytest.raises(RefusedArtifactError):
+        registry.entries()
+    [problem] = registry.validate_all()
+    assert "v1.0.0" in problem
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"versions": 5}', "[]"])
+def test_unreadable_deleted_versions_are_not_forgotten(registry, outputs, content):
+    registry.delete(register(registry).model_id)
+    (outputs / "registry" / GROUP / "deleted.json").write_text(content)
+    with pytest.raises(RefusedArtifactError, match=r"deleted\.json"):
+        register(registry)
+
+
+def test_an_entry_that_goes_while_it_is_read_is_none(registry, outputs, monkeypatch):
+    gone, kept = register(registry), register(registry)
+    (outputs / "registry" / "index.json").unlink(missing_ok=True)
+    read = EntryStore._read
+
+    def read_late(self, folder):
+        if folder.name == gone.version:
+            raise MissingInputError("no such model any more")
+        return read(self, folder)
+
+    monkeypatch.setattr(EntryStore, "_read", read_late)
+    assert [each.model_id for each in registry.entries()] == [kept.model_id]
+
+
+def test_nobody_moves_an_alias_while_a_model_goes(registry, outputs, monkeypatch):
+    entry = register(registry)
+    lock = FileLock(outputs / "registry" / GROUP / ".lock")
+    taken = []
+
+    def look(*_):
+        taken.append(not lock.acquire())
+        return []
+
+    monkeypatch.setattr(registry, "aliases_of", look)
+    registry.archive(entry.model_id)
+    registry.delete(entry.model_id)
+    assert taken == [True, True]
+
+
+def test_an_id_that_two_models_have_is_told(registry, outputs):
+    entry = register(registry)
+    content = entry.to_dict() | {"group": "lstm_TESTUSDT/x-1m-signal"}
+    for group in ("lstm_TESTUSDT/x-1m-signal", "lstm/TESTUSDT_x-1m-signal"):
+        folder = outputs / "registry" / group / "v1.0.0"
+        folder.mkdir(parents=True)
+        write_json(folder / "entry.json", content | {"group": group})
+    with pytest.raises(ConfigError, match="which may be lstm/TESTUSDT_x-1m-signal@v1"):
+        registry.get("lstm_TESTUSDT_x-1m-signal_v1.0.0")
+    assert registry.get("lstm/TESTUSDT_x-1m-signal@v1.0.0").version == "v1.0.0"
+
+
+def test_a_long_or_a_wide_lineage_is_walked(registry):
+    entry = register(registry)
+    summaries = {
+        f"lstm_TESTUSDT-1m-signal_v1.0.{k}": dataclasses.replace(
+            entry,
+            version=f"v1.0.{k}",
+            dependencies=tuple(
+                f"lstm_TESTUSDT-1m-signal_v1.0.{each}"
+                for each in range(max(k - 2, 0), k)
+            ),
+        )
+        for k in range(2500)
+    }
+    newest = summaries["lstm_TESTUSDT-1m-signal_v1.0.2499"]
+    found = walk(newest, lambda each: [summaries[name] for name in each.dependencies])
+    assert len(found) == 2499
+
+
+def test_an_alias_is_taken_away(registry):
+    first, second = register(registry, alias="own"), register(registry)
+    with pytest.raises(MissingInputError, match="one of its aliases, none"):
+        registry.remove_alias(second.model_id, "own")
+    for alias in ("other", "../own"):
+        with pytest.raises(MissingInputError, match="Received: 'lstm"):
+            registry.remove_alias(first.model_id, alias)
+    registry.remove_alias(first.model_id, "own")
+    assert registry.aliases_of(first) == []
+    registry.delete(first.model_id)
+
+
+def test_everything_that_is_wrong_is_told_at_once(registry, outputs):
+    parent, child, whole = (register(registry) for _ in range(3))
+    registry.change(child.model_id, dependencies=("lstm_TESTUSDT-1m-signal_v7.0.0",))
+    registry.set_alias(whole.model_id, "own")
+    next((outputs / parent.artifact).glob("model_*")).write_text("other")
+    aliases = outputs / "registry" / GROUP / "aliases"
+    (aliases / "lost.json").write_text('{"version": "v9.0.0", "previous": []}')
+    told = [line.split(": ")[0] for line in registry.validate_all()]
+    assert told == [parent.model_id, child.model_id, f"{GROUP}@lost"]
 
 
 def test_a_broken_entry_hides_no_other(registry, outputs, caplog):
@@ -336,7 +467,9 @@ def test_a_model_is_opened_by_folder_or_by_name(registry, outputs, monkeypatch):
     folder = (outputs / entry.artifact).resolve()
     assert open_model(folder).path == folder
     assert open_model(f"{outputs}/{GROUP}@champion").path == folder
+    assert open_model(f"{outputs}/{entry.model_id}").path == folder
     monkeypatch.chdir(outputs.parent)
     assert open_model(f"{GROUP}@v1.0.0").path == folder
+    assert open_model(entry.model_id).path == folder
     with pytest.raises(MissingInputError, match="It has 1 model"):
         open_model(f"{GROUP}@other")

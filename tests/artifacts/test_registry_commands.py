@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -11,6 +12,7 @@ from world.artifacts import publish
 
 from artifacts import exchange
 from artifacts.__main__ import main
+from artifacts.manifest import write_manifest
 from artifacts.model_registry import ModelRegistry
 from artifacts.registry import Registry
 from utils import ConfigError, MissingInputError, RefusedArtifactError
@@ -53,12 +55,40 @@ def test_list_has_a_line_a_model(command):
     assert [each["model_id"] for each in told] == [SECOND]
 
 
-def test_info_says_what_is_known(command):
+def test_info_says_what_is_known(command, outputs):
     said = command("info", SECOND)
     assert "grade: B-, no B: direction is not shown" in said
     assert "Skill: yes" in said and f"    {FIRST}_grade_B-" in said
+    parent = Registry(outputs).get(FIRST)
+    assert f"_skill_+0.10  manifest {parent.manifest_sha256[:12]}\n" in said
+    [ancestor] = json.loads(command("info", SECOND, "--json"))["lineage"]
+    assert ancestor["model_id"] == FIRST
+    assert ancestor["manifest_sha256"] == parent.manifest_sha256
     told = json.loads(command("info", ALIAS, "--json"))
     assert told["aliases"] == ["champion"] and told["files"]["config.yaml"]["bytes"]
+
+
+def test_each_ancestor_is_told_once(command, outputs):
+    registry, names = Registry(outputs), [FIRST, SECOND]
+    folder = outputs / registry.get(FIRST).artifact
+    for _ in range(12):  # each from the two before: 377 ways to the first
+        names.append(registry.register(folder, dependencies=names[-2:]).model_id)
+    said = command("info", names[-1])
+    tree = said[said.index("made from") : said.index("files:")].splitlines()
+    assert len(tree) < 30 and sum("as above" in line for line in tree) == 12
+
+
+def test_what_others_wrote_does_not_break_info(command, outputs):
+    folder = publish(outputs)
+    path = next(folder.glob("metadata_*"))
+    about = json.loads(path.read_text())
+    about |= {"results": [], "hardware": {"cpu": "\x1b[2J", "memory_bytes": 10**9}}
+    path.write_text(json.dumps(about))
+    write_manifest(folder, "MANIFEST.json", is_internal=lambda _: False)
+    entry = Registry(outputs).register(folder, notes="\x7f \u202e \U000e0001")
+    assert "hardware: cpu \\x1b[2J, memory 1.00 GB" in command("info", entry.model_id)
+    said = command("info", entry.model_id, "--json")
+    assert said.isascii() and json.loads(said)["notes"] == entry.notes
 
 
 def test_words_that_mean_several_are_told_without_a_terminal(command):
@@ -115,6 +145,9 @@ def test_models_in_use_change(command, outputs):
     assert command("dependants", FIRST) == f"{SECOND}\n"
     assert json.loads(command("dependencies", SECOND, "--json")) == [FIRST]
     assert f"{SECOND}: log_loss 0.8" in command("best", "log_loss")
+    assert command("get", ALIAS).rstrip().endswith(Registry(outputs).get(FIRST).run_id)
+    assert "is no longer champion" in command("alias", FIRST, "champion", "--remove")
+    assert "expected a model" in command("get", ALIAS, code=66)
     command("archive", SECOND)
     assert SECOND not in command("list")
     command("restore", SECOND)
@@ -124,11 +157,14 @@ def test_models_in_use_change(command, outputs):
     assert "2 models" not in command("validate", "--all")
 
 
-def test_validate_names_what_changed(command, outputs):
+def test_validate_names_what_changed(command, outputs, capsys):
     folder = outputs / Registry(outputs).get(FIRST).artifact
     next(folder.glob("scaler_*")).write_text("{}")
     said = command("validate", "--all", code=76)
     assert said.count(FIRST) == 1 and "scaler_" in said
+    assert main(["validate", "--all", "--json", "--outputs-dir", str(outputs)]) == 76
+    [problem] = json.loads(capsys.readouterr().out)
+    assert problem.startswith(FIRST)
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.tar"])
@@ -247,6 +283,22 @@ def test_a_tar_with_a_link_is_refused(tmp_path):
         exchange.import_models(Registry(tmp_path / "other"), path)
 
 
+@pytest.mark.parametrize("kind", ["link", "linked folder", "pipe"])
+def test_a_bundle_with_more_than_plain_files_is_refused(outputs, tmp_path, kind):
+    bundle = exchange.export_model(Registry(outputs), FIRST, tmp_path / "bundle")
+    if kind == "pipe":
+        os.mkfifo(bundle / "artifacts" / "0" / "pipe")
+    elif kind == "link":
+        (bundle / "artifacts" / "0" / "link").symlink_to("/etc/passwd")
+    else:  # whole, but it would change with the other place
+        (bundle / "artifacts" / "0").rename(tmp_path / "elsewhere")
+        (bundle / "artifacts" / "0").symlink_to(tmp_path / "elsewhere")
+    other = Registry(tmp_path / "other")
+    with pytest.raises(RefusedArtifactError, match="plain files"):
+        exchange.import_models(other, bundle)
+    assert other.list() == [] and not (tmp_path / "other" / "models").exists()
+
+
 @pytest.mark.parametrize("name", ["../bundle.json", "/bundle.json", "a/../../b"])
 def test_a_tar_of_other_places_is_refused(tmp_path, name):
     path = tmp_path / "evil.tar"
@@ -257,38 +309,6 @@ def test_a_tar_of_other_places_is_refused(tmp_path, name):
     with pytest.raises(RefusedArtifactError, match="plain files"):
         exchange.import_models(Registry(tmp_path / "other"), path)
     assert {each.name for each in tmp_path.rglob("*")} == {"evil.tar", "other"}
-
-
-def test_scan_tells_kinds_without_opening(tmp_path):
-    contents = {
-        "a.bin": b"\x80\x04\x95",
-        "b.pkl": b"(lp0\n.",
-        "c.pt": b"PK\x03\x04rest",
-        "d.keras": b"PK\x03\x04rest",
-        "e.json": b"{}",
-        "f.npy": b"\x93NUMPY\x01",
-        "g": b"",
-        "h.txt": b"words",
-        "i.h5": b"\x89HDF\r\n\x1a\n",
-        "j": b"\x00\x01",
-    }
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    (tmp_path / "k").symlink_to("/etc/passwd")
-    kinds = {each["name"]: each["kind"] for each in exchange.scan(tmp_path)}
-    assert kinds == {
-        "a.bin": "pickle",
-        "b.pkl": "pickle by name",
-        "c.pt": "torch zip",
-        "d.keras": "zip",
-        "e.json": "json",
-        "f.npy": "npy",
-        "g": "text",
-        "h.txt": "text",
-        "i.h5": "hdf5",
-        "j": "other",
-        "k": "link",
-    }
 
 
 def test_the_names_of_system_001(outputs):

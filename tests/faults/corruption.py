@@ -33,8 +33,8 @@ from world.frames import TINY, make_own_frame
 
 import utils
 from artifacts import keras_files, manifest, run_folder
+from artifacts.array_files import HEADER
 from artifacts.artifact import load_artifact
-from artifacts.checkpoint_files import HEADER
 from candles import formats as candle_files
 from candles.columns import COLUMNS
 from config import Config

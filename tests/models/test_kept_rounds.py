@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from world.frames import TINY, make_own_frame
 
-from artifacts.checkpoint_files import read_checkpoint, write_checkpoint
+from artifacts.array_files import read_checkpoint, write_checkpoint
 from config import Config
 from models import kept_rounds
 from models.families import create_adapter

@@ -118,6 +118,8 @@ def test_help_needs_no_source_text(tmp_path):
     [
         ("--resume-anyway", "--resume-anyway: expected --resume with it"),
         ("--alias champion", "--alias: expected --register with it"),
+        ("--register --alias v1.0.0", "no version. Received: 'v1.0.0'"),
+        ("--register --alias a/b", "no version. Received: 'a/b'"),
         ("--audit --register", "--register: expected no audit"),
         ("--audit --compare lstm gru", "--compare: expected no audit with it"),
         ("--audit-candles x.csv --config-test", "--config-test: expected no audit"),
