@@ -83,6 +83,11 @@ class Predictor:
         self.pipeline = artifact.preprocessor
         self.adapter = load_adapter(artifact)
         self.window_bars = self.adapter.window_bars
+        if self.pipeline.window_bars != self.window_bars:
+            raise RefusedArtifactError(
+                f"{self.path}: expected windows of {self.window_bars} bars, as the "
+                f"model reads. Received: a preprocessor of {self.pipeline.window_bars}."
+            )
         self.num_features = self.adapter.num_features
         self._artifact = artifact
         self._max_age_days = max_age_days

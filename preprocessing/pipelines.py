@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from candles.columns import COLUMNS
 from candles.table import longest_fill
 from config import Config
 from files.strict import to_jsonable
@@ -24,7 +23,7 @@ from preprocessing.candle_kinds import ComputeFeatures, vars_of
 from preprocessing.row_kinds import FeatureRows
 from preprocessing.scaling import FeatureScaler
 from preprocessing.schemas import Schema, compatibility_hash
-from preprocessing.steps import CANDLE_STEPS, Step
+from preprocessing.steps import BUILT_IN, CANDLE_STEPS, Step
 from utils import ConfigError, DataError, RefusedArtifactError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class PreprocessingPipeline:
 
     Args:
         steps: In order: those on candles, or none of them, on rows, on windows.
-        input_schema: Columns that the first step takes.
+        input_schema: Columns that the first step takes; None takes those of candles.
 
     Attributes:
         notes: What was unusual about tables that were transformed, a line each.
@@ -55,9 +54,10 @@ class PreprocessingPipeline:
         >>> windows = rows.windows(rows.ok_rows)
     """
 
-    def __init__(self, steps: Sequence[Step], *, input_schema: Schema) -> None:
+    def __init__(
+        self, steps: Sequence[Step], *, input_schema: Schema | None = None
+    ) -> None:
         self.steps = tuple(steps)
-        self.input_schema = input_schema
         self.notes: list[str] = []
         stages = [_STAGES.index(step.acting.reads) for step in self.steps]
         kinds = [step.kind for step in self.steps]
@@ -75,6 +75,10 @@ class PreprocessingPipeline:
                 "steps on rows, then windows and final_check, each name once. "
                 f"Received: {', '.join(kinds)}."
             )
+        if input_schema is None:
+            timeframe = self.step("validate_data").parameters["timeframe"]
+            input_schema = Schema.of_candles(timeframe)
+        self.input_schema = input_schema
 
     # What it is
 
@@ -103,7 +107,7 @@ class PreprocessingPipeline:
     def output_schema(self) -> Schema:
         """What a model reads."""
         names = (self.step("final_check").state or {})["feature_names"]
-        given = Schema.of_features(names, self.timeframe, types={})
+        given = Schema.of_features(names, self.timeframe, types={}, has_nulls=False)
         return replace(given, window_bars=self.window_bars)
 
     @property
@@ -261,24 +265,12 @@ class PreprocessingPipeline:
         """
         self.require_candles()
         if isinstance(table, pd.DataFrame):
-            self._look_at_columns(table)
-        return self.step("validate_data").run(table)
-
-    def _look_at_columns(self, table: pd.DataFrame) -> None:
-        """Refuses prices that lost bits; notes columns that nothing reads."""
-        schema = self.input_schema
-        named = {str(name).lower(): name for name in table.columns}
-        own = table[[named[name] for name in schema.names[1:] if name in named]]
-        if lost := schema.lost_bits(own.rename(columns=str.lower)):
-            raise DataError(
-                f"expected candles of float64. Received: {'; '.join(lost)}."
-            )
-        extra = [name for name in schema.unread(table) if name not in _ABOUT_ROWS]
-        if extra and {*COLUMNS} <= {*table.columns}:
-            note = f"nothing reads the columns {', '.join(extra)}"
-            if note not in self.notes:
-                self.notes.append(note)
-                logger.info("%s", note)
+            for note in self.input_schema.look_at_candles(table):
+                if note not in self.notes:
+                    self.notes.append(note)
+                    logger.info("%s", note)
+        candles: pd.DataFrame = self.step("validate_data").run(table)
+        return candles
 
     def require_candles(self) -> None:
         """Refuses a pipeline that cannot make its features of candles here.
@@ -376,10 +368,7 @@ class PreprocessingPipeline:
             found = cls([Step(**each) for each in values["steps"]], input_schema=schema)
             if any(not isinstance(step.state, dict) for step in found.steps):
                 raise ValueError("steps that are not fitted")
-            if found.takes_candles:
-                _ = found.config
-            if {"scale", "clip"} <= {step.kind for step in found.steps}:
-                _ = found.scaler
+            found._try_out()
             if found.to_dict() != values:
                 raise ValueError("a hash or columns that are not those of its steps")
         except Exception as error:
@@ -389,6 +378,16 @@ class PreprocessingPipeline:
             ) from error
         return found
 
-
-_ABOUT_ROWS = ("symbol", "pair", "date", "is_filled", "segment")
-"""Columns of a candle table that say where it is from."""
+    def _try_out(self) -> None:
+        """Raises something where parameters or states do not fit each other."""
+        kinds = {step.kind for step in self.steps}
+        if self.takes_candles:
+            _, state = self.config, self.step("compute_features").state or {}
+            timeframes = {self.step(k).parameters["timeframe"] for k in CANDLE_STEPS}
+            if timeframes != {self.timeframe} or not isinstance(state["digests"], dict):
+                raise ValueError("steps of several timeframes, or no digests")
+        if {"scale", "clip"} <= kinds:
+            _ = self.scaler
+        if kinds <= {*BUILT_IN}:  # others may need what is not open yet
+            row = np.zeros((self.window_bars, len(self.feature_names)), np.float32)
+            self.transform(row)

@@ -14,7 +14,7 @@ import numpy as np
 
 from preprocessing.scaling import clip_columns, learn_scales, scale_columns
 from preprocessing.windows import cut_windows
-from utils import DataError
+from utils import ConfigError, DataError
 
 State = Mapping[str, Any]
 
@@ -162,6 +162,11 @@ class Windows(RowKind):
 
     reads = "windows"
     bars: int
+
+    def __post_init__(self) -> None:
+        """Refuses what counts no bars."""
+        if type(self.bars) is not int or self.bars < 1:
+            raise ConfigError(f"bars: expected at least 1. Received: {self.bars!r:.50}")
 
     def fit(self, rows: FeatureRows) -> dict[str, Any]:
         """Learns nothing."""

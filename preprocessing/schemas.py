@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from candles.columns import COLUMNS
+from candles.columns import COLUMNS, VALUES
 from candles.timestamps import (
     describe_distance,
     nanoseconds_of,
@@ -24,6 +24,8 @@ from files.strict import sha256_json
 from utils import DataError, did_you_mean
 
 TIME = "timestamp[ns, UTC]"
+_ABOUT_ROWS = ("symbol", "pair", "date", "is_filled", "segment")
+"""Columns of a candle table that say where it is from."""
 _TYPES = re.compile(r"float(16|32|64)|u?int(8|16|32|64)|bool|timestamp\[ns, UTC\]")
 
 
@@ -67,12 +69,25 @@ class Schema:
 
     @classmethod
     def of_features(
-        cls, names: Sequence[str], timeframe: str, *, types: Mapping[str, str]
+        cls,
+        names: Sequence[str],
+        timeframe: str,
+        *,
+        types: Mapping[str, str],
+        has_nulls: bool = True,
     ) -> Self:
-        """Returns that of rows of features; `types` other than float32 by name."""
+        """Returns that of rows of features, without a value where a window is none.
+
+        Args:
+            names: The features.
+            timeframe: Length of a bar.
+            types: Those other than float32, by name.
+            has_nulls: Whether a row may lack its values.
+        """
         return cls(
             columns=tuple(
-                Column(name=name, type=types.get(name, "float32")) for name in names
+                Column(name=name, type=types.get(name, "float32"), nulls=has_nulls)
+                for name in names
             ),
             timeframe=timeframe,
         )
@@ -82,9 +97,29 @@ class Schema:
         """Names of the columns."""
         return tuple(column.name for column in self.columns)
 
-    def unread(self, table: pd.DataFrame) -> list[str]:
-        """Returns columns of a table that nothing reads."""
-        return [str(name) for name in table.columns if name not in self.names]
+    def look_at_candles(self, table: pd.DataFrame) -> list[str]:
+        """Returns a line of columns that nothing reads, if there are such.
+
+        Raises:
+            DataError: If prices, under names of any case, have lost bits.
+        """
+        odd = {
+            str(name).lower(): table.iloc[:, place]
+            for place, (name, dtype) in enumerate(table.dtypes.items())
+            if str(name).lower() in VALUES
+            and dtype != "float64"
+            and dtype.kind in "fiu"
+        }
+        if lost := self.lost_bits(pd.DataFrame(odd)):
+            raise DataError(
+                f"expected candles of float64. Received: {'; '.join(lost)}."
+            )
+        known = {*self.names, *_ABOUT_ROWS}
+        unread = [str(name) for name in table.columns if name not in known]
+        is_usual = {*self.names} <= {*table.columns}
+        return [f"nothing reads the columns {', '.join(unread)}"] * bool(
+            unread and is_usual
+        )
 
     def lost_bits(self, table: pd.DataFrame) -> list[str]:
         """Returns the columns whose type has lost bits, or would lose some.

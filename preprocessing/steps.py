@@ -33,7 +33,7 @@ class Kind(Protocol):
         """Returns the rows after the step."""
 
 
-_KINDS: dict[str, Callable[..., Any]] = {
+BUILT_IN: dict[str, Callable[..., Any]] = {
     "validate_data": ValidateData,
     "fill_gaps": FillGaps,
     "compute_features": ComputeFeatures,
@@ -42,6 +42,7 @@ _KINDS: dict[str, Callable[..., Any]] = {
     "windows": Windows,
     "final_check": FinalCheck,
 }
+_KINDS = dict(BUILT_IN)
 CANDLE_STEPS = ("validate_data", "fill_gaps", "compute_features")
 
 
@@ -56,8 +57,7 @@ def register_kind(name: str, make: Callable[..., Kind]) -> None:
     Raises:
         ValueError: If the name is that of a built-in kind.
     """
-    own = _KINDS.get(name)
-    if own is not None and getattr(own, "__module__", "").startswith(__package__):
+    if name in BUILT_IN:
         raise ValueError(f"name: expected one that is free. Received: {name!r}.")
     _KINDS[name] = make
 

@@ -72,9 +72,7 @@ def pipeline_of(
     template: str, config: Config, *, parameters: Mapping[str, Any] | None = None
 ) -> PreprocessingPipeline:
     """Returns the pipeline of a template, which begins with candles, not fitted."""
-    steps = steps_of(template, config, parameters=parameters)
-    taken = Schema.of_candles(config.timeframe)
-    return PreprocessingPipeline(steps, input_schema=taken)
+    return PreprocessingPipeline(steps_of(template, config, parameters=parameters))
 
 
 def run_pipeline(
@@ -107,6 +105,4 @@ def run_pipeline(
     known = [
         Step(**step.to_dict() | {"state": states.get(step.kind)}) for step in steps
     ]
-    return PreprocessingPipeline(
-        known, input_schema=Schema.of_candles(config.timeframe)
-    )
+    return PreprocessingPipeline(known)

@@ -173,6 +173,12 @@ def test_candles_of_another_form_are_refused_by_name(pipeline, change, message):
         pipeline.transform(change(CANDLES), last=1)
 
 
+def test_candles_as_text_are_read(pipeline):
+    text = CANDLES.astype({name: str for name in CANDLES.columns})
+    found = pipeline.transform(text, last=2)
+    assert np.array_equal(found.values, pipeline.transform(CANDLES, last=2).values)
+
+
 def test_columns_that_nothing_reads_are_noted_once(data):
     pipeline = data.pipeline.fit(data.parts["train"].take(data.features))
     table = CANDLES.assign(trades=7, symbol="TESTUSDT", volume=CANDLES["volume"])
@@ -249,6 +255,10 @@ def _set(values, *path, to):
         lambda v: _set(v, "steps", 3, "state", "scale", 0, to=0.0),
         lambda v: _set(v, "steps", 3, "state", to=None),
         lambda v: _set(v, "steps", 4, "parameters", to={"limit": 1, "x": 2}),
+        lambda v: _set(v, "steps", 0, "parameters", "timeframe", to="8h"),
+        lambda v: _set(v, "steps", 2, "state", "digests", to=[]),
+        lambda v: _set(v, "steps", 3, "state", "feature_names", 0, to="x"),
+        lambda v: _set(v, "steps", 5, "parameters", "bars", to="8"),
         lambda v: v["steps"].reverse(),
         lambda v: v["steps"].pop(),
     ],
