@@ -220,7 +220,7 @@ def _sweep_parser() -> argparse.ArgumentParser:
         "--cache",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="no effect: features of a pair are built once for all its cells",
+        help="keep the features of candles for the next training file, or do not",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="list the cells, train nothing"
@@ -272,7 +272,8 @@ def _sweep(arguments: Sequence[str]) -> None:
         bases, axes, schedule, is_resumed=parsed.resume, is_dry=parsed.dry_run
     )
     if parsed.dry_run:
-        logger.info("%s", plan.format_cells(begun[1]))
+        _, cells, schedule = begun
+        logger.info("%s", plan.format_cells(cells, data_dir=schedule.data_dir))
         return
     result = sweep.train(*begun)
     logger.info("\n%s", sweep_report.format_sweep(result.results))

@@ -21,6 +21,7 @@ from dataset.builder import DatasetBuilder, write_training_file
 from dataset.columns import NOT_FEATURES
 from dataset.training_file import open_training_file
 from evaluation.trials import planned_looks
+from experiments.plan import DATA_DIR
 from files.atomic import sha256_file
 from files.locks import folder_lock
 from files.strict import read_json, write_json
@@ -29,7 +30,6 @@ from trainer import StandaloneTrainer
 
 logger = logging.getLogger(__name__)
 
-DATA_DIR = "data"
 _PATIENCE_SECONDS = 90.0
 """A worker looks for its driver every few seconds, and then has a minute to save."""
 
@@ -39,8 +39,8 @@ def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         values: `config`; `data_dir`, the folder of candles: where it is given the file
-            is built of them, else one that is there is taken as it is; `sha256` of the
-            file that a sweep began with, or None.
+            is built of them, else one that is there is taken as it is; `use_cache`;
+            `sha256` of the file that a sweep began with, or None.
 
     Returns:
         `path`, `sha256`, `num_rows`, `num_features`.
@@ -53,7 +53,9 @@ def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
     path, data_dir = find_training_file(config), values["data_dir"]
     is_wanted = data_dir is not None and begun is None and config.training_file is None
     if is_wanted or (path is None and config.training_file is None):
-        builder = DatasetBuilder(config, data_dir=data_dir or DATA_DIR)
+        builder = DatasetBuilder(
+            config, data_dir=data_dir or DATA_DIR, use_cache=values["use_cache"]
+        )
         path = write_training_file(builder, builder.build_dataset())
     if path is None:
         raise _missing(config)

@@ -15,10 +15,12 @@ from typing import Any
 
 import utils
 from artifacts.resuming import run_identity
+from candles.sources import find_candles
 from config import FIELDS, LABELS, MODELS, Config, build_config
 from files.strict import sha256_json, to_jsonable
 from models.families import create_adapter
 from settings.label_fields import CLASS_TARGETS
+from settings.names import find_training_file
 from settings.run_fields import WORD
 from settings.tree_fields import CLASS_MODELS
 
@@ -32,6 +34,8 @@ AXES = {
 """Axes by the words that list their values, and the fields that they set."""
 ALL = "all"
 """Of models: every built-in family that the target and the machine have."""
+DATA_DIR = "data"
+"""Where candles are looked for that no folder was given for."""
 _MOST_LINES = 100
 FREE = {*LABELS, "inputs_dir", "outputs_dir", "verbose_logging"}
 """Fields that are no part of what a sweep is asked for."""
@@ -78,6 +82,7 @@ class SweepConfig:
             waits for `--resume`.
         data_dir: Folder of candles that training files are built from; None takes files
             that are there as they are, and looks in `data` for the others.
+        cache: Whether features of candles are kept for the next training file.
 
     Raises:
         ConfigError: If a value is none of those.
@@ -91,6 +96,7 @@ class SweepConfig:
     cell_timeout_minutes: float | None = None
     time_limit_minutes: float | None = None
     data_dir: str | None = None
+    cache: bool = True
 
     def __post_init__(self) -> None:
         """Refuses all problems together."""
@@ -272,14 +278,22 @@ def _impossible_message(impossible: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(["the sweep has cells that cannot be run:", *lines])
 
 
-def format_cells(cells: Sequence[Cell]) -> str:
-    """Returns the cells of a plan for a reader, without training anything."""
-    files = {file_of(cell.config) for cell in cells}
+def format_cells(cells: Sequence[Cell], *, data_dir: str | None = None) -> str:
+    """Returns the cells of a plan for a reader, and which have no data to train on."""
+    files = {file_of(cell.config): cell.config for cell in cells}
+    threads = {str(cell.config.num_threads) for cell in cells}
     head = f"{utils.counted(len(cells), 'cell', 'cells')}, "
     head += utils.counted(len(files), "training file", "training files")
+    head += f", {' or '.join(sorted(threads))} threads each"
     lines = [f"  {cell.name}" for cell in cells[:_MOST_LINES]]
     if more := cells[_MOST_LINES:]:
         lines.append(f"  and {len(more):,} more")
+    for path, config in files.items():
+        if find_training_file(config) is None and config.training_file is None:
+            try:
+                find_candles(Path(data_dir or DATA_DIR), config.pair, config.timeframe)
+            except utils.UserError as problem:
+                lines.append(f"  {path} cannot be built: {problem}")
     return "\n".join([head, *lines])
 
 

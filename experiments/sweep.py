@@ -8,6 +8,7 @@ which cells there are (`plan`), the work itself (`cells`), who does it (`tasks`,
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import time
 from collections import deque
@@ -51,7 +52,7 @@ class SweepResult:
         """Raises FailedRunsError if a cell failed, Interrupted if one still waits."""
         failed = [cell for cell in self.cells if cell["status"] == "failed"]
         waiting = [c for c in self.cells if c["status"] in ("waiting", "interrupted")]
-        total, name = len(self.cells), self.folder.name
+        total = len(self.cells)
         if failed:
             shown = ", ".join(cell["name"] for cell in failed[:10])
             raise FailedRunsError(
@@ -61,13 +62,16 @@ class SweepResult:
             )
         if waiting:
             done = total - len(waiting)
-            raise utils.Interrupted(signal.SIGTERM, _advice(name, done, total))
+            raise utils.Interrupted(signal.SIGTERM, _advice(self.folder, done, total))
 
 
-def _advice(name: str, done: int, total: int) -> str:
+def _advice(folder: Path, done: int, total: int) -> str:
+    words = ["python -m experiments sweep --experiment-name", folder.name, "--resume"]
+    outputs = folder.parents[1]
+    if outputs != Path(Config().outputs_dir).absolute():
+        words.append(f"--outputs-dir {shlex.quote(str(outputs))}")
     return (
-        f"{done} of {total} cells are finished, and stay. To go on: "
-        f"python -m experiments sweep --experiment-name {name} --resume"
+        f"{done} of {total} cells are finished, and stay. To go on: {' '.join(words)}"
     )
 
 
@@ -188,7 +192,7 @@ class _Sweep:
         except utils.Interrupted as stop:
             self._stop(executor)
             done = sum(x["status"] == "completed" for x in self.all_records())
-            advice = _advice(self.folder.name, done, len(self.cells))
+            advice = _advice(self.folder.path, done, len(self.cells))
             raise utils.Interrupted(stop.signal_number, advice) from None
 
     # Stage 1
@@ -206,6 +210,7 @@ class _Sweep:
                 values={
                     "config": plan.absolute(cell.config),
                     "data_dir": self.schedule.data_dir,
+                    "use_cache": self.schedule.cache,
                     "sha256": known.get(path, {}).get("sha256"),
                 },
             )
@@ -269,6 +274,7 @@ class _Sweep:
                 "planned": str(self.folder.planned_path(cell)),
             },
             num_threads=config.num_threads,
+            num_gpus=int(config.device == "gpu"),
             memory_bytes=costs.rough_memory(
                 config, facts["num_rows"], facts["num_features"]
             ),

@@ -354,7 +354,12 @@ def test_a_training_file_is_the_one_that_the_sweep_began_with(cell, tmp_path):
 
 
 def test_a_file_that_is_there_is_taken_and_candles_that_are_named_win(cell, tmp_path):
-    values = {"config": cell["config"], "data_dir": None, "sha256": None}
+    values = {
+        "config": cell["config"],
+        "data_dir": None,
+        "sha256": None,
+        "use_cache": False,
+    }
     facts = cells.prepare_file(values)
     assert (facts["num_rows"], facts["num_features"]) == (900, 8)
     assert facts["sha256"] == cell["sha256"]
