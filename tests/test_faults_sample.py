@@ -21,6 +21,7 @@ def test_a_sample_of_every_fault_holds():
             "power",
             "corrupt",
             "kill",
+            "sweep",
             "disk",
             "signal",
         ]
@@ -41,6 +42,7 @@ def test_a_sample_of_every_fault_holds():
         "corrupted, with digest",
         "corrupted, without digest",
         "kill -9",
+        "kill -9 in a sweep, processes",
         "disk full",
         "SIGTERM / SIGINT",
         "changed model files",

@@ -32,6 +32,7 @@ ROOMS = {
     "power": ("power", "power_room"),
     "short": ("shortage", "shortage_room"),
     "kill": ("killing", "kill_room"),
+    "sweep": ("sweeping", "sweep_room"),
     "course": ("courses", "course_room"),
     "disk": ("disk", "disk_room"),
     "signal": ("killing", "signal_room"),
