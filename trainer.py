@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -311,6 +312,18 @@ class StandaloneTrainer:
         write_run_report(run, data, self.results, model=judged, **known)
 
 
+def train_run(
+    config: Config, *, register: bool = False, alias: str | None = None, **words: Any
+) -> Path:
+    """Trains as the command line does; `words` are those of `StandaloneTrainer`."""
+    folder = StandaloneTrainer(config, **words).run_training()
+    if register:
+        from artifacts.registry import register_run
+
+        register_run(config, folder, alias=alias)
+    return folder
+
+
 def dry_run(config: Config) -> None:
     """Prints what a run would read and take; refuses what the run would refuse."""
     from dataset.barriers import barrier_notes
@@ -354,21 +367,13 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
         from networks import allocator
 
         allocator.prepare_process(config, can_restart=not parsed.compare)
-
-    def train(each: Config) -> Path:
-        again = {"resume": parsed.resume, "resume_anyway": parsed.resume_anyway}
-        folder = StandaloneTrainer(each, **again).run_training()
-        if parsed.register:
-            from artifacts.registry import register_run
-
-            register_run(each, folder, alias=parsed.alias)
-        return folder
-
+    words = options.run_words(parsed)
     if parsed.compare:
         if compare is None:
             raise utils.ConfigError("--compare: expected `python trainer.py` to run it")
         look = dry_run if parsed.config_test else None
-        compare(config, parsed.compare, train=train, dry_run=look)
+        workers = {"max_workers": parsed.max_workers, "dry_run": look}
+        compare(config, parsed.compare, train=partial(train_run, **words), **workers)
     elif parsed.config_test:
         dry_run(config)
     elif parsed.audit:
@@ -381,7 +386,7 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
         return show_status(config, parsed.status)
     else:
         with utils.StopSignals():
-            train(config)
+            train_run(config, **words)
     return 0
 
 

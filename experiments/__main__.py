@@ -14,6 +14,7 @@ import utils
 from candles.sources import pair_of_files
 from config import FIELDS, field_types, problem_list
 from experiments import (
+    analyst_table,
     analysts,
     candidates,
     comparison,
@@ -61,6 +62,7 @@ def _analysts_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take finished runs as they are, and go on with interrupted ones",
     )
+    options.add_workers_argument(parser, "models side by side")
     names = [name for name in FIELDS if name not in analysts.OWN_FIELDS]
     options.add_config_arguments(parser, names)
     return parser
@@ -74,11 +76,13 @@ def _analysts(arguments: Sequence[str]) -> None:
         given["pair"] = pair_of_files(parsed.candles)
     frames, resume = parsed.timeframes, "newest" if parsed.resume else None
     configs = analysts.group_configs(parsed.groups, timeframes=frames, **given)
-    with utils.StopSignals():
-        entries = analysts.train_group(parsed.candles, configs, resume=resume)
+    with utils.StopSignals(), series.open_workers(parsed.max_workers) as executor:
+        entries = analysts.train_group(
+            parsed.candles, configs, resume=resume, executor=executor
+        )
     folder = series.new_folder(next(iter(configs.values())), "analysts")
-    analysts.write_group(folder, entries)
-    logger.info("\n%s", analysts.format_group(entries))
+    analyst_table.write_group(folder, entries)
+    logger.info("\n%s", analyst_table.format_group(entries))
     logger.info("table: %s", folder)
     series.require_success(entries)
 

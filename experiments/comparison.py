@@ -18,6 +18,7 @@ import numpy as np
 
 import utils
 from config import Config
+from executors.tasks import Executor
 from experiments.candidates import (
     QUESTION,
     TEST_ROWS,
@@ -25,7 +26,15 @@ from experiments.candidates import (
     require_one_question,
 )
 from experiments.finished import FinishedRun, by_name, read_run, summarise_run
-from experiments.series import Outcome, Train, new_folder, require_success, train_all
+from experiments.series import (
+    Outcome,
+    Train,
+    new_folder,
+    open_workers,
+    require_success,
+    share_cores,
+    train_all,
+)
 from files.strict import to_jsonable
 from metrics import significance
 from metrics.intervals import Length, paired_test
@@ -88,19 +97,28 @@ def model_configs(
 
 
 def compare_models(
-    config: Config, models: Sequence[str] | Mapping[str, Config], *, train: Train
+    config: Config,
+    models: Sequence[str] | Mapping[str, Config],
+    *,
+    train: Train,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """Trains models one after another, each as an ordinary run, and compares them.
 
-    See `model_configs` for what is refused, `compare_runs` for what is returned.
+    See `model_configs` for what is refused, `series.train_all` for an executor,
+    `compare_runs` for what is returned.
 
     Example:
         >>> train = lambda config: StandaloneTrainer(config).run_training()
         >>> found = compare_models(config, ["lstm", "lightgbm"], train=train)
         >>> print(comparison_report.format_comparison(found))
     """
-    configs = model_configs(config, models)
-    return compare_runs(train_all(configs, train, fatal=(OSError, utils.DataError)))
+    configs = {
+        name: share_cores(run, executor)
+        for name, run in model_configs(config, models).items()
+    }
+    fatal = (OSError, utils.DataError)
+    return compare_runs(train_all(configs, train, fatal=fatal, executor=executor))
 
 
 # Comparing
@@ -233,10 +251,12 @@ def run_command(
     *,
     train: Train,
     dry_run: Callable[[Config], None] | None = None,
+    max_workers: int | None = None,
 ) -> Path | None:
     """Trains, compares, writes and prints; returns the folder of the comparison.
 
-    Given a `dry_run` it prints what each run would do instead, and returns None.
+    Given a `dry_run` it prints what each run would do instead, and returns None;
+    `max_workers` trains as many side by side.
 
     It has `comparison.json`, `comparison.csv` and `comparison.png`, in
     `{outputs_dir}/comparisons/{PAIR}/`.
@@ -249,8 +269,8 @@ def run_command(
         for each in model_configs(config, models).values():
             dry_run(each)
         return None
-    with utils.StopSignals():
-        comparison = compare_models(config, models, train=train)
+    with utils.StopSignals(), open_workers(max_workers) as executor:
+        comparison = compare_models(config, models, train=train, executor=executor)
     folder = _write(config, comparison)
     require_success(comparison["models"])
     return folder

@@ -1,4 +1,4 @@
-"""Several runs, one after another: how each ended, and nothing lost.
+"""Several runs, one after another or side by side: how each ended, and nothing lost.
 
 In: training the runs of a mapping, those that fail among them, the folder of what they
 give together. Out: a run (`trainer`, which hands it in), judging several
@@ -7,20 +7,25 @@ give together. Out: a run (`trainer`, which hands it in), judging several
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import utils
-from config import Config
+from config import Config, build_config
 from evaluation.baselines import keeping_forecasts
 from evaluation.trials import planned_trials
+from executors.kinds import open_executor
+from executors.tasks import Executor, Finished, Task, do_all
 from files.progress import track
+from trainer import train_run
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +58,18 @@ class Outcome:
     seconds: float
     exit_code: int = 0
 
+    @classmethod
+    def of(cls, config: Config, ended: Finished) -> Outcome:
+        """Returns how a run ended that a worker trained."""
+        result = ended.result
+        return cls(
+            config=config,
+            folder=None if result is None else Path(result["folder"]),
+            error=ended.error,
+            seconds=ended.seconds,
+            exit_code=ended.exit_code,
+        )
+
     def failure(self) -> dict[str, Any]:
         """Returns what stands for a run that failed, ready for JSON."""
         return {"status": "failed", "error": self.error, "exit_code": self.exit_code}
@@ -63,24 +80,35 @@ def train_all(
     train: Train,
     *,
     fatal: tuple[type[Exception], ...] = (OSError,),
+    executor: Executor | None = None,
 ) -> dict[str, Outcome]:
     """Trains one run after another; one that fails does not stop the others.
 
     Args:
         configs: The runs by name.
-        train: Trains one.
-        fatal: Errors that would meet the next run, too, such as a full disk: raised.
+        train: Trains one. With an executor a `partial` of `trainer.train_run`.
+        fatal: Errors that would meet the next run, too, such as a full disk: raised;
+            with an executor an ordinary end.
+        executor: Does them side by side, see `share_cores`; None: one after another,
+            in this process.
 
     Raises:
         Interrupted: On SIGINT or SIGTERM; what is finished stays.
     """
     outcomes: dict[str, Outcome] = {}
     try:
+        if executor is not None:
+            words = getattr(train, "keywords", {})
+            for ended in do_all(executor, _tasks(configs, words)):
+                outcomes[ended.name] = Outcome.of(configs[ended.name], ended)
+                if ended.error is not None:
+                    logger.error("%s failed: %s", ended.name, ended.error)
+            return {name: outcomes[name] for name in configs}
         with keeping_forecasts(), planned_trials(configs.values()):
             named = track(configs.items(), "run", len(configs))
             for number, (name, config) in enumerate(named, 1):
                 logger.info("\n%s: run %d of %d", name, number, len(configs))
-                outcomes[name] = _train_one(name, config, train, fatal)
+                outcomes[name] = attempt(name, config, train, fatal)
                 utils.return_freed_memory(collect=True)
     except utils.Interrupted as stop:
         finished = sum(outcome.folder is not None for outcome in outcomes.values())
@@ -92,13 +120,17 @@ def train_all(
     return outcomes
 
 
-def _train_one(
-    name: str, config: Config, train: Train, fatal: tuple[type[Exception], ...]
+def attempt(
+    name: str,
+    config: Config,
+    act: Train,
+    fatal: tuple[type[Exception], ...] = (OSError,),
 ) -> Outcome:
+    """Does something for a run, such as training it; returns how that ended."""
     started = time.perf_counter()
     ended: dict[str, Any] = {}
     try:
-        ended["folder"] = train(config)
+        ended["folder"] = act(config)
     except fatal:
         raise
     except utils.UserError as problem:
@@ -109,6 +141,50 @@ def _train_one(
         ended = {"error": error, "exit_code": utils.EXIT_INTERNAL}
         logger.exception("%s failed: this is a defect, please report it", name)
     return Outcome(config=config, seconds=time.perf_counter() - started, **ended)
+
+
+def share_cores(config: Config, executor: Executor | None) -> Config:
+    """Returns a run with its share of the cores, where none are given to it.
+
+    Threads decide bits: the runs are those of one after another with as many threads.
+    """
+    if executor is None or config.num_threads is not None:
+        return config
+    return config.replace(num_threads=max(1, utils.available_cores() // executor.slots))
+
+
+def open_workers(max_workers: int | None) -> AbstractContextManager[Executor | None]:
+    """Returns processes that train side by side, as a context; None has none.
+
+    Raises:
+        ConfigError: If there is no worker.
+    """
+    if max_workers is None:
+        return contextlib.nullcontext()
+    return open_executor("processes", max_workers=max_workers)
+
+
+def _tasks(configs: Mapping[str, Config], words: Mapping[str, Any]) -> Iterator[Task]:
+    planned = [config.to_dict() for config in configs.values()]
+    for name, config in configs.items():
+        yield Task(
+            name=name,
+            function="experiments.series:train_task",
+            values={"config": config.to_dict(), "planned": planned, "words": words},
+            num_threads=config.num_threads,
+        )
+
+
+def train_task(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains a run of a series in a worker; returns its `folder`.
+
+    Args:
+        values: `config`, `planned` (all runs of the series), and `words`, which
+            `trainer.train_run` is told.
+    """
+    with planned_trials([build_config(each) for each in values["planned"]]):
+        folder = train_run(build_config(values["config"]), **values["words"])
+    return {"folder": folder}
 
 
 def new_folder(config: Config, kind: str) -> Path:

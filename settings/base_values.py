@@ -39,6 +39,13 @@ def _refuse_idle_options(parsed: argparse.Namespace) -> None:
         )
     if parsed.compare and parsed.compare_configs:
         raise ConfigError("--compare-configs: expected no --compare with it.")
+    if parsed.max_workers is not None and not (
+        parsed.compare or parsed.compare_configs
+    ):
+        raise ConfigError(
+            "--max-workers: expected a comparison with it. Many runs: python -m "
+            "experiments sweep"
+        )
     for name in (
         "compare",
         "compare_configs",

@@ -30,6 +30,9 @@ MOST_USED = (
 """What `--help` shows first."""
 
 
+_RUN_WORDS = ("resume", "resume_anyway", "register", "alias")
+
+
 def new_parser(
     program: str, description: str, **options: Any
 ) -> argparse.ArgumentParser:
@@ -207,6 +210,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
         help="the same of settings, such as two of one family: YAML files, each over "
         "that of --config and below the flags",
     )
+    add_workers_argument(parser, "with --compare: runs side by side")
     parser.add_argument(
         "--register",
         action="store_true",
@@ -226,6 +230,17 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     add_config_arguments(parser)
     return parser
+
+
+def add_workers_argument(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds `--max-workers`, which decides when things are done, and nothing else."""
+    parser.add_argument(
+        "--max-workers",
+        type=int,
+        metavar="N",
+        help=f"{text}, each in a process of its own with its share of the cores "
+        "(default: one after another)",
+    )
 
 
 def _add_audit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -258,6 +273,11 @@ def _add_audit_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="end with 65 where a check of the audit is doubtful or was not done, too",
     )
+
+
+def run_words(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Returns what `trainer.train_run` is told beside the configuration."""
+    return {name: getattr(parsed, name) for name in _RUN_WORDS}
 
 
 def audit_options(parsed: argparse.Namespace) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from world.frames import TINY, make_own_frame
 import trainer
 from candles.synthetic import synthetic_candles
 from config import Config
-from experiments import analysts
+from experiments import analyst_table, analysts
 from experiments.__main__ import main
 from experiments.series import Outcome
 from settings.presets import GROUPS, PRESETS, preset_values
-from utils import ConfigError
+from utils import ConfigError, MissingInputError
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -106,7 +106,7 @@ def test_scores_of_a_group_are_those_of_long(tmp_path):
     config = Config(**TINY | fields, model="random_forest")
     frame = make_own_frame(2500, label=sides)
     folder = trainer.StandaloneTrainer(config, frame=frame).run_training()
-    entry = analysts.summarise(
+    entry = analyst_table.summarise(
         "analysts 1m", Outcome(config=config, folder=folder, error=None, seconds=1.0)
     )
     table = pd.read_parquet(next(folder.glob("predictions_*.parquet")))
@@ -142,3 +142,74 @@ def test_a_timeframe_that_fails_is_told_and_resume_repeats_it_alone(tmp_path, ca
     assert main(["analysts", *words, "--resume"]) != 0
     runs = (tmp_path / "out").glob("models/TESTUSDT/random_forest/*/MANIFEST.json")
     assert len({run.parent.resolve() for run in runs}) == 1
+
+
+def test_nested_settings_train_load_and_tell(tmp_path):
+    small = {"num_trees": 3, "n_splits": 2, "importance_windows": None}
+    settings = {
+        "ray": {"num_cpus": 1, "num_gpus": 0, "logging_level": "info"},
+        "model_trainer": {
+            "enable_analyst_models": True,
+            "enable_tactician_models": False,
+            "model_directory": str(tmp_path / "models"),
+            "analyst_models": {"timeframes": ["1h", "5m"], **small},
+        },
+    }
+    fields = {"inputs_dir": str(tmp_path / "in"), "baseline_model": False}
+    group = analysts.from_settings(settings, **fields)
+    told = {
+        "is_training": False,
+        "trained_models_count": 0,
+        "analyst_models_enabled": True,
+        "tactician_models_enabled": False,
+        "ray_cluster_info": {"num_cpus": 1, "num_gpus": 0, "is_initialized": False},
+    }
+    assert group.status() == told
+    asked = {"symbol": "TESTUSDT", "exchange": "demo", "timeframe": "1m"}
+    asked["lookback_days"] = 2
+    with group:
+        assert group.status()["ray_cluster_info"]["is_initialized"]
+        found = group.train(asked, synthetic_candles(5760, seed=1))
+    assert found["training_input"] == asked and found["tactician_models"] == {}
+    long, short = (found["analyst_models"][frame] for frame in ("1h", "5m"))
+    assert long["training_status"] == "failed" and long["exit_code"] == 65
+    assert short["training_status"] == "completed"
+    names = ["accuracy", "precision", "recall", "f1", "cv_mean", "cv_std"]
+    assert list(short["model_metrics"]) == names
+    assert 0.2 < short["model_metrics"]["cv_mean"] < 0.8
+    assert sum(short["feature_importance"].values()) == pytest.approx(1.0)
+    assert group.status() == told | {"trained_models_count": 1}
+    model = group.load("analyst", "5m")
+    assert short["model_path"].startswith(str(model.path))
+    assert str(model.config.start_date) == "2024-01-02"
+    with pytest.raises(MissingInputError):
+        group.load("analysts", "1h")
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"model_trainer": {"analyst_model": {}}}, "Did you mean 'analyst_models'"),
+        ({"ray": {"num_cpu": 4}}, "Did you mean 'num_cpus'"),
+        ({"ray": {"num_cpus": 0}}, "a worker or more"),
+        ({"model_trainer": {"analyst_models": {"timeframes": ["7m"]}}}, "timeframes"),
+        (
+            {
+                "model_trainer": {
+                    "enable_analyst_models": False,
+                    "enable_tactician_models": False,
+                }
+            },
+            "neither",
+        ),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        analysts.from_settings(settings)
+
+
+def test_an_input_without_days_is_refused():
+    asked = {"symbol": "TESTUSDT", "exchange": "demo", "timeframe": "1m"}
+    with pytest.raises(ConfigError, match="lookback_days"):
+        analysts.from_settings({}).train(asked | {"lookback_days": 0})

@@ -1,5 +1,6 @@
 """Comparisons of model families: identical rows, honest tests, nothing lost."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from world.sweeps import finish
 import utils
 from config import Config
 from evaluation import baselines
+from executors.tasks import SerialExecutor
 from experiments import comparison as compare
 from experiments import series
 from experiments.__main__ import main as experiments
@@ -21,7 +23,7 @@ from metrics import significance
 from metrics.intervals import Length, cosine_interval
 from reports import comparison as comparison_report
 from settings import options
-from trainer import StandaloneTrainer
+from trainer import StandaloneTrainer, train_run
 
 FIELDS = TINY | {
     "baseline_model": False,
@@ -362,6 +364,34 @@ def test_equal_rows_with_other_features_are_refused(config, frame, tmp_path):
         outcomes[name] = outcome(run, folder)
     with pytest.raises(utils.DataError, match="expected the training file of logistic"):
         compare.compare_runs(outcomes)
+
+
+def test_runs_of_an_executor_are_those_of_this_process(tmp_path, config, frame):
+    """Their tasks go through JSON, here to this process."""
+    frame.to_feather(tmp_path / "rows.feather")
+    config = config.replace(training_file=str(tmp_path / "rows.feather"), num_threads=1)
+    models = ["logistic", "gradient_boosting"]
+    alone = compare.compare_models(config, models, train=trainer_of(None))
+    given = {"train": functools.partial(train_run), "executor": SerialExecutor()}
+    there = compare.compare_models(config, models, **given)
+    for one, other in zip(alone["models"], there["models"], strict=True):
+        assert one["folder"] != other["folder"]
+        assert (one["model"], one["loss"]) == (other["model"], other["loss"])
+    lost = config.replace(training_file=str(tmp_path / "none.feather"))
+    ended = series.train_all({"a": lost}, **given)["a"]
+    assert (ended.folder, ended.exit_code) == (None, 66)
+    assert "none.feather" in ended.error
+
+
+def test_workers_share_the_cores_unless_threads_are_given(config, monkeypatch):
+    monkeypatch.setattr(utils, "available_cores", lambda: 8)
+    workers = series.open_workers(3)
+    assert series.share_cores(config, None).num_threads is None
+    assert series.share_cores(config, workers).num_threads == 2
+    given = config.replace(num_threads=5)
+    assert series.share_cores(given, workers).num_threads == 5
+    with pytest.raises(utils.ConfigError, match="a worker or more"):
+        series.open_workers(0)
 
 
 # Two settings of one family; finished runs as they are
