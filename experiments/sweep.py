@@ -24,7 +24,7 @@ from executors.tasks import Executor, Finished, Task, do_all
 from experiments import plan, sweep_report
 from experiments.plan import Cell, SweepConfig
 from experiments.series import FailedRunsError
-from experiments.sweep_folder import SweepFolder, begin
+from experiments.sweep_folder import SweepFolder, begin, format_work
 from files.progress import Progress
 from models import costs
 
@@ -120,8 +120,8 @@ def train(
     Raises:
         Interrupted: On SIGINT or SIGTERM; what is finished stays.
     """
-    work = _Sweep(folder, cells, schedule)
     try:
+        work = _Sweep(folder, cells, schedule)
         with utils.StopSignals():
             if executor is not None:
                 work.run(executor)
@@ -135,9 +135,9 @@ def train(
                 )
                 with own:
                     work.run(own)
+            records = work.all_records()
+            found = sweep_report.write_sweep(folder.path, records)
     finally:
-        records = work.all_records()
-        found = sweep_report.write_sweep(folder.path, records)
         folder.unlock()
     return SweepResult(folder=folder.path, cells=records, results=found)
 
@@ -191,6 +191,7 @@ class _Sweep:
             self._train([ready[place] for place in order], executor)
         except utils.Interrupted as stop:
             self._stop(executor)
+            sweep_report.write_table(self.folder.path, self.all_records())
             done = sum(x["status"] == "completed" for x in self.all_records())
             advice = _advice(self.folder.path, done, len(self.cells))
             raise utils.Interrupted(stop.signal_number, advice) from None
@@ -314,7 +315,10 @@ class _Sweep:
                     self._note(self.cells[each.name], each)
 
     def _rows(self) -> list[str]:
-        return self.folder.rows_of(self.cells, self.running)
+        return format_work(self._in_work())
+
+    def _in_work(self) -> list[dict[str, Any]]:
+        return self.folder.in_work(self.cells[name] for name in self.running)
 
     def _tell(self) -> None:
         """Replaces the status, not more often than anybody looks."""
@@ -326,7 +330,7 @@ class _Sweep:
             cells=len(self.cells),
             completed=states.count("completed"),
             failed=states.count("failed"),
-            running=list(self.running),
+            running=self._in_work(),
         )
 
 

@@ -202,21 +202,36 @@ class SweepFolder:
 
     # How far it is
 
-    def rows_of(self, cells: Mapping[str, Cell], names: Iterable[str]) -> list[str]:
-        """Returns a table of cells in work: node, step, epoch, time left, memory."""
-        rows = [
-            [name, *_in_work(self._run_of(cells[name]))]
-            for name in names
-            if name in cells
-        ]
-        head = ["in work", "node", "step", "part", "left", "memory"]
-        return format_table([head, *rows], left=4) if rows else []
+    def in_work(self, cells: Iterable[Cell]) -> list[dict[str, Any]]:
+        """Returns what the runs of cells say of themselves, of those that do by now.
 
-    def _run_of(self, cell: Cell) -> Path | None:
-        note = self.note_path(cell.name)
-        with contextlib.suppress(OSError, LookupError, utils.DataError):
-            return cell.config.runs_dir / read_json(note)["run_id"]
-        return None
+        Returns:
+            `cell`, `node`, `step`, `part` (of it, in words), `eta_seconds`,
+            `memory_bytes`.
+        """
+        found = []
+        for cell in cells:
+            said: Mapping[str, Any] = {}
+            with contextlib.suppress(OSError, LookupError, utils.DataError):
+                run_id = read_json(self.note_path(cell.name))["run_id"]
+                said = run_record.read_status(cell.config.runs_dir / run_id)
+            if "step" not in said:
+                continue
+            parts = [
+                f"{each['what']} {each['number']} of {each['total']}"
+                for each in said["progress"]
+            ]
+            found.append(
+                {
+                    "cell": cell.name,
+                    "node": said["host"],
+                    "step": said["step"],
+                    "part": ", ".join(parts),
+                    "eta_seconds": said["eta_seconds"],
+                    "memory_bytes": said.get("memory_bytes"),
+                }
+            )
+        return found
 
     def write_status(self, **facts: Any) -> None:
         """Replaces the status, whole; after a power cut it tells nobody anything."""
@@ -301,20 +316,15 @@ def _usual_name(outputs: str, digest: str, *, is_resumed: bool) -> str:
     return max((path.name for path in begun), default=name) if is_resumed else name
 
 
-def _in_work(run: Path | None) -> list[str]:
-    """Returns what a run says of itself, in words; nothing where it says nothing."""
-    found = {} if run is None else run_record.read_status(run)
-    if "step" not in found:
-        return ["", "", "", "", ""]
-    parts = [f"{p['what']} {p['number']} of {p['total']}" for p in found["progress"]]
-    left, memory = found["eta_seconds"], found.get("memory_bytes")
-    return [
-        found["host"],
-        found["step"],
-        ", ".join(parts),
-        "" if left is None else progress.in_words(left),
-        utils.format_bytes(memory) if memory else "",
-    ]
+def format_work(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a table of what `SweepFolder.in_work` found; nothing of none."""
+    table = [["in work", "node", "step", "part", "left", "memory"]]
+    for row in rows:
+        left, memory = row["eta_seconds"], row["memory_bytes"]
+        words = [row[key] for key in ("cell", "node", "step", "part")]
+        words.append("" if left is None else progress.in_words(left))
+        table.append([*words, utils.format_bytes(memory) if memory else ""])
+    return format_table(table, left=4) if rows else []
 
 
 def show_status(outputs_dir: str, name: str) -> int:
@@ -340,7 +350,7 @@ def show_status(outputs_dir: str, name: str) -> int:
     )
     what = "going on" if is_alive else "not finished" if waiting else "finished"
     logger.info("%s: %s, %d cells: %s", folder.path, what, len(cells), counts)
-    for line in folder.rows_of({cell.name: cell for cell in cells}, running):
+    for line in format_work(running):
         logger.info("%s", line)
     for record in records.values():
         if record["status"] == "failed":

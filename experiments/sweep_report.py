@@ -111,14 +111,19 @@ def write_sweep(
             ),
         }
     )
+    write_table(place, cells)
+    atomic_write(place / PAGE, render_page(found, place))
+    write_json(place / NUMBERS, found)
+    return found
+
+
+def write_table(folder: Path, cells: Sequence[Cell]) -> None:
+    """Writes `cells.csv` alone, which needs no run."""
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(cells)
-    atomic_write(place / TABLE, table.getvalue())
-    atomic_write(place / PAGE, render_page(found, place))
-    write_json(place / NUMBERS, found)
-    return found
+    atomic_write(folder / TABLE, table.getvalue())
 
 
 def read_cells(cells: Sequence[Cell]) -> tuple[list[FinishedRun], list[Cell]]:

@@ -275,7 +275,7 @@ def test_a_sweep_that_goes_on_is_in_use_and_says_where_its_cells_are(tmp_path, c
     status["progress"] = [{"what": "epoch", "number": 3, "total": 9}]
     write_json(folder.note_path(found[0].name), {"run_id": "it"})
     write_json(found[0].config.runs_dir / "it" / "status.json", status)
-    folder.write_status(running=[found[0].name])
+    folder.write_status(running=folder.in_work(found))
     assert main(["status", "mine", "--outputs-dir", str(tmp_path)]) == 75
     shown = capsys.readouterr().out
     assert "going on, 1 cells: 1 in work" in shown
