@@ -163,7 +163,7 @@ def make_cells(
 
     Args:
         bases: Fields by name, by the label of the base.
-        axes: Values by name out of `AXES`; an axis that is missing is the base's.
+        axes: Values by a word of `AXES` or any field; what has none is the base's.
         name: Of the sweep, which its runs have as `experiment_name`.
         max_workers: Cells side by side; None is one a core.
 
@@ -210,17 +210,18 @@ def _combinations(
     bases: Mapping[str, Mapping[str, Any]], axes: Mapping[str, Sequence[Any]]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the label of a base and its fields with those of the axes."""
-    unknown = [word for word in axes if word not in AXES]
-    empty = [word for word in axes if not axes[word]]
-    if unknown or empty:
-        words = unknown or [f"no {word}" for word in empty]
+    unknown = [word for word in axes if AXES.get(word, word) not in FIELDS]
+    empty = [f"no {word}" for word in axes if not axes[word]]
+    if words := unknown + empty:
         raise utils.ConfigError(
-            f"axes: expected values of some of {', '.join(AXES)}. Received: "
-            f"{', '.join(words)}.{utils.did_you_mean(words[0], AXES)}"
+            f"axes: expected values of some of {', '.join(AXES)}, or of a field. "
+            f"Received: {', '.join(words)}."
+            f"{utils.did_you_mean(words[0], [*AXES, *FIELDS])}"
         )
+    names = [AXES.get(word, word) for word in axes]
     for label, base in bases.items():
         for chosen in itertools.product(*axes.values()):
-            values = {**base, **{AXES[k]: v for k, v in zip(axes, chosen, strict=True)}}
+            values = {**base, **dict(zip(names, chosen, strict=True))}
             if values.get("model") != ALL:
                 yield label, values
                 continue

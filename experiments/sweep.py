@@ -13,7 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def run_sweep(
     base: Config | Mapping[str, Any],
     axes: Mapping[str, Sequence[Any]],
     *,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     schedule: SweepConfig | None = None,
     is_resumed: bool = False,
 ) -> SweepResult:
@@ -87,9 +87,9 @@ def run_sweep(
 
     Args:
         base: The run that they have in common: a configuration, or fields by name.
-        axes: Values by name out of `plan.AXES`: pairs, timeframes, models, targets,
-            seeds.
-        executor: Who does it, entered already; None takes that of `schedule`.
+        axes: Values by name: pairs, timeframes, models, targets, seeds, or any field.
+        executor: Who does it, entered already, or its kind; None takes that of
+            `schedule`.
         schedule: When and where.
         is_resumed: Takes finished cells as they are, and goes on with the others.
 
@@ -103,6 +103,8 @@ def run_sweep(
         >>> [cell["status"] for cell in result.cells]
     """
     schedule = schedule or SweepConfig()
+    if isinstance(executor, str):
+        schedule, executor = replace(schedule, executor=executor), None
     bases = {"": plan.base_values(base)}
     begun = begin(bases, axes, schedule, is_resumed=is_resumed)
     return train(*begun, executor=executor)

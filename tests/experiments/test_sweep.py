@@ -106,6 +106,11 @@ def test_cells_are_the_product_of_the_axes_and_equal_ones_are_one():
     assert len({cell.name for cell in found}) == 8
 
 
+def test_any_field_is_an_axis():
+    found = make({"batch_size": [64, 128], "pairs": ["BTCUSDT"]})
+    assert [cell.config.batch_size for cell in found] == [64, 128]
+
+
 def test_bases_that_differ_in_epochs_alone_are_two_cells():
     bases = {"short": {"epochs": 2}, "long": {"epochs": 9}, "again": {"epochs": 9}}
     found = plan.make_cells(bases, {}, name="mine")
@@ -133,7 +138,7 @@ def test_every_impossible_cell_is_listed():
 @pytest.mark.parametrize(
     ("axes", "base", "message"),
     [
-        ({"pair": ["A"]}, {}, "axes: .* Did you mean 'pairs'"),
+        ({"pear": ["A"]}, {}, "axes: .* Received: pear. Did you mean 'pair'"),
         ({"pairs": []}, {}, "axes: .* no pairs"),
         ({"models": ["lightgmb"]}, {}, "Did you mean 'lightgbm'"),
     ],
