@@ -85,34 +85,42 @@ def write_page(
 
 
 def gather_rows(outputs: Path, *, links_from: Path) -> list[dict[str, Any]]:
-    """Returns what the page says of each published run, the newest first."""
-    by_place: dict[str, list[ModelSummary]] = {}
-    registry = Registry(outputs)
+    """Returns what the page says of each run and registered model, the newest first."""
+    registry, by_place = Registry(outputs), dict[str, list[ModelSummary]]()
+    for folder in outputs.glob("models/*/*/*"):
+        if RUN_ID.fullmatch(folder.name) and not folder.is_symlink():
+            by_place[folder.relative_to(outputs).as_posix()] = []
     for entry in registry.entries(skips_broken=True):
         by_place.setdefault(entry.artifact, []).append(entry)
-    folders = [
-        folder
-        for folder in outputs.glob("models/*/*/*")
-        if RUN_ID.fullmatch(folder.name) and not folder.is_symlink()
-    ]
     rows = []
-    for folder in sorted(folders, key=lambda each: each.name):
-        place = folder.relative_to(outputs).as_posix()
-        models = [
+    for place in sorted(by_place, key=lambda each: each.rpartition("/")[2]):
+        entries, row = by_place[place], _row(outputs, place)
+        row["models"] = [
             {
                 "name": entry.model_id,
                 "aliases": registry.aliases_of(entry),
                 "parents": list(entry.dependencies),
             }
-            for entry in by_place.get(place, ())
+            for entry in entries
         ]
-        report = folder / "report.html"
+        row["fault"] = _fault_of(registry, entries) or row["fault"]
+        report = outputs / place / "report.html"
         link = Path(os.path.relpath(report, links_from)).as_posix()
-        rows.append(_row(folder, outputs) | {"models": models})
-        rows[-1]["report"] = link if report.is_file() else None
-        rows[-1]["data"]["model"] = models[0]["name"] if models else ""
+        row["report"] = link if report.is_file() else None
+        row["data"]["model"] = entries[0].model_id if entries else ""
+        rows.append(row)
     _draw_sparks(rows)
     return rows[::-1]
+
+
+def _fault_of(registry: Registry, entries: Sequence[ModelSummary]) -> str:
+    """Returns what is wrong with a registered artifact, or an empty string."""
+    for entry in entries:
+        try:
+            registry.folder_of(entry)
+        except utils.UserError as error:
+            return str(error)
+    return ""
 
 
 _UNREADABLE = (
@@ -122,24 +130,24 @@ _UNREADABLE = (
 """What reading and telling raise of files that are no run's."""
 
 
-def _row(folder: Path, outputs: Path) -> dict[str, Any]:
+def _row(outputs: Path, place: str) -> dict[str, Any]:
     """Returns a run's cells as text, and what they sort and filter by."""
-    run_id = folder.name
+    folder = outputs / place
     try:
         [path] = folder.glob("metadata_*.json")
         config, results = read_json(path)["config"], read_json(folder / _REPORT)
-        graded = grade_of(results, evaluations=read_evaluations(outputs, run_id))
-        return _cells(folder, config, results, graded)
+        graded = grade_of(results, evaluations=read_evaluations(outputs, folder.name))
+        return _cells(place, config, results, graded)
     except _UNREADABLE as error:
         graded = grade_of({}, is_whole=False)
         fault = f"cannot be read: {error!s:.200}"
-        return _cells(folder, {}, {}, graded) | {"fault": fault}
+        return _cells(place, {}, {}, graded) | {"fault": fault}
 
 
 def _cells(
-    folder: Path, config: Mapping[str, Any], results: Mapping[str, Any], graded: Graded
+    place: str, config: Mapping[str, Any], results: Mapping[str, Any], graded: Graded
 ) -> dict[str, Any]:
-    pair, family, run_id = folder.parts[-3:]
+    pair, family, run_id = ["", "", *place.split("/")][-3:]
     test = results.get("test") or {}
     is_class = "class_names" in results
     name = "skill_vs_train_prior" if is_class else "skill_mse_vs_persistence"
@@ -148,10 +156,13 @@ def _cells(
     trades = test.get("trading") or {}
     net, num_trades = trades.get("mean_net_return_bps"), trades.get("num_trades")
     experiment = config.get("experiment_name") or ""
-    trained = f"{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]} {run_id[9:11]}:{run_id[11:13]}"
+    bars, trained = "", run_id
+    if RUN_ID.fullmatch(run_id):
+        time, bars = run_id.split("-")[:2]
+        trained = f"{time[:4]}-{time[4:6]}-{time[6:8]} {time[9:11]}:{time[11:13]}"
     row = {
         "pair": pair,
-        "timeframe": config.get("timeframe", run_id.split("-")[1]),
+        "timeframe": config.get("timeframe", bars),
         "target": config.get("target", ""),
         "family": family,
         "trained": trained,

@@ -22,21 +22,33 @@ function show() {
     shown === rows.length ? "" : `${shown} of ${rows.length} shown`;
 }
 for (const each of [...filters, words]) each.addEventListener("input", show);
-for (const head of document.querySelectorAll("thead th[data-key]")) {
-  head.firstChild.addEventListener("click", () => {
-    const isDown = head.getAttribute("aria-sort") !== "descending";
-    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", isDown ? "descending" : "ascending");
-    const key = head.dataset.key;
-    const isNumber = head.classList.contains("number") || key === "grade";
-    const value = (row) => (isNumber ? parseFloat(row.dataset[key]) : row.dataset[key]);
-    rows.sort((a, b) => {
-      const [x, y] = [value(a), value(b)];
-      if (isNumber && (isNaN(x) || isNaN(y))) return isNaN(x) - isNaN(y);
-      const order = isNumber ? x - y : x < y ? -1 : x > y ? 1 : 0;
-      return isDown ? -order : order;
-    });
-    body.append(...rows);
+const heads = [...document.querySelectorAll("thead th[data-key]")];
+function order(head, isDown) {
+  for (const other of heads) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", isDown ? "descending" : "ascending");
+  const key = head.dataset.key;
+  const isNumber = head.classList.contains("number") || key === "grade";
+  const value = (row) => (isNumber ? parseFloat(row.dataset[key]) : row.dataset[key]);
+  rows.sort((a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (isNumber && (isNaN(x) || isNaN(y))) return isNaN(x) - isNaN(y);
+    const order = isNumber ? x - y : x < y ? -1 : x > y ? 1 : 0;
+    return isDown ? -order : order;
   });
+  body.append(...rows);
 }
+// Where a screen has no room for heads, a list of them stands for both directions.
+const orders = document.querySelector("[data-sort]");
+heads.forEach((head, k) => {
+  head.firstChild.addEventListener("click", () =>
+    order(head, head.getAttribute("aria-sort") !== "descending"));
+  for (const sign of ["\u2193", "\u2191"])
+    orders.append(new Option(`${head.firstChild.textContent} ${sign}`, `${k} ${sign}`));
+});
+const newest = heads.findIndex((head) => head.dataset.key === "trained");
+orders.value = `${newest} \u2193`;
+orders.addEventListener("input", () => {
+  const [k, sign] = orders.value.split(" ");
+  order(heads[k], sign === "\u2193");
+});
 document.querySelector(".filters").hidden = false;

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shutil
 
 import pytest
 from world.artifacts import publish
@@ -53,6 +54,22 @@ def test_a_run_that_cannot_be_read_is_told(outputs, name, content):
     [row] = [r for r in gather_rows(outputs, links_from=outputs) if r["fault"]]
     assert row["grade"] == "F" and row["pair"] == "ETHUSDT"
     assert "cannot be read" in row["fault"]
+
+
+def test_a_registered_model_without_its_artifact_is_told(outputs):
+    registry = Registry(outputs)
+    first, second = (registry.open(e.model_id).path for e in registry.list())
+    shutil.rmtree(first)
+    (second / "MANIFEST.json").write_text("{}")
+    moved = registry.register(publish(outputs, skill=0.4))
+    (outputs / moved.artifact).rename(outputs / "kept")
+    registry.change(moved.model_id, artifact="kept")
+    rows = gather_rows(outputs, links_from=outputs)
+    told = [row["fault"] for row in rows if row["models"]]
+    assert len(rows) == 4 and told.count("") == 1
+    assert sum("expected its artifact" in each for each in told) == 1
+    assert sum("expected the manifest" in each for each in told) == 1
+    assert [row["skill"] for row in rows if row["trained"] == "kept"] == ["+0.400"]
 
 
 def test_the_page_runs_its_own_script_alone(outputs):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from world import numbers
+from world.artifacts import publish
 from world.classes import NUM_ROWS, SMALL, forecasts, hours, judge, load, market
 from world.frames import make_frame
 from world.pages import PageReader, exact
@@ -16,6 +17,7 @@ from artifacts import metadata, provenance
 from audit.findings import AuditReport, Finding
 from evaluation import folds
 from evaluation.part_scores import Judged
+from experiments.page import write_page
 from files.atomic import atomic_write
 from files.strict import to_jsonable, write_json
 from reports import class_forecasts, number_forecasts, report, time_plots, trades
@@ -768,3 +770,36 @@ def test_a_figure_is_drawn_once_for_the_page_and_once_for_its_file(
     assert "a title" in to_svg(figure, height=3.0, name="own", label="a picture")
     save_png(figure, tmp_path / "own.png", dpi=50)
     assert len(drawn) == 2
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_page_of_runs_fits_and_is_ordered_and_filtered(browser, tmp_path, width):
+    words = "a-very-long-name-of-an-experiment-that-somebody-chose_2026"
+    for skill in (0.1, -0.1, 0.2):
+        publish(tmp_path, skill=skill, experiment_name=words if skill > 0 else None)
+    write_page(tmp_path, tmp_path / "report.html")
+    open_page(browser, tmp_path, width)
+    assert browser.get_log("browser") == []
+    wide, room = browser.execute_script(
+        "const e = document.scrollingElement; return [e.scrollWidth, e.clientWidth]"
+    )
+    assert room == width and wide <= room
+
+    def shown(change):
+        return browser.execute_script(
+            change + "; return [...document.querySelectorAll('tbody tr:not([hidden])')]"
+            ".map(row => row.dataset.skill)"
+        )
+
+    if width == 390:  # heads have no room
+        order = "const s = document.querySelector('[data-sort]'); s.selectedIndex = %d;"
+        order += " s.dispatchEvent(new Event('input'))"
+        assert shown(order % 12) == ["0.2", "0.1", "-0.1"]
+        assert shown(order % 13) == ["-0.1", "0.1", "0.2"]
+    else:
+        click = "document.querySelector('th[data-key=skill] button').click()"
+        assert shown(click) == ["0.2", "0.1", "-0.1"]
+        assert shown(click) == ["-0.1", "0.1", "0.2"]
+    choose = "const f = document.querySelector('[data-filter=letter]'); f.value = 'B-'"
+    found = shown(choose + "; f.dispatchEvent(new Event('input'))")
+    assert sorted(found) == ["0.1", "0.2"]
