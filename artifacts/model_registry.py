@@ -6,10 +6,13 @@ Out: what is done to models (`registry`), a pipeline (`preprocessing.pipelines`)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +45,8 @@ __all__ = [
     "PreprocessorManager",
     "PreprocessorMetadata",
 ]
+
+logger = logging.getLogger(__name__)
 
 _ENTRY, _PREPROCESSOR = "entry.json", "preprocessor.json"
 
@@ -189,13 +194,13 @@ class PreprocessorManager:
         checksum = hashlib.sha256(content.encode()).hexdigest()
         pair = "features"
         if pipeline.takes_candles:
-            pair = pipeline.step("validate_data").parameters["pair"]
+            pair = pipeline.config.pair
         group = self.root / template / f"{pair}-{pipeline.timeframe}"
         with self._store.lock(group):
             there = versions_of(group)
-            newest = self._read(there[max(there)]) if there else None
-            if newest is not None and newest.checksum == checksum:
-                return newest
+            newest = self._entries([there[max(there)]] if there else [])
+            if newest and newest[0].checksum == checksum:
+                return newest[0]
             version = self._next_version(pipeline, newest, there)
             entry = PreprocessorMetadata(
                 preprocessor_id=f"{template}_preprocessor_{group.name}_{version}",
@@ -217,17 +222,18 @@ class PreprocessorManager:
     def _next_version(
         self,
         pipeline: PreprocessingPipeline,
-        newest: PreprocessorMetadata | None,
+        newest: Sequence[PreprocessorMetadata],
         used: Iterable[Version],
     ) -> str:
         major, minor, patch = max(used, default=(0, 0, 0))
-        if newest is None or newest.compatibility_hash != pipeline.compatibility_hash:
+        hashes = [entry.compatibility_hash for entry in newest]
+        if hashes != [pipeline.compatibility_hash]:
             return f"v{major + 1}.0.0"
-        before = self.load(newest.preprocessor_id)
-        is_again = _parameters(before) == _parameters(pipeline)
-        return (
-            f"v{major}.{minor}.{patch + 1}" if is_again else f"v{major}.{minor + 1}.0"
-        )
+        with contextlib.suppress(RefusedArtifactError):  # a broken one is another one
+            before = self.load(newest[0].preprocessor_id)
+            if _parameters(before) == _parameters(pipeline):
+                return f"v{major}.{minor}.{patch + 1}"
+        return f"v{major}.{minor + 1}.0"
 
     def load(self, name: str) -> PreprocessingPipeline:
         """Opens a pipeline that is what was saved.
@@ -297,9 +303,23 @@ class PreprocessorManager:
             names = ("pipeline_steps", "input_features", "output_features")
             lists = {name: tuple(values[name]) for name in names}
             entry = PreprocessorMetadata(**values | lists)
-            if entry.preprocessor_id != _id_of(folder):
+            plain = [each for name, each in values.items() if name not in names]
+            words = [*plain, *itertools.chain(*lists.values())]
+            if entry.preprocessor_id != _id_of(folder) or not all(
+                isinstance(word, str) for word in words
+            ):
                 raise ValueError(f"that of {entry.preprocessor_id!r:.100}")
             return entry
+
+    def _entries(self, folders: Iterable[Path]) -> Sequence[PreprocessorMetadata]:
+        """Returns the entries that can be read; a broken one hides no other."""
+        found = []
+        for folder in folders:
+            try:
+                found.append(self._read(folder))
+            except RefusedArtifactError as error:
+                logger.warning("not counted: %s", error)
+        return found
 
     def list(self, template: str | None = None) -> list[PreprocessorMetadata]:
         """Returns the entries, of a template or of all, the newest first."""
@@ -308,7 +328,7 @@ class PreprocessorManager:
             for path in self.root.glob(f"*/*/v*/{_ENTRY}")
             if template in (None, path.parents[2].name)
         ]
-        found = [self._read(folder) for folder in folders]
+        found = self._entries(folders)
         return sorted(found, key=lambda entry: entry.created_at, reverse=True)
 
 

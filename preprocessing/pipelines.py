@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from candles.table import longest_fill
+from candles.timestamps import timeframe_nanoseconds
 from config import Config
 from files.strict import to_jsonable
 from preprocessing.candle_kinds import ComputeFeatures, vars_of
@@ -59,7 +60,7 @@ class PreprocessingPipeline:
     ) -> None:
         self.steps = tuple(steps)
         self.notes: list[str] = []
-        stages = [_STAGES.index(step.acting.reads) for step in self.steps]
+        stages = [_STAGES.index(step.reads) for step in self.steps]
         kinds = [step.kind for step in self.steps]
         candle_kinds = kinds[: stages.count(0)]
         wanted = list(CANDLE_STEPS) if candle_kinds else []
@@ -225,11 +226,11 @@ class PreprocessingPipeline:
         return FeatureRows(names=self.feature_names, values=given)
 
     def _num_steps(self, stage: str) -> int:
-        return sum(step.acting.reads == stage for step in self.steps)
+        return sum(step.reads == stage for step in self.steps)
 
     def _run(self, stage: str, rows: FeatureRows) -> FeatureRows:
         for step in self.steps:
-            if step.acting.reads == stage:
+            if step.reads == stage:
                 rows = step.run(rows)
         return rows
 
@@ -380,6 +381,7 @@ class PreprocessingPipeline:
 
     def _try_out(self) -> None:
         """Raises something where parameters or states do not fit each other."""
+        timeframe_nanoseconds(self.timeframe)
         kinds = {step.kind for step in self.steps}
         if self.takes_candles:
             _, state = self.config, self.step("compute_features").state or {}

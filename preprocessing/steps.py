@@ -43,6 +43,8 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "final_check": FinalCheck,
 }
 _KINDS = dict(BUILT_IN)
+FROM_ABOVE = ("state_columns", "member_outputs")
+"""Steps on rows in templates, whose kinds are registered by those who need them."""
 CANDLE_STEPS = ("validate_data", "fill_gaps", "compute_features")
 
 
@@ -102,6 +104,13 @@ class Step:
         except TypeError as error:
             raise ConfigError(f"step {self.name!r}: {error}") from error
         return acting
+
+    @property
+    def reads(self) -> str:
+        """What it takes; known of a template's step before its kind is registered."""
+        if self.kind in FROM_ABOVE and self.kind not in _KINDS:
+            return "rows"
+        return self.acting.reads
 
     def fitted(self, rows: Any) -> Self:
         """Returns the step with what it learns of rows."""

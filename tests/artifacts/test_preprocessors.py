@@ -89,8 +89,9 @@ def test_other_pipelines_are_refused(manager):
         manager.load(name.replace("v1", "v2"))
     with pytest.raises(ConfigError, match="Received, as 'agent': validate_data"):
         manager.save("agent", manager.load(name))
-    with pytest.raises(ConfigError, match="'state_columns'"):
-        manager.create("agent", CONFIG)
+    for template in ("agent", "hybrid", "ensemble"):
+        with pytest.raises(ConfigError, match="'(state_columns|member_outputs)'"):
+            manager.create(template, CONFIG).fit(CANDLES)
     folder = manager.root / "cnn_lstm" / "TESTUSDT-4h" / "v1.0.0"
     values = read_json(folder / "preprocessor.json")
     values["steps"][3]["state"]["center"][0] += 1e-9
@@ -98,9 +99,11 @@ def test_other_pipelines_are_refused(manager):
     with pytest.raises(RefusedArtifactError, match="expected what was saved"):
         manager.load(name)
     assert "expected what was saved" in manager.validate(name)[0]
+    assert save(manager, clip_limit=5.0).endswith("v1.1.0")  # beside the broken one
     (folder / "entry.json").write_text("{}")
     with pytest.raises(RefusedArtifactError, match="the entry of a preprocessor"):
         manager.info(name)
+    assert [entry.version for entry in manager.list()] == ["v1.1.0"]
 
 
 def test_models_do_not_see_preprocessors(manager, tmp_path):

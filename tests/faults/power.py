@@ -24,10 +24,12 @@ from world.artifacts import publish as publish_small
 import utils
 from artifacts import exchange
 from artifacts.artifact import load_artifact
+from artifacts.model_registry import PreprocessorManager
 from artifacts.registry import Registry
 from artifacts.run_folder import RunFolder
 from config import Config
 from networks import checkpoints
+from preprocessing.templates import run_pipeline
 
 
 class Node:
@@ -349,9 +351,17 @@ def _registry(folder: Path) -> Scenario:
     first, second, third = (publish_small(outputs, seed=seed) for seed in range(3))
     ids = [f"lstm_TESTUSDT-1m-signal_v1.0.{patch}" for patch in range(3)]
     registry.register(first, alias="champion")
+    manager = PreprocessorManager(outputs)
+    pipelines = [
+        run_pipeline(Config(clip_limit=limit), ["a", "b"], {}).fit(
+            np.eye(2, dtype="f4")
+        )
+        for limit in (3.0, 4.0)
+    ]
     changes: list[Callable[[], Any]] = [
         lambda: registry.register(second, dependencies=[ids[0]], tags=["a"]),
         lambda: registry.set_alias(ids[1]),
+        lambda: manager.save("cnn_lstm", pipelines[0]),
         lambda: registry.set_alias(ids[1], "challenger"),
         lambda: registry.rollback(GROUP),
         lambda: registry.register(third, alias="own"),
@@ -360,6 +370,7 @@ def _registry(folder: Path) -> Scenario:
         lambda: registry.restore(ids[2]),
         lambda: registry.regrade(ids[2]),
         lambda: registry.delete(ids[2], with_artifact=True),
+        lambda: manager.save("cnn_lstm", pipelines[1]),
         lambda: exchange.import_models(registry, bundle),
         lambda: exchange.export_model(registry, ids[1], outputs / "exported"),
         lambda: exchange.export_model(registry, ids[1], outputs / "exported.tar"),
@@ -383,7 +394,7 @@ def _registry(folder: Path) -> Scenario:
 
 def _kept(outputs: Path) -> Kept:
     root = outputs / "registry"
-    patterns = ("*/*/v*/entry.json", "*/*/aliases/[!.]*.json", "*/*/deleted.json")
+    patterns = ("**/v*/entry.json", "*/*/aliases/[!.]*.json", "*/*/deleted.json")
     found = (path for pattern in patterns for path in sorted(root.glob(pattern)))
     return {
         path.relative_to(root).as_posix(): json.loads(path.read_text())
@@ -404,12 +415,16 @@ def _registry_problem(outputs: Path, told: list[Kept]) -> str | None:
         for entry in entries:
             if problems := registry.validate(entry.model_id):
                 return problems[0]
+        manager = PreprocessorManager(outputs)
+        for each in manager.list():
+            manager.load(each.preprocessor_id)
         for name in now:
             if "/aliases/" in name:
                 registry.open(f"{GROUP}@{Path(name).stem}")
         for exported in outputs.glob("exported*"):
             exchange.import_models(Registry(outputs / "other"), exported)
-        used = {Path(name).parent.name for name in known if name.endswith("entry.json")}
+        own = [name for name in known if name.startswith(GROUP)]
+        used = {Path(name).parent.name for name in own if name.endswith("entry.json")}
         used |= {*known.get(f"{GROUP}/deleted.json", {}).get("versions", ())}
         new = registry.register(publish_small(outputs, seed=9))
     except utils.UserError as error:

@@ -292,13 +292,14 @@ class Account:
 
 
 def test_kinds_are_registered_from_above(own_kinds):
+    own = {"state_columns": {"columns": ["position", "equity"]}}
+    planned = pipeline_of("agent", CONFIG, parameters=own)
     with pytest.raises(ConfigError, match="Received: 'state_columns'.*Import what"):
-        pipeline_of("agent", CONFIG)
+        planned.fit(CANDLES)
     with pytest.raises(ValueError, match="expected one that is free"):
         register_kind("scale", Account)
     register_kind("state_columns", Account)
-    own = {"state_columns": {"columns": ["position", "equity"]}}
-    fitted = pipeline_of("agent", CONFIG, parameters=own).fit(CANDLES)
+    fitted = planned.fit(CANDLES)
     rows = fitted.transform(CANDLES, last=2)
     assert fitted.output_schema.names == (*fitted.feature_names, "position", "equity")
     assert rows.windows(rows.ok_rows).shape == (2, 8, len(fitted.feature_names) + 2)
