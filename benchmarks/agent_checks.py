@@ -27,30 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.agent_markets import TEST, TRAIN, VALIDATION, market
 from benchmarks.common import machine
 from metrics.intervals import Length, paired_test
 from rl import accounts, training
 from rl.agent import AgentSettings
-from rl.simulator import Market
 from rl.training import ALGORITHMS, MarketSettings
-
-TRAIN, VALIDATION, TEST = slice(0, 40_000), slice(40_000, 50_000), slice(50_000, 70_000)
-DEVIATION = 1e-3
-KNOWN = {"oracle": 1.0, "planted": 0.3, "noise": 0.0}
-NUM_FEATURES = 16
-
-
-def market(kind: str, seed: int) -> Market:
-    """Returns a market whose first feature knows a part of the next return."""
-    generator = np.random.Generator(np.random.PCG64(seed))
-    returns = DEVIATION * generator.standard_normal(TEST.stop)
-    features = generator.standard_normal((TEST.stop, NUM_FEATURES))
-    knows = KNOWN[kind]
-    noise = np.sqrt(1.0 - knows**2) * features[:, 0]
-    features[:, 0] = knows * returns / DEVIATION + noise
-    returns[-1] = np.nan
-    features = features.astype(np.float32)
-    return Market(features=features, returns=returns, scale=DEVIATION)
 
 
 def run(name: str, kind: str, seed: int, cost_bps: float, steps: int) -> dict:

@@ -35,6 +35,12 @@ CASES = {  # steps, environments side by side
 }
 RATES = {"ppo": 3e-4, "sac": 1e-3, "td3": 1e-3}
 HIDDEN = [64, 64]
+BOTH = {  # constants of ours, which the reference is given
+    "ppo": {"BARS": 64, "BATCH": 512, "EPOCHS": 4, "ENTROPY": 0.01},
+    "off_policy": {"BATCH": 256, "UPDATES": 4, "WARM_UP": 4096, "CAPACITY": 200_000},
+    "sac": {"TARGET_ENTROPY": -2.0},
+    "td3": {"EXPLORATION": 0.1},
+}
 
 
 class GymEpisodes:
@@ -146,7 +152,7 @@ def episodes_of(where, name, num_envs, seed):
         return GymEpisodes(gym_name, num_envs, seed), lambda act: rollouts(
             act, gym_name
         )
-    from benchmarks.agent_checks import TRAIN, VALIDATION, market
+    from benchmarks.agent_markets import TRAIN, VALIDATION, market
     from rl import accounts
 
     prices = market("planted", 7)
@@ -176,19 +182,26 @@ def rollouts(act, name):
     for _ in range(500):
         reward, terminated, truncated = episodes.step(act(seen))
         total += reward * alive
-        alive &= ~(terminated | truncated)
+        is_over = terminated | truncated
+        alive &= ~is_over
         if not alive.any():
             break
-        seen = episodes.observe()
+        seen = episodes.reset(is_over) if is_over.any() else episodes.observe()
     return float(total.mean())
 
 
 def ours(name, where, seed):
     """Returns an agent of ours as (learn up to steps, act)."""
+    import importlib
+
     import tensorflow as tf
 
     from rl.agent import AgentSettings
     from rl.training import ALGORITHMS
+
+    for module, constants in BOTH.items():
+        found = vars(importlib.import_module(f"rl.{module}"))
+        assert constants == {key: found[key] for key in constants}, module
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -205,12 +218,13 @@ def ours(name, where, seed):
 
 
 def reference(name, where, seed):
-    """Returns the same of Stable-Baselines3, with the same settings."""
-    sys.modules["torch.utils.tensorboard"] = None  # it would import TensorFlow
+    """Returns the same of Stable-Baselines3, with the same settings.
+
+    TensorFlow and PyTorch in one process crash; its writer of logs would bring both.
+    """
+    sys.modules["torch.utils.tensorboard"] = None
     import stable_baselines3
     import torch
-
-    from rl import off_policy, ppo, sac, td3
 
     torch.set_num_threads(1)
     _, num_envs = CASES[name, where]
@@ -218,18 +232,21 @@ def reference(name, where, seed):
     options = {"learning_rate": RATES[name], "seed": seed, "device": "cpu"}
     options["policy_kwargs"] = {"net_arch": HIDDEN}
     if name == "ppo":
-        options |= {"n_steps": ppo.BARS, "batch_size": ppo.BATCH}
-        options |= {"n_epochs": ppo.EPOCHS, "ent_coef": ppo.ENTROPY}
+        own = BOTH["ppo"]
+        options |= {"n_steps": own["BARS"], "batch_size": own["BATCH"]}
+        options |= {"n_epochs": own["EPOCHS"], "ent_coef": own["ENTROPY"]}
     else:
-        options |= {"batch_size": off_policy.BATCH, "train_freq": 1}
-        options |= {"gradient_steps": off_policy.UPDATES}
-        options |= {"learning_starts": off_policy.WARM_UP}
-        options |= {"buffer_size": off_policy.CAPACITY}
+        own = BOTH["off_policy"]
+        options |= {"batch_size": own["BATCH"], "train_freq": 1}
+        options |= {"gradient_steps": own["UPDATES"], "buffer_size": own["CAPACITY"]}
+        options |= {"learning_starts": own["WARM_UP"]}
     if name == "sac":
-        options["target_entropy"] = sac.TARGET_ENTROPY
+        options["target_entropy"] = BOTH["sac"]["TARGET_ENTROPY"]
     if name == "td3":
-        noise = stable_baselines3.common.noise.NormalActionNoise
-        options["action_noise"] = noise(np.zeros(1), np.full(1, td3.EXPLORATION))
+        from stable_baselines3.common.noise import NormalActionNoise
+
+        deviation = np.full(1, BOTH["td3"]["EXPLORATION"])
+        options["action_noise"] = NormalActionNoise(np.zeros(1), deviation)
     make = getattr(stable_baselines3, name.upper())
     agent = make("MlpPolicy", as_vec_env(episodes), **options)
 
