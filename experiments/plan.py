@@ -260,12 +260,12 @@ def _name_of(config: Config, identity: str) -> str:
 
 
 def _with_names_of_their_own(cells: Iterable[Cell]) -> list[Cell]:
-    """Adds the epochs to the names of cells that differ in them alone."""
+    """Adds a number to names that are given twice: cells may differ in epochs alone."""
     found: dict[str, Cell] = {}
     for cell in cells:
-        name = cell.name
-        if name in found:
-            name = f"{name}-e{cell.config.epochs}"
+        name, number = cell.name, 1
+        while name in found:
+            name, number = f"{cell.name}-{number + 1}", number + 1
         found[name] = replace(cell, name=name)
     return list(found.values())
 
@@ -300,7 +300,7 @@ def format_cells(cells: Sequence[Cell], *, data_dir: str | None = None) -> str:
 
 def file_of(config: Config) -> str:
     """Returns where a cell's training file is expected; cells of one name share it."""
-    return str(config.expected_path)
+    return str(config.expected_path.absolute())
 
 
 def _require_own_files(cells: Iterable[Cell]) -> None:
@@ -328,7 +328,7 @@ def _require_own_files(cells: Iterable[Cell]) -> None:
 
 def to_values(cells: Sequence[Cell]) -> dict[str, Any]:
     """Returns cells ready for JSON: the fields that all share, and those of each."""
-    values = [cell.config.to_dict() for cell in cells]
+    values = [absolute(cell.config) for cell in cells]
     common = {
         name: value
         for name, value in values[0].items()
@@ -366,8 +366,8 @@ def moved(
     cells: Sequence[Cell], *, inputs_dir: str | None, outputs_dir: str
 ) -> list[Cell]:
     """Returns cells whose files are elsewhere by now; None leaves a folder."""
-    places = {"outputs_dir": outputs_dir}
-    places |= {} if inputs_dir is None else {"inputs_dir": inputs_dir}
+    given = {"outputs_dir": outputs_dir, "inputs_dir": inputs_dir}
+    places = {k: str(Path(v).absolute()) for k, v in given.items() if v is not None}
     return [
         cell
         if all(getattr(cell.config, name) == place for name, place in places.items())

@@ -105,6 +105,8 @@ def run_sweep(
     schedule = schedule or SweepConfig()
     if isinstance(executor, str):
         schedule, executor = replace(schedule, executor=executor), None
+    elif executor is not None:
+        schedule = replace(schedule, max_workers=executor.slots)
     bases = {"": plan.base_values(base)}
     begun = begin(bases, axes, schedule, is_resumed=is_resumed)
     return train(*begun, executor=executor)

@@ -55,6 +55,7 @@ class SweepFolder:
         self.name = name
         self.path = Path(outputs_dir, FOLDER, name).absolute()
         self._lock = FileLock(self.path / LOCK)
+        self._moved: dict[str, str] = {}
 
     @property
     def is_there(self) -> bool:
@@ -177,10 +178,22 @@ class SweepFolder:
 
     # Training files, and looks at test parts
 
+    def move(
+        self, cells: Sequence[Cell], inputs_dir: str | None, outputs_dir: str
+    ) -> list[Cell]:
+        """Returns cells whose files are elsewhere by now; None leaves the inputs."""
+        moved = plan.moved(cells, inputs_dir=inputs_dir, outputs_dir=outputs_dir)
+        self._moved = {
+            plan.file_of(before.config): plan.file_of(now.config)
+            for before, now in zip(cells, moved, strict=True)
+        }
+        return moved
+
     def read_files(self) -> dict[str, dict[str, Any]]:
         """Returns the facts of each training file that the sweep began with."""
         path = self.path / FILES
-        return read_json(path) if path.is_file() else {}
+        known = read_json(path) if path.is_file() else {}
+        return {self._moved.get(each, each): facts for each, facts in known.items()}
 
     def write_files(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
         """Writes them."""
@@ -287,9 +300,7 @@ def begin(
                 f"alone. Received: other cells. What it has: {folder.path / PLAN}. "
                 "Take another --experiment-name for them."
             )
-        cells = plan.moved(
-            cells, inputs_dir=asked.get("inputs_dir"), outputs_dir=outputs
-        )
+        cells = folder.move(cells, asked.get("inputs_dir"), outputs)
         data_dir = schedule.data_dir or content["schedule"]["data_dir"]
         schedule = replace(schedule, data_dir=data_dir)
         if not is_dry:

@@ -62,6 +62,7 @@ class Answers:
 
 def run(tmp_path, executor, axes, **schedule):
     base = {"outputs_dir": str(tmp_path)}
+    base |= {name: schedule.pop(name) for name in ("inputs_dir",) if name in schedule}
     is_resumed = schedule.pop("is_resumed", False)
     schedule = SweepConfig(**{"name": "mine"} | schedule)
     return sweep.run_sweep(
@@ -172,7 +173,9 @@ def test_threads_are_the_share_of_a_worker_and_part_of_what_is_trained(monkeypat
 def test_a_plan_is_the_same_when_it_is_read_again(tmp_path):
     found = make({"pairs": ["BTCUSDT", "ETHUSDT"], "seeds": [1, 2]}, lstm_units=(8, 4))
     content = json.loads(json.dumps(plan.to_values(found)))
-    assert plan.from_values(content) == found
+    assert plan.from_values(content) == plan.moved(
+        found, inputs_dir="inputs", outputs_dir="outputs"
+    )
     assert content["common"]["epochs"] == 100
     assert content["cells"][0]["values"] == {"pair": "BTCUSDT", "seed": 1}
 
@@ -210,7 +213,7 @@ def test_the_longest_cells_come_first_behind_all_files(tmp_path):
     assert models == ["lstm", "lstm", "logistic", "logistic"]
 
 
-def test_a_resume_takes_finished_cells_and_repeats_the_others(tmp_path):
+def test_a_resume_takes_finished_cells_and_repeats_the_others(tmp_path, monkeypatch):
     axes = {"pairs": ["BTCUSDT", "ETHUSDT"], "models": ["logistic"]}
     first = Answers(**{"ETHUSDT-1m-logistic": {"error": "bad", "exit_code": 65}})
     result = run(tmp_path, first, axes)
@@ -219,9 +222,11 @@ def test_a_resume_takes_finished_cells_and_repeats_the_others(tmp_path):
     with pytest.raises(ConfigError, match="expected a name that no sweep has"):
         run(tmp_path, Answers(), axes)
     again = Answers()
-    assert run(tmp_path, again, {}, is_resumed=True).require_success() is None
+    monkeypatch.chdir("/")
+    run(tmp_path, again, {}, is_resumed=True, inputs_dir="/new").require_success()
     assert again.names[1:] == ["ETHUSDT-1m-logistic-signal-s42"]
     assert again.done[0].values["sha256"] == FACTS["sha256"]
+    assert again.done[0].values["config"]["inputs_dir"] == "/new"
     with pytest.raises(ConfigError, match="expected what the sweep mine began with"):
         run(tmp_path, Answers(), axes | {"seeds": [7]}, is_resumed=True)
 
