@@ -16,7 +16,7 @@ from typing import Any
 
 import utils
 from artifacts.run_folder import CELL, MANIFEST, RunFolder
-from config import Config, build_config
+from config import build_config
 from dataset.builder import DatasetBuilder, write_training_file
 from dataset.columns import NOT_FEATURES
 from dataset.training_file import open_training_file
@@ -58,7 +58,7 @@ def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
         )
         path = write_training_file(builder, builder.build_dataset())
     if path is None:
-        raise _missing(config)
+        raise _missing(config.expected_path, "inputs_dir")
     with folder_lock(path.parent, is_shared=True):
         columns = open_training_file(path)
         digest = columns.digest
@@ -83,10 +83,13 @@ def train_cell(values: Mapping[str, Any]) -> dict[str, Any]:
         `folder` of the published run.
 
     Raises:
-        MissingInputError: If this machine does not have the training file.
+        MissingInputError: If this machine does not have the training file, or the
+            folder of the sweep.
         DataError: If it is another one by now.
         InUseError: If what an earlier try left is still going on.
     """
+    if not Path(values["sweep"]).is_dir():
+        raise _missing(values["sweep"], "outputs_dir")
     config, note = build_config(values["config"]), Path(values["note"])
     begun = RunFolder(config, read_json(note)["run_id"]) if note.is_file() else None
     if begun and begun.path.is_dir():
@@ -94,7 +97,7 @@ def train_cell(values: Mapping[str, Any]) -> dict[str, Any]:
     if begun and (begun.published / MANIFEST).is_file():
         return {"folder": begun.published}
     if (path := find_training_file(config)) is None:
-        raise _missing(config)
+        raise _missing(config.expected_path, "inputs_dir")
     _require_digest(path, values["sha256"], sha256_file(path))
     is_resumed = begun is not None and begun.path.is_dir() and begun.has_progress()
     trainer = _CellTrainer(config, resume=begun.path if begun and is_resumed else None)
@@ -131,10 +134,9 @@ def _wait_for_its_worker(run: RunFolder) -> None:
         run.unlock()
 
 
-def _missing(config: Config) -> utils.MissingInputError:
+def _missing(path: str | Path, field: str) -> utils.MissingInputError:
     return utils.MissingInputError(
-        f"{config.expected_path}: not on node {socket.gethostname()}: share the folder "
-        "or set inputs_dir"
+        f"{path}: not on node {socket.gethostname()}: share the folder or set {field}"
     )
 
 

@@ -161,7 +161,7 @@ class _Sweep:
         self.folder = folder
         self.cells = {cell.name: cell for cell in cells}
         self.schedule = schedule
-        self.records = folder.read_records(cells)
+        self.records = folder.finished_records(cells)
         self.running: dict[str, None] = {}
         self.started = time.monotonic()
         self._said = float("-inf")
@@ -175,11 +175,7 @@ class _Sweep:
 
     def run(self, executor: Executor) -> None:
         """Does what is left, first the training files, then the longest cells."""
-        left = [
-            cell
-            for name, cell in self.cells.items()
-            if self.records.get(name, _WAITING)["status"] != "completed"
-        ]
+        left = [cell for name, cell in self.cells.items() if name not in self.records]
         try:
             self.folder.write_looks(self.cells.values())
             facts = self._prepare_files(left, executor)

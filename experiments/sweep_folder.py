@@ -165,6 +165,14 @@ class SweepFolder:
                 found[cell.name] = record
         return found
 
+    def finished_records(self, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+        """Returns those of completed cells; what others left here is forgotten."""
+        found = self.read_records(cells)
+        for name in [name for name in found if found[name]["status"] != "completed"]:
+            self._record_path(name).unlink(missing_ok=True)
+            del found[name]
+        return found
+
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Writes how a cell ended."""
         write_json(self._record_path(record["name"]), record)

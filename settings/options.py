@@ -22,6 +22,7 @@ from settings.values import is_list, parse_text
 from utils import ConfigError
 
 MOST_USED = (
+    *("pairs", "timeframes", "models", "targets", "seeds", "configs", "dry_run"),
     *("config", "config_test", "preset", "compare", "resume"),
     *("pair", "timeframe", "training_file", "inputs_dir", "outputs_dir"),
     *("model", "target", "future_window", "long_tp_pct", "long_sl_pct"),

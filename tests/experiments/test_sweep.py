@@ -221,6 +221,8 @@ def test_a_resume_takes_finished_cells_and_repeats_the_others(tmp_path, monkeypa
     publish(first)
     with pytest.raises(ConfigError, match="expected a name that no sweep has"):
         run(tmp_path, Answers(), axes)
+    late = run(tmp_path, Answers(), {}, is_resumed=True, time_limit_minutes=0)
+    assert states(late)["ETHUSDT", "logistic"] == ("waiting", None)
     again = Answers()
     monkeypatch.chdir("/")
     run(tmp_path, again, {}, is_resumed=True, inputs_dir="/new").require_success()
@@ -307,10 +309,15 @@ def cell(tmp_path):
         "config": config.to_dict(),
         "cell": "it",
         "note": str(tmp_path / "it.json"),
-        "sweep": str(tmp_path / "sweep"),
+        "sweep": str(tmp_path),
         "sha256": cells.sha256_file(config.expected_path),
         "planned": str(tmp_path / "planned.json"),
     }
+
+
+def test_a_node_without_the_folder_of_the_sweep_says_so(cell):
+    with pytest.raises(cells.utils.MissingInputError, match="or set outputs_dir"):
+        cells.train_cell(cell | {"sweep": "/nowhere"})
 
 
 def test_a_cell_is_trained_once_and_found_again(cell, tmp_path):
