@@ -21,7 +21,6 @@ from artifacts.resuming import FREE_FIELDS
 from config import Config
 from files.strict import sha256_json
 from settings.run_fields import WORD
-from settings.sources import load_config
 from utils import ConfigError, RefusedArtifactError, did_you_mean
 
 FORMAT = 1
@@ -280,7 +279,7 @@ def describe(
 
 def _describe(artifact: Artifact, given: Mapping[str, Any]) -> dict[str, Any]:
     about, results = artifact.metadata, artifact.read_listed_json(REPORT)
-    config = load_config(str(artifact.path / "config.yaml"))
+    config = artifact.config
     data, test = about["data"], results.get("test") or {}
     files = about["files"]
     graded, file = grade_of(results), artifact.files[files["model"]]

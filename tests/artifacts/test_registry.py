@@ -407,6 +407,21 @@ def test_an_artifact_that_is_no_runs_is_refused(registry, outputs, change):
     assert registry.list() == []
 
 
+def test_an_artifact_of_before_is_registered(registry, outputs):
+    folder = publish(outputs)
+    path = next(folder.glob("metadata_*"))
+    about = json.loads(path.read_text())
+    del about["lineage"]
+    about["config"] |= {"a_field_that_is_no_more": 1}
+    del about["config"]["tags"]
+    path.write_text(json.dumps(about))
+    (folder / "config.yaml").write_text("a_field_that_is_no_more: 1\n")
+    manifest.write_manifest(folder, "MANIFEST.json", is_internal=lambda _: False)
+    entry = registry.register(folder)
+    assert entry.model_id == "lstm_TESTUSDT-1m-signal_v1.0.0"
+    assert (entry.dependencies, entry.trained_at, entry.git_commit) == ((), None, None)
+
+
 def test_what_dead_writers_left_is_swept(registry, outputs):
     entry = register(registry, alias="champion")
     group = outputs / "registry" / GROUP

@@ -364,6 +364,7 @@ def _registry(folder: Path) -> Scenario:
         lambda: manager.save("cnn_lstm", pipelines[0]),
         lambda: registry.set_alias(ids[1], "challenger"),
         lambda: registry.rollback(GROUP),
+        lambda: registry.remove_alias(ids[1], "challenger"),
         lambda: registry.register(third, alias="own"),
         lambda: registry.set_alias(ids[0], "own"),
         lambda: registry.archive(ids[2]),
