@@ -37,6 +37,7 @@ bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/bench_run.py
 	$(BIN)/python benchmarks/bench_latency.py
 	$(BIN)/python benchmarks/bench_dataset.py
+	$(BIN)/python benchmarks/bench_sweep.py
 
 noise: .venv/run.stamp
 	$(BIN)/python benchmarks/noise.py
