@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from rl import accounts
 from rl.accounts import Account
 from rl.agent import Agent, AgentSettings
+from rl.checkpoints import Candidate, KeptTraining, owner_of
 from rl.ppo import PPO
 from rl.sac import SAC
 from rl.simulator import Market, TradingSimulator
@@ -51,25 +53,6 @@ class MarketSettings:
     episode_bars: int = 240
     num_envs: int = 64
     dead_band: float = 0.1
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Candidate:
-    """The weights of a policy at a checkpoint, and what validation says of it.
-
-    Attributes:
-        seed: Of its training.
-        steps: Of its training so far.
-        weights: Of its policy.
-        mean_bps: Mean net return a bar on validation, basis points.
-        t_value: That mean over its standard error.
-    """
-
-    seed: int
-    steps: int
-    weights: Sequence[np.ndarray]
-    mean_bps: float
-    t_value: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,8 +98,12 @@ def train(
     settings: AgentSettings,
     around: MarketSettings,
     seeds: Sequence[int],
+    folder: Path | None = None,
+    minutes: float = 5.0,
 ) -> TrainedAgent:
     """Trains each seed on the rows of `train`, and lets `validation` choose.
+
+    Killed, and called again with the same arguments, it ends with the same bytes.
 
     Args:
         algorithm: Name in `ALGORITHMS`.
@@ -125,13 +112,23 @@ def train(
         validation: Rows that choose.
         settings: Sizes of the agent.
         around: Costs and episodes.
-        seeds: One training each.
+        seeds: One training each, each once.
+        folder: Where it keeps what is done; None keeps nothing.
+        minutes: Least time between two states within a checkpoint; each checkpoint is
+            kept, too.
     """
     make = ALGORITHMS[algorithm]
+    spans = [(rows.start, rows.stop) for rows in (train, validation)]
+    asked = (algorithm, asdict(settings), asdict(around), list(seeds), spans)
+    owner = owner_of(market, *asked)
+    kept = KeptTraining(folder, owner=owner, minutes=minutes)
     starts = market.starts(train, around.episode_bars)
     pieces = accounts.stretches(market, validation)
-    candidates: list[Candidate] = []
+    candidates = kept.candidates
     for seed in seeds:
+        done = sum(each.seed == seed for each in candidates)
+        if done == CHECKPOINTS:
+            continue
         episodes = TradingSimulator(
             market,
             starts,
@@ -143,12 +140,15 @@ def train(
             dead_band=around.dead_band,
         )
         agent = make(episodes, settings, seed=seed)
-        for part in range(1, CHECKPOINTS + 1):
+        kept.restore(agent, seed)
+        for part in range(done + 1, CHECKPOINTS + 1):
             while agent.steps < settings.num_steps * part / CHECKPOINTS:
                 agent.advance()
+                kept.offer(agent, seed)
             weights = agent.policy.get_weights()
             held = _live(weights, make.is_continuous, market, pieces, around)
             candidates.append(_candidate(seed, agent.steps, weights, held))
+            kept.offer(agent, seed, is_due=True)
     needed = needed_t_value(len(candidates))
     best = max(candidates, key=lambda each: each.mean_bps)
     chosen = best if best.t_value > needed else None

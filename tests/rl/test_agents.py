@@ -104,6 +104,57 @@ def test_an_agent_that_learned_from_noise_stays_flat():
     assert not found.live(market, slice(2500, 3000)).position.any()
 
 
+class Killed(Exception):
+    """What stands for a kill."""
+
+
+@pytest.mark.parametrize("after", [1, 9, 14])
+def test_a_killed_training_ends_with_the_same_bytes(after, tmp_path, monkeypatch):
+    def run(folder=None):
+        return training.train(
+            "ppo",
+            readable_market(num_rows=1200),
+            train=slice(0, 800),
+            validation=slice(800, 1000),
+            settings=AgentSettings(hidden=(8,), num_steps=8 * 256),
+            around=MarketSettings(cost=0.0, episode_bars=60, num_envs=4),
+            seeds=[1, 2],
+            folder=folder,
+            minutes=0.0,
+        )
+
+    def advance(agent):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        return learn(agent)
+
+    whole, learn, left = run(), ALGORITHMS["ppo"].advance, after
+    monkeypatch.setattr(ALGORITHMS["ppo"], "advance", advance)
+    with pytest.raises(Killed):
+        run(tmp_path)
+    left = 99
+    again = run(tmp_path)
+    assert 99 - left == 16 - after  # nothing is learned twice
+    for one, other in zip(whole.candidates, again.candidates, strict=True):
+        assert (one.seed, one.steps) == (other.seed, other.steps)
+        assert one.mean_bps.hex() == other.mean_bps.hex()
+        assert all(map(np.array_equal, one.weights, other.weights))
+
+
+def test_the_state_of_another_training_is_not_taken(tmp_path, caplog):
+    from rl.checkpoints import KeptTraining
+
+    agent = agent_of("ppo")
+    first = KeptTraining(tmp_path, owner="a", minutes=0.0)
+    first.offer(agent, 1)
+    assert KeptTraining(tmp_path, owner="a", minutes=0.0).candidates == []
+    assert not caplog.text
+    KeptTraining(tmp_path, owner="b", minutes=0.0)
+    assert "begins anew" in caplog.text
+
+
 def test_more_candidates_must_be_surer():
     assert training.needed_t_value(1) == pytest.approx(1.6449, abs=1e-4)
     assert training.needed_t_value(24) == pytest.approx(2.8575, abs=1e-4)
