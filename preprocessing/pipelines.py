@@ -221,9 +221,12 @@ class PreprocessingPipeline:
         return self._run("rows", rows).values
 
     def _rows(self, given: pd.DataFrame | np.ndarray) -> FeatureRows:
+        schema = self.feature_schema
         if isinstance(given, pd.DataFrame):
-            given = self.feature_schema.take(given)
-        return FeatureRows(names=self.feature_names, values=given)
+            values = schema.take(given)
+        else:
+            values = schema.read(given)
+        return FeatureRows(names=schema.names, values=values)
 
     def _num_steps(self, stage: str) -> int:
         return sum(step.reads == stage for step in self.steps)

@@ -108,9 +108,10 @@ class Schema:
             for place, (name, dtype) in enumerate(table.dtypes.items())
             if str(name).lower() in VALUES
             and dtype != "float64"
-            and dtype.kind in "fiu"
+            and dtype.kind in "fiuc"
         }
-        if lost := self.lost_bits(pd.DataFrame(odd)):
+        lost = [f"{name} twice" for name in self._named_twice(table)]
+        if lost := lost or self.lost_bits(pd.DataFrame(odd)):
             raise DataError(
                 f"expected candles of float64. Received: {'; '.join(lost)}."
             )
@@ -120,6 +121,11 @@ class Schema:
         return [f"nothing reads the columns {', '.join(unread)}"] * bool(
             unread and is_usual
         )
+
+    def _named_twice(self, table: pd.DataFrame) -> list[str]:
+        """Returns the columns of which a table has several."""
+        twice = table.columns[table.columns.duplicated()]
+        return [name for name in self.names if name in twice]
 
     def lost_bits(self, table: pd.DataFrame) -> list[str]:
         """Returns the columns whose type has lost bits, or would lose some.
@@ -143,6 +149,8 @@ class Schema:
         if missing := [name for name in self.names if name not in table]:
             near = did_you_mean(missing[0], known).removesuffix("?")
             found.append(f"{', '.join(known)}; missing {', '.join(missing)}{near}")
+        if twice := self._named_twice(table):
+            return [*found, f"{', '.join(twice)} twice"]
         found += self.lost_bits(table)
         if "timestamp" in table and table["timestamp"].dtype.kind == "M":
             steps = np.abs(np.diff(nanoseconds_of(table["timestamp"])))
@@ -162,7 +170,28 @@ class Schema:
                 f"expected the columns {', '.join(self.names)}. Received: "
                 f"{'; '.join(problems)}."
             )
-        return table[list(self.names)].to_numpy(np.float32)
+        return self.read(table[list(self.names)].to_numpy(np.float32))
+
+    def read(self, given: Any) -> np.ndarray:
+        """Returns rows (num_rows, num_columns) float32, NaN where one is not finite.
+
+        Raises:
+            DataError: If they are no numbers of that shape.
+        """
+        wanted = f"(num_rows, {len(self.names)})"
+        try:
+            values = np.asarray(given, np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"expected numbers of shape {wanted}. Received: {error!s:.100}"
+            ) from error
+        if values.shape[1:] != (len(self.names),):
+            raise DataError(
+                f"expected numbers of shape {wanted}, the columns "
+                f"{', '.join(self.names)}. Received: shape {values.shape}."
+            )
+        is_finite = np.isfinite(values)
+        return values if is_finite.all() else np.where(is_finite, values, np.nan)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns strict JSON values."""

@@ -166,6 +166,9 @@ def test_what_the_steps_on_rows_give():
         ),
         (lambda c: c.assign(volume=2**60 + 1), "volume of int64, .*would be lost"),
         (lambda c: make_candles(400, timeframe="1h"), "Received: candles of 1h"),
+        (lambda c: pd.concat([c, c["close"]], axis=1), "Received: close twice"),
+        (lambda c: None, r"expected numbers of shape \(num_rows, "),
+        (lambda c: np.zeros((9, 2)), r"Received: shape \(9, 2\)"),
     ],
 )
 def test_candles_of_another_form_are_refused_by_name(pipeline, change, message):
@@ -197,12 +200,15 @@ def test_features_of_another_form_are_refused_by_name():
         (table.astype({"b": "float16"}), "b of float16, not float32: bits are lost"),
         (table.assign(a=0.1), "a of float64, not float32: bits would be lost"),
         (table.assign(a=["x", "y"]), "a of "),
+        (pd.concat([table, table["a"]], axis=1), "a twice"),
         (table.assign(timestamp=times), "timestamp: bars of 1h, not of 4h"),
     ):
         with pytest.raises(DataError, match=f"expected the columns a, b. .*{message}"):
             foreign.transform(change)
     with pytest.raises(DataError, match="without that description"):
         foreign.features(CANDLES)
+    beyond = foreign.transform(table.assign(a=np.inf))
+    assert np.isnan(beyond.values[:, 0]).all()  # not clipped to a number
     wide = run_pipeline(CONFIG, ["a"], {"feature_types": {"a": "float64"}})
     assert wide.fit(ROWS.values[:, :1]).transform(table.assign(a=0.1)).values[0] != 0
 
