@@ -159,7 +159,7 @@ def _one(entry: ModelSummary, done: str) -> Answer:
 
 
 def _register(registry: Registry, options: argparse.Namespace) -> Answer:
-    store = exchange.MlflowStore(options.mlflow) if options.mlflow else None
+    store = None if options.mlflow is None else exchange.MlflowStore(options.mlflow)
     entry = registry.register(
         options.artifact,
         alias=options.alias,

@@ -261,6 +261,9 @@ class MlflowStore:
                 "environment of its own: pip install -r requirements-mlflow.txt"
             ) from error
         try:
+            # Nothing would be whatever the environment, or a folder here, says.
+            if not uri:
+                raise ValueError("no address")
             self._client: Any = self._mlflow.MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
         except Exception as error:

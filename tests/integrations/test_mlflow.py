@@ -58,7 +58,7 @@ def test_a_model_is_read_back_from_mlflow(register, uri, tmp_path):
     assert other.data.tags["dependencies"] == first["model_id"]
 
 
-@pytest.mark.parametrize("place", ["mlruns", "bogus://x"])
+@pytest.mark.parametrize("place", ["mlruns", "bogus://x", ""])
 def test_an_address_that_mlflow_refuses_registers_nothing(register, place):
     said = register("--mlflow", place, code=2)
     assert f"such as sqlite:///mlflow.db. Received: {place!r}" in said
