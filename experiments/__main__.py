@@ -21,6 +21,7 @@ from experiments import (
     evaluations,
     page,
     plan,
+    planned,
     series,
     sweep,
     sweep_folder,
@@ -272,14 +273,12 @@ def _sweep(arguments: Sequence[str]) -> None:
     given = {name: value for name, value in vars(parsed).items() if name in words}
     name = next(iter(bases.values())).get("experiment_name")
     schedule = plan.SweepConfig(name=name, **given)
-    begun = sweep_folder.begin(
-        bases, axes, schedule, is_resumed=parsed.resume, is_dry=parsed.dry_run
-    )
+    asked = planned.plan_sweep(bases, axes, schedule, is_resumed=parsed.resume)
     if parsed.dry_run:
-        _, cells, schedule = begun
-        logger.info("%s", plan.format_cells(cells, data_dir=schedule.data_dir))
+        data_dir = asked.schedule.data_dir
+        logger.info("%s", plan.format_cells(asked.cells, data_dir=data_dir))
         return
-    result = sweep.train(*begun)
+    result = sweep.train(asked)
     logger.info("\n%s", sweep_report.format_sweep(result.results))
     logger.info("sweep: %s", result.folder)
     result.require_success()

@@ -23,8 +23,9 @@ from executors.kinds import open_executor
 from executors.tasks import Executor, Finished, Task, do_all
 from experiments import plan, sweep_report
 from experiments.plan import Cell, SweepConfig
+from experiments.planned import PlannedSweep, plan_sweep
 from experiments.series import FailedRunsError
-from experiments.sweep_folder import SweepFolder, begin, format_work
+from experiments.sweep_folder import SweepFolder, format_work
 from files.progress import Progress
 from models import costs
 
@@ -108,39 +109,40 @@ def run_sweep(
     elif executor is not None:
         schedule = replace(schedule, max_workers=executor.slots)
     bases = {"": plan.base_values(base)}
-    begun = begin(bases, axes, schedule, is_resumed=is_resumed)
-    return train(*begun, executor=executor)
+    planned = plan_sweep(bases, axes, schedule, is_resumed=is_resumed)
+    return train(planned, executor=executor)
 
 
-def train(
-    folder: SweepFolder,
-    cells: Sequence[Cell],
-    schedule: SweepConfig,
-    *,
-    executor: Executor | None = None,
-) -> SweepResult:
+def train(planned: PlannedSweep, *, executor: Executor | None = None) -> SweepResult:
     """Trains the cells that are not finished, and writes how all ended.
 
     Raises:
+        UserError: See `PlannedSweep.begin`, and if the executor does not start.
         Interrupted: On SIGINT or SIGTERM; what is finished stays.
     """
+    schedule, folder = planned.schedule, planned.folder
+    with utils.StopSignals():
+        if executor is not None:
+            return _train_with(executor, planned)
+        own = open_executor(
+            schedule.executor,
+            max_workers=schedule.max_workers,
+            retries=schedule.retries,
+            address=schedule.address,
+            log_folder=folder.path / "logs",
+        )
+        with own:
+            return _train_with(own, planned)
+
+
+def _train_with(executor: Executor, planned: PlannedSweep) -> SweepResult:
+    folder = planned.folder
+    planned.begin()
     try:
-        work = _Sweep(folder, cells, schedule)
-        with utils.StopSignals():
-            if executor is not None:
-                work.run(executor)
-            else:
-                own = open_executor(
-                    schedule.executor,
-                    max_workers=schedule.max_workers,
-                    retries=schedule.retries,
-                    address=schedule.address,
-                    log_folder=folder.path / "logs",
-                )
-                with own:
-                    work.run(own)
-            records = work.all_records()
-            found = sweep_report.write_sweep(folder.path, records)
+        work = _Sweep(folder, planned.cells, planned.schedule)
+        work.run(executor)
+        records = work.all_records()
+        found = sweep_report.write_sweep(folder.path, records)
     finally:
         folder.unlock()
     return SweepResult(folder=folder.path, cells=records, results=found)

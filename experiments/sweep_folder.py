@@ -13,7 +13,6 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ from typing import Any
 import utils
 from artifacts import run_record
 from artifacts.run_folder import LOCK, MANIFEST
-from config import Config
 from evaluation.trials import look_of
 from experiments import plan
-from experiments.plan import Cell, SweepConfig
+from experiments.plan import Cell
 from files import progress
 from files.locks import FileLock
 from files.strict import read_json, to_json, write_json
@@ -266,73 +264,6 @@ class SweepFolder:
         with contextlib.suppress(OSError):
             temporary.write_text(to_json(content), encoding="utf-8")
             os.replace(temporary, self.path / STATUS)
-
-
-def begin(
-    bases: Mapping[str, Mapping[str, Any]],
-    axes: Mapping[str, Sequence[Any]],
-    schedule: SweepConfig,
-    *,
-    is_resumed: bool = False,
-    is_dry: bool = False,
-) -> tuple[SweepFolder, list[Cell], SweepConfig]:
-    """Writes the plan of a new sweep, or reads that of the one that is resumed.
-
-    Args:
-        bases: Fields by name, by the label of the base.
-        axes: See `plan.make_cells`; with nothing in bases either, a resumed sweep is
-            known by its name alone.
-        schedule: Its name.
-        is_resumed: Whether one that began is meant; a new one begins where none did.
-        is_dry: Writes nothing.
-
-    Returns:
-        The folder, locked unless it is dry; the cells; the schedule in force.
-
-    Raises:
-        ConfigError: If a cell is impossible, the name is taken, or the sweep that is
-            resumed began with other cells.
-        InUseError: If another process has it.
-    """
-    asked = next(iter(bases.values()))
-    outputs = str(asked.get("outputs_dir", Config().outputs_dir))
-    digest = plan.digest_of(bases, axes)
-    name = schedule.name or _usual_name(outputs, digest, is_resumed=is_resumed)
-    folder = SweepFolder(outputs, name)
-    if is_resumed and folder.is_there:
-        cells, content = folder.read_plan()
-        is_asked = any(set(base) - plan.FREE for base in bases.values()) or axes
-        if is_asked and content["digest"] != digest:
-            raise utils.ConfigError(
-                f"--resume: expected what the sweep {name} began with, or its name "
-                f"alone. Received: other cells. What it has: {folder.path / PLAN}. "
-                "Take another --experiment-name for them."
-            )
-        cells = folder.move(cells, asked.get("inputs_dir"), outputs)
-        data_dir = schedule.data_dir or content["schedule"]["data_dir"]
-        schedule = replace(schedule, data_dir=data_dir)
-        if not is_dry:
-            folder.lock()
-        return folder, cells, schedule
-    if is_resumed:
-        logger.info("nothing to resume; a new sweep begins: %s", name)
-    folder.refuse_taken()
-    workers = 1 if schedule.executor == "serial" else schedule.max_workers
-    cells = plan.make_cells(bases, axes, name=name, max_workers=workers)
-    if schedule.data_dir is not None:
-        schedule = replace(schedule, data_dir=str(Path(schedule.data_dir).absolute()))
-    if not is_dry:
-        folder.lock()
-        folder.refuse_taken()  # by another process, meanwhile
-        folder.write_plan(cells, digest=digest, schedule=asdict(schedule))
-    return folder, cells, schedule
-
-
-def _usual_name(outputs: str, digest: str, *, is_resumed: bool) -> str:
-    """Returns the name of a sweep that was given none: when, and what was asked."""
-    name = f"sweep-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{digest[:8]}"
-    begun = SweepFolder(outputs, name).path.parent.glob(f"sweep-*-{digest[:8]}")
-    return max((path.name for path in begun), default=name) if is_resumed else name
 
 
 def format_work(rows: Sequence[Mapping[str, Any]]) -> list[str]:

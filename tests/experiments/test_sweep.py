@@ -13,7 +13,8 @@ from executors.tasks import Finished
 from experiments import cells, plan, sweep
 from experiments.__main__ import main
 from experiments.plan import SweepConfig
-from experiments.sweep_folder import SweepFolder, begin
+from experiments.planned import plan_sweep
+from experiments.sweep_folder import SweepFolder
 from files.strict import write_json
 from utils import ConfigError, Interrupted, InUseError
 
@@ -254,6 +255,12 @@ def test_when_the_time_is_up_the_rest_waits(tmp_path):
         result.require_success()
 
 
+def test_an_executor_that_does_not_start_leaves_no_sweep(tmp_path):
+    with pytest.raises(ConfigError, match="executor: expected one of"):
+        sweep.run_sweep({"outputs_dir": str(tmp_path)}, {}, executor="proceses")
+    assert not list(tmp_path.iterdir())
+
+
 def test_words_of_scheduling_are_refused_together():
     with pytest.raises(ConfigError, match="(?s)max_workers.*retries.*experiment_name"):
         SweepConfig(max_workers=0, retries=-1, name="a b")
@@ -277,9 +284,11 @@ def test_status_says_how_a_sweep_is_doing(tmp_path, capsys, ends, limit, code, w
 
 
 def test_a_sweep_that_goes_on_is_in_use_and_says_where_its_cells_are(tmp_path, capsys):
-    folder, found, _ = begin(
+    planned = plan_sweep(
         {"": {"outputs_dir": str(tmp_path)}}, {}, SweepConfig(name="mine")
     )
+    planned.begin()
+    folder, found = planned.folder, planned.cells
     with pytest.raises(InUseError, match="python -m experiments status mine"):
         SweepFolder(tmp_path, "mine").lock()
     status = {"step": "train_model", "progress": [], "metrics": {}, "pid": 7}
