@@ -39,15 +39,17 @@ _PROJECT = Path(__file__).parents[1]
 class _Process:
     """A worker as its executor sees it."""
 
-    def __init__(self, slot: int, num_threads: int | None, log: Path | None) -> None:
+    def __init__(self, slot: int, task: Task, log: Path | None) -> None:
         self.slot = slot
-        self.num_threads = num_threads
+        self.settings = (task.num_threads, task.settings)
         self.log = log
         self.job: Job | None = None
         self.num_given = 0
         self.kill_at = float("inf")
         self.connection, theirs = Pipe()
-        environment = os.environ | thread_environment(num_threads) | with_tcmalloc()
+        environment = (
+            os.environ | thread_environment(task.num_threads) | with_tcmalloc()
+        )
         environment["PYTHONPATH"] = os.pathsep.join(
             [str(_PROJECT), *map(os.path.abspath, sys.path)]
         )
@@ -62,6 +64,13 @@ class _Process:
                 pass_fds=[number],
                 process_group=0,  # else a terminal would interrupt it, too
             )
+
+    def suits(self, task: Task) -> bool:
+        """Whether a task can have this process, which has settings since its first."""
+        return task.num_threads is None or self.settings == (
+            task.num_threads,
+            task.settings,
+        )
 
     def give(self, job: Job) -> None:
         """Hands a job over; a worker that is dead by now is found out as any is."""
@@ -95,7 +104,7 @@ class _Process:
 class ProcessExecutor:
     """Does tasks in processes of this machine. An `Executor`.
 
-    A worker is used again as long as the number of threads is the same. As many run as
+    A worker is used again as long as threads and settings are the same. As many run as
     there are slots, and memory: a task waits until what it needs is free.
 
     Args:
@@ -202,7 +211,7 @@ class ProcessExecutor:
     def _worker_for(self, task: Task) -> _Process:
         idle = [worker for worker in self._workers if worker.job is None]
         for worker in idle:
-            if task.num_threads in (None, worker.num_threads):
+            if worker.suits(task):
                 return worker
         if len(self._workers) >= self.slots:
             self._retire(idle[0])
@@ -210,7 +219,7 @@ class ProcessExecutor:
         slot = next(each for each in range(1, self.slots + 1) if each not in taken)
         folder = self.log_folder
         log = None if folder is None else folder / f"worker-{slot:02d}.log"
-        worker = _Process(slot, task.num_threads, log)
+        worker = _Process(slot, task, log)
         self._workers.append(worker)
         return worker
 

@@ -144,8 +144,9 @@ class RayExecutor:
 
     def _start(self, job: Job) -> Any:
         wanted = _resources(job)
-        # Where its environment differs, such as in threads, Ray takes another worker.
+        # Where the environment is another, Ray takes another worker.
         variables = thread_environment(job.task.num_threads)
+        variables["TASK_SETTINGS"] = job.task.settings
         path = [str(_PROJECT), os.environ.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         function = self._ray.remote(

@@ -33,7 +33,9 @@ class Task:
             died: it goes on from what it finds on disk.
         values: Ready for JSON; paths are absolute.
         num_threads: Threads of TensorFlow, which takes them once in a process; None
-            where it does not matter.
+            where any worker will do.
+        settings: What else a process takes once, in any words, such as its device: a
+            worker is used again for as many threads and the same words alone.
         memory_bytes: Estimated peak above the imports.
         num_gpus: Of its own; a cluster gives a task no GPU that it does not ask for.
         timeout_seconds: Of one try; None waits.
@@ -43,6 +45,7 @@ class Task:
     function: str
     values: Mapping[str, Any]
     num_threads: int | None = None
+    settings: str = ""
     memory_bytes: int = 0
     num_gpus: int = 0
     timeout_seconds: float | None = None

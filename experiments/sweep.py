@@ -277,6 +277,7 @@ class _Sweep:
                 "planned": str(self.folder.planned_path(cell)),
             },
             num_threads=config.num_threads,
+            settings=f"{config.device}, deterministic {config.deterministic_ops}",
             num_gpus=int(config.device == "gpu"),
             memory_bytes=costs.rough_memory(
                 config, facts["num_rows"], facts["num_features"]

@@ -13,12 +13,15 @@ from executors.kinds import open_executor
 from executors.tasks import SerialExecutor, Task, do_all
 
 
-def a_task(name, function, *, num_threads=1, memory=0, timeout=None, **values):
+def a_task(
+    name, function, *, num_threads=1, settings="", memory=0, timeout=None, **values
+):
     return Task(
         name=name,
         function=f"world.work:{function}",
         values=values,
         num_threads=num_threads,
+        settings=settings,
         memory_bytes=memory,
         timeout_seconds=timeout,
     )
@@ -40,6 +43,8 @@ def test_results_and_errors_are_values(tmp_path, capfd):
     notes = tmp_path / "notes"
     tasks += [a_task("defect", "break_down", notes=str(notes))]
     tasks += [a_task("two", "tell", num_threads=2)]
+    tasks += [a_task("cpu", "tell", num_threads=2, settings="device cpu")]
+    tasks += [a_task("any", "tell", num_threads=None)]
     ended = do(tasks, tmp_path)
     told = [ended[f"t{number}"] for number in range(20)]
     assert len({each.pid for each in told}) == 1, "used again 20 times"
@@ -55,7 +60,8 @@ def test_results_and_errors_are_values(tmp_path, capfd):
     assert ended["defect"].exit_code == 70 and lines(notes) == ["try"]
     assert "Received: 1000001.00 GB" in ended["huge"].error
     assert (ended["huge"].exit_code, ended["huge"].attempts) == (2, 0)
-    assert ended["two"].result["threads"] == "2"
+    assert ended["two"].result["threads"] == ended["cpu"].result["threads"] == "2"
+    assert ended["cpu"].pid != ended["two"].pid and ended["any"].pid == ended["cpu"].pid
     assert capfd.readouterr() == ("", ""), "workers say nothing on the terminal"
     assert "ZeroDivisionError" in (tmp_path / "logs" / "worker-01.log").read_text()
 
