@@ -52,6 +52,7 @@ class StandaloneTrainer:
             goes on with that run.
         resume_anyway: Go on although data, configuration or environment differ; the
             metadata then say that the resume was not exact.
+        parallel_folds: Folds that are trained side by side; results stay the same.
 
     Attributes:
         adapter: The model family (step 1).
@@ -94,11 +95,12 @@ class StandaloneTrainer:
         frame: pd.DataFrame | None = None,
         resume: str | os.PathLike[str] | None = None,
         resume_anyway: bool = False,
+        parallel_folds: int | None = None,
     ) -> None:
         self.config = config or Config()
         self._frame = frame
-        self._resume = resume
-        self._resume_anyway = resume_anyway
+        self._resume, self._resume_anyway = resume, resume_anyway
+        self._parallel_folds = parallel_folds
         self._folds: list[Ranges] = []
         self._fold_results: list[dict[str, Any]] = []
         self._metadata: dict[str, Any] = {}
@@ -130,11 +132,7 @@ class StandaloneTrainer:
         return self.artifact_dir
 
     def audit(self, candles: Any = None) -> AuditReport:
-        """Looks for leaks in the training file and its features; trains nothing.
-
-        Args:
-            candles: What the file was made from; see `audit.run_audit`.
-        """
+        """Looks for leaks in the training file, trains nothing; see `audit.run`."""
         from audit import run as audit
 
         return audit.run_audit(self.config, frame=self._frame, candles=candles)
@@ -227,7 +225,9 @@ class StandaloneTrainer:
         from evaluation.folds import train_folds
 
         with self._record.noted("cross_validate"):
-            self._fold_results = train_folds(self.run, self._folds, self._rows)
+            self._fold_results = train_folds(
+                self.run, self._folds, self._rows, self._parallel_folds
+            )
         self._rows = None  # the memory is wanted
         return self._fold_results
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,18 @@ import pandas as pd
 import utils
 from artifacts import metadata
 from artifacts.run_folder import RunFolder
-from config import Config
+from config import Config, build_config
 from data_loader import TrainingData, TrainingDataLoader
 from dataset.training_file import Rows
 from evaluation.backtest import backtest_part, daily_net, trading_problem
 from evaluation.evaluate import judge, predictions_table, task_of
 from evaluation.part_scores import Judged
 from evaluation.policies import Policy, policy_from_dict
+from evaluation.results import HEADLINES
+from evaluation.trials import looks_planned, planned_looks
+from executors.kinds import open_executor
+from executors.tasks import Task, do_all
+from executors.worker import GRACE_SECONDS
 from files import tables
 from files.progress import track
 from files.strict import read_json, to_jsonable, write_json
@@ -43,36 +49,12 @@ logger = logging.getLogger(__name__)
 
 _NEVER_RETRAINED = ("never_retrained", ".parquet")
 
-HEADLINES = (
-    "num_samples",
-    "log_loss",
-    "skill_vs_train_prior",
-    "skill_vs_own_mix",
-    "skill_vs_trailing_7d",
-    "activity_skill_vs_train_prior",
-    "direction_skill_vs_train_prior",
-    "direction_p_value",
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    # Of a return or a price
-    "mae",
-    "rmse",
-    "r2",
-    "skill_mae_vs_persistence",
-    "skill_mse_vs_persistence",
-    "skill_mse_vs_train_mean",
-    "skill_mse_vs_trailing_7d",
-    "sign_accuracy",
-    "sign_excess",
-    "sign_p_value",
-    "correlation",
-)
-"""Numbers of a part that stand for it: in the metadata, and in the folds' summary."""
-
 
 def train_folds(
-    run: RunFolder, folds: Sequence[Ranges], rows: Rows | None
+    run: RunFolder,
+    folds: Sequence[Ranges],
+    rows: Rows | None,
+    parallel_folds: int | None = None,
 ) -> list[dict[str, Any]]:
     """Trains and scores each fold; one that an earlier process finished stays.
 
@@ -80,27 +62,110 @@ def train_folds(
         run: The run, with a folder of its own for each fold.
         folds: Row ranges of the parts of each.
         rows: What all folds are cut from; None reads the file for each.
+        parallel_folds: As many side by side, each in a process of its own, which reads
+            the file; None: one after another, in this one.
 
     Returns:
         The results of each; their `test` is the fold's test block.
 
     Raises:
         DataError: If the rows of a fold cannot be learned from; it names the fold.
+        ConfigError: If there is no file that other processes could read.
     """
+    if parallel_folds is not None:
+        _train_side_by_side(run, folds, rows, parallel_folds)
     results = []
     for number in track(range(1, len(folds) + 1), "fold", len(folds)):
-        done = run.fold(number).path / "results.json"
         logger.info("fold %d of %d", number, len(folds))
-        if not done.is_file():
-            try:
-                found = train_fold(run, folds, number, rows)
-            except utils.DataError as error:
-                text = f"fold {number} of {len(folds)}: {error}"
-                raise utils.DataError(text) from error
-            write_json(done, found)  # last: a fold with it is done
-            utils.return_freed_memory(collect=True)
-        results.append(read_json(done))
+        _finish_fold(run, folds, number, rows)
+        results.append(read_json(_results_of(run, number)))
     return results
+
+
+def _results_of(run: RunFolder, number: int) -> Path:
+    return run.fold(number).path / "results.json"
+
+
+def _finish_fold(
+    run: RunFolder, folds: Sequence[Ranges], number: int, rows: Rows | None
+) -> None:
+    """Trains a fold, unless that is done."""
+    if _results_of(run, number).is_file():
+        return
+    try:
+        found = train_fold(run, folds, number, rows)
+    except utils.DataError as error:
+        text = f"fold {number} of {len(folds)}: {error}"
+        raise utils.DataError(text) from error
+    write_json(_results_of(run, number), found)  # last: a fold with it is done
+    utils.return_freed_memory(collect=True)
+
+
+def _train_side_by_side(
+    run: RunFolder, folds: Sequence[Ranges], rows: Rows | None, parallel_folds: int
+) -> None:
+    source = {} if rows is None else rows.source
+    if source.get("path") is None:
+        raise utils.ConfigError(
+            "parallel folds: expected a training file, which each process reads. "
+            "Received: a table in memory. Write it into a file, or train folds one "
+            "after another."
+        )
+    values = {
+        "config": run.config.to_dict(),
+        "run_id": run.run_id,
+        "folds": to_jsonable(folds),
+        "sha256": source["sha256"],
+        "planned": looks_planned(),
+    }
+    tasks = [
+        Task(
+            name=f"fold {number}",
+            function="evaluation.folds:fold_task",
+            values=values | {"number": number},
+            num_threads=run.config.num_threads,
+        )
+        for number in range(1, len(folds) + 1)
+        if not _results_of(run, number).is_file()
+    ]
+    executor = open_executor(
+        "processes", max_workers=parallel_folds, log_folder=run.fold(1).path.parent
+    )
+    with executor:
+        for ended in track(do_all(executor, tasks), "fold", len(tasks)):
+            if ended.error is not None:
+                failure = utils.UserError(ended.error)
+                failure.exit_code = ended.exit_code
+                raise failure
+
+
+def fold_task(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains a fold in a worker.
+
+    Args:
+        values: `config` and `run_id` of the run, `folds`, the `number` of one of them,
+            `sha256` of the training file, and `planned`, see `trials.planned_looks`.
+
+    Raises:
+        InUseError: If another process still trains it.
+        DataError: If the training file is another one by now.
+    """
+    run = RunFolder(build_config(values["config"]), values["run_id"])
+    folder = run.fold(values["number"])
+    folder.path.mkdir(parents=True, exist_ok=True)
+    # The worker of a driver that was killed has a minute to save what it has.
+    if not folder.lock(patience_seconds=2 * GRACE_SECONDS):
+        raise folder.in_use()
+    rows = TrainingDataLoader(config=run.config).read_rows()
+    if rows.source["sha256"] != values["sha256"]:
+        raise utils.DataError(
+            f"{rows.source['path']}: expected the training file that the run began "
+            "with. Received: another one, or the same after a change. Bring it back, "
+            "or start without --resume."
+        )
+    with planned_looks(values["planned"]):
+        _finish_fold(run, values["folds"], values["number"], rows)
+    return {}
 
 
 def train_fold(

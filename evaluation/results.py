@@ -335,3 +335,31 @@ class NumberResults(Results[NumberPart]):
     target_scaler: dict[str, Any]  # units of a model's outputs
     train: dict[str, float]  # mean_bps, std_bps, num_targets of training
     target_over_time: dict[str, Any]  # `numbers.target_over_time`
+
+
+HEADLINES = (
+    "num_samples",
+    "log_loss",
+    "skill_vs_train_prior",
+    "skill_vs_own_mix",
+    "skill_vs_trailing_7d",
+    "activity_skill_vs_train_prior",
+    "direction_skill_vs_train_prior",
+    "direction_p_value",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    # Of a return or a price
+    "mae",
+    "rmse",
+    "r2",
+    "skill_mae_vs_persistence",
+    "skill_mse_vs_persistence",
+    "skill_mse_vs_train_mean",
+    "skill_mse_vs_trailing_7d",
+    "sign_accuracy",
+    "sign_excess",
+    "sign_p_value",
+    "correlation",
+)
+"""Numbers of a part that stand for it: in the metadata, and in the folds' summary."""

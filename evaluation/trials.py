@@ -57,6 +57,11 @@ def planned_looks(looks: Iterable[str]) -> Iterator[None]:
         _PLANNED.reset(token)
 
 
+def looks_planned() -> list[str]:
+    """Returns the looks that are planned here, to be planned in another process."""
+    return sorted(_PLANNED.get())
+
+
 def look_of(config: Config) -> str:
     """Returns what a run looks at, and as what: pair, timeframe, a digest."""
     return f"{config.pair} {config.timeframe} {_identity(config.to_dict())}"

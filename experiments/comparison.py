@@ -25,7 +25,13 @@ from experiments.candidates import (
     differences,
     require_one_question,
 )
-from experiments.finished import FinishedRun, by_name, read_run, summarise_run
+from experiments.finished import (
+    NO_FORECASTS,
+    FinishedRun,
+    by_name,
+    read_run,
+    summarise_run,
+)
 from experiments.series import (
     Outcome,
     Train,
@@ -297,6 +303,9 @@ def compare_artifacts(
     runs = [read_run(path) for path in paths]
     ids = [run.folder.name for run in runs]
     require_one_question([(k, run.config) for k, run in zip(ids, runs, strict=True)])
+    for run in runs:
+        if run.has_positions:
+            raise utils.ConfigError(f"{run.folder}: {NO_FORECASTS}.")
     place = outputs_dir or str(runs[0].folder.parents[3])
     named = by_name(runs, ids)
     return _write(runs[0].config.replace(outputs_dir=place), compare_finished(named))

@@ -26,11 +26,10 @@ from candles.sources import CandleSource
 from data_loader import TrainingData
 from evaluation.baselines import keeping_forecasts
 from evaluation.evaluate import evaluate, predictions_table, task_of
-from evaluation.folds import HEADLINES
 from evaluation.numbers import target_over_time
 from evaluation.outlook import held, is_confirmed
 from evaluation.part_scores import Judged
-from evaluation.results import Results
+from evaluation.results import HEADLINES, Results
 from evaluation.trials import count_trials, planned_trials
 from evaluation.verdict import heed_audit, withdraw_claims
 from experiments import comparison as compare

@@ -6,6 +6,7 @@ In: a published run's own report and predictions, verified. Out: who is better
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from experiments.candidates import QUESTION
 from files import tables
 from files.strict import read_json, sha256_json
 
+NO_FORECASTS = "the outputs are positions, and models are compared by forecasts"
 _LONGEST_NAME = 60
 
 
@@ -40,9 +42,25 @@ class FinishedRun:
     """What a sweep calls its settings."""
 
     @property
+    def has_positions(self) -> bool:
+        """Whether its outputs are positions, which no loss of forecasts compares."""
+        return self.config.loss_traits.y_true == "return"
+
+    @property
     def task(self) -> Task[Any, Any]:
         """What its model was asked for."""
         return task_of_results(self.results)
+
+    def lightened(self, *, label: str) -> FinishedRun:
+        """Returns the run by another label, and without most tables and all curves."""
+        test, validation = (self.results[part] for part in ("test", "validation"))
+        trading = _numbers_of(test["trading"], ("intervals", "daily"))
+        results = {
+            **_numbers_of(self.results),
+            "validation": _numbers_of(validation),
+            "test": _numbers_of(test, ("intervals", "length")) | {"trading": trading},
+        }
+        return dataclasses.replace(self, results=results, label=label)
 
     def read_part(self, part: str = "test") -> dict[str, np.ndarray]:
         """Returns columns of a part's predicted rows (num_rows,), with their `loss`.
@@ -61,6 +79,15 @@ class FinishedRun:
         moments = columns.read("timestamp").to_pandas()[is_inside]
         times = nanoseconds_of(moments)
         return {"time": times, "truth": truth, "loss": loss}
+
+
+def _numbers_of(tree: Mapping[str, Any], kept: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns what is no table, and those that are `kept`."""
+    return {
+        key: value
+        for key, value in tree.items()
+        if key in kept or not isinstance(value, Mapping | list)
+    }
 
 
 def read_run(where: str | os.PathLike[str]) -> FinishedRun:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -26,7 +27,12 @@ from evaluation.trials import count_looks
 from evaluation.verdict import has_edge
 from experiments.candidates import QUESTION
 from experiments.comparison import loss_tests
-from experiments.finished import FinishedRun, name_models, summarise_run
+from experiments.finished import (
+    NO_FORECASTS,
+    FinishedRun,
+    name_models,
+    summarise_run,
+)
 from metrics import significance
 from metrics.intervals import Length, mean_interval
 from utils import DataError
@@ -69,15 +75,19 @@ def rank_runs(
         zip(map(_question, runs), name_models(runs), runs, strict=True),
         key=lambda each: each[:2],
     )
+    at_place = Counter(question[:2] for question, *_ in named)
     groups = []
     for question, members in groupby(named, key=lambda each: each[0]):
         models = [
             Model(name=name, runs=[run for *_, run in same])
             for name, same in groupby(members, key=lambda each: each[1])
         ]
-        number = sum(len(model.runs) for model in models)
-        others = num_elsewhere + len(runs) - number
+        # Those of this pair and timeframe are counted as looks at these very rows.
+        others = num_elsewhere + len(runs) - at_place[question[:2]]
         about = dict(zip(_MARKET, question[: len(_MARKET)], strict=True))
+        if models[0].runs[0].has_positions:
+            groups.append(about | {"skipped": NO_FORECASTS, "models": []})
+            continue
         try:
             groups.append(about | rank_models(models, num_elsewhere=others))
         except (DataError, LookupError) as error:
@@ -89,7 +99,8 @@ def rank_runs(
 
 def _question(run: FinishedRun) -> tuple[str, ...]:
     others = [name for name in QUESTION if name not in _MARKET]
-    return tuple(str(getattr(run.config, name)) for name in (*_MARKET, *others))
+    words = [str(getattr(run.config, name)) for name in (*_MARKET, *others)]
+    return (*words, str(run.has_positions))
 
 
 def rank_models(models: Sequence[Model], *, num_elsewhere: int = 0) -> dict[str, Any]:
@@ -97,7 +108,8 @@ def rank_models(models: Sequence[Model], *, num_elsewhere: int = 0) -> dict[str,
 
     Args:
         models: Models that answer one question.
-        num_elsewhere: Runs that were tried beside these, on other rows.
+        num_elsewhere: Runs of other pairs or timeframes that were tried beside these,
+            and cells that left none.
 
     Returns:
         `loss` (its name), `num_rows` of each part, `first`, `last` and `length` of the

@@ -21,7 +21,7 @@ from typing import Any
 import utils
 from config import Config, build_config
 from evaluation.baselines import keeping_forecasts
-from evaluation.trials import planned_trials
+from evaluation.trials import look_of, planned_looks, planned_trials
 from executors.kinds import open_executor
 from executors.tasks import Executor, Finished, Task, do_all
 from files.progress import track
@@ -165,7 +165,7 @@ def open_workers(max_workers: int | None) -> AbstractContextManager[Executor | N
 
 
 def _tasks(configs: Mapping[str, Config], words: Mapping[str, Any]) -> Iterator[Task]:
-    planned = [config.to_dict() for config in configs.values()]
+    planned = [*map(look_of, configs.values())]
     for name, config in configs.items():
         yield Task(
             name=name,
@@ -179,10 +179,10 @@ def train_task(values: Mapping[str, Any]) -> dict[str, Any]:
     """Trains a run of a series in a worker; returns its `folder`.
 
     Args:
-        values: `config`, `planned` (all runs of the series), and `words`, which
-            `trainer.train_run` is told.
+        values: `config`, `planned` (`look_of` all runs of the series), and `words`,
+            which `trainer.train_run` is told.
     """
-    with planned_trials([build_config(each) for each in values["planned"]]):
+    with planned_looks(values["planned"]):
         folder = train_run(build_config(values["config"]), **values["words"])
     return {"folder": folder}
 

@@ -8,7 +8,6 @@ together (`portfolio`), the looks (`reports/templates/sweep.html`).
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import logging
 import os
@@ -69,7 +68,7 @@ _COLUMNS = (
     ("deflated", "P(Sharpe > 0)", True),
 )
 _FORMS = {
-    **dict.fromkeys(("validation", "test"), "{:.4f}"),
+    **dict.fromkeys(("validation", "test"), "{:.4g}"),
     **dict.fromkeys(("skill", "trailing", "direction"), "{:+.3f}"),
     **dict.fromkeys(("q_value", "p_value"), "{:.3f}"),
     **{"spread": "{:.4f}", "trades": "{:,}", "net": "{:+.1f}"},
@@ -138,7 +137,7 @@ def read_cells(cells: Sequence[Cell]) -> tuple[list[FinishedRun], list[Cell]]:
             continue
         try:
             run = read_run(cell["folder"])
-            runs.append(dataclasses.replace(run, label=cell.get("config") or ""))
+            runs.append(run.lightened(label=cell.get("config") or ""))
         except (utils.UserError, OSError) as error:
             code = utils.exit_code_of(error)
             failed.append({**cell, "error": str(error), "exit_code": code})

@@ -17,9 +17,8 @@ from artifacts.run_folder import RunFolder
 from config import Config
 from data_loader import TrainingData
 from evaluation.backtest import list_trades
-from evaluation.folds import HEADLINES
 from evaluation.part_scores import Judged
-from evaluation.results import Results
+from evaluation.results import HEADLINES, Results
 from files.atomic import atomic_write
 from files.strict import write_json
 from metrics.wording import interval, number

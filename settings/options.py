@@ -31,7 +31,7 @@ MOST_USED = (
 """What `--help` shows first."""
 
 
-_RUN_WORDS = ("resume", "resume_anyway", "register", "alias")
+_RUN_WORDS = ("resume", "resume_anyway", "register", "alias", "parallel_folds")
 
 
 def new_parser(
@@ -128,6 +128,8 @@ def parse(
     parsed, config = parse_arguments(_parser(program), arguments, base=base_values)
     if parsed.compare_configs:
         parsed.compare = _compared(parsed.compare_configs, arguments, program)
+    elif parsed.parallel_folds is not None and not config.has_folds:
+        raise ConfigError("--parallel-folds: expected folds with it, --n-splits.")
     return parsed, config
 
 
@@ -212,6 +214,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
         "that of --config and below the flags",
     )
     add_workers_argument(parser, "with --compare: runs side by side")
+    parser.add_argument(
+        "--parallel-folds",
+        type=int,
+        metavar="N",
+        help="folds side by side, each in a process of its own (default: one after "
+        "another)",
+    )
     parser.add_argument(
         "--register",
         action="store_true",

@@ -12,11 +12,14 @@ from data_loader import TrainingDataLoader
 from dataset import training_file
 from evaluation import folds
 from evaluation.folds import count_lookback, gather, out_of_fold, paths_of
+from executors.tasks import SerialExecutor
 from files import tables
+from files.strict import read_json
 from models.families import load_adapter
 from preprocessing.parts import create_splitter, development_targets, fold_ranges
-from reports.report import format_results
+from reports.report import NUMBERS, format_results
 from trainer import StandaloneTrainer
+from utils import ConfigError, DataError, UserError
 
 RUN = TINY | {
     "n_splits": 3,
@@ -124,6 +127,54 @@ def test_finished_folds_are_not_repeated(frame, tmp_path, finished, monkeypatch)
     pd.testing.assert_frame_equal(oof(again.artifact_dir), oof(finished.artifact_dir))
     key = "weights_sha256"
     assert again._metadata["model"][key] == finished._metadata["model"][key]
+
+
+def test_folds_side_by_side_are_those_of_one_after_another(
+    frame, tmp_path, monkeypatch
+):
+    """Their tasks go through JSON, here to this process."""
+    path = tmp_path / "TESTUSDT.feather"
+    frame.to_feather(path)
+    fields = RUN | {"model": "logistic", "training_file": str(path)}
+    opened, trained, original = [], [], folds.train_fold
+
+    def open_executor(kind, *, max_workers, log_folder):
+        opened.append((kind, max_workers, log_folder.name))
+        return SerialExecutor()
+
+    def noted(run, ranges, number, rows):
+        trained.append(number)
+        if len(trained) == 6:  # the third of those side by side
+            raise DataError("no room")
+        return original(run, ranges, number, rows)
+
+    monkeypatch.setattr(folds, "open_executor", open_executor)
+    monkeypatch.setattr(folds, "train_fold", noted)
+
+    def make(name, **options):
+        config = Config(**fields | {"outputs_dir": str(tmp_path / name)})
+        return StandaloneTrainer(config, **options)
+
+    one = make("one")
+    one.run_training()
+    with pytest.raises(UserError, match="^fold 3 of 3: no room$") as failure:
+        (broken := make("two", parallel_folds=2)).run_training()
+    assert failure.value.exit_code == 65
+    broken.run.unlock()
+    again = make("two", parallel_folds=2, resume="newest")
+    again.run_training()
+    assert trained == [1, 2, 3, 1, 2, 3, 3]
+    assert opened == [("processes", 2, "folds")] * 2
+    pd.testing.assert_frame_equal(oof(one.artifact_dir), oof(again.artifact_dir))
+    said, also = (read_json(x.artifact_dir / NUMBERS) for x in (one, again))
+    assert said["cross_validation"] == also["cross_validation"]
+
+
+def test_a_table_in_memory_has_no_folds_side_by_side(frame):
+    config = Config(**RUN)
+    rows = TrainingDataLoader.from_frame(frame, config=config).read_rows()
+    with pytest.raises(ConfigError, match="expected a training file"):
+        folds.train_folds(None, [], rows, parallel_folds=2)
 
 
 @pytest.fixture(scope="module")

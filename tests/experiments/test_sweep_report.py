@@ -61,6 +61,16 @@ def test_other_levels_are_another_question(folder):
     assert [len(market["models"]) for market in found["markets"]] == [1, 1]
 
 
+def test_positions_are_no_forecasts_and_are_told(folder):
+    found = swept(folder, {}, {"model": "lstm", "loss": "sharpe"})
+    ranked, told = sorted(found["markets"], key=lambda market: "skipped" in market)
+    assert [entry["model"] for entry in ranked["models"]] == ["logistic"]
+    assert ranked["num_looks"] == 2 and "positions" in told["skipped"]
+    assert (
+        "not ranked: the outputs are positions" in (folder / "sweep.html").read_text()
+    )
+
+
 def test_settings_are_models_and_seeds_are_one(folder):
     found = swept(
         folder,
