@@ -6,6 +6,7 @@ there are, who may change an alias, and when (`registry`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,7 +88,9 @@ def read_plain_json(folder: Path, name: str) -> Any:
         RefusedArtifactError: If it is not plain, too large, or no strict JSON.
     """
     with manifest.open_plain(folder, name) as stream:
-        data = stream.read(_MAX_BYTES + 1)
+        # The buffer is as large as what is asked for.
+        size = os.fstat(stream.fileno()).st_size
+        data = stream.read(min(size, _MAX_BYTES) + 1)
     if len(data) > _MAX_BYTES:
         raise RefusedArtifactError(
             f"{folder / name}: expected at most {_MAX_BYTES} bytes."
