@@ -1,5 +1,6 @@
 """Files that were made to hurt: one clear refusal, and nothing else happens."""
 
+import functools
 import io
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from world.artifacts import SCALER
 from world.frames import TINY, make_own_frame
+from world.signals import make_candles, make_recipe
 
 import utils
 from artifacts import keras_files, manifest, run_folder
@@ -31,9 +33,10 @@ from data_loader import TrainingDataLoader
 from dataset.sidecar import sidecar_path
 from files import tables
 from files.atomic import atomic_write, sha256_file
-from files.strict import write_json
+from files.strict import to_json, write_json
 from model_builder import DualWindowLSTMBuilder
 from networks import checkpoints
+from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
 from settings.sources import load_config
 from utils import ConfigError, DataError, RefusedArtifactError
@@ -799,6 +802,32 @@ def test_any_value_in_a_scaler(content, key):
     refuses_or_reads(
         lambda: FeatureScaler.from_dict(SCALER.to_dict() | {key: content}), 65
     )
+
+
+PREPROCESSOR = to_json(make_recipe().pipeline.to_dict())
+
+
+def places(value, place=()):
+    """Yields the way to every value inside of JSON."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in inner:
+        yield (*place, key)
+        if isinstance(each, dict | list):
+            yield from places(each, (*place, key))
+
+
+@SOME
+@given(content=json_values, place=st.sampled_from([*places(json.loads(PREPROCESSOR))]))
+def test_any_value_in_a_preprocessor(content, place):
+    values = json.loads(PREPROCESSOR)
+    *ways, last = place
+    functools.reduce(lambda value, key: value[key], ways, values)[last] = content
+
+    def read():
+        pipeline = PreprocessingPipeline.from_dict(values, "a file")
+        pipeline.transform(make_candles(300), last=1)
+
+    refuses_or_reads(read, 65, 76)
 
 
 @SOME

@@ -43,7 +43,9 @@ from dataset.sidecar import sidecar_path
 from files.atomic import sha256_file
 from files.strict import read_json, write_json
 from networks import checkpoints
+from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
+from preprocessing.templates import run_pipeline
 from settings import sources
 
 REFUSALS = (utils.EXIT_BAD_DATA, utils.EXIT_REFUSED_ARTIFACT)
@@ -317,6 +319,11 @@ def _small_texts(folder: Path) -> list[Format]:
     yaml, scaler = folder / "run.yaml", folder / "scaler.json"
     yaml.write_text(Config(**TINY).to_yaml())
     write_json(scaler, SCALER.to_dict())
+    steps, pipeline = (
+        folder / "steps.json",
+        run_pipeline(Config(), SCALER.feature_names, {}),
+    )
+    write_json(steps, pipeline.with_scaler(SCALER).to_dict())
 
     def read_yaml() -> str | None:
         sources.load_config(str(yaml))
@@ -327,9 +334,15 @@ def _small_texts(folder: Path) -> list[Format]:
         read.transform(np.zeros((2, len(read.center)), np.float32))
         return None
 
+    def read_steps() -> str | None:
+        read = PreprocessingPipeline.from_dict(read_json(steps), steps)
+        read.transform(np.zeros((2, len(read.feature_names)), np.float32))
+        return None
+
     return [
         Format("YAML", yaml, read_yaml, exit_codes=(utils.EXIT_USAGE,)),
         Format("scaler", scaler, read_scaler),
+        Format("preprocessor", steps, read_steps),
     ]
 
 
