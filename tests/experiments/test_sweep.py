@@ -8,6 +8,7 @@ import pytest
 from world.frames import TINY, make_own_frame
 
 from artifacts.resuming import find_resumable, run_identity
+from artifacts.run_folder import RunFolder
 from config import Config
 from executors.tasks import Finished
 from experiments import cells, plan, sweep
@@ -355,6 +356,12 @@ def test_a_run_of_a_cell_is_adopted_by_that_cell_alone(cell, tmp_path, monkeypat
     assert cells.train_cell(cell | {"note": str(tmp_path / "b.json")})[
         "folder"
     ].name != (begun.name)
+    monkeypatch.setattr(cells, "_PATIENCE_SECONDS", 0.0)
+    worker = RunFolder(config, begun.name)  # whose driver is gone
+    assert worker.lock()
+    with pytest.raises(InUseError):
+        cells.train_cell(cell)
+    worker.unlock()
     assert cells.train_cell(cell)["folder"].name == begun.name
 
 
