@@ -6,6 +6,7 @@ import pytest
 from world.classes import NUM_ROWS, SMALL, forecasts, hours, judge, load, market
 from world.frames import make_frame
 
+from artifacts.grades import grade_of
 from benchmarks.noise import run_seed
 from evaluation import backtest, trading
 from evaluation.calibration import create_calibrator
@@ -512,6 +513,26 @@ def test_baselines_stand_beside_the_model(data):
     assert difference["high"] < 0 and difference["p_value"] < 1e-5
     for name in ("gradient_boosting", "logistic_regression"):
         assert test["comparisons"][name]["skill"]["low"] > 0
+
+
+# Grades
+
+
+@pytest.mark.parametrize("always", [[1], [0, 1, 2]])
+def test_hold_alone_and_a_coin_have_no_grade_above_c(data, always):
+    rng, sure = np.random.default_rng(0), {}
+    for part in ("validation", "test"):
+        said = rng.choice(always, len(data.parts[part].targets))
+        sure[part] = 0.1 + 0.7 * np.eye(3)[said]
+    assert grade_of(judge(data, sure)[2]).grade == "D"
+
+
+def test_a_forecast_that_knows_is_graded_by_what_it_shows(skilled):
+    graded = grade_of(skilled[2])
+    assert (graded.grade, graded.reason) == (
+        "B",
+        "no B+: it was not compared with gradient boosting",
+    )
 
 
 # Synthetic markets
