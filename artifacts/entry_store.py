@@ -172,7 +172,9 @@ class EntryStore:
 
     def _unknown(self, name: str) -> MissingInputError:
         known = [each.model_id for each in self.entries(skips_broken=True)]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        files = self.root.glob("*/*/aliases/[!.]*.json") if "@" in name else ()
+        aliases = [f"{p.parts[-4]}/{p.parts[-3]}@{p.stem}" for p in files]
+        near = difflib.get_close_matches(name, [*known, *aliases], n=3, cutoff=0.5)
         told = f" Near: {', '.join(near)}." if near else ""
         return MissingInputError(
             f"expected a model of {self.root}: an id, or "

@@ -13,6 +13,7 @@ import csv
 import importlib
 import io
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -251,7 +252,6 @@ class MlflowStore:
         # but the store hears of a run.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        self.uri = uri
         try:
             self._mlflow: Any = importlib.import_module("mlflow")
             importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
@@ -267,9 +267,11 @@ class MlflowStore:
             self._client: Any = self._mlflow.MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
         except Exception as error:
+            shown = re.sub("(?<=//)[^/@]+@", "***@", uri)  # without a password
             raise ConfigError(
                 "--mlflow: expected a database or a server that MLflow takes, such as "
-                f"sqlite:///mlflow.db. Received: {uri!r}. MLflow says: {error!s:.300}"
+                f"sqlite:///mlflow.db. Received: {shown!r}. "
+                f"MLflow says: {str(error).replace(uri or shown, shown):.300}"
             ) from error
 
     def log(self, entry: ModelMetadata, artifact: Artifact) -> str:
@@ -300,8 +302,8 @@ class MlflowStore:
                     self._client.set_terminated(run_id, status)
         except Exception as error:
             raise StorageError(
-                f"{entry.model_id} is registered, but not logged: MLflow at {self.uri} "
-                f"says: {error!s:.300}"
+                f"{entry.model_id} is registered, but not logged. MLflow says: "
+                f"{error!s:.300}"
             ) from error
         return run_id
 
@@ -314,7 +316,7 @@ class MlflowStore:
         self, run_id: str, entry: ModelMetadata, artifact: Artifact
     ) -> None:
         kinds, now = self._mlflow.entities, int(time.time() * 1000)
-        numbers = [(name, value, 0) for name, value in entry.metrics.items()]
+        numbers = [(n, v, 0) for n, v in entry.metrics.items() if v is not None]
         metrics = [
             kinds.Metric(name, value, now, step)
             for name, value, step in (*numbers, *_epochs_of(artifact))

@@ -118,7 +118,8 @@ def test_a_terminal_is_asked(outputs, capsys, monkeypatch, answers, code, said):
 @pytest.mark.parametrize(
     "words, code, said",
     [
-        (["info", "lstm_TESTUSDT-1m-signal_v1.0.7"], 66, "Near: "),
+        (["info", "lstm_TESTUSDT-1m-signal_v1.0.7"], 66, "Near: lstm_TESTUSDT-1m"),
+        (["info", "lstm/TESTUSDT-1m-signal@champoin"], 66, f"Near: {ALIAS}, "),
         (["delete", FIRST], 2, f"alias champion, {SECOND}"),
         (["rollback", "lstm/TESTUSDT-1m-signal"], 2, "an earlier active model"),
         (["import", "nowhere"], 66, "exported model"),

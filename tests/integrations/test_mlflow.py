@@ -66,6 +66,11 @@ def test_an_address_that_mlflow_refuses_registers_nothing(register, place):
     assert Registry("outputs").list() == []
 
 
+def test_a_password_is_not_told(register):
+    said = register("--mlflow", "bogus://me:secret@host/x", code=2)
+    assert "Received: 'bogus://***@host/x'" in said and "secret" not in said
+
+
 def test_what_mlflow_does_not_take_is_marked_and_told(register, uri, monkeypatch):
     def fail(*_, **__):
         raise OSError("no room")
