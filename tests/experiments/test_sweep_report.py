@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from world.sweeps import DAYS, failed, finish
 
-from experiments import sweep_report
 from experiments.portfolio import Member, hold_together
+from experiments.sweep_page import is_discovered
 from experiments.sweep_report import format_sweep, write_sweep
 
 
@@ -109,8 +109,8 @@ def test_skill_over_pairs_allows_for_all_tests(folder):
         2 * first["skill"]["p_value"]
     )
     assert second["num_above"] == 0 and second["skill"]["adjusted_p_value"] > 0.9
-    assert sweep_report.is_discovered(first["skill"])
-    assert not sweep_report.is_discovered(second["skill"])
+    assert is_discovered(first["skill"])
+    assert not is_discovered(second["skill"])
 
 
 def test_every_cell_deflates(folder):
@@ -165,6 +165,14 @@ def test_the_files_say_all_and_hide_no_failure(folder):
     text = format_sweep(found)
     assert "2 of 3 finished; 1 failed with code 66" in text
     assert "<i>USDT 1h signal logistic seed 1 failed (66)" in text
+
+
+def test_cells_that_failed_alike_are_told_once(folder):
+    found = swept(folder, {}, elsewhere=[failed(seed=seed) for seed in (1, 2, 3)])
+    told = "CCCUSDT 1h signal logistic seed 1 and 2 more"
+    assert f"{told} failed (66): no candles" in format_sweep(found)
+    page = (folder / "sweep.html").read_text()
+    assert page.count("no candles") == 1 and told in page
 
 
 def test_a_changed_artifact_is_a_failed_cell(folder):
