@@ -200,7 +200,7 @@ def make_cells(
         cell = Cell(name=_name_of(config, identity), config=config, label=label)
         cells.setdefault((identity, config.epochs), cell)
     if impossible:
-        raise utils.ConfigError(_impossible_message(impossible))
+        raise utils.ConfigError(_impossible_message(impossible, len(combinations)))
     found = _with_names_of_their_own(cells.values())
     _require_own_files(found)
     return found
@@ -270,10 +270,11 @@ def _with_names_of_their_own(cells: Iterable[Cell]) -> list[Cell]:
     return list(found.values())
 
 
-def _impossible_message(impossible: Mapping[str, Sequence[str]]) -> str:
+def _impossible_message(impossible: Mapping[str, Sequence[str]], total: int) -> str:
     lines = []
     for problem, cells in impossible.items():
-        lines += [f"  - {problem}", *(f"      {words}" for words in cells)]
+        shown = cells if len(cells) < total or total == 1 else ["every cell"]
+        lines += [f"  - {problem}", *(f"      {words}" for words in shown)]
     if more := lines[_MOST_LINES:]:
         lines = [*lines[:_MOST_LINES], f"  and {len(more):,} more lines"]
     return "\n".join(["the sweep has cells that cannot be run:", *lines])

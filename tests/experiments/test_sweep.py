@@ -136,6 +136,8 @@ def test_every_impossible_cell_is_listed():
     assert "BTCUSDT 1m logistic return seed 42" in text
     assert "model: expected one that predicts a number" in text
     assert text.count("X 1m") == 5 and "BTCUSDT 1m lstm" not in text
+    with pytest.raises(ConfigError, match="batch_size: .*\n      every cell$"):
+        make(axes | {"targets": ["signal"]}, batch_size=0)
 
 
 @pytest.mark.parametrize(
