@@ -48,6 +48,7 @@ from utils import (
 _BUNDLE = "bundle.json"
 _MAX_BUNDLE_BYTES = 64 * 2**30
 _MAX_MEMBERS = 100_000
+_ASIDE, _OLD_SECONDS = ".tmp-import-", 86_400.0
 _MAX_HISTORY_BYTES = 64 * 2**20
 
 _MLFLOW_PARAM_LENGTH, _MLFLOW_PARAMS, _MLFLOW_METRICS = 6000, 100, 1000
@@ -120,7 +121,11 @@ def import_models(
     bundle = Path(source)
     if not bundle.exists():
         raise MissingInputError(f"expected an exported model. Received: {bundle}")
-    aside = registry.outputs / f".tmp-import-{secrets.token_hex(6)}"
+    for left in registry.outputs.glob(f"{_ASIDE}*"):  # by a process that died
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _OLD_SECONDS:
+                run_folder.removed_path(left)
+    aside = registry.outputs / f"{_ASIDE}{secrets.token_hex(6)}"
     try:
         _unpack(bundle, aside)
         models = _models_of(aside)

@@ -184,6 +184,16 @@ def test_a_model_moves_with_its_ancestors(outputs, tmp_path, name):
         exchange.export_model(Registry(outputs), SECOND, bundle)
 
 
+def test_what_a_dead_import_left_goes_after_a_day(outputs, tmp_path):
+    bundle = exchange.export_model(Registry(outputs), FIRST, tmp_path / "bundle")
+    dead, alive = (tmp_path / "other" / f".tmp-import-{k}" for k in range(2))
+    for path in (dead, alive):
+        (path / "artifacts").mkdir(parents=True)
+    os.utime(dead, (0, 0))
+    exchange.import_models(Registry(tmp_path / "other"), bundle)
+    assert alive.is_dir() and not dead.exists()
+
+
 def test_ancestors_come_first_whatever_their_shape(outputs, tmp_path):
     registry = Registry(outputs)
     third = registry.register(publish(outputs), dependencies=[FIRST, SECOND])
