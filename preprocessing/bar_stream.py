@@ -171,12 +171,17 @@ class BarStream:
                 moment = pd.Timestamp(time)
                 moment = moment if moment.tzinfo else moment.tz_localize("UTC")
                 stamp = moment.as_unit("ns").value
-            values = np.array([float(candle[name]) for name in VALUES])
+            numbers = [candle[name] for name in VALUES]
+            values = np.array([float(number) for number in numbers])
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"expected a candle of numbers. Received: {error}"
             ) from error
-        problems: list[str] = []
+        problems = [
+            f"{name} of {number.dtype}, which has lost bits"
+            for name, number in zip(VALUES, numbers, strict=True)
+            if isinstance(number, np.float32 | np.float16)
+        ]
         if not _is_good(*values.tolist()):
             columns = {name: values[[k]] for k, name in enumerate(VALUES)}
             report = check_candles(make_table(np.array([stamp]), columns))

@@ -30,6 +30,7 @@ from utils import ConfigError, DataError, RefusedArtifactError
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+_MOST_NOTES = 20
 _STAGES = ("candles", "rows", "windows")
 
 
@@ -270,7 +271,7 @@ class PreprocessingPipeline:
         self.require_candles()
         if isinstance(table, pd.DataFrame):
             for note in self.input_schema.look_at_candles(table):
-                if note not in self.notes:
+                if note not in self.notes and len(self.notes) < _MOST_NOTES:
                     self.notes.append(note)
                     logger.info("%s", note)
         candles: pd.DataFrame = self.step("validate_data").run(table)

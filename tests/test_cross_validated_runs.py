@@ -218,8 +218,10 @@ def test_a_kept_fold_is_an_artifact_of_its_own(walk):
     said = adapter.predict_proba(data, test["row"].to_numpy())
     assert np.array_equal(said[:, 2], test["probability_long"])
     names = {path.name.partition("_")[0] for path in kept.iterdir()}
-    wanted = {"model", "scaler", "calibrator", "metadata", "history", "MANIFEST.json"}
-    assert names == wanted
+    assert names == {
+        *("model", "scaler", "preprocessor", "calibrator", "metadata", "history"),
+        "MANIFEST.json",
+    }
 
 
 def net_returns(table):

@@ -128,6 +128,8 @@ def test_the_same_bar_again_is_nothing_and_another_one_refused():
     odd = {"timestamp": bars[1]["timestamp"] + pd.Timedelta("1min")}
     with pytest.raises(DataError, match="off the 4h boundary"):
         stream.update(bars[1] | odd, now=LATER)
+    with pytest.raises(DataError, match="volume of float32, which has lost bits"):
+        stream.update(bars[1] | {"volume": np.float32(1.5)}, now=LATER)
     with pytest.raises(DataError, match="no volume"):
         stream.update({k: v for k, v in bars[1].items() if k != "volume"})
     text = bars[1] | {"timestamp": "2024-02-16T20:00:00Z"}
