@@ -1,9 +1,12 @@
 """One live window to calibrated probabilities, and a batch: a loaded artifact against
 `model.predict`, a forest of plain arrays against scikit-learn's; candles to a row of
-signals, in one process and over HTTP. Milliseconds, medians of many calls."""
+signals, in one process and over HTTP. Milliseconds, medians of many calls.
+
+`--case memory` has megabytes instead: what a stream keeps over 50,000 bars."""
 
 import contextlib
 import http.client
+import io
 import json
 import statistics
 import subprocess
@@ -13,10 +16,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import PROJECT, interleaved, parser, show
+from common import PROJECT, interleaved, parser, resident_bytes, show
 
 CALLS = 300
 UPDATES = 2000
+MANY_UPDATES = 50_000
 
 
 def artifact(folder):
@@ -37,22 +41,47 @@ def artifact(folder):
         return StandaloneTrainer(config, frame=frame).run_training()
 
 
-def live(folder):
-    """Milliseconds from candles to a row, `core8` on minutes; of 2,000 bars in turn."""
+def trained(folder, candles):
+    """The folder of a small run on candles, `core8` on minutes."""
     from config import Config
-    from dataset_builder import build_training_file, demo_candles
+    from dataset_builder import build_training_file
     from models.device import silent_stderr
-    from predictor import Predictor
     from trainer import StandaloneTrainer
 
-    candles = demo_candles(num_bars=90 * 1440)
     small = {"epochs": 1, "windows_per_epoch": 512, "baseline_model": False}
     places = {"inputs_dir": folder, "outputs_dir": folder}
     config = Config(pair="DEMOUSDT", report="light", **small, **places)
     with silent_stderr():
         build_training_file(candles, config)
-        run = StandaloneTrainer(config).run_training()
-        predictor = Predictor(run)
+        return StandaloneTrainer(config).run_training()
+
+
+def memory():
+    """Resident megabytes of a process after so many bars of a stream."""
+    from dataset_builder import demo_candles
+    from predictor import Predictor
+
+    candles = demo_candles(num_bars=90 * 1440)
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(io.StringIO()):
+            stream = Predictor(trained(folder, candles)).stream(candles[:-MANY_UPDATES])
+    found = {}
+    coming = candles[-MANY_UPDATES:].itertuples(index=False)
+    for number, bar in enumerate(coming, start=1):
+        assert stream.update(bar._asdict())["status"] == "ok"
+        if number % 10_000 == 0 or number == UPDATES:
+            found[number] = round(resident_bytes() / 2**20, 1)
+    return found
+
+
+def live(folder):
+    """Milliseconds from candles to a row, `core8` on minutes; of 2,000 bars in turn."""
+    from dataset_builder import demo_candles
+    from predictor import Predictor
+
+    candles = demo_candles(num_bars=90 * 1440)
+    run = trained(folder, candles)
+    predictor = Predictor(run)
     stream = predictor.stream(candles[:-UPDATES])
     bars = iter(candles[-UPDATES:].to_dict("records"))
     return {
@@ -130,8 +159,6 @@ def median_ms(call, count):
 
 
 def run():
-    import io
-
     from predictor import Predictor
 
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +190,7 @@ def run():
 def main():
     arguments = parser(__doc__).parse_args()
     if arguments.case:
-        print(json.dumps(run()))
+        print(json.dumps({"run": run, "memory": memory}[arguments.case]()))
         return
     [found] = interleaved(__file__, ["run"], arguments.repeats).values()
     names = list(found[0])
