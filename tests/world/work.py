@@ -37,13 +37,6 @@ def fill_the_disk(values):
     return {"is": "done"}
 
 
-def take_a_while(values):
-    """Uses no more than a moment, from `began` to `ended` of one clock."""
-    began = time.monotonic_ns()
-    os.sched_yield()
-    return {"began": began, "ended": time.monotonic_ns()}
-
-
 def wait_for_a_signal(values):
     """Says in a FIFO that it began, and, told to stop, that it saved."""
     with open(values["fifo"], "w") as fifo:
