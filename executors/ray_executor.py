@@ -81,6 +81,8 @@ class RayExecutor:
         self._ray = _import_ray(self.address)
         if not self._ray.is_initialized():
             self._session = _Session(self._ray, self.address)
+        often = self._ray.remote(max_calls=TASKS_PER_WORKER, max_retries=0)
+        self._function = often(_do)  # once: each is exported to every node
         if self.max_workers is None:
             cores = self._ray.cluster_resources().get("CPU", 1)
             self.slots = max(1, int(cores))
@@ -149,15 +151,14 @@ class RayExecutor:
         variables["TASK_SETTINGS"] = job.task.settings
         path = [str(_PROJECT), os.environ.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-        function = self._ray.remote(
+        function = self._function.options(
+            name=job.task.name,
             num_cpus=wanted["CPU"],
             num_gpus=wanted["GPU"],
             memory=wanted["memory"],
-            max_calls=TASKS_PER_WORKER,
-            max_retries=0,
             runtime_env={"env_vars": variables},
-        )(_do)
-        return function.options(name=job.task.name).remote(json.dumps(asdict(job.task)))
+        )
+        return function.remote(json.dumps(asdict(job.task)))
 
     def _take(self, reference: Any) -> None:
         """Takes how a task ended, or what Ray says of a worker or a node that died."""
