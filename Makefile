@@ -31,6 +31,7 @@ lint: .venv/dev.stamp
 bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/bench_training.py
 	$(BIN)/python benchmarks/bench_training.py --loaded --only ours "stock Keras" PyTorch
+	-$(BIN)/python benchmarks/bench_training.py --tcmalloc --only ours PyTorch  # where it is installed
 	$(BIN)/python benchmarks/bench_memory.py
 	$(BIN)/python benchmarks/bench_growth.py
 	$(BIN)/python benchmarks/bench_profile.py

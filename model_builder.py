@@ -18,7 +18,12 @@ import tensorflow as tf
 import utils
 from config import Config
 from networks.branched import BranchedTraining
-from networks.callbacks import MemoryMonitor, StopOnNonFinite, stopping_callbacks
+from networks.callbacks import (
+    MemoryMonitor,
+    StopOnNonFinite,
+    TensorBoard,
+    stopping_callbacks,
+)
 from networks.families import build_network, has_batch_norm
 from networks.fused_lstm import FusedLSTM
 from networks.losses import loss_from_config, metrics_from_config
@@ -121,9 +126,8 @@ class NetworkBuilder:
             MemoryMonitor(),
         ]
         if config.tensorboard:
-            callbacks.append(
-                keras.callbacks.TensorBoard(str(run_dir / "logs"), write_graph=False)
-            )
+            logs = str(run_dir / "logs")
+            callbacks.append(TensorBoard(logs, write_graph=False))
         return callbacks
 
 

@@ -70,6 +70,7 @@ def find_label_edges(data: TrainingData) -> list[LabelEdge]:
     newest = slice(max(0, data.num_rows - MAX_ROWS), None)
     labels = data.labels[newest]
     side = _standardised((labels == LONG) * 1.0 - (labels == SHORT))
+    spectrum = _spectrum(side)
     columns = dict(zip(data.feature_names, data.features[newest].T, strict=True))
     if "close" in data.outcomes:
         columns["close"] = np.log(data.outcomes["close"][newest])
@@ -78,7 +79,7 @@ def find_label_edges(data: TrainingData) -> list[LabelEdge]:
         levels = values.astype(np.float64)
         moves = np.diff(levels, prepend=levels[:1])
         found = [
-            _sharpest_edge(column, _clipped(series), side, data.future_window)
+            _sharpest_edge(column, _clipped(series), side, spectrum, data.future_window)
             for series in (moves, levels)
         ]
         clear = [edge for edge in found if edge is not None]
@@ -191,14 +192,21 @@ def _common_shift(edges: Sequence[LabelEdge]) -> int | None:
 
 
 def _sharpest_edge(
-    column: str, series: np.ndarray, side: np.ndarray, horizon: int
+    column: str,
+    series: np.ndarray,
+    side: np.ndarray,
+    spectrum: np.ndarray,
+    horizon: int,
 ) -> LabelEdge | None:
-    """Returns the largest fall from one row's label to the next's, if it is clear."""
+    """Returns the largest fall from one row's label to the next's, if it is clear.
+
+    `spectrum` is that of `side`.
+    """
     later = min(horizon, _MAX_HORIZON) + _LATER_ROWS
     if len(side) < 4 * (later + _EARLIER_ROWS) or not series.any():
         return None
     offsets = np.arange(-_EARLIER_ROWS, later + 1)
-    sizes = np.abs(_correlations(series, side, offsets))
+    sizes = np.abs(_correlations(series, spectrum, offsets))
     falls = sizes[:-1] - sizes[1:]
     at = int(np.argmax(falls))
     noise = 1.4826 * np.median(np.abs(falls - np.median(falls)))
@@ -222,15 +230,31 @@ def _sharpest_edge(
     )
 
 
-def _correlations(
-    series: np.ndarray, side: np.ndarray, offsets: np.ndarray
-) -> np.ndarray:
-    """Returns the correlation of `series[t]` with `side[t + k]` for each offset `k`."""
-    from scipy.fft import irfft, next_fast_len, rfft
+def _spectrum(series: np.ndarray) -> np.ndarray:
+    """Returns the Fourier transform, with room for a shift by every row."""
+    from scipy.fft import rfft
 
-    size = next_fast_len(2 * len(side) - 1, real=True)
-    spectrum = rfft(side, size) * np.conj(rfft(series, size))
-    return irfft(spectrum, size)[offsets] / len(side)
+    return rfft(series, _room(len(series)))
+
+
+def _correlations(
+    series: np.ndarray, spectrum: np.ndarray, offsets: np.ndarray
+) -> np.ndarray:
+    """Returns the correlation of `series[t]` with `side[t + k]` for each offset `k`.
+
+    `spectrum` is that of `side`.
+    """
+    from scipy.fft import irfft
+
+    product = spectrum.copy()
+    product *= np.conj(_spectrum(series))
+    return irfft(product, _room(len(series)))[offsets] / len(series)
+
+
+def _room(num_rows: int) -> int:
+    from scipy.fft import next_fast_len
+
+    return next_fast_len(2 * num_rows - 1, real=True)
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:

@@ -85,6 +85,15 @@ class Clock:
 
 def run(inputs_dir, kind):
     clock, began = Clock(), now() * [1, 0]
+    from networks import allocator
+    from settings import options as run_options
+
+    folder = tempfile.TemporaryDirectory()
+    _, config = run_options.parse(
+        ["--config", str(PROJECT / "demo.yaml"), "--inputs-dir", inputs_dir]
+        + ["--outputs-dir", folder.name, "--report", kind, "--allocator", "system"]
+    )
+    allocator.prepare_process(config, can_restart=False)
     import_all()
     clock.add("imports", now() - began)
 
@@ -92,10 +101,8 @@ def run(inputs_dir, kind):
     from audit import run as audit
     from evaluation import backtest, class_scores, evaluate, part_scores
     from models.keras_adapter import KerasAdapter
-    from networks import allocator
     from networks.callbacks import CollapseMonitor
     from reports import page, report
-    from settings import options as run_options
     from trainer import StandaloneTrainer
 
     for owner, name, phase in (
@@ -127,12 +134,7 @@ def run(inputs_dir, kind):
     ):
         setattr(owner, name, clock.step(step, getattr(owner, name)))
     watch_batches(KerasAdapter, clock)
-    with tempfile.TemporaryDirectory() as folder:
-        _, config = run_options.parse(
-            ["--config", str(PROJECT / "demo.yaml"), "--inputs-dir", inputs_dir]
-            + ["--outputs-dir", folder, "--report", kind, "--allocator", "system"]
-        )
-        allocator.prepare_process(config, can_restart=False)
+    with folder:
         StandaloneTrainer(config).run_training()
     clock.finish()
     clock.add("the rest", now() - began - sum(clock.seconds.values()))

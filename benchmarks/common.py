@@ -74,14 +74,14 @@ def parser(description):
 
 
 def show(title, columns, rows, figures, path):
-    """Prints a table and writes the figures."""
-    widths = [
-        max(len(str(row[i])) for row in [columns, *rows]) for i in range(len(columns))
-    ]
-    print(f"\n{title} ({', '.join(str(v) for v in machine().values())})")
-    for row in [columns, *rows]:
-        cells = [f"{cell!s:>{w}}" for cell, w in zip(row[1:], widths[1:], strict=True)]
-        print(f"  {row[0]!s:<{widths[0]}}  " + "  ".join(cells))
+    """Prints a table, as the pages of `docs/` have it, and writes the figures."""
+    table = [list(map(str, row)) for row in [columns, *rows]]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    table.insert(1, ["-" * width for width in widths])
+    print(f"\n{title} ({', '.join(str(v) for v in machine().values())})\n")
+    for row in table:
+        cells = map(str.ljust, row, widths)
+        print(f"| {' | '.join(cells)} |")
     if path is not None:
         content = {"title": title, "machine": machine(), "figures": figures}
         path.write_text(json.dumps(content, indent=2) + "\n")

@@ -128,7 +128,8 @@ def simulate_trades(
     signals = np.asarray(signals)
     sizes = np.ones(len(signals)) if sizes is None else np.asarray(sizes, dtype=float)
     _require_entries(signals, sizes, outcomes)
-    rows = np.flatnonzero(np.isin(signals, (SHORT, LONG)) & (sizes > 0))
+    is_signal = (signals == SHORT) | (signals == LONG)
+    rows = np.flatnonzero(is_signal & (sizes > 0))
     is_long = signals[rows] == LONG
     bars = outcomes.long_exit_bars, outcomes.short_exit_bars
     exit_bars = _by_side(is_long, *bars, rows)
@@ -139,7 +140,7 @@ def simulate_trades(
             "every signal must stand on a row with an outcome (exit_bars at least 1, a "
             f"finite return). Received: row {row}. Use target rows only."
         )
-    opens = _seconds(outcomes.timestamps)[rows]
+    opens = _seconds(outcomes.timestamps[rows])
     taken = _non_overlapping(opens, opens + exit_bars * rules.bar_seconds)
     trades = np.empty(len(taken), dtype=TRADE_DTYPE)
     trades["row"] = rows[taken]
@@ -148,8 +149,8 @@ def simulate_trades(
     closes = opens[taken] + rules.bar_seconds
     trades["entry_time"] = closes
     trades["exit_time"] = closes + exit_bars[taken] * rules.bar_seconds
-    exit_code = _by_side(is_long, outcomes.long_exit, outcomes.short_exit, rows)
-    trades["exit_code"] = exit_code[taken]
+    exits = outcomes.long_exit, outcomes.short_exit
+    trades["exit_code"] = _by_side(is_long[taken], *exits, rows[taken])
     trades["size"] = sizes[rows[taken]]
     trades["gross_return"] = gross[taken]
     costs = rules.round_trip_cost + rules.funding(exit_bars[taken])

@@ -12,8 +12,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from pathlib import Path
+from typing import Any
 
 from settings.machine_fields import MachineFields
 
@@ -27,6 +31,9 @@ with tf.GradientTape() as tape:
     loss = tf.reduce_sum(layer(tf.ones([8, 4, 2])))
 tape.gradient(loss, layer.trainable_weights)[0].numpy()
 """
+
+# What Keras imports at its own import, and no run needs: a fifth of all the time.
+_LATER = ("keras.visualization", "keras.src.visualization", "keras.wrappers", "IPython")
 
 
 def import_tensorflow(config: MachineFields | None = None) -> None:
@@ -44,7 +51,7 @@ def import_quietly() -> None:
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with silent_stderr():
+    with silent_stderr(), delayed_imports(_LATER):
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # looks for CUDA, and says so
@@ -68,6 +75,31 @@ def _choose_device(device: str) -> None:
             device = "cpu"
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+
+@contextlib.contextmanager
+def delayed_imports(names: Sequence[str]) -> Iterator[None]:
+    """Lets modules that the block imports load when first asked for anything of them.
+
+    Args:
+        names: The modules; one that is not there is missing, as ever.
+    """
+
+    class Finder(MetaPathFinder):
+        def find_spec(
+            self, fullname: str, path: Sequence[str] | None, target: Any = None
+        ) -> ModuleSpec | None:
+            spec = PathFinder.find_spec(fullname, path) if fullname in names else None
+            if spec is not None and spec.loader is not None:
+                spec.loader = LazyLoader(spec.loader)
+            return spec
+
+    finder = Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 @contextlib.contextmanager

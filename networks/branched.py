@@ -57,7 +57,7 @@ class BranchedTraining(keras.Model):
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns (batch, num_classes) probabilities for (batch, bars, features)."""
-        compute = self._compute(training)
+        compute = self._compute(True) if training else self.say
         if self.micro_batches > 1:
             compute = self._pieces(training).outputs
         parts = [compute(each) for each in self._slices(x)]
@@ -102,9 +102,20 @@ class BranchedTraining(keras.Model):
         edges = [rows * i // n for i in range(n + 1)]
         return [x[a:b] for a, b in itertools.pairwise(edges)]
 
+    @functools.cached_property
+    def say(self) -> Callable[[Any], tf.Tensor]:
+        """Returns the network's (batch, outputs) for (batch, bars, features).
+
+        One graph, traced once: what validates, predicts and asks for importance calls.
+        """
+        return tf.function(
+            self._compute(False),
+            input_signature=[tf.TensorSpec(self.network.input_shape)],
+            autograph=False,
+        )
+
     def _compute(self, training: bool | None) -> Callable[[tf.Tensor], tf.Tensor]:
-        network = self.network if self.fused is None else self.fused
-        return functools.partial(network, training=training)
+        return functools.partial(self.fused or self.network, training=training)
 
     def _pieces(self, training: bool | None) -> MicroBatches:
         state = self.network.non_trainable_variables

@@ -135,6 +135,15 @@ class StopOnNonFinite(keras.callbacks.Callback):
         super().__init__()
         self._epoch = 0
 
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Prepares the sum over all weights: arguments would cost more than the sum."""
+        weights = self.model.trainable_variables
+
+        def sum_of_squares() -> tf.Tensor:
+            return tf.add_n([tf.reduce_sum(tf.square(weight)) for weight in weights])
+
+        self._sum_of_squares = tf.function(sum_of_squares, autograph=False)
+
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Remembers the epoch."""
         self._epoch = epoch
@@ -142,8 +151,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Checks the running loss, and that the update left finite weights."""
         self._check((logs or {}).get("loss"), f"batch {batch + 1}")
-        weights = [variable.value for variable in self.model.trainable_variables]
-        if not math.isfinite(float(_sum_of_squares(weights))):
+        if not math.isfinite(float(self._sum_of_squares())):
             names = non_finite_weights(self.model)
             raise NonFiniteLossError(
                 f"epoch {self._epoch + 1}, batch {batch + 1}: expected finite weights "
@@ -193,11 +201,6 @@ class CollapseMonitor(keras.callbacks.Callback):
                 )
 
 
-@tf.function(jit_compile=False, reduce_retracing=True, autograph=False)
-def _sum_of_squares(variables: list[tf.Variable]) -> tf.Tensor:
-    return tf.add_n([tf.reduce_sum(tf.square(variable)) for variable in variables])
-
-
 def non_finite_weights(model: keras.Model) -> list[str]:
     """Returns the paths of the weights that hold NaN or infinity."""
     return [
@@ -205,6 +208,16 @@ def non_finite_weights(model: keras.Model) -> list[str]:
         for variable in model.trainable_variables
         if not np.isfinite(variable.numpy()).all()
     ]
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Writes after each epoch.
+
+    Keras's makes the numbers of each batch, too, and has nowhere to write them.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Does nothing."""
 
 
 class MemoryMonitor(keras.callbacks.Callback):

@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 
 _BARS_A_TURN = (6, 5, 4, 3, 2, 1)  # of which the first that divides the bars
+_ROWS = 8  # windows come in multiples: XLA compiles the gates anew for each number
 
 
 class FusedLSTM:
@@ -77,21 +78,23 @@ class FusedLSTM:
             for cell in (layer.cell for layer in self.lstm_layers)
             for weight in (cell.kernel, cell.recurrent_kernel, cell.bias)
         ]
+        rows = tf.shape(windows)[0]
+        whole = tf.pad(windows, [[0, -rows % _ROWS], [0, 0], [0, 0]])
         if training:
-            x = _lstm_stack(windows, self._masks(windows), weights)
+            x = _lstm_stack(whole, self._masks(rows), weights)[:rows]
         else:
-            x = _Forward(windows, (), weights).run(saves=False)[0][-1]
+            x = _Forward(whole, (), weights).run(saves=False)[0][-1][:rows]
         for layer in self.head:
             x = layer(x, training=training)
         return x
 
-    def _masks(self, windows: tf.Tensor) -> list[tf.Tensor]:
-        """Returns what each layer's output is multiplied by, (batch, units) each."""
-        num_windows = tf.shape(windows)[0]
+    def _masks(self, rows: tf.Tensor) -> list[tf.Tensor]:
+        """Returns what each layer's output is multiplied by, (whole rows, units)."""
         masks = []
         for layer, mask in zip(self.lstm_layers, self.masks, strict=False):
-            ones = tf.ones([num_windows, 1, layer.units])
-            masks.append((ones if mask is None else mask(ones, training=True))[:, 0])
+            ones = tf.ones([rows, 1, layer.units])
+            drawn = (ones if mask is None else mask(ones, training=True))[:, 0]
+            masks.append(tf.pad(drawn, [[0, -rows % _ROWS], [0, 0]]))
         return masks
 
 
