@@ -89,7 +89,7 @@ class Registry(EntryStore):
                 f"expected an artifact below {outputs}, whose registry this is. "
                 f"Received: {opened.path}. Name its --outputs-dir, or import it."
             )
-        dependencies = list(dict.fromkeys([*opened.parents, *dependencies]))
+        dependencies = [*dict.fromkeys([*opened.parents, *dependencies])]
         new = entries.describe(
             opened,
             place=opened.path.relative_to(outputs).as_posix(),
@@ -98,9 +98,8 @@ class Registry(EntryStore):
             tags=tags,
             notes=notes,
         )
-        with contextlib.ExitStack() as stack:
-            if dependencies:  # nobody deletes one meanwhile
-                stack.enter_context(self.lock(self.root))
+        # Nobody deletes a parent meanwhile.
+        with self.lock(self.root) if dependencies else contextlib.nullcontext():
             for name in dependencies:
                 self._refuse_unfit_parent(name)
             entry = self.add(new)
@@ -151,8 +150,7 @@ class Registry(EntryStore):
 
         Args:
             name: The model.
-            with_artifact: Also removes the artifact's folder, where no other entry has
-                it.
+            with_artifact: Also removes its folder, where no other entry has it.
 
         Raises:
             ConfigError: If a model depends on it or an alias points at it.
@@ -175,11 +173,9 @@ class Registry(EntryStore):
         return self.folder_of(entry) if is_there and num_users == 1 else None
 
     def _refuse_in_use(self, entry: ModelSummary) -> None:
-        self._refuse_users(entry, self.dependants(entry.model_id))
+        self._refuse_users(entry, *self.dependants(entry.model_id))
 
-    def _refuse_users(
-        self, entry: ModelSummary, dependants: Sequence[ModelSummary] = ()
-    ) -> None:
+    def _refuse_users(self, entry: ModelSummary, *dependants: ModelSummary) -> None:
         users = [f"alias {each}" for each in self.aliases_of(entry)]
         if users := [*users, *(each.model_id for each in dependants)]:
             raise ConfigError(
@@ -328,10 +324,8 @@ class Registry(EntryStore):
         """
         if limit is not None and limit < 1:
             raise ConfigError(f"limit: expected at least 1. Received: {limit}")
-        market, least = (
-            (pair, timeframe, target),
-            least_grade and parse_grade(least_grade),
-        )
+        market = (pair, timeframe, target)
+        least = least_grade and parse_grade(least_grade)
         found = [
             entry
             for entry in self.entries(skips_broken=True)
@@ -377,24 +371,30 @@ def open_model(where: str | os.PathLike[str]) -> Artifact:
     """
     if not names_registered(where):
         return load_artifact(where)
-    path = Path(where)
-    place, group = path.parent, ""
-    if "@" in path.name:
-        place, group = path.parent.parent, f"{path.parent.name}/"
-    registry = Registry("outputs" if place == Path() else place)
-    return registry.open(group + path.name)
+    parts = Path(where).parts
+    own = 2 if "@" in parts[-1] else 1
+    registry = Registry(Path(*(parts[:-own] or ["outputs"])))
+    return registry.open("/".join(parts[-own:]))
 
 
 def names_registered(where: str | os.PathLike[str]) -> bool:
     """Whether words are no path but the id of a registered model, or have an alias."""
     name = Path(where).name
-    has_version = parse_version(name.rpartition("_")[2]) is not None
-    return ("@" in name or has_version) and not Path(where).exists()
+    is_name = "@" in name or parse_version(name.rpartition("_")[2]) is not None
+    return is_name and not Path(where).exists()
 
 
 def register_run(config: Config, folder: Path, *, alias: str | None) -> ModelMetadata:
-    """Registers what a run of this configuration published, and says its name."""
-    entry = Registry(config.outputs_dir).register(folder, alias=alias)
+    """Registers what a run of this configuration published, and says its name.
+
+    A run that was registered before keeps its version.
+    """
+    registry = Registry(config.outputs_dir)
+    digest = sha256_file(folder / run_folder.MANIFEST)
+    known = [e.model_id for e in registry.list() if e.manifest_sha256 == digest]
+    if known and alias:
+        registry.set_alias(known[0], alias)
+    entry = registry.get(known[0]) if known else registry.register(folder, alias=alias)
     graded = f"grade {entry.performance_grade} ({entry.grade_reason})"
     logger.info("registered: %s, %s", entry.model_id, graded)
     return entry

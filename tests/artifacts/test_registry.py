@@ -10,7 +10,8 @@ from world.artifacts import BEST, publish
 
 from artifacts import evaluations, manifest
 from artifacts.entry_store import EntryStore, walk
-from artifacts.registry import Registry, open_model
+from artifacts.registry import Registry, open_model, register_run
+from config import Config
 from files.locks import FileLock
 from files.strict import write_json
 from utils import ConfigError, MissingInputError, RefusedArtifactError
@@ -475,6 +476,14 @@ def test_later_days_lift_a_grade_of_the_same_files(registry, outputs, sha256, gr
         lambda folder: write_json(folder / evaluations.ABOUT, content),
     )
     assert registry.regrade(entry.model_id).performance_grade == grade
+
+
+def test_a_run_that_was_registered_keeps_its_version(registry, outputs):
+    folder, config = publish(outputs), Config(outputs_dir=str(outputs))
+    first = register_run(config, folder, alias=None)
+    assert register_run(config, folder, alias="own").version == "v1.0.0"
+    assert registry.aliases_of(first) == ["own"] and len(registry.list()) == 1
+    assert register_run(config, publish(outputs), alias=None).version == "v1.0.1"
 
 
 def test_a_model_is_opened_by_folder_or_by_name(registry, outputs, monkeypatch):
