@@ -468,7 +468,9 @@ def test_scaler_that_saw_more_than_train(clean, kind, until):
         seen, data.feature_names, kind=kind, clip_limit=data.scaler.clip_limit
     )
     planted = dataclasses.replace(
-        data, scaler=scaler, features=scaler.transform(raw.features)
+        data,
+        pipeline=data.pipeline.with_scaler(scaler),
+        features=scaler.transform(raw.features),
     )
     exact = split_checks.check_fitted_on_train(planted, raw)
     quick = run.quick_audit(planted, CONFIG)
@@ -485,9 +487,8 @@ def test_scaler_that_saw_more_than_train(clean, kind, until):
     assert f"train has {num_rows:,}" in str(quick).replace("\n", " ")
     # A scaler that claims to be of train is seen by what it made of those rows.
     train = data.parts["train"]
-    lying = dataclasses.replace(
-        planted, scaler=dataclasses.replace(scaler, num_rows=train.stop - train.start)
-    )
+    own = dataclasses.replace(scaler, num_rows=train.stop - train.start)
+    lying = dataclasses.replace(planted, pipeline=data.pipeline.with_scaler(own))
     if kind == "robust":  # clipped rows hide it for the others
         assert leaks(run.quick_audit(lying, CONFIG)) == ["fitted beyond train"]
 
@@ -573,11 +574,17 @@ def test_a_column_that_is_centred_everywhere_was_not_scaled(clean):
 
 
 def with_column(data, values):
-    names = (*data.feature_names, "planted")
+    own = data.scaler
+    scaler = dataclasses.replace(
+        own,
+        feature_names=(*own.feature_names, "planted"),
+        center=(*own.center, 0.0),
+        scale=(*own.scale, 1.0),
+    )
     return dataclasses.replace(
         data,
         features=np.column_stack([data.features, values.astype(np.float32)]),
-        scaler=dataclasses.replace(data.scaler, feature_names=names),
+        pipeline=data.pipeline.with_scaler(scaler),
     )
 
 
