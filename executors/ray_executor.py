@@ -32,9 +32,12 @@ from executors.worker import (
     thread_environment,
 )
 
+logger = logging.getLogger(__name__)
+
 START_SECONDS = 120.0
 """A start takes 2 to 20 s, by load; with nobody there, Ray itself waits for minutes."""
 _CONNECT_SECONDS = 10.0
+_SAY_SECONDS = 60.0
 _STORE_BYTES = 100 * 2**20
 """Results are a few hundred bytes, and do not even go there."""
 _PROJECT = Path(__file__).parents[1]
@@ -70,6 +73,7 @@ class RayExecutor:
         self._queue = TaskQueue(retries)
         self._running: dict[Any, Job] = {}
         self._session: _Session | None = None
+        self._said = time.monotonic()
 
     def __enter__(self) -> RayExecutor:
         """Connects, or starts a cluster.
@@ -103,17 +107,11 @@ class RayExecutor:
     def submit(self, task: Task) -> None:
         """Queues a task; one that no node has room for, even if idle, is refused."""
         job = Job(task)
-        wanted = _resources(job)
-        nodes = [each["Resources"] for each in self._ray.nodes() if each["Alive"]]
-        if any(_fit(wanted, node) for node in nodes):
+        if problem := self._no_node_for(job):
+            advice = "Ask for fewer threads, a smaller batch, or add a node."
+            self._queue.refuse(job, f"{problem}. {advice}")
+        else:
             self._queue.waiting.append(job)
-            return
-        found = " or ".join(sorted({_words(node) for node in nodes})) or "none"
-        self._queue.refuse(
-            job,
-            f"expected a node of the cluster with {_words(wanted)}. Received: {found}. "
-            "Ask for fewer threads, a smaller batch, or add a node.",
-        )
 
     def wait(self, timeout: float) -> list[Finished]:
         """Returns what ended, as soon as something did."""
@@ -127,6 +125,7 @@ class RayExecutor:
             for reference in ready:
                 self._take(reference)
             if not ready:
+                self._tell_what_waits()
                 break
         return self._queue.take_ended()
 
@@ -136,6 +135,26 @@ class RayExecutor:
             self._queue.stop()
             for reference in self._running:
                 self._ray.cancel(reference, force=False)
+
+    def _no_node_for(self, job: Job) -> str | None:
+        """Returns what is missing where no node could take a job, even if idle."""
+        wanted = _resources(job)
+        nodes = [each["Resources"] for each in self._ray.nodes() if each["Alive"]]
+        if any(_fit(wanted, node) for node in nodes):
+            return None
+        found = " or ".join(sorted({_words(node) for node in nodes})) or "none"
+        return (
+            f"expected a node of the cluster with {_words(wanted)}. Received: {found}"
+        )
+
+    def _tell_what_waits(self) -> None:
+        """Says once a minute what waits for a node that is lost; Ray does not."""
+        if (now := time.monotonic()) - self._said < _SAY_SECONDS:
+            return
+        self._said = now
+        for job in self._running.values():
+            if problem := self._no_node_for(job):
+                logger.warning("%s waits: %s", job.task.name, problem)
 
     def _start_waiting(self) -> None:
         waiting = self._queue.waiting

@@ -96,8 +96,9 @@ def _command(folder: Path, executor: str, cells: list[str]) -> list[str]:
 
 
 def _start(folder: Path, command: list[str]) -> subprocess.Popen[bytes]:
-    # Ray writes a token into the home folder.
-    home = {"HOME": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
+    home = {}
+    if "ray" in command:  # it writes a token there
+        home = {"HOME": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
     with open(folder / "log", "ab") as log:
         return subprocess.Popen(
             command,

@@ -10,6 +10,7 @@ import pytest
 from world.frames import PROJECT, TINY, make_own_frame
 
 import utils
+from executors import ray_executor
 from executors.kinds import open_executor
 from executors.tasks import Task, do_all
 
@@ -100,8 +101,11 @@ def test_workers_are_used_again_for_as_many_threads(opened):
     assert len({each.pid for each in ended.values()}) <= 2
 
 
-def test_a_node_that_dies_is_replaced_by_another(cluster, opened, tmp_path):
-    """The task is on the node that dies: the other one is taken."""
+def test_a_node_that_dies_is_replaced_by_another(
+    cluster, opened, tmp_path, monkeypatch, caplog
+):
+    """The task is on the node that dies; it waits, not in silence, for its like."""
+    monkeypatch.setattr(ray_executor, "_SAY_SECONDS", 0.0)
     node = cluster.add_node(num_cpus=2, object_store_memory=80 * 2**20)
     cluster.wait_for_nodes()
     fifo = tmp_path / "fifo"
@@ -112,6 +116,8 @@ def test_a_node_that_dies_is_replaced_by_another(cluster, opened, tmp_path):
     with open(fifo) as stream:
         assert stream.readline() == "began\n"
         cluster.remove_node(node, allow_graceful=False)
+    while "task waits: expected a node" not in caplog.text:
+        assert opened.wait(timeout=1.0) == []
     cluster.add_node(num_cpus=2, object_store_memory=80 * 2**20)
     (ended,) = do_wait(opened)
     assert ended.result == {"is": "done"} and ended.attempts == 2
