@@ -182,6 +182,16 @@ class Classes(Task[ClassResults, ClassPart]):
         said = np.stack([column(name) for name in PROBABILITY_COLUMNS], axis=1)
         return labels, scores.row_losses(labels, said.astype(np.float64))[:, 0]
 
+    def reference_losses(
+        self,
+        truth: np.ndarray,
+        results: ClassResults,
+        column: Callable[[str], np.ndarray],
+    ) -> np.ndarray:
+        """Returns the log-loss of naming the class shares of training (num_rows,)."""
+        said = np.tile(results["train_prior"], (len(truth), 1))
+        return scores.row_losses(truth, said)[:, 0]
+
     def mean_loss(self, part: ClassPart) -> float:
         """Returns the log-loss of a part."""
         return part["log_loss"]

@@ -180,6 +180,16 @@ class Numbers(Task[NumberResults, NumberPart]):
         actual = column("actual")
         return actual, np.square(actual - column("predicted").astype(np.float64))
 
+    def reference_losses(
+        self,
+        truth: np.ndarray,
+        results: NumberResults,
+        column: Callable[[str], np.ndarray],
+    ) -> np.ndarray:
+        """Returns the squared error of persistence (num_rows,)."""
+        known = column("known") if self.target == "price" else 0.0
+        return np.square(truth - np.asarray(known, dtype=np.float64))
+
     def mean_loss(self, part: NumberPart) -> float:
         """Returns the mean squared error of a part."""
         return part["rmse"] ** 2

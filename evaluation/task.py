@@ -117,6 +117,21 @@ class Task(abc.ABC, Generic[OfRun, Part]):
         """
 
     @abc.abstractmethod
+    def reference_losses(
+        self,
+        truth: np.ndarray,
+        results: OfRun,
+        column: Callable[[str], np.ndarray],
+    ) -> np.ndarray:
+        """Returns the losses (num_rows,) that the first of `claimed`'s skills beats.
+
+        Args:
+            truth: What happened, from `truth_and_losses`.
+            results: Of the run.
+            column: Gives a column of the predictions by its name.
+        """
+
+    @abc.abstractmethod
     def mean_loss(self, part: Part) -> float:
         """Returns the mean of those losses, from the results of a part."""
 

@@ -56,17 +56,20 @@ class FinishedRun:
         test, validation = (self.results[part] for part in ("test", "validation"))
         trading = _numbers_of(test["trading"], ("intervals", "daily"))
         results = {
-            **_numbers_of(self.results),
+            **_numbers_of(self.results, ("train_prior",)),
             "validation": _numbers_of(validation),
             "test": _numbers_of(test, ("intervals", "length")) | {"trading": trading},
         }
         return dataclasses.replace(self, results=results, label=label)
 
-    def read_part(self, part: str = "test") -> dict[str, np.ndarray]:
+    def read_part(
+        self, part: str = "test", *, has_reference: bool = False
+    ) -> dict[str, np.ndarray]:
         """Returns columns of a part's predicted rows (num_rows,), with their `loss`.
 
-        `time` (ns since 1970), `truth` (class or number), and `loss`: log-loss
-        of the raw probabilities, or the squared error.
+        `time` (ns since 1970), `truth` (class or number), `loss`: log-loss of the raw
+        probabilities, or the squared error; where it is wanted, that of the `reference`
+        of skill.
         """
         path = self.folder / self.metadata["files"]["predictions"]
         columns = tables.open_table(path)
@@ -78,7 +81,11 @@ class FinishedRun:
         truth, loss = self.task.truth_and_losses(numbers)
         moments = columns.read("timestamp").to_pandas()[is_inside]
         times = nanoseconds_of(moments)
-        return {"time": times, "truth": truth, "loss": loss}
+        table = {"time": times, "truth": truth, "loss": loss}
+        if has_reference:
+            known = self.task.reference_losses(truth, self.results, numbers)
+            table["reference"] = known
+        return table
 
 
 def _numbers_of(tree: Mapping[str, Any], kept: Sequence[str] = ()) -> dict[str, Any]:

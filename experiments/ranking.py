@@ -34,7 +34,7 @@ from experiments.finished import (
     summarise_run,
 )
 from metrics import significance
-from metrics.intervals import Length, mean_interval
+from metrics.intervals import Length, cosine_interval, mean_interval
 from utils import DataError
 
 logger = logging.getLogger(__name__)
@@ -120,12 +120,17 @@ def rank_models(models: Sequence[Model], *, num_elsewhere: int = 0) -> dict[str,
         `finished.summarise_run` as means over seeds with `p_value`, `seeds` (lowest,
         highest, and standard deviation of the skill over them), `trading` of that one
         seed, and `against_chosen`: the difference of the mean loss with its interval,
-        `p_value` and `adjusted_p_value` (Holm, over the others).
+        `p_value` and `adjusted_p_value` (Holm, over the others); `rows`, see
+        `_moves_of`.
 
     Raises:
         DataError: If no row is common to all, or what happened in one differs.
     """
-    losses = {part: _common_losses(models, part) for part in ("validation", "test")}
+    tables = {part: _common_rows(models, part) for part in ("validation", "test")}
+    losses = {
+        part: {name: table["loss"] for name, table in found.items()}
+        for part, found in tables.items()
+    }
     means = {
         part: {k: float(v.mean()) for k, v in losses[part].items()} for part in losses
     }
@@ -152,23 +157,26 @@ def rank_models(models: Sequence[Model], *, num_elsewhere: int = 0) -> dict[str,
         {"model": name}
         | _entry(by_name[name], num_looks=looks)
         | {f"{part}_loss": means[part][name] for part in means}
-        | {"against_chosen": tested.get(name)}
+        | {"against_chosen": tested.get(name), "rows": _moves_of(tables["test"][name])}
         for name in sorted(means["test"], key=lambda name: means["test"][name])
     ]
     return {
         "loss": first.task.loss_name,
         "num_rows": {part: len(losses[part][chosen]) for part in losses},
-        **{key: test[key] for key in ("first", "last", "length")},
+        **{key: test[key] for key in ("first", "last", "length", "num_samples")},
         "num_looks": looks,
         "chosen": chosen,
         "models": entries,
     }
 
 
-def _common_losses(models: Sequence[Model], part: str) -> dict[str, np.ndarray]:
-    """Returns each model's mean loss over seeds (num_rows,) in the rows of all."""
+def _common_rows(
+    models: Sequence[Model], part: str
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns each model's rows that all have: time, mean losses over seeds."""
     tables = {
-        model.name: [run.read_part(part) for run in model.runs] for model in models
+        model.name: [run.read_part(part, has_reference=True) for run in model.runs]
+        for model in models
     }
     every = [table for each in tables.values() for table in each]
     times = functools.reduce(np.intersect1d, [table["time"] for table in every])
@@ -183,9 +191,27 @@ def _common_losses(models: Sequence[Model], part: str) -> dict[str, np.ndarray]:
                 "were trained on other data."
             )
     return {
-        name: np.mean([table["loss"][places[id(table)]] for table in each], axis=0)
+        name: {"time": times}
+        | {
+            key: np.mean([table[key][places[id(table)]] for table in each], axis=0)
+            for key in ("loss", "reference")
+        }
         for name, each in tables.items()
     }
+
+
+def _moves_of(table: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
+    """Returns how much each row moves the skill 1 - loss / reference, linearised.
+
+    `skill`, `time` and `moves` (num_rows,), whose sum is 0; None without a skill.
+    """
+    loss, reference = table["loss"], table["reference"]
+    known = float(reference.mean())
+    if known <= 0:
+        return None
+    share = float(loss.mean()) / known
+    moves = (share * (reference - known) - (loss - loss.mean())) / known / len(loss)
+    return {"skill": 1.0 - share, "time": table["time"], "moves": moves}
 
 
 def _entry(model: Model, *, num_looks: int) -> dict[str, Any]:
@@ -236,30 +262,69 @@ def _earned(run: FinishedRun, num_looks: int) -> dict[str, Any]:
 # Over markets
 
 
-def rank_over_pairs(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def rank_over_pairs(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the mean skill of each model over pairs, the highest first.
 
     One for each timeframe, target and model that two pairs or more have: `num_pairs`,
     `num_above` (pairs whose interval lies above 0), and `skill`, the keys of
     `mean_interval` with `adjusted_p_value` (Benjamini and Hochberg, over all rows).
+
+    Args:
+        groups: From `rank_runs`; their `rows` are taken out.
     """
-    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for group in groups:
         for entry in group["models"]:
-            key = (group["timeframe"], group["target"], entry["model"])
-            found.setdefault(key, []).append(entry["skill"])
-    rows = [
+            if (rows := entry.pop("rows")) is not None:
+                key = (group["timeframe"], group["target"], entry["model"])
+                rows |= {"low": entry["skill"]["low"], "group": group}
+                found.setdefault(key, []).append(rows)
+    table = [
         {
             **dict(zip(("timeframe", "target", "model"), key, strict=True)),
-            "num_pairs": len(skills),
-            "num_above": sum((each["low"] or 0.0) > 0 for each in skills),
-            "skill": mean_interval(skills),
+            "num_pairs": len(pairs),
+            "num_above": sum((each["low"] or 0.0) > 0 for each in pairs),
+            "skill": _mean_skill(pairs),
         }
-        for key, skills in found.items()
-        if len(skills) > 1
+        for key, pairs in found.items()
+        if len(pairs) > 1
     ]
-    _adjust([row["skill"] for row in rows])
-    return sorted(rows, key=lambda row: -(row["skill"]["estimate"] or 0.0))
+    _adjust([row["skill"] for row in table])
+    return sorted(table, key=lambda row: -row["skill"]["estimate"])
+
+
+def _mean_skill(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the mean skill of some pairs, with its interval and p-value of 0.
+
+    Of pairs whose rows go from one moment to another alike, what the rows of a moment
+    move is added up before the slow movements of the sum are measured: pairs that move
+    together are no independent evidence. Sets of such pairs that look at other
+    stretches are taken to move as one (`mean_interval`).
+    Source of the idea: Driscoll and Kraay (1998), "Consistent covariance matrix
+    estimation with spatially dependent panel data".
+    """
+    alike: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+    for each in pairs:
+        alike.setdefault((each["time"][0], each["time"][-1]), []).append(each)
+    found = [_pooled(each) for each in alike.values()]
+    return mean_interval(found, [len(each) for each in alike.values()])
+
+
+def _pooled(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the interval of the mean skill of pairs over one stretch of time."""
+    times = np.unique(np.concatenate([each["time"] for each in pairs]))
+    sums = np.zeros(len(times))
+    for each in pairs:
+        sums[np.searchsorted(times, each["time"])] += each["moves"]
+    groups = [each["group"] for each in pairs]
+    length = Length(
+        **{
+            key: len(times) * min(x["length"][key] / x["num_samples"] for x in groups)
+            for key in ("days", "horizons")
+        }
+    )
+    mean = float(np.mean([each["skill"] for each in pairs]))
+    return cosine_interval(mean + sums * len(times) / len(pairs), length=length)
 
 
 def _limit_discoveries(groups: Sequence[Mapping[str, Any]]) -> None:

@@ -55,6 +55,7 @@ def write_sweep(
     place = Path(folder)
     runs, failed = read_cells(cells)
     markets = rank_runs(runs, num_elsewhere=len(cells) - len(runs))
+    over_pairs = rank_over_pairs(markets)
     looks = [each["num_looks"] for each in markets if "num_looks" in each]
     found = to_jsonable(
         {
@@ -62,7 +63,7 @@ def write_sweep(
             "num_finished": len(runs),
             "failed": failed,
             "markets": markets,
-            "over_pairs": rank_over_pairs(markets),
+            "over_pairs": over_pairs,
             "portfolio": hold_together(
                 members_of(markets), num_trials=max([len(cells), *looks])
             ),

@@ -187,7 +187,9 @@ def paired_test(losses_a: Any, losses_b: Any, *, length: Length) -> dict[str, An
     return found
 
 
-def mean_interval(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def mean_interval(
+    found: Sequence[Mapping[str, Any]], weights: Sequence[float] | None = None
+) -> dict[str, Any]:
     """Returns the mean of several estimates, however much they move together.
 
     The standard error of a mean is at most the mean of the standard errors, which it
@@ -196,6 +198,7 @@ def mean_interval(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Args:
         found: Intervals as `cosine_interval` returns them.
+        weights: Of each; None weighs all alike.
 
     Returns:
         `estimate`, `low`, `high`, `num_cosines` (the fewest, with the heaviest tails),
@@ -203,7 +206,9 @@ def mean_interval(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     columns = {key: [x[key] for x in found] for key in ("estimate", "low", "high")}
     mean = {
-        key: None if not found or None in column else float(np.mean(column))
+        key: None
+        if not found or None in column
+        else float(np.average(column, weights=weights))
         for key, column in columns.items()
     }
     estimate, low, high = mean.values()

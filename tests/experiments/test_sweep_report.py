@@ -5,12 +5,14 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
-from world.sweeps import DAYS, failed, finish
+from world.sweeps import DAYS, LENGTH, failed, finish
 
 from experiments.portfolio import Member, hold_together
 from experiments.sweep_page import is_discovered
 from experiments.sweep_report import format_sweep, write_sweep
+from metrics.intervals import Length, cosine_interval
 
 
 @pytest.fixture
@@ -108,9 +110,41 @@ def test_skill_over_pairs_allows_for_all_tests(folder):
     assert first["skill"]["adjusted_p_value"] == pytest.approx(
         2 * first["skill"]["p_value"]
     )
-    assert second["num_above"] == 0 and second["skill"]["adjusted_p_value"] > 0.9
+    assert second["num_above"] == 0 and second["skill"]["adjusted_p_value"] > 0.05
     assert is_discovered(first["skill"])
     assert not is_discovered(second["skill"])
+
+
+def test_pairs_that_move_together_are_no_more_evidence_than_one(tmp_path):
+    def over_pairs(name, *seeds, first_day=0):
+        folder = tmp_path / name / "experiments" / "x"
+        folder.mkdir(parents=True)
+        pairs = ("AAAUSDT", "BBBUSDT", "CCCUSDT", "DDDUSDT")
+        cells = [{"pair": p, "seed": s} for p, s in zip(pairs, seeds, strict=False)]
+        cells[-1]["first_day"] = first_day
+        [row] = swept(folder, *cells)["over_pairs"]
+        return row["skill"]
+
+    def width(found):
+        return found["high"] - found["low"]
+
+    as_one, apart = over_pairs("same", 1, 1, 1, 1), over_pairs("own", 1, 2, 3, 4)
+    rows = pd.read_parquet(next(tmp_path.glob("same/models/AAAUSDT/*/*/pred*")))
+    losses = -np.log(rows.loc[rows["part"] == "test", "probability_short"])
+    known = np.full(len(losses), 1.0 / 0.9)
+    one = cosine_interval(
+        np.stack([losses, known], axis=1),
+        lambda means: 1 - means[..., 0] / means[..., 1],
+        length=Length(**LENGTH),
+    )
+    for key in ("estimate", "low", "high"):
+        assert as_one[key] == pytest.approx(one[key], abs=1e-6)
+    assert 0.25 < width(apart) / width(as_one) < 0.9
+    # Another stretch is taken to move as the first does.
+    later = over_pairs("later", 1, 2, first_day=100)
+    assert width(later) == pytest.approx(
+        (width(over_pairs("a", 1, 1)) + width(over_pairs("b", 2, 2))) / 2
+    )
 
 
 def test_every_cell_deflates(folder):

@@ -170,5 +170,7 @@ def test_the_mean_of_what_may_move_together_is_as_wide_as_its_parts():
     assert (mean_interval([one, other])["p_value"] < 0.05) == (
         mean_interval([one, other])["low"] > 0
     )
+    heavier = mean_interval([one, one | {"low": one["low"] - 0.4}], [3, 1])
+    assert heavier["low"] == pytest.approx(one["low"] - 0.1)
     assert mean_interval([one, one | {"low": None}])["p_value"] is None
     assert mean_interval([])["estimate"] is None

@@ -72,8 +72,10 @@ def finish(
         },
         "daily": {"first": span["first"][:10], "net_returns": daily},
     }
+    prior = float(np.exp(-losses[1] / (1 - skill)))  # loses what makes that skill
     results = {
         "class_names": list(CLASS_NAMES),
+        "train_prior": [prior, (1 - prior) / 2, (1 - prior) / 2],
         "validation": {"log_loss": losses[0]},
         "test": {
             **span,
