@@ -156,9 +156,11 @@ def _told(value: Any) -> str:
 def by_name(
     runs: Sequence[FinishedRun], model_ids: Sequence[str]
 ) -> dict[str, FinishedRun]:
-    """Returns runs by family; by settings, or by id, where families are alike."""
-    families = [run.config.model for run in runs]
-    for names in (families, name_models(runs)):
+    """Returns runs by family; where these are alike, by settings, seed or id, too."""
+    families, models = [run.config.model for run in runs], name_models(runs)
+    pairs = zip(models, runs, strict=True)
+    seeds = [f"{name} seed {run.config.seed}" for name, run in pairs]
+    for names in (families, models, seeds):
         if len({*names}) == len(runs):
             return dict(zip(names, runs, strict=True))
     return dict(zip(model_ids, runs, strict=True))

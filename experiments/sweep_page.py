@@ -148,7 +148,8 @@ def _market_line(market: Mapping[str, Any]) -> dict[str, str]:
         return {"name": name, "words": f"not ranked: {market['skipped']}"}
     days = " to ".join(str(market[end])[:10] for end in ("first", "last"))
     words = f"{market['num_rows']['test']:,} equal test rows, {days}; "
-    words += f"{counted(market['num_looks'], 'trial', 'trials')} deflate"
+    trials = counted(market["num_looks"], "trial", "trials")
+    words += f"Sharpe ratios deflated by {trials}"
     return {"name": name, "words": words}
 
 

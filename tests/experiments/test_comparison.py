@@ -445,6 +445,14 @@ def test_finished_runs_are_compared_without_training(tmp_path):
     other = found["models"][1]
     assert other["model"] == "logistic num_trees 5"
     assert other["against_best"]["estimate"] == pytest.approx(0.1, abs=0.01)
+    cells.append(finish(tmp_path, seed=2, num_trees=9))
+    folder = compare.compare_artifacts([cell["folder"] for cell in cells])
+    found = json.loads((folder / "comparison.json").read_text())
+    assert {entry["model"] for entry in found["models"]} == {
+        "logistic num_trees 5 seed 1",
+        "logistic num_trees 9 seed 1",
+        "logistic num_trees 9 seed 2",
+    }
 
 
 @pytest.mark.parametrize(
