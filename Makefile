@@ -97,7 +97,7 @@ clean:
 	$(PIP) install -r requirements.txt
 	touch $@
 
-.venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt requirements-lightgbm.txt requirements-serve.txt requirements-agents.txt | .venv/base.stamp
+.venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt requirements-lightgbm.txt requirements-serve.txt requirements-agents.txt requirements-tuning.txt | .venv/base.stamp
 	$(PIP) install -r requirements-dev.txt
 	touch $@
 

@@ -139,7 +139,7 @@ class TrainingDataLoader:
     ) -> TrainingData:
         config = self.config
         rows = given or self.read_rows()
-        kept = _date_range(rows.timestamps, config)
+        kept = used_rows(rows.timestamps, config)
         eligible = rows.is_target[kept]
         features = rows.features[kept]
         breaks = segment_starts_of(rows.segment_ids[kept])
@@ -310,8 +310,12 @@ def _missing_message(config: Config) -> str:
     )
 
 
-def _date_range(timestamps: np.ndarray, config: DataFields) -> slice:
-    """Returns the rows from the start day to the end of the end day, UTC."""
+def used_rows(timestamps: np.ndarray, config: DataFields) -> slice:
+    """Returns the rows from the start day to the end of the end day, UTC.
+
+    Raises:
+        DataError: If there are none.
+    """
     first, last = 0, len(timestamps)
     if config.start_date is not None:
         first = int(np.searchsorted(timestamps, np.datetime64(config.start_date, "ns")))

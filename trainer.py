@@ -48,18 +48,15 @@ class StandaloneTrainer:
         config: The run; None means defaults.
         frame: A training file's columns as a DataFrame, instead of a file.
         resume: "newest" goes on with the newest unfinished run of this configuration,
-            and starts afresh where there is none, nor one that differs a little; a path
-            goes on with that run.
-        resume_anyway: Go on although data, configuration or environment differ; the
-            metadata then say that the resume was not exact.
+            afresh where there is none, nor one that differs a little; a path with that.
+        resume_anyway: Go on although something differs, which the metadata then say.
         parallel_folds: Folds that are trained side by side; results stay the same.
 
     Attributes:
         adapter: The model family (step 1).
         data: Arrays, parts and targets (step 2).
         generators: Datasets of windows, or a table of them (step 3).
-        model: The model in training; `model.network` is what is saved of a network
-            (step 4).
+        model: In training; `model.network` is what is saved of a network (step 4).
         model_builder: What made the network; None for other families (step 4).
         callbacks: Keras callbacks; none for other families (step 5).
         history: Metric name -> one value an epoch, or a round of trees (step 6).
@@ -105,8 +102,10 @@ class StandaloneTrainer:
         self._fold_results: list[dict[str, Any]] = []
         self._metadata: dict[str, Any] = {}
 
-    def run_training(self) -> Path:
+    def run_training(self, *, callbacks: Sequence[Any] = ()) -> Path:
         """Runs all eight steps; returns the published artifact folder.
+
+        Keras `callbacks` join the final fit of a network, after the run's own.
 
         Raises:
             Interrupted: On SIGINT or SIGTERM; it says how to go on.
@@ -123,6 +122,7 @@ class StandaloneTrainer:
             self.create_generators()
             self.build_model()
             self.setup_callbacks()
+            self.adapter.watch(callbacks)
             if self.config.has_folds:
                 self.cross_validate()
             self.train_model()
@@ -254,10 +254,7 @@ class StandaloneTrainer:
         return run.path
 
     def generate_confusion_matrix_report(self) -> Results[Any]:
-        """Step 8: predicts validation and test whole, writes the report, publishes.
-
-        If it fails, the run folder of step 7 stays.
-        """
+        """Step 8: predicts validation and test whole, writes the report, publishes."""
         run, data = self.run, self.data
         if not self._metadata:
             raise RuntimeError("expected a saved model: call save_model_and_metadata()")
@@ -289,7 +286,7 @@ class StandaloneTrainer:
 
     def _report(self, run: RunFolder, data: TrainingData) -> None:
         from audit.run import quick_audit
-        from evaluation import folds, importance, outlook
+        from evaluation import folds, importance, outlook, trials
         from evaluation.evaluate import judge, task_of
         from evaluation.verdict import heed_audit
         from reports.report import write_run_report
@@ -300,6 +297,7 @@ class StandaloneTrainer:
         unseen = table if self.config.calibrate_on == "oof" else None
         judged, self.results = judge(run, data, self.adapter, calibrate_on=unseen)
         self.predictions = judged.table
+        trials.add_search(self.results, self.config, judged)
         write_checks(run, data, judged)
         if table is not None:
             self.results["cross_validation"] = folds.gather(run, table, said, data)
@@ -345,10 +343,7 @@ def dry_run(config: Config) -> None:
 def main(
     arguments: Sequence[str] | None = None, *, compare: Callable[..., Any] | None = None
 ) -> int:
-    """Runs the command line; returns its exit code.
-
-    `compare` is `experiments.comparison.run_command`, which stands above this module.
-    """
+    """Runs the command line; `compare` is `experiments.comparison.run_command`."""
     utils.configure_logging()
     return utils.run_command_line(lambda: _run(arguments, compare))
 
@@ -397,4 +392,8 @@ if __name__ == "__main__":
 
         run_command(*words, **options)
 
+    if "--optimize" in sys.argv:
+        from tuning.__main__ import main as _tune
+
+        sys.exit(_tune([word for word in sys.argv[1:] if word != "--optimize"]))
     sys.exit(main(compare=_compare))

@@ -34,7 +34,7 @@ from files.progress import track
 from files.strict import read_json, to_jsonable, write_json
 from metrics.intervals import Length, cosine_interval
 from models.adapter import ModelAdapter
-from models.families import create_adapter
+from models.families import fit_adapter
 from preprocessing.parts import (
     Ranges,
     create_splitter,
@@ -177,11 +177,7 @@ def train_fold(
     loader = TrainingDataLoader(config=config)
     data = loader.load_training_data(parts, rows=rows)
     logger.info("%s", metadata.format_data(data, config))
-    adapter = create_adapter(config)
-    adapter.prepare(data)
-    adapter.build(data)
-    adapter.attach(folder)
-    adapter.fit(data)
+    adapter = fit_adapter(config, data, folder)
     _, results = judge(folder, data, adapter)
     if number == 1 and config.cv != "combinatorial":
         tested = {**parts, "test": [each["test"] for each in folds]}

@@ -1,8 +1,7 @@
 """What a run's results are: the keys of `confusion_matrix_report.json`, as types.
 
-In: each key, its type, what it says. Out: making them (`evaluate`), showing them
-(`reports`). None stands where a number is undefined. A skill is the share of a
-reference's loss that is taken away: 1 is perfect, 0 no better.
+In: each key and its type. Out: making them (`evaluate`), showing them (`reports`). None
+stands for no number. A skill is the share of a reference's loss that is taken away.
 """
 
 from __future__ import annotations
@@ -128,6 +127,41 @@ class Trials(TypedDict):
     num_earlier: int  # published runs of other configurations or files
     num_planned: int  # of the same series, not yet published
     num_unreadable: int  # folders that may have looked at it
+
+
+class TriedPoint(TypedDict):
+    """One trial of a search."""
+
+    number: int
+    state: str  # complete, pruned, fail or running
+    value: float | None  # of the objective; None where it did not come to an end
+    suggested: dict[str, Any]  # dimension -> a number, or a choice in words
+    fields: dict[str, Any]  # of the configuration
+    num_steps: int  # epochs, or folds of trees, that were reported
+    error: str | None
+    exit_code: int | None
+    seconds: float | None
+    same_as: int | None  # an earlier trial of the same fields
+
+
+class Tuning(TypedDict):
+    """The search that a run came from; see `tuning.tune`."""
+
+    study: str
+    objective: str
+    objective_words: str
+    maximizes: bool
+    num_counted: int  # in the deflation: distinct configurations, the default too
+    default_value: float | None  # objective of the run that was tuned, as it was
+    best_value: float
+    best: int | None  # number of the best trial; None: the default was not beaten
+    changes: dict[str, Any]  # fields of the best trial, where it is better
+    defaults: dict[str, Any]  # the same fields of the default
+    trials: list[TriedPoint]
+    importance: dict[str, float]  # dimension -> share, most first; see `study.Study`
+    against_default: PairedTest | None  # losses on test; None without a better trial
+    is_shown: bool  # better than the default, and a skill at all, on test
+    statement: str
 
 
 class Equity(TypedDict):
@@ -316,6 +350,7 @@ class Results(TypedDict, Generic[Part]):
     promised: NotRequired[dict[str, Promised]]  # of an evaluation on later data
     cross_validation: NotRequired[dict[str, Any]]  # `folds.gather`
     audit: NotRequired[dict[str, Any]]  # `audit.findings.AuditReport`
+    tuning: NotRequired[Tuning]
 
 
 class ClassResults(Results[ClassPart]):

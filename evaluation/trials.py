@@ -1,8 +1,8 @@
 """How often a test part was looked at: the number that its Sharpe ratio is deflated by.
 
-In: earlier runs of the same outputs folder whose test rows overlap, and the runs that a
-series has planned for them. Out: deflating (`metrics.significance`), what is claimed
-(`verdict`).
+In: earlier runs of the same outputs folder whose test rows overlap, the runs that a
+series has planned for them, and the search that a run came from. Out: deflating
+(`metrics.significance`), what is claimed (`verdict`).
 
 A choice among models that looked at the same rows favours the luckiest. Runs of one
 configuration on one file are one look, however often they are repeated.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from typing import Any
 from artifacts import evaluations
 from config import LABELS, Config
 from data_loader import TrainingData
-from evaluation.results import Trials
-from files.strict import read_json, sha256_json
+from evaluation.part_scores import Judged
+from evaluation.results import Trials, Tuning
+from files.strict import read_json, sha256_json, to_jsonable
 from utils import UserError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,10 @@ NO_CHOICE = frozenset(
     + LABELS
 )
 """Fields that change nothing that is judged; a file is known by its digest."""
+Search = Callable[[Config, Judged, Any], Tuning | None]
+"""Says of a run, its answers and its results how it was found; None of other runs."""
 _PLANNED: ContextVar[frozenset[str]] = ContextVar("planned", default=frozenset())
+_SEARCH: ContextVar[Search | None] = ContextVar("search", default=None)
 
 
 def planned_trials(
@@ -65,6 +69,24 @@ def looks_planned() -> list[str]:
 def look_of(config: Config) -> str:
     """Returns what a run looks at, and as what: pair, timeframe, a digest."""
     return f"{config.pair} {config.timeframe} {_identity(config.to_dict())}"
+
+
+@contextlib.contextmanager
+def searched(search: Search) -> Iterator[None]:
+    """Lets the report of each run say which search it came from; see `add_search`."""
+    token = _SEARCH.set(search)
+    try:
+        yield
+    finally:
+        _SEARCH.reset(token)
+
+
+def add_search(results: Any, config: Config, judged: Judged) -> None:
+    """Adds `tuning` to the results of a run that a search chose."""
+    search = _SEARCH.get()
+    found = search(config, judged, results) if search is not None else None
+    if found is not None:
+        results["tuning"] = to_jsonable(found)
 
 
 def count_trials(

@@ -296,8 +296,12 @@ def _status(arguments: Sequence[str]) -> int:
     return sweep_folder.show_status(parsed.outputs_dir, parsed.name)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code."""
+Command = tuple[str, Callable[[Sequence[str]], int | None]]
+"""What a command does, in words, and what does it."""
+
+
+def main(arguments: Sequence[str] | None = None, *, tune: Command | None = None) -> int:
+    """Runs the command line; `tune` is of `tuning`, which stands above."""
     utils.configure_logging()
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
@@ -306,13 +310,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="A comparison of models: python trainer.py --compare MODEL MODEL ...",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (text, _) in _COMMANDS.items():
+    known = _COMMANDS | ({"tune": tune} if tune else {})
+    for name, (text, _) in known.items():
         commands.add_parser(name, help=text, add_help=False)
-    _, act = _COMMANDS[parser.parse_args(words[:1]).command]
+    _, act = known[parser.parse_args(words[:1]).command]
     return utils.run_command_line(lambda: act(words[1:]))
 
 
-_COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int | None]]] = {
+_COMMANDS: dict[str, Command] = {
     "analysts": ("a model for each timeframe, from one file of candles", _analysts),
     "benchmark": ("finished models on the same rows: skill, speed, size", _benchmark),
     "compare": ("finished runs on their equal test rows, without training", _compare),
@@ -324,4 +329,6 @@ _COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int | None]]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from tuning.__main__ import COMMAND
+
+    sys.exit(main(tune=COMMAND))

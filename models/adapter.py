@@ -10,13 +10,13 @@ from __future__ import annotations
 import abc
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
 from config import CLASS_TARGETS, Config
-from utils import DataError, RefusedArtifactError
+from utils import ConfigError, DataError, RefusedArtifactError
 
 if TYPE_CHECKING:
     from artifacts.run_folder import RunFolder
@@ -75,6 +75,21 @@ class ModelAdapter(abc.ABC):
     @abc.abstractmethod
     def attach(self, run: RunFolder) -> list[Any]:
         """Step 5: takes a run's folder, with what was done in it; returns callbacks."""
+
+    def watch(self, callbacks: Sequence[Any]) -> None:
+        """Adds callbacks of one's own behind those that `attach` returned.
+
+        Raises:
+            ConfigError: If the family has no epochs after which they could be called.
+        """
+        own = getattr(self, "callbacks", None)
+        if callbacks and own is None:
+            raise ConfigError(
+                "callbacks: expected a network with them. Received: model "
+                f"{self.config.model!r}, which has no epochs."
+            )
+        if own is not None:
+            own.extend(callbacks)
 
     @abc.abstractmethod
     def fit(self, data: TrainingData) -> dict[str, list[float]]:

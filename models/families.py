@@ -7,7 +7,7 @@ Out: the classes themselves (`keras_adapter`, `sklearn_adapter`, `lightgbm_adapt
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import utils
@@ -21,6 +21,8 @@ from settings.network_fields import NETWORKS
 
 if TYPE_CHECKING:
     from artifacts.artifact import Artifact
+    from artifacts.run_folder import RunFolder
+    from data_loader import TrainingData
 
 FAMILIES: dict[str, type[ModelAdapter]] = {
     **dict.fromkeys(NETWORKS, KerasAdapter),
@@ -84,6 +86,26 @@ def create_adapter(config: Config) -> ModelAdapter:
         )
     adapter = FAMILIES[config.model](config)
     adapter.require_library()
+    return adapter
+
+
+def fit_adapter(
+    config: Config, data: TrainingData, run: RunFolder, *, callbacks: Sequence[Any] = ()
+) -> ModelAdapter:
+    """Returns the run's family, fitted: what steps 3 to 6 of a run do.
+
+    Args:
+        config: The run.
+        data: Arrays and parts.
+        run: Its folder, which holds what was done before.
+        callbacks: Of Keras, of a network, after those of the run.
+    """
+    adapter = create_adapter(config)
+    adapter.prepare(data)
+    adapter.build(data)
+    adapter.attach(run)
+    adapter.watch(callbacks)
+    adapter.fit(data)
     return adapter
 
 

@@ -25,6 +25,7 @@ from reports.importance import plot_importance
 from reports.plots import CLASS_COLORS
 from reports.time_plots import plot_label_mix
 from reports.trade_plots import plot_equity, plot_prices, plot_thresholds
+from reports.tuning import plot_tuning
 from reports.views import view_of
 
 WIDTH_INCHES = 4.0
@@ -103,6 +104,8 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
         figures["thresholds"] = plot_thresholds(results["thresholds"])
     if "importance" in results:
         figures["importance"] = plot_importance(results["importance"])
+    if "tuning" in results:
+        figures["tuning"] = plot_tuning(results["tuning"])
     if "target_over_time" in results:
         table = results["target_over_time"]
         figures["target_over_time"] = number_plots.plot_target_over_time(table)

@@ -26,12 +26,14 @@ from reports.blocks import Cell, Material, Section
 from reports.figures import draw_figures, to_svg
 from reports.importance import importance_section
 from reports.outlook import promised_section
+from reports.tuning import tuning_section
 from reports.views import view_of
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     trades.trading_section,
     trades.thresholds_section,
     trades.folds_section,
+    tuning_section,
     importance_section,
     run_facts.labels_section,
     run_facts.learning_section,

@@ -30,6 +30,7 @@ from reports.page import gather, render_page
 from reports.text import day, format_table, wrap
 from reports.time_plots import label_mix_over_time
 from reports.trades import FOLD_ROWS, WALKED, WALKS, shown_folds
+from reports.tuning import format_tuning
 from reports.views import View, view_of
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ def format_results(results: Mapping[str, Any]) -> str:
     blocks += filter(None, [outlook_text(results), promised_text(results)])
     words = view.decided(results) + results["thresholds"]["statement"]
     blocks.append(wrap(f"decided on validation: {words}"))
+    if "tuning" in results:
+        blocks.append(format_tuning(results["tuning"]))
     if "importance" in results:
         blocks.append(format_importance(results["importance"]))
     if "cross_validation" in results:

@@ -13,7 +13,11 @@ STOREYS = [  # the ground first; in a storey a name may import what stands right
     ["data_loader preprocessing dataset dataset_builder candles"],
     ["models model_builder networks sequence_generator artifacts"],
     ["reports evaluation", "signals evaluation", "audit", "rl evaluation"],
-    ["live experiments trainer", "live experiments predictor"],
+    [
+        "live experiments trainer",
+        "live experiments predictor",
+        "tuning experiments trainer",
+    ],
 ]
 MAY_KNOW_EACH_OTHER = [
     {"config", "settings"},
