@@ -250,7 +250,9 @@ def _sweep_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sweep(arguments: Sequence[str]) -> None:
+def _sweep(arguments: Sequence[str]) -> int | None:
+    if arguments[:1] == ["status"]:
+        return _status(arguments[1:])
     parsed, fields, problems = options.parse_fields(_sweep_parser(), arguments)
     utils.configure_logging(verbose=bool(fields.get("verbose_logging")))
     preset = presets.preset_values(parsed.preset)
@@ -277,11 +279,12 @@ def _sweep(arguments: Sequence[str]) -> None:
     if parsed.dry_run:
         data_dir = asked.schedule.data_dir
         logger.info("%s", plan.format_cells(asked.cells, data_dir=data_dir))
-        return
+        return None
     result = sweep.train(asked)
     logger.info("\n%s", sweep_report.format_sweep(result.results))
     logger.info("sweep: %s", result.folder)
     result.require_success()
+    return None
 
 
 def _status(arguments: Sequence[str]) -> int:

@@ -282,7 +282,8 @@ def test_status_says_how_a_sweep_is_doing(tmp_path, capsys, ends, limit, code, w
     axes = {"models": ["logistic", "lstm"]}
     run(tmp_path, executor, axes, time_limit_minutes=limit)
     publish(executor)
-    assert main(["status", "mine", "--outputs-dir", str(tmp_path)]) == code
+    asked = ["status", "mine", "--outputs-dir", str(tmp_path)]
+    assert main(asked) == main(["sweep", *asked]) == code
     assert re.search(words, capsys.readouterr().out)
 
 
