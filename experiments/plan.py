@@ -115,9 +115,21 @@ class SweepConfig:
                 "experiment_name: expected up to 64 letters, digits, '.', '_' and '-', "
                 f"the first a letter or a digit. Received: {self.name!r:.100}"
             )
+        if self.cell_timeout_minutes is not None and self.executor == "serial":
+            problems.append(
+                "cell_timeout_minutes: expected an executor whose workers can be "
+                "stopped. Received: 'serial'. Take processes, with --max-workers 1."
+            )
         if problems:
             lines = "\n".join(f"  - {problem}" for problem in problems)
             raise utils.ConfigError(f"the sweep cannot be run:\n{lines}")
+
+    @property
+    def kind(self) -> str:
+        """The executor: only processes of their own can be stopped for their time."""
+        is_open = self.executor == "auto" and self.address is None
+        is_limited = self.cell_timeout_minutes is not None
+        return "processes" if is_open and is_limited else self.executor
 
 
 def words_of(values: Mapping[str, Any]) -> str:

@@ -125,7 +125,7 @@ def train(planned: PlannedSweep, *, executor: Executor | None = None) -> SweepRe
         if executor is not None:
             return _train_with(executor, planned)
         own = open_executor(
-            schedule.executor,
+            schedule.kind,
             max_workers=schedule.max_workers,
             retries=schedule.retries,
             address=schedule.address,

@@ -444,3 +444,11 @@ def test_yaml_files_are_bases_and_flags_win(tmp_path, capsys, monkeypatch):
     assert main([*words, "--learning-rate", "0", "--nonsense"]) == 2
     problems = capsys.readouterr().err
     assert "nonsense" in problems
+
+
+def test_a_limit_of_time_takes_workers_that_can_be_stopped():
+    assert SweepConfig(cell_timeout_minutes=5, max_workers=1).kind == "processes"
+    assert SweepConfig(cell_timeout_minutes=5, address="a:1").kind == "auto"
+    assert SweepConfig(executor="ray", cell_timeout_minutes=5).kind == "ray"
+    with pytest.raises(ConfigError, match="cell_timeout_minutes: .* 'serial'"):
+        SweepConfig(executor="serial", cell_timeout_minutes=5)
