@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from keras.callbacks import LambdaCallback
 from world.frames import PROJECT, TINY, make_own_frame
 from world.pages import PageReader, exact
 
@@ -259,9 +260,12 @@ def test_every_report_says_what_was_looked_for(finished):
 
 
 def test_same_configuration_gives_the_same_weights(finished, planted, tmp_path):
+    """And callbacks of one's own see every epoch."""
     config = Config(**TINY | PLAIN | {"outputs_dir": str(tmp_path)})
-    again = StandaloneTrainer(config, frame=planted)
-    again.run_training()
+    again, seen = StandaloneTrainer(config, frame=planted), []
+    watch = LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, logs)))
+    again.run_training(callbacks=[watch])
+    assert [epoch for epoch, _ in seen] == [0, 1] and "val_loss" in seen[0][1]
     first, second = (
         read_json(run.artifact_dir / "MANIFEST.json")["files"][
             "model_TESTUSDT_FW005_SL050_TP100.keras"

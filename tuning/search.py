@@ -245,7 +245,7 @@ class Search:
         with contextlib.suppress(utils.ConfigError):  # the trial fails by it, in words
             same = self._done.get(self._identity(fields))
             if same is not None:
-                value = self.study.trials()[same]["value"]
+                value = self.study.trial(same)["value"]
                 self.study.tell(number, value, same_as=same, seconds=0.0)
                 logger.info("trial %d: the same as trial %d", number, same)
                 return
@@ -308,7 +308,7 @@ class Search:
         count = self.options.n_trials
         logger.info("trial %d of %d: %s%s", number + 1, count, shown, beside)
         if value is not None:
-            fields = self.study.trials()[number]["fields"]
+            fields = self.study.trial(number)["fields"]
             self._done.setdefault(self._identity(fields), number)
 
 

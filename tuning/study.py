@@ -165,6 +165,10 @@ class Study:
             if self._is_whole(each)
         ]
 
+    def trial(self, number: int) -> dict[str, Any]:
+        """Returns one of `trials`."""
+        return next(each for each in self.trials() if each["number"] == number)
+
     def best(self) -> dict[str, Any] | None:
         """Returns the best of the trials that came to an end; the first of equals."""
         done = [each for each in self.trials() if each["state"] == "complete"]
