@@ -1,5 +1,7 @@
 """A search goes on after anything: points, failures and what is stopped are kept."""
 
+import sys
+
 import pytest
 from world.frames import TINY, make_own_frame
 
@@ -64,20 +66,34 @@ def points(trials):
 
 
 def test_a_study_that_was_killed_draws_as_one_that_never_stopped(base, tmp_path):
-    whole, asked, ended = searched(base, value_of, 6, study="whole")
-    assert ended is None and asked == ["default", *(f"{k:04d}" for k in range(6))]
+    """Also beyond the first ten points, which are random."""
+    whole, asked, ended = searched(base, value_of, 12, study="whole")
+    assert ended is None and asked == ["default", *(f"{k:04d}" for k in range(12))]
 
     def killed(task):
-        if task.name == "0003":
+        if task.name == "0010":
             raise KeyboardInterrupt  # nothing is told of it
         return value_of(task)
 
-    _, _, ended = searched(base, killed, 6)
+    _, _, ended = searched(base, killed, 12)
     assert isinstance(ended, KeyboardInterrupt)
-    trials, asked, ended = searched(base, value_of, 6, resume=True)
-    assert ended is None and asked == ["0003", "0004", "0005"]
-    assert points(trials) == points(whole) and len(set(points(trials))) == 6
+    trials, asked, ended = searched(base, value_of, 12, resume=True)
+    assert ended is None and asked == ["0010", "0011"]
+    assert points(trials) == points(whole) and len(set(points(trials))) == 12
     assert [x["value"] for x in trials] == [x["value"] for x in whole]
+
+
+def test_a_study_that_was_killed_while_it_drew_a_point_goes_on(base):
+    with pytest.MonkeyPatch.context() as patch:
+        # Of three points the first is cut off.
+        patch.setattr("optuna.trial.Trial._suggest", lambda *_: 1 / 0)
+        _, _, ended = searched(base, value_of, 3)
+    assert isinstance(ended, ZeroDivisionError)
+    trials, asked, ended = searched(base, value_of, 3, resume=True)
+    assert ended is None and asked == ["0001", "0002", "0003"]
+    assert [(x["number"], x["state"]) for x in trials] == [
+        (number, "complete") for number in (1, 2, 3)
+    ]
 
 
 def test_a_failed_trial_is_one_with_its_error_and_the_others_go_on(base):
@@ -105,6 +121,17 @@ def test_another_run_space_or_name_does_not_go_on_with_a_study(base):
             searched(changed, value_of, 1, **options)
     with pytest.raises(utils.MissingInputError, match="the study two"):
         searched(base, value_of, 1, study="two", resume=True)
+    other = {"study": None, "objective": "cv_net", "resume": True}
+    with pytest.raises(utils.MissingInputError, match="study of this run and space"):
+        searched(base, value_of, 1, **other)
+
+
+def test_what_is_missing_or_unknown_is_named(base, monkeypatch):
+    with pytest.raises(utils.ConfigError, match="Did you mean 'cv_log_loss'"):
+        TuneConfig(objective="cv_logloss")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(utils.DependencyError, match="requirements-tuning.txt"):
+        searched(base, value_of, 1)
 
 
 def test_what_is_behind_the_median_of_others_is_stopped(base, tmp_path):

@@ -38,6 +38,7 @@ def test_what_stands_in_the_test_part_changes_no_objective(tmp_path, frame, obje
     ):
         columns = [*table.columns[1:9], "long_return", "short_return"]
         table.loc[table.index[rows], columns] *= -37.0
+        table.loc[table.index[rows], "close"] *= 37.0
         labels = table["label"].to_numpy().copy()
         labels[rows] = 2 - labels[rows]
         table["label"] = labels
