@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from world.classes import hours
 from world.frames import TINY, make_own_frame
+from world.pages import PageReader, exact
 
 import utils
 from config import Config
@@ -75,7 +76,8 @@ def reported(folder):
 def test_the_winner_is_an_ordinary_run_that_says_what_it_is_worth(base, ends):
     ends[4] = utils.DataError("expected better data")
     options = TuneConfig(n_trials=6, space=CLIPPED, study="s")
-    found = tune(base, options, executor=SerialExecutor(), train=train)
+    drawn = base.replace(report="full")
+    found = tune(drawn, options, executor=SerialExecutor(), train=train)
     default, winner = map(Path, found["folders"].values())
     assert winner.parent == base.model_dir and default.parent == winner.parent
     tuning = reported(winner)["tuning"]
@@ -96,6 +98,11 @@ def test_the_winner_is_an_ordinary_run_that_says_what_it_is_worth(base, ends):
     # Six points and the default looked at test, as far as a deflation goes.
     assert reported(winner)["trials"]["num_trials"] == tuning["num_counted"] == 7
     assert "tuning" not in reported(default)
+    page = PageReader((winner / "report.html").read_text())
+    shown = {key: value for key, value, _ in page.numbers if key.startswith("tuning.")}
+    assert shown == {key: exact(reported(winner), key) for key in shown}
+    assert "tuning" in page.sections and "tuning.trials.5.value" in shown
+    assert "expected better data" in page.text
     assert json.loads((base.model_dir.parents[2] / "studies/s/tuning.json").read_text())
 
 
