@@ -220,7 +220,7 @@ def _table(found: Sequence[ModelSummary]) -> str:
 
 def _get(registry: Registry, options: argparse.Namespace) -> Answer:
     entry = registry.get(_id(registry, options))
-    return entry.to_dict(), str(registry.outputs / entry.artifact)
+    return entry.to_dict(), str(registry.folder_of(entry))
 
 
 def _info(registry: Registry, options: argparse.Namespace) -> Answer:

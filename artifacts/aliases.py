@@ -6,6 +6,8 @@ there are, who may change an alias, and when (`registry`).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +18,13 @@ from typing import Any
 from artifacts import manifest
 from artifacts.entries import parse_version
 from files.atomic import fsync_folder
-from files.strict import write_json
+from files.strict import to_jsonable, write_json
 from settings.run_fields import ALIAS, WORD
 from utils import ConfigError, RefusedArtifactError
 
 _MAX_HISTORY = 100
 _MAX_BYTES = 16 * 2**20
+_DIGEST = "entry_sha256"
 
 
 @dataclass(frozen=True)
@@ -96,3 +99,34 @@ def read_plain_json(folder: Path, name: str) -> Any:
             f"{folder / name}: expected at most {_MAX_BYTES} bytes."
         )
     return manifest.parse_json(data, folder / name)
+
+
+def write_vouched(path: Path, content: dict[str, Any]) -> None:
+    """Writes what `read_vouched` reads: JSON with the digest of all the rest."""
+    plain = to_jsonable(content)
+    write_json(path, plain | {_DIGEST: _digest(plain)})
+
+
+def read_vouched(folder: Path, name: str) -> Any:
+    """Returns what `write_vouched` wrote; without a digest, what is there.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        RefusedArtifactError: If it was changed since, or as `read_plain_json`.
+    """
+    content = read_plain_json(folder, name)
+    if isinstance(content, dict) and _DIGEST in content:
+        digest = content.pop(_DIGEST)
+        if digest != _digest(content):
+            raise RefusedArtifactError(
+                f"{folder / name}: expected what the registry wrote, sha256 "
+                f"{digest!s:.64}. Received: another content. It was changed by hand: "
+                "take that back, or delete its folder and register the artifact again."
+            )
+    return content
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    # Not `sha256_json`: what was parsed needs no conversion, in thousands of entries.
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from artifacts.aliases import Aliases, read_plain_json
+from artifacts.aliases import Aliases, read_plain_json, read_vouched, write_vouched
 from artifacts.entries import (
     ACTIVE,
     FORMAT,
@@ -127,7 +127,7 @@ class EntryStore:
 
     def _read(self, folder: Path) -> ModelMetadata:
         try:
-            entry = ModelMetadata.from_dict(read_plain_json(folder, _ENTRY), folder)
+            entry = ModelMetadata.from_dict(read_vouched(folder, _ENTRY), folder)
         except FileNotFoundError as error:
             raise MissingInputError(f"{folder}: no such model any more.") from error
         place = folder.relative_to(self.root).as_posix()
@@ -167,7 +167,8 @@ class EntryStore:
                 )
             folder = matching[0] if matching else self.root / "-"
         if not _is_below(folder, self.root) or not (folder / _ENTRY).is_file():
-            raise self._unknown(name)
+            at = f"{group}@{version}"
+            raise self._unknown(at if word and at != name else name)
         return self._read(folder)
 
     def _unknown(self, name: str) -> MissingInputError:
@@ -257,7 +258,7 @@ class EntryStore:
                 version = next_version(new, newest, used)
             entry = dataclasses.replace(new, version=version)
             with new_version(group / version) as aside:
-                write_json(aside / _ENTRY, entry.to_dict())
+                write_vouched(aside / _ENTRY, entry.to_dict())
         return entry
 
     def _deleted(self, group: str) -> list[Version]:
@@ -308,7 +309,7 @@ class EntryStore:
             refuse(entry)
             changed = dataclasses.replace(entry, **changes)
             path = self.root / entry.group / entry.version / _ENTRY
-            write_json(path, changed.to_dict())
+            write_vouched(path, changed.to_dict())
         return changed
 
     def remove(

@@ -181,7 +181,7 @@ class PreprocessorManager:
         """Keeps a fitted pipeline as the next version; the same one again is not kept.
 
         Raises:
-            ConfigError: If its steps are not those of the template.
+            ConfigError: If its steps are not those of the template, or not fitted.
         """
         kinds = [step.kind for step in pipeline.steps]
         wanted = [*TEMPLATES.get(template, ())]
@@ -190,6 +190,8 @@ class PreprocessorManager:
                 f"expected the steps of a template out of {', '.join(TEMPLATES)}. "
                 f"Received, as {template!r}: {', '.join(kinds)}."
             )
+        if pipeline.step("final_check").state is None:
+            raise ConfigError("expected a fitted pipeline. Call fit(rows) before.")
         content = to_json(pipeline.to_dict())
         checksum = hashlib.sha256(content.encode()).hexdigest()
         pair = "features"

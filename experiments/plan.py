@@ -17,6 +17,7 @@ import utils
 from artifacts.resuming import run_identity
 from candles.sources import find_candles
 from config import FIELDS, LABELS, MODELS, Config, build_config
+from executors.kinds import KINDS
 from files.strict import sha256_json, to_jsonable
 from models.families import create_adapter
 from settings.label_fields import CLASS_TARGETS
@@ -101,15 +102,16 @@ class SweepConfig:
     def __post_init__(self) -> None:
         """Refuses all problems together."""
         problems = []
-        for name, least in (
-            ("max_workers", 1),
-            ("retries", 0),
-            ("cell_timeout_minutes", 0),
-            ("time_limit_minutes", 0),
-        ):
-            value = getattr(self, name)
+        names = ("max_workers", "retries", "cell_timeout_minutes", "time_limit_minutes")
+        for name in names:
+            value, least = getattr(self, name), int(name == "max_workers")
             if value is not None and not least <= value < float("inf"):
                 problems.append(f"{name}: expected {least} or more. Received: {value}")
+        if self.executor not in KINDS:
+            problems.append(
+                f"executor: expected one of {', '.join(KINDS)}. "
+                f"Received: {self.executor!r:.100}"
+            )
         if self.name is not None and not WORD.fullmatch(self.name):
             problems.append(
                 "experiment_name: expected up to 64 letters, digits, '.', '_' and '-', "

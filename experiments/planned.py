@@ -74,6 +74,7 @@ def plan_sweep(
     Raises:
         ConfigError: If a cell is impossible, the name is taken, or the sweep that is
             resumed began with other cells.
+        MissingInputError: If one is resumed by its name alone that did not begin.
     """
     asked = next(iter(bases.values()))
     outputs = str(asked.get("outputs_dir", Config().outputs_dir))
@@ -82,7 +83,14 @@ def plan_sweep(
     folder = SweepFolder(outputs, name)
     is_new = not (is_resumed and folder.is_there)
     data_dir = schedule.data_dir and str(Path(schedule.data_dir).absolute())
+    is_asked = any(set(base) - plan.FREE for base in bases.values()) or axes
     if is_new:
+        if is_resumed and not is_asked:
+            raise utils.MissingInputError(
+                f"--resume: expected a sweep that began. Received: {name}, of which "
+                f"there is nothing in {folder.path.parent}. Check --experiment-name "
+                "and --outputs-dir."
+            )
         if is_resumed:
             logger.info("nothing to resume; a new sweep begins: %s", name)
         folder.refuse_taken()
@@ -90,7 +98,6 @@ def plan_sweep(
         cells = plan.make_cells(bases, axes, name=name, max_workers=workers)
     else:
         cells, content = folder.read_plan()
-        is_asked = any(set(base) - plan.FREE for base in bases.values()) or axes
         if is_asked and content["digest"] != digest:
             raise utils.ConfigError(
                 f"--resume: expected what the sweep {name} began with, or its name "

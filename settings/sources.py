@@ -120,7 +120,7 @@ def read_yaml(path: str) -> dict[str, Any]:
         what = "a folder" if file.is_dir() else "not there"
         raise utils.MissingInputError(
             f"expected a YAML file. Received: {path!r}, which is {what}. Check the "
-            "path, or leave --config out."
+            "path."
         )
     if file.stat().st_size > MAX_YAML_BYTES:
         raise ConfigError(f"{path}: expected at most {MAX_YAML_BYTES} bytes of YAML.")

@@ -74,7 +74,7 @@ def _finish(search: Search, train: Train) -> dict[str, Any]:
     if best is None or search.default_value is None:
         failed = {x["error"]: x["exit_code"] for x in trials if x["error"]}
         lines = [f"  - {error}" for error in [*failed][:3]]
-        words = "no trial came to an end in time"
+        words = f"no trial came to an end in time. {search.advice()}"
         text = "\n".join(["every trial failed:", *lines]) if failed else words
         raise FailedRunsError(text, failed.values())
     configs, maximizes = {DEFAULT: search.base}, search.options.maximizes

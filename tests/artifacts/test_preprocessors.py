@@ -55,6 +55,12 @@ def test_versions_rise_with_columns_parameters_and_fits(manager):
     )
 
 
+def test_what_is_not_fitted_is_not_saved(manager):
+    with pytest.raises(ConfigError, match="expected a fitted pipeline"):
+        manager.save("cnn_lstm", manager.create("cnn_lstm", CONFIG))
+    assert manager.list() == []
+
+
 def test_what_is_loaded_is_what_was_saved(manager):
     saved = manager.create("cnn_lstm", CONFIG).fit(CANDLES[:200])
     name = manager.save("cnn_lstm", saved).preprocessor_id

@@ -263,6 +263,21 @@ def test_an_entry_of_another_kind_is_refused(registry, outputs, field, value):
             read()
 
 
+def test_an_entry_that_was_changed_by_hand_is_refused(registry, outputs, caplog):
+    entry = register(registry)
+    registry.change(entry.model_id, notes="its owner's")
+    path = outputs / "registry" / GROUP / "v1.0.0" / "entry.json"
+    text = path.read_text()
+    path.write_text(
+        text.replace('"performance_grade": "B-"', '"performance_grade": "S"')
+    )
+    with pytest.raises(RefusedArtifactError, match="changed by hand"):
+        registry.get(entry.model_id)
+    assert registry.list() == [] and "changed by hand" in caplog.text
+    path.write_text(text)
+    assert registry.get(entry.model_id).notes == "its owner's"
+
+
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder", "deep", "large"])
 def test_an_entry_that_is_no_plain_file_is_refused(registry, outputs, kind):
     register(registry), register(registry)

@@ -147,6 +147,10 @@ def test_models_in_use_change(command, outputs):
     assert json.loads(command("dependencies", SECOND, "--json")) == [FIRST]
     assert f"{SECOND}: log_loss 0.8" in command("best", "log_loss")
     assert command("get", ALIAS).rstrip().endswith(Registry(outputs).get(FIRST).run_id)
+    folder = outputs / Registry(outputs).get(FIRST).artifact
+    folder.rename(outputs / "away")
+    assert "expected its artifact" in command("get", ALIAS, code=66)
+    (outputs / "away").rename(folder)
     assert "is no longer champion" in command("alias", FIRST, "champion", "--remove")
     assert "expected a model" in command("get", ALIAS, code=66)
     command("archive", SECOND)

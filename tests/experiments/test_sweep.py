@@ -17,7 +17,7 @@ from experiments.plan import SweepConfig
 from experiments.planned import plan_sweep
 from experiments.sweep_folder import SweepFolder
 from files.strict import write_json
-from utils import ConfigError, Interrupted, InUseError
+from utils import ConfigError, Interrupted, InUseError, MissingInputError
 
 FACTS = {"path": "there", "sha256": "0" * 64, "num_rows": 1000, "num_features": 8}
 
@@ -258,6 +258,13 @@ def test_when_the_time_is_up_the_rest_waits(tmp_path):
         result.require_success()
 
 
+def test_a_name_that_no_sweep_has_is_not_resumed(tmp_path):
+    executor = Answers()
+    with pytest.raises(MissingInputError, match="Received: mine, of which"):
+        run(tmp_path, executor, {}, is_resumed=True)
+    assert not executor.done and not [*tmp_path.rglob("sweep.json")]
+
+
 def test_an_executor_that_does_not_start_leaves_no_sweep(tmp_path):
     with pytest.raises(ConfigError, match="executor: expected one of"):
         sweep.run_sweep({"outputs_dir": str(tmp_path)}, {}, executor="proceses")
@@ -267,6 +274,8 @@ def test_an_executor_that_does_not_start_leaves_no_sweep(tmp_path):
 def test_words_of_scheduling_are_refused_together():
     with pytest.raises(ConfigError, match="(?s)max_workers.*retries.*experiment_name"):
         SweepConfig(max_workers=0, retries=-1, name="a b")
+    with pytest.raises(ConfigError, match="executor: expected one of auto, serial"):
+        SweepConfig(executor="proceses")
 
 
 @pytest.mark.parametrize(
