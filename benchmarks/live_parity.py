@@ -130,17 +130,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("candles", nargs="+", metavar="PAIR-1m.parquet")
     parser.add_argument("--quick", action="store_true", help="each family once")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     parser.add_argument("--bars", type=int, default=300, help="bars of each stream")
     options = parser.parse_args()
     from candles import read_candles
     from config import Config
 
     files = {Path(path).name.partition("-")[0]: path for path in options.candles}
-    cases = list(itertools.product(FAMILIES, FEATURES, files))
+    cases = list(itertools.product(options.families, FEATURES, files))
     if options.quick:
         cases = [
             (family, list(FEATURES)[i % len(FEATURES)], list(files)[i % len(files)])
-            for i, family in enumerate(FAMILIES)
+            for i, family in enumerate(options.families)
         ]
     found = []
     with tempfile.TemporaryDirectory() as place:
