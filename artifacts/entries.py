@@ -35,8 +35,11 @@ GROUP = re.compile(
 )
 _SHA256 = re.compile("[0-9a-f]{64}")
 
-_RESEEDED = ("seed", "calibration_method", "calibrate_on")
-"""Fields that make the same model once more."""
+_RESEEDED = (
+    *("seed", "calibration_method", "calibrate_on"),
+    *("keep_folds", "report", "baseline_model", "importance_windows"),
+)
+"""Fields that make the same model once more, or tell more or less of it."""
 
 
 HIGHER_IS_BETTER = {

@@ -222,6 +222,12 @@ def is_discovered(skill: Mapping[str, Any]) -> bool:
     return adjusted is not None and adjusted < _SIGNIFICANT and skill["estimate"] > 0
 
 
+def is_shown(entry: Mapping[str, Any]) -> bool:
+    """Whether a model has the skill that a run claims: beyond the trailing mix, too."""
+    trailing = entry["skill_vs_trailing"]["low"]
+    return is_discovered(entry["skill"]) and trailing is not None and trailing > 0
+
+
 def failures(failed: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns cells without a model, those of one error together."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}

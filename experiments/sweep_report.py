@@ -19,7 +19,13 @@ import utils
 from experiments.finished import FinishedRun, read_run
 from experiments.portfolio import hold_together, members_of
 from experiments.ranking import rank_over_pairs, rank_runs
-from experiments.sweep_page import failures, is_discovered, render_page, rows_of
+from experiments.sweep_page import (
+    failures,
+    is_discovered,
+    is_shown,
+    render_page,
+    rows_of,
+)
 from files.atomic import atomic_write
 from files.strict import to_jsonable, write_json
 from metrics.wording import interval, number
@@ -116,7 +122,7 @@ def verdict_of(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         if entry["model"] == market["chosen"]
     ]
     if chosen:
-        shown = [entry for _, entry in chosen if is_discovered(entry["skill"])]
+        shown = [entry for _, entry in chosen if is_shown(entry)]
         line = f"shown in {len(shown)} of {len(chosen)}: "
         line += ", ".join(
             f"{market['pair']} {market['timeframe']} {entry['model']} "
@@ -126,7 +132,8 @@ def verdict_of(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("Skill", line + ", ..." * (len(chosen) > _MOST_NAMED)))
     if found["over_pairs"]:
         best = found["over_pairs"][0]
-        line = "shown" if is_discovered(best["skill"]) else "none shown"
+        is_above = is_discovered(best["skill"])
+        line = "above the reference alone" if is_above else "none shown"
         line += f". {best['model']} {best['timeframe']} "
         line += f"{interval(best['skill'], '{:+.3f}')} over {best['num_pairs']} pairs, "
         line += f"q = {number(best['skill']['adjusted_p_value'], '{:.3f}')}"

@@ -7,6 +7,7 @@ the search itself (`search`), showing it (`reports.tuning`).
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def tune(
         ConfigError: If nothing can be searched, or the study to go on with is another.
         InUseError: If it is still going on.
         FailedRunsError: If the default failed, or every trial did.
-        Interrupted: On SIGINT or SIGTERM; what is finished stays.
+        Interrupted: On SIGINT or SIGTERM, or where no trial ended in time; what is
+            finished stays.
     """
     create_adapter(base)
     search = Search(base, options, executor)
@@ -73,9 +75,10 @@ def _finish(search: Search, train: Train) -> dict[str, Any]:
     trials, best = search.study.trials(), search.study.best()
     if best is None or search.default_value is None:
         failed = {x["error"]: x["exit_code"] for x in trials if x["error"]}
+        if not failed:  # as the time limit of a sweep ends it
+            raise utils.Interrupted(signal.SIGTERM, search.advice())
         lines = [f"  - {error}" for error in [*failed][:3]]
-        words = f"no trial came to an end in time. {search.advice()}"
-        text = "\n".join(["every trial failed:", *lines]) if failed else words
+        text = "\n".join(["every trial failed:", *lines])
         raise FailedRunsError(text, failed.values())
     configs, maximizes = {DEFAULT: search.base}, search.options.maximizes
     if is_better(best["value"], search.default_value, maximizes=maximizes):

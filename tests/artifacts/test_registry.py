@@ -61,6 +61,7 @@ def test_an_entry_says_where_what_and_how_good(registry, outputs):
         ({"learning_rate": 0.01}, "v1.1.0"),
         ({"seed": 7}, "v1.0.1"),
         ({"calibration_method": "isotonic"}, "v1.0.1"),
+        ({"report": "light", "importance_windows": None}, "v1.0.1"),
         ({"checkpoint_minutes": 1.0, "tags": ("a",)}, "v1.0.1"),
         ({"epochs": 3}, "v1.1.0"),
         ({}, "v1.0.1"),

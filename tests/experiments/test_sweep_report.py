@@ -10,7 +10,7 @@ import pytest
 from world.sweeps import DAYS, LENGTH, failed, finish
 
 from experiments.portfolio import Member, hold_together
-from experiments.sweep_page import is_discovered
+from experiments.sweep_page import is_discovered, is_shown
 from experiments.sweep_report import format_sweep, write_sweep
 from metrics.intervals import Length, cosine_interval
 
@@ -113,6 +113,16 @@ def test_skill_over_pairs_allows_for_all_tests(folder):
     assert second["num_above"] == 0 and second["skill"]["adjusted_p_value"] > 0.05
     assert is_discovered(first["skill"])
     assert not is_discovered(second["skill"])
+
+
+def test_a_skill_is_shown_beyond_the_trailing_mix_too():
+    skill = {"estimate": 0.1, "adjusted_p_value": 0.01}
+    entry = {"skill": skill, "skill_vs_trailing": {"estimate": 0.02, "low": 0.001}}
+    assert is_shown(entry)
+    for low in (-0.001, None):
+        assert not is_shown(entry | {"skill_vs_trailing": {"low": low}})
+    unsure = skill | {"adjusted_p_value": 0.06}
+    assert not is_shown(entry | {"skill": unsure})
 
 
 def test_pairs_that_move_together_are_no_more_evidence_than_one(tmp_path):

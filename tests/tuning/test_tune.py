@@ -130,6 +130,13 @@ def test_where_every_trial_fails_one_error_says_why(base, ends):
     assert error.value.exit_code == 66
 
 
+def test_time_that_is_up_before_a_trial_ended_is_no_failure(base, ends):
+    options = TuneConfig(n_trials=2, space=SPACE, study="s", timeout_minutes=1e-9)
+    with pytest.raises(utils.Interrupted, match="--study s --resume") as stop:
+        tune(base, options, executor=SerialExecutor(), train=train)
+    assert utils.exit_code_of(stop.value) == 143
+
+
 def test_the_command_ends_with_its_code(base, capsys):
     places = ["--training-file", base.training_file, "--outputs-dir", base.outputs_dir]
     words = ["--model", "logistic", *places, "--n-trials", "1"]
