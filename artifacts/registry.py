@@ -369,9 +369,11 @@ def open_model(where: str | os.PathLike[str]) -> Artifact:
         MissingInputError: If there is neither.
         RefusedArtifactError: If a file is not what it was.
     """
-    if not names_registered(where):
-        return load_artifact(where)
     parts = Path(where).parts
+    # A word that is no folder is a part of a name, or a slip: those near it are told.
+    is_word = len(parts) == 1 and not Path(where).exists()
+    if not (names_registered(where) or (is_word and Registry("outputs").root.is_dir())):
+        return load_artifact(where)
     own = 2 if "@" in parts[-1] else 1
     registry = Registry(Path(*(parts[:-own] or ["outputs"])))
     return registry.open("/".join(parts[-own:]))
@@ -385,10 +387,7 @@ def names_registered(where: str | os.PathLike[str]) -> bool:
 
 
 def register_run(config: Config, folder: Path, *, alias: str | None) -> ModelMetadata:
-    """Registers what a run of this configuration published, and says its name.
-
-    A run that was registered before keeps its version.
-    """
+    """Registers once what a run of this configuration published; says its name."""
     registry = Registry(config.outputs_dir)
     digest = sha256_file(folder / run_folder.MANIFEST)
     known = [e.model_id for e in registry.list() if e.manifest_sha256 == digest]

@@ -513,3 +513,5 @@ def test_a_model_is_opened_by_folder_or_by_name(registry, outputs, monkeypatch):
     assert open_model(entry.model_id).path == folder
     with pytest.raises(MissingInputError, match="It has 1 model"):
         open_model(f"{GROUP}@other")
+    with pytest.raises(MissingInputError, match=f"Near: {entry.model_id}"):
+        open_model("lstm_TESTUSDT-1m-signal")
