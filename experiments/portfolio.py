@@ -69,20 +69,9 @@ def hold_together(members: Sequence[Member], *, num_trials: int) -> dict[str, An
         (num_members, num_members; None beside one that never traded),
         `mean_correlation`, and `equity` of each day's end, with that of each member.
     """
-    spans = [
-        (first, stop, [x for x in members if x.first <= first and stop <= x.stop])
-        for first, stop in itertools.product(
-            {x.first for x in members}, {x.stop for x in members}
-        )
-        if first < stop
-    ]
-    shared = [span for span in spans if len(span[2]) > 1]
-    if not shared:
+    if (shared := _shared_days(members)) is None:
         return {"skipped": "no two of the chosen models share a day of trades"}
-    first, stop, held = max(
-        shared,
-        key=lambda x: ((x[1] - x[0]).astype(int) * len(x[2]), len(x[2]), x[0]),
-    )
+    first, stop, held = shared
     table = np.stack([each.between(first, stop) for each in held])
     daily = table.mean(axis=0)
     num_days = len(daily)
@@ -94,7 +83,8 @@ def hold_together(members: Sequence[Member], *, num_trials: int) -> dict[str, An
     deflated = significance.deflated_sharpe(daily, num_trials=num_trials)
     equity = np.cumprod(np.maximum(1.0 + daily, 0.0))
     correlation = _correlation(table)
-    others = [x for row in np.triu(correlation, 1).tolist() for x in row if x]
+    between = correlation[np.triu_indices(len(held), 1)]
+    known = between[np.isfinite(between)]  # not beside one that never traded
     return {
         "first": str(first),
         "num_days": num_days,
@@ -110,14 +100,36 @@ def hold_together(members: Sequence[Member], *, num_trials: int) -> dict[str, An
         and deflated is not None
         and deflated > MIN_DEFLATED_SHARPE,
         "correlation": correlation,
-        "mean_correlation": float(np.mean(others)) if others else None,
+        "mean_correlation": float(known.mean()) if len(known) else None,
         "equity": equity,
         "member_equity": np.cumprod(np.maximum(1.0 + table, 0.0), axis=1),
     }
 
 
+def _shared_days(
+    members: Sequence[Member],
+) -> tuple[np.datetime64, np.datetime64, list[Member]] | None:
+    """Returns first day, day after the last, and who has all of them; None if nobody.
+
+    The stretch with the most days, counted once for each of two members or more.
+    """
+    edges = itertools.product({x.first for x in members}, {x.stop for x in members})
+    spans = [
+        (first, stop, [x for x in members if x.first <= first and stop <= x.stop])
+        for first, stop in edges
+        if first < stop
+    ]
+    return max(
+        (span for span in spans if len(span[2]) > 1),
+        key=lambda x: ((x[1] - x[0]).astype(int) * len(x[2]), len(x[2]), x[0]),
+        default=None,
+    )
+
+
 def _correlation(table: np.ndarray) -> np.ndarray:
     """Returns the correlation of rows (num_members, num_members), NaN without any."""
+    if table.shape[1] < 2:
+        return np.full((len(table), len(table)), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.atleast_2d(np.corrcoef(table))
 

@@ -137,15 +137,7 @@ def rank_models(models: Sequence[Model], *, num_elsewhere: int = 0) -> dict[str,
     chosen = min(means["validation"], key=lambda name: means["validation"][name])
     by_name = {model.name: model for model in models}
     first = by_name[chosen].chosen
-    test = first.results["test"]
-    looks = (
-        count_looks(
-            first.config.replace(outputs_dir=str(first.folder.parents[3])),
-            *(first.metadata["split"]["test"][end] for end in ("first", "last")),
-            file_digest=first.metadata["data"].get("sha256"),
-        )["num_trials"]
-        + num_elsewhere
-    )
+    test, looks = first.results["test"], _looks_at(first) + num_elsewhere
     others = [name for name in losses["test"] if name != chosen]
     against = loss_tests(
         (losses["test"][name] for name in others),
@@ -168,6 +160,15 @@ def rank_models(models: Sequence[Model], *, num_elsewhere: int = 0) -> dict[str,
         "chosen": chosen,
         "models": entries,
     }
+
+
+def _looks_at(run: FinishedRun) -> int:
+    """Returns how many runs of its outputs folder looked at a run's test part."""
+    return count_looks(
+        run.config.replace(outputs_dir=str(run.folder.parents[3])),
+        *(run.metadata["split"]["test"][end] for end in ("first", "last")),
+        file_digest=run.metadata["data"].get("sha256"),
+    )["num_trials"]
 
 
 def _common_rows(

@@ -188,6 +188,16 @@ def test_a_portfolio_holds_what_shares_the_most_days():
     assert found["correlation"][0][1] == pytest.approx(-1.0)
     assert found["sharpe"]["estimate"] is None or not found["edge"]
     assert found["value_at_risk_95_pct"] == pytest.approx(-0.5)
+    idle = member("d", 0, np.zeros(20))
+    pair = hold_together([member("a", 0, up), idle], num_trials=2)
+    assert pair["mean_correlation"] is None and np.isnan(pair["correlation"][0][1])
+    both = [member("a", 0, up), member("b", 0, down), idle]
+    three = hold_together(both, num_trials=2)
+    assert three["mean_correlation"] == pytest.approx(-1.0)
+    one_day = hold_together(
+        [member("a", 0, [0.1]), member("b", 0, [0.2])], num_trials=1
+    )
+    assert one_day["num_days"] == 1 and not one_day["edge"]
     lonely = hold_together([member("a", 0, up), member("c", 500, up)], num_trials=2)
     assert list(lonely) == ["skipped"]
 
