@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from artifacts.aliases import Aliases, read_plain_json, read_vouched, write_vouched
+from artifacts.aliases import Aliases
 from artifacts.entries import (
     ACTIVE,
     FORMAT,
@@ -37,6 +37,7 @@ from artifacts.entries import (
     next_version,
     parse_version,
 )
+from artifacts.manifest import read_plain_json, read_vouched, write_vouched
 from artifacts.run_folder import MANIFEST, removed_path
 from files.atomic import atomic_write, fsync_folder, make_folder, sha256_file
 from files.locks import FileLock

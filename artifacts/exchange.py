@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import manifest, run_folder
-from artifacts.aliases import read_plain_json
 from artifacts.artifact import Artifact, load_artifact
 from artifacts.entries import ModelMetadata, ModelSummary, describe, is_inside
 from artifacts.registry import Registry
@@ -186,7 +185,7 @@ def _unpack(bundle: Path, aside: Path) -> None:
 
 def _models_of(folder: Path) -> list[ModelMetadata]:
     try:
-        content = read_plain_json(folder, _BUNDLE)
+        content = manifest.read_plain_json(folder, _BUNDLE)
     except FileNotFoundError as error:
         raise RefusedArtifactError(
             f"expected {_BUNDLE} in an exported model. Received: none."

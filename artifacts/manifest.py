@@ -1,6 +1,7 @@
 """A folder's manifest: names, sizes and digests, and files that are opened by it alone.
 
-In: writing it, checking it, reading the very bytes whose digest was compared.
+In: writing it, checking it, reading the very bytes whose digest was compared; small
+files that vouch for themselves.
 Out: which files a folder has, and what they mean (`run_folder`, `keras_files`).
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 import stat
@@ -28,6 +30,8 @@ MAX_DEPTH = 40
 WEIGHTS_MEMBER = "model.weights.h5"
 
 _WEIGHTS_KEY = "weights_sha256"
+_CONTENT_KEY = "entry_sha256"
+_MAX_PLAIN_BYTES = 16 * 2**20
 # What a reader could take for the artifact's own.
 _OWN_PREFIXES = ("model_", "scaler_", "metadata_")
 _MODEL_SUFFIXES = tuple(".keras .npz .skops .h5 .hdf5 .pt .pkl .pickle .joblib".split())
@@ -243,3 +247,55 @@ def parse_json(data: bytes, where: object) -> Any:
     raise RefusedArtifactError(
         f"{where}: expected at most {MAX_DEPTH} levels of nesting."
     )
+
+
+# Small files of JSON outside a manifest
+
+
+def read_plain_json(folder: Path, name: str) -> Any:
+    """Returns what a small plain file below a folder says; refuses a link or a pipe.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        RefusedArtifactError: If it is not plain, too large, or no strict JSON.
+    """
+    with open_plain(folder, name) as stream:
+        # The buffer is as large as what is asked for.
+        size = os.fstat(stream.fileno()).st_size
+        data = stream.read(min(size, _MAX_PLAIN_BYTES) + 1)
+    if len(data) > _MAX_PLAIN_BYTES:
+        raise RefusedArtifactError(
+            f"{folder / name}: expected at most {_MAX_PLAIN_BYTES} bytes."
+        )
+    return parse_json(data, folder / name)
+
+
+def write_vouched(path: Path, content: dict[str, Any]) -> None:
+    """Writes what `read_vouched` reads: JSON with the digest of all the rest."""
+    plain = strict.to_jsonable(content)
+    strict.write_json(path, plain | {_CONTENT_KEY: _digest(plain)})
+
+
+def read_vouched(folder: Path, name: str) -> Any:
+    """Returns what `write_vouched` wrote; without a digest, what is there.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        RefusedArtifactError: If it was changed since, or as `read_plain_json`.
+    """
+    content = read_plain_json(folder, name)
+    if isinstance(content, dict) and _CONTENT_KEY in content:
+        digest = content.pop(_CONTENT_KEY)
+        if digest != _digest(content):
+            raise RefusedArtifactError(
+                f"{folder / name}: expected what the registry wrote, sha256 "
+                f"{digest!s:.64}. Received: another content. It was changed by hand: "
+                "take that back, or delete its folder and register the artifact again."
+            )
+    return content
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    # Not `sha256_json`: what was parsed needs no conversion, in thousands of entries.
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
