@@ -149,16 +149,19 @@ def train(
             held = _live(weights, make.is_continuous, market, pieces, around)
             candidates.append(_candidate(seed, agent.steps, weights, held))
             kept.offer(agent, seed, is_due=True)
-    needed = needed_t_value(len(candidates))
-    best = max(candidates, key=lambda each: each.mean_bps)
-    chosen = best if best.t_value > needed else None
     return TrainedAgent(
         algorithm=algorithm,
         candidates=candidates,
-        chosen=chosen,
-        needed=needed,
+        chosen=choose(candidates),
+        needed=needed_t_value(len(candidates)),
         around=around,
     )
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Returns the best on validation, if it is sure to be better than no position."""
+    best = max(candidates, key=lambda each: each.mean_bps)
+    return best if best.t_value > needed_t_value(len(candidates)) else None
 
 
 def needed_t_value(num_candidates: int) -> float:

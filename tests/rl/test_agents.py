@@ -9,6 +9,7 @@ import pytest
 from rl import training
 from rl.accounts import plain_policy
 from rl.agent import AgentSettings
+from rl.checkpoints import Candidate
 from rl.simulator import Market, TradingSimulator
 from rl.training import ALGORITHMS, MarketSettings
 
@@ -153,6 +154,18 @@ def test_the_state_of_another_training_is_not_taken(tmp_path, caplog):
     assert not caplog.text
     KeptTraining(tmp_path, owner="b", minutes=0.0)
     assert "begins anew" in caplog.text
+
+
+def test_the_best_on_validation_is_kept_only_where_it_is_sure():
+    def candidate(mean_bps, t_value):
+        facts = {"mean_bps": mean_bps, "t_value": t_value}
+        return Candidate(seed=1, steps=1, weights=[], **facts)
+
+    others = [candidate(0.1, 0.2), candidate(0.4, 5.0)]
+    assert training.choose([*others, candidate(0.5, 2.0)]) is None  # needs 2.12 of 3
+    sure = candidate(0.5, 2.2)
+    assert training.choose([*others, sure]) is sure
+    assert training.choose([candidate(-0.5, -9.0)]) is None
 
 
 def test_more_candidates_must_be_surer():
