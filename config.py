@@ -35,6 +35,7 @@ from settings.network_fields import NETWORKS, NetworkFields
 from settings.part import Part
 from settings.run_fields import MODELS as MODELS
 from settings.run_fields import RunFields
+from settings.stage_fields import StageFields
 from settings.training_fields import TrainingFields
 from settings.tree_fields import CLASS_MODELS, TABULAR_MODELS, TreeFields
 from settings.values import checked
@@ -52,6 +53,7 @@ DATASET_FIELDS = tuple(
 @dataclass(frozen=True, kw_only=True)
 class Config(
     MachineFields,
+    StageFields,
     EvaluationFields,
     TrainingFields,
     LossFields,

@@ -30,6 +30,7 @@ from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
 from files.locks import folder_lock
 from preprocessing.balance import class_fields
+from preprocessing.inheritance import Inherited
 from preprocessing.parts import (
     PART_NAMES,
     Ranges,
@@ -74,6 +75,7 @@ class TrainingDataLoader:
         path: The training file; None looks for the standard name (config.py).
         pair: Trading pair; None keeps the configuration's.
         config: The run; None means defaults.
+        inherited: What models that it builds on leave to it.
         **fields: Configuration fields by name, which win over `config`.
 
     Example:
@@ -87,8 +89,10 @@ class TrainingDataLoader:
         pair: str | None = None,
         *,
         config: Config | None = None,
+        inherited: Inherited | None = None,
         **fields: Any,
     ) -> None:
+        self._inherited = inherited or Inherited()
         explicit = {"training_file": path and str(path), "pair": pair}
         fields |= {key: value for key, value in explicit.items() if value is not None}
         self.config = (config or Config()).replace(**fields)
@@ -101,13 +105,14 @@ class TrainingDataLoader:
         pair: str | None = None,
         *,
         config: Config | None = None,
+        inherited: Inherited | None = None,
         **fields: Any,
     ) -> TrainingDataLoader:
         """Takes a frame with a training file's columns, as a notebook has it.
 
         A `DatetimeIndex` stands for a missing `timestamp` column.
         """
-        loader = cls(None, pair, config=config, **fields)
+        loader = cls(None, pair, config=config, inherited=inherited, **fields)
         loader._frame = frame
         return loader
 
@@ -148,7 +153,7 @@ class TrainingDataLoader:
             rows.timestamps[kept], bar_seconds=config.bar_seconds
         )
         if ranges is None:
-            ranges = chronological_ranges(timeline, config)
+            ranges = self._inherited.rows_left(timeline, config)
         # What follows the file's last row is in no part; a date cut has rows behind it.
         end = len(features) if kept.stop == len(rows.timestamps) else None
         try:
@@ -165,7 +170,7 @@ class TrainingDataLoader:
             tell_few_targets(breaks, eligible, config.sequence_length)
             _warn_of_silent_features(parts["train"].take(features), rows.feature_names)
         pipeline = run_pipeline(config, rows.feature_names, rows.source)
-        pipeline = pipeline.fit(parts["train"].take(features))
+        pipeline = self._inherited.fitted(pipeline, parts["train"].take(features))
         train, width = parts["train"].targets, config.sequence_length
         golden = cut_windows(features, golden_targets(parts), window_bars=width)
         if rows.log_returns is None:

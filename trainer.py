@@ -156,11 +156,12 @@ class StandaloneTrainer:
         self.adapter = create_adapter(self.config)
         for folder in (self.config.runs_dir, self.config.model_dir):
             require_creatable(folder, has_runs=True)
+        known: dict[str, Any]
+        known = {"config": self.config, "inherited": self.adapter.inherited}
         if self._frame is None:
-            self.data_loader = TrainingDataLoader(config=self.config)
+            self.data_loader = TrainingDataLoader(**known)
         else:
-            make = TrainingDataLoader.from_frame
-            self.data_loader = make(self._frame, config=self.config)
+            self.data_loader = TrainingDataLoader.from_frame(self._frame, **known)
 
     def load_and_validate_data(self) -> TrainingData:
         """Step 2: reads, checks, splits and scales the training file.

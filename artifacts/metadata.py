@@ -73,10 +73,12 @@ def identity_of(
     config: Config, data: TrainingData, adapter: ModelAdapter
 ) -> dict[str, Any]:
     """Returns what must be equal for an exact resume."""
+    digests = {each.name: each.manifest_sha256 for each in adapter.parents}
     return {
         "configuration": resuming.run_identity(config),
         "data": data.digest(),
         "environment": adapter.environment(),
+        **({"parents": digests} if digests else {}),
     }
 
 
@@ -118,7 +120,8 @@ def describe_run(
         "lineage": {
             "training_file_sha256": data.source.get("sha256"),
             "candles_digest": digests.get("candles"),
-            "dependencies": [],
+            "dependencies": [p.model_id for p in adapter.parents if p.model_id],
+            "parents": [parent.to_dict() for parent in adapter.parents],
         },
         "files": {kind: run.file(kind, suffix).name for kind, suffix in files.items()},
     }

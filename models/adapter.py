@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 import numpy as np
 
 from config import CLASS_TARGETS, Config
+from preprocessing.inheritance import Inherited
 from utils import ConfigError, DataError, RefusedArtifactError
 
 if TYPE_CHECKING:
     from artifacts.run_folder import RunFolder
     from data_loader import TrainingData
+    from models.parents import Parent
 
 
 class ModelAdapter(abc.ABC):
@@ -58,6 +60,21 @@ class ModelAdapter(abc.ABC):
         self.num_features = 0
         self._history: dict[str, list[float]] = {}
         self._seconds = 0.0
+
+    @functools.cached_property
+    def parents(self) -> Sequence[Parent]:
+        """The trained models that the run builds on; none for most families.
+
+        Raises:
+            ConfigError: If one is missing, or of another market.
+            RefusedArtifactError: If a file of one is not what its manifest says.
+        """
+        return ()
+
+    @property
+    def inherited(self) -> Inherited:
+        """What they leave to the run."""
+        return Inherited()
 
     def require_library(self) -> None:  # noqa: B027 - most need no other library
         """Raises DependencyError if what it is fitted with is not installed."""

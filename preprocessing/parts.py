@@ -33,7 +33,8 @@ def chronological_ranges(rows: Timeline | int, config: DataFields) -> dict[str, 
 
     Args:
         rows: The times of the rows; where parts are shares, their number will do.
-        config: The last days of the parts, or their shares.
+        config: The last days of the parts, or their shares; the share of the training
+            part that is learned from.
 
     Raises:
         DataError: If a part that ends on a given day has no row.
@@ -55,7 +56,8 @@ def chronological_ranges(rows: Timeline | int, config: DataFields) -> dict[str, 
                 f"{times[0]} to {times[-1]}. Choose days inside the file, or a longer "
                 "file."
             )
-    return dict(zip(PART_NAMES, itertools.pairwise(edges), strict=True))
+    ranges = dict(zip(PART_NAMES, itertools.pairwise(edges), strict=True))
+    return ranges | {"train": (0, round(edges[1] * config.stage_share))}
 
 
 def spans_of(rows: Any) -> list[Range]:

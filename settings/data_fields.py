@@ -45,6 +45,8 @@ class DataFields(Part):
             calibration.
         test_split: Share of the rows, the newest ones, that are read once, for the
             report.
+        stage_share: Share of the training part, its oldest rows, that is learned from;
+            what builds on the model learns from the rest.
         train_end: Last day of the training part, by the opens of its bars (UTC,
             YYYY-MM-DD), in place of shares; with `validation_end`.
         validation_end: Last day of the validation part; the test part follows, to
@@ -83,6 +85,7 @@ class DataFields(Part):
     end_date: str | None = None
     validation_split: float = field(0.2, gt=0, lt=1)
     test_split: float = field(0.1, gt=0, lt=1)
+    stage_share: float = field(1.0, gt=0, le=1)
     train_end: str | None = None
     validation_end: str | None = None
     embargo_bars: int = field(0, ge=0, aliases=("--embargo",))
@@ -140,6 +143,11 @@ class DataFields(Part):
         return any(lengths) or any((self.cv_test_days, self.cv_test_bars))
 
     def _part_problems(self) -> list[str]:
+        if self.stage_share < 1 and self.has_folds:
+            return [
+                "stage_share: expected 1 with folds, which lie in all rows before the "
+                f"test. Received: {self.stage_share:g}"
+            ]
         shares = (self.validation_split, self.test_split)
         ends = (self.train_end, self.validation_end)
         if sum(shares) >= 1:

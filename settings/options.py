@@ -16,7 +16,6 @@ from typing import Any
 
 from config import FIELDS, MAX_PROBLEMS, PARTS, Config, field_types
 from settings import presets, sources, words
-from settings.base_values import base_values
 from settings.sources import load_config
 from settings.values import is_list, parse_text
 from utils import ConfigError
@@ -125,7 +124,9 @@ def parse(
     Raises:
         MissingInputError: If there is no run in the folder to resume.
     """
-    parsed, config = parse_arguments(_parser(program), arguments, base=base_values)
+    parsed, config = parse_arguments(
+        _parser(program), arguments, base=sources.base_values
+    )
     if parsed.compare_configs:
         parsed.compare = _compared(parsed.compare_configs, arguments, program)
     elif parsed.parallel_folds is not None and not config.has_folds:
@@ -138,7 +139,7 @@ def _compared(
 ) -> dict[str, Config]:
     """Returns the run of each YAML file, by its name; flags hold for all of them."""
     parsed, fields, _ = parse_fields(_parser(program), arguments)
-    below, _ = sources.overlaid(parsed.config, base=base_values(parsed))
+    below, _ = sources.overlaid(parsed.config, base=sources.base_values(parsed))
     names = [Path(file).stem for file in files]
     names = names if len({*names}) == len(files) else list(files)
     if len({*names}) < len(files):

@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "3ab57f87307cf7e81c66e0a6ac1446d3a72f1c5e88a7c79a13c2a7390efed2d1"
+        "8f4dfa131b911ae079310e6a0831983db2c733122c5ba778d4021743a7837a2f"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "087ce419e56ebe43351054762afbe21483ea1d879de66220767ab5bd14a58848"
+        "a41e34a95be2b3f27cf32276596962caf459ee79b3840ab572b3a82466d3c396"
     )
 
 

@@ -196,6 +196,7 @@ def test_metadata(finished):
         "training_file_sha256": None,  # of a DataFrame
         "candles_digest": None,
         "dependencies": [],
+        "parents": [],
     }
     names = ["sets", "raw_prices", "higher_timeframes", "warm_up_bars"]
     assert metadata["features"] == dict.fromkeys([*names, "source_digests"])

@@ -32,6 +32,7 @@ def test_every_field_is_a_flag_in_the_group_of_its_part():
         "Loss",
         "Training",
         "Evaluation",
+        "Stages that build on others",
         "Machine and output",
     ]
     shown = [action for actions in groups.values() for action in actions]
