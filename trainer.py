@@ -396,5 +396,5 @@ if __name__ == "__main__":
     if "--optimize" in sys.argv:
         from tuning.__main__ import main as _tune
 
-        sys.exit(_tune([word for word in sys.argv[1:] if word != "--optimize"]))
+        sys.exit(_tune([x for x in sys.argv[1:] if x != "--optimize"], is_program=True))
     sys.exit(main(compare=_compare))

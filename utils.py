@@ -239,10 +239,10 @@ def configure_logging(*, verbose: bool = False, is_data: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [out, err]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
-    for noisy in ("matplotlib", "absl", "h5py", "PIL", "tf2onnx"):
+    for noisy in ("absl", "h5py", "PIL", "tf2onnx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Each fold has a network of its own, which TensorFlow warns of as retracing.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    for noisy in ("tensorflow", "matplotlib"):  # retracing for each fold; missing fonts
+        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 # Machine, memory, durations

@@ -295,16 +295,16 @@ def _validate(registry: Registry, options: argparse.Namespace) -> Answer:
     if options.all == (options.model is not None):
         raise utils.ConfigError("validate: expected a MODEL or --all")
     if options.all:
-        count, problems = (
-            len(registry.entries(skips_broken=True)),
-            registry.validate_all(),
-        )
+        count = len(registry.entries(skips_broken=True))
+        problems = registry.validate_all()
     else:
         count, problems = 1, registry.validate(_id(registry, options))
     if problems and options.json:
         logger.info("%s", _as_json(problems))
     if problems:
-        raise utils.RefusedArtifactError("\n".join(problems))
+        are_gone = {each.exit_code for each in problems} == {utils.EXIT_MISSING_INPUT}
+        error = utils.MissingInputError if are_gone else utils.RefusedArtifactError
+        raise error("\n".join(problems))
     return [], f"{utils.counted(count, 'model', 'models')}: every file is whole"
 
 

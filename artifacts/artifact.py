@@ -220,6 +220,24 @@ def _read_json(folder: Path, files: _Files, name: str) -> Any:
     return manifest.parse_json(data, folder / name)
 
 
+class Problem(str):
+    """What is wrong with a model, in words that begin with its name.
+
+    Attributes:
+        exit_code: Of the error that said so.
+    """
+
+    exit_code: int
+
+    @classmethod
+    def of(cls, name: str, error: utils.UserError) -> Problem:
+        """Returns what an error says of a model."""
+        text = str(error)
+        problem = cls(text if text.startswith(f"{name}:") else f"{name}: {text}")
+        problem.exit_code = error.exit_code
+        return problem
+
+
 def load_artifact(path: str | os.PathLike[str]) -> Artifact:
     """Verifies a published folder against its manifest, then reads it.
 

@@ -19,7 +19,7 @@ from typing import Any
 import utils
 from artifacts import entries, run_folder
 from artifacts.aliases import require_word
-from artifacts.artifact import Artifact, load_artifact
+from artifacts.artifact import Artifact, Problem, load_artifact
 from artifacts.entries import (
     ACTIVE,
     ARCHIVED,
@@ -262,17 +262,17 @@ class Registry(EntryStore):
             self.get(name), lambda entry: [self.get(n) for n in entry.dependencies]
         )
 
-    def validate(self, name: str) -> list[str]:
+    def validate(self, name: str) -> list[Problem]:
         """Returns what is wrong with a model's files and those of all its ancestors."""
         problems = []
         for entry in [self.get(name), *self.dependencies(name)]:
             try:
                 self.open(entry.model_id)
             except utils.UserError as error:
-                problems.append(f"{entry.model_id}: {error}")
+                problems.append(Problem.of(entry.model_id, error))
         return problems
 
-    def validate_all(self) -> list[str]:
+    def validate_all(self) -> list[Problem]:
         """Returns what is wrong with any entry, its files, its parents, any alias."""
         problems = []
         for name in self._places():
@@ -281,13 +281,13 @@ class Registry(EntryStore):
                 self.dependencies(name)  # whether all are there
                 self.open(name)
             except utils.UserError as error:
-                problems.append(f"{name}: {error}")
+                problems.append(Problem.of(name, error))
         for path in sorted(self.root.glob("*/*/aliases/[!.]*.json")):
             name = f"{path.parts[-4]}/{path.parts[-3]}@{path.stem}"
             try:
                 self.get(name)
             except utils.UserError as error:
-                problems.append(f"{name}: {error}")
+                problems.append(Problem.of(name, error))
         return problems
 
     # Choosing

@@ -136,10 +136,13 @@ def find_candles(data_dir: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
     else:
         others = [path.name for path in there if path.is_file()]
         named = f": {', '.join(others[:3])}{', ...' * (len(others) > 3)}" * bool(others)
+        received = utils.counted(len(others), "other file", "other files") + named
+        if not data_dir.is_dir():
+            received = "a file" if data_dir.exists() else "no such folder"
         raise MissingInputError(
             f"expected candles of {pair}, {timeframe} or finer, in {data_dir} or a "
             f"folder of it, in files named {pair}-{timeframe}.parquet. Received: "
-            f"{utils.counted(len(others), 'other file', 'other files')}{named}. "
+            f"{received}. "
             "Name the file, or fetch it: python -m candles download --help"
         )
     if len(found) > 1:

@@ -40,7 +40,7 @@ def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         values: `config`; `data_dir`, the folder of candles: where it is given the file
             is built of them, else one that is there is taken as it is; `use_cache`;
-            `sha256` of the file that a sweep began with, or None.
+            `begun`, `path` and `sha256` of the file that a sweep began with, or None.
 
     Returns:
         `path`, `sha256`, `num_rows`, `num_features`.
@@ -49,20 +49,30 @@ def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
         MissingInputError: If there is neither a file nor candles.
         DataError: If the candles make none, or it is not the one the sweep began with.
     """
-    config, begun = build_config(values["config"]), values["sha256"]
+    config, begun = build_config(values["config"]), values["begun"]
     path, data_dir = find_training_file(config), values["data_dir"]
     is_wanted = data_dir is not None and begun is None and config.training_file is None
     if is_wanted or (path is None and config.training_file is None):
         builder = DatasetBuilder(
             config, data_dir=data_dir or DATA_DIR, use_cache=values["use_cache"]
         )
-        path = write_training_file(builder, builder.build_dataset())
+        try:
+            path = write_training_file(builder, builder.build_dataset())
+        except utils.MissingInputError as error:
+            if begun is None:
+                raise
+            raise utils.MissingInputError(
+                f"{begun['path']}: expected the training file that the sweep began "
+                f"with. Received: no such file any more on node {socket.gethostname()},"
+                " and nothing to build it of. Bring it back, or set inputs_dir to its "
+                f"folder. Of candles: {error}"
+            ) from error
     if path is None:
         raise _missing(config.expected_path, "inputs_dir")
     with folder_lock(path.parent, is_shared=True):
         columns = open_training_file(path)
         digest = columns.digest
-    _require_digest(path, begun or digest, digest)
+    _require_digest(path, begun["sha256"] if begun else digest, digest)
     return {
         "path": str(path),
         "sha256": digest,

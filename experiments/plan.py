@@ -297,10 +297,10 @@ def _impossible_message(impossible: Mapping[str, Sequence[str]], total: int) -> 
 def format_cells(cells: Sequence[Cell], *, data_dir: str | None = None) -> str:
     """Returns the cells of a plan for a reader, and which have no data to train on."""
     files = {file_of(cell.config): cell.config for cell in cells}
-    threads = {str(cell.config.num_threads) for cell in cells}
+    threads = sorted({cell.config.num_threads or 1 for cell in cells})
     head = f"{utils.counted(len(cells), 'cell', 'cells')}, "
     head += utils.counted(len(files), "training file", "training files")
-    head += f", {' or '.join(sorted(threads))} threads each"
+    head += f", {' or '.join(map(str, threads))} thread{'s'[: threads != [1]]} each"
     lines = [f"  {cell.name}" for cell in cells[:_MOST_LINES]]
     if more := cells[_MOST_LINES:]:
         lines.append(f"  and {len(more):,} more")

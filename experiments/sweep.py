@@ -214,7 +214,7 @@ class _Sweep:
                     "config": plan.absolute(cell.config),
                     "data_dir": self.schedule.data_dir,
                     "use_cache": self.schedule.cache,
-                    "sha256": known.get(path, {}).get("sha256"),
+                    "begun": known.get(path),
                 },
             )
             for path, cell in wanted.items()

@@ -12,8 +12,12 @@ from typing import Any
 
 
 def number(value: Any, pattern: str) -> str:
-    """Returns a number as text, a dash where there is none."""
-    return "-" if value is None else pattern.format(value)
+    """Returns a number as text, a dash where there is none; `-0.00` is `0.00`."""
+    if value is None:
+        return "-"
+    text = pattern.format(value)
+    is_nothing = "0" in text and not any(digit in text for digit in "123456789")
+    return pattern.format(0) if is_nothing else text
 
 
 def interval(found: Mapping[str, Any], pattern: str = "{:+.3f}") -> str:

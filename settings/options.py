@@ -149,6 +149,12 @@ def _compared(
     configs, problems = {}, []
     for name, file in zip(names, files, strict=True):
         try:
+            own, _ = sources.overlaid(file)
+            if own and own.keys() <= fields.keys():
+                problems.append(
+                    f"{file}: expected a setting that counts. Received: "
+                    f"{', '.join(own)}, which flags set for every run. Leave them out."
+                )
             configs[name] = load_config(file, fields, base=below)
         except ConfigError as error:
             problems.append(f"{file}: {error}")

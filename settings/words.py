@@ -32,10 +32,15 @@ def few_unknown(words: Sequence[str], flags: Sequence[str]) -> tuple[list[str], 
     return [w for at, w in enumerate(words) if at not in others], len(others)
 
 
+_OF_A_STUDY = ("--n-trials", "--space", "--objective", "--study", "--allow-target")
+
+
 def cure(word: str, flags: Sequence[str]) -> str:
     """Returns what to do about a word that no flag takes, where that is known."""
     if _is_path(word) and "--training-file" in flags:
         return " A file to train on stands behind --training-file."
+    if word.split("=")[0] in _OF_A_STUDY and "--config-test" in flags:
+        return " It is of a search of settings: add --optimize."
     return utils.did_you_mean(word.split("=")[0], flags)
 
 

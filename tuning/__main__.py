@@ -6,14 +6,14 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
 import utils
-from config import Config
+from config import Config, build_config
 from executors.kinds import KINDS, open_executor
+from networks import allocator
 from settings import options, sources
-from trainer import StandaloneTrainer
-from tuning.search import TuneConfig
+from tuning.search import TuneConfig, begun_with
 from tuning.trial import OBJECTIVES
 from tuning.tune import tune
 
@@ -31,7 +31,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", help="YAML file with the same names as the flags")
     parser.add_argument(
-        "--n-trials", type=int, default=50, metavar="N", help="(default: 50)"
+        "--n-trials",
+        type=int,
+        metavar="N",
+        help="of the whole study (default: 50, or as many as it began with)",
     )
     parser.add_argument(
         "--space",
@@ -40,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     words = "; ".join(f"{name}: {text}" for name, text in OBJECTIVES.items())
     parser.add_argument(
-        "--objective", default="cv_log_loss", metavar="NAME", help=words
+        "--objective", metavar="NAME", help=f"(default: cv_log_loss) {words}"
     )
     parser.add_argument("--study", metavar="NAME", help="what it is called")
     parser.add_argument(
@@ -67,41 +70,51 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tune(arguments: Sequence[str]) -> None:
-    parsed, config = options.parse_arguments(_parser(), arguments)
+def _tune(arguments: Sequence[str], *, is_program: bool = False) -> None:
+    parsed, fields, problems = options.parse_fields(_parser(), arguments)
+    values, found = sources.overlaid(parsed.config, fields)
+    asked = {name: getattr(parsed, name) for name in _WORDS}
+    given = {
+        k: each for k, each in asked.items() if each is not None and each is not False
+    }
+    if parsed.space is not None:
+        given["space"] = sources.read_yaml(parsed.space)
+    if parsed.resume and parsed.study:  # then its name is enough
+        place = values.get("outputs_dir", Config().outputs_dir)
+        began = begun_with(place, parsed.study)
+        values = {**began["config"], "outputs_dir": place, **values}
+        given = {name: began[name] for name in _ASKED if name in began} | given
+    config = build_config(values, [*problems, *found])
     utils.configure_logging(verbose=config.verbose_logging)
-    space = None if parsed.space is None else sources.read_yaml(parsed.space)
-    how = TuneConfig(
-        n_trials=parsed.n_trials,
-        objective=parsed.objective,
-        space=space,
-        study=parsed.study,
-        resume=parsed.resume,
-        timeout_minutes=parsed.timeout_minutes,
-        allow_target=parsed.allow_target,
-    )
+    how = TuneConfig(**given)
+    if is_program:
+        allocator.prepare_process(config, can_restart=False)
     executor = open_executor(
         parsed.executor, max_workers=parsed.max_workers, address=parsed.address
     )
-    resume = "newest" if parsed.resume else None
-
-    def train(each: Config) -> Path:
-        return StandaloneTrainer(each, resume=resume).run_training()
-
     with utils.StopSignals(), executor:
-        found = tune(config, how, executor=executor, train=train)
-    logger.info("winner: %s", [*found["folders"].values()][-1])
+        ended = tune(config, how, executor=executor)
+    logger.info("winner: %s", [*ended["folders"].values()][-1])
 
 
-COMMAND = ("searches settings without the test part, trains the winner", _tune)
+_ASKED = ("n_trials", "objective", "space", "allow_target")
+_WORDS = ("n_trials", "objective", "study", "resume", "timeout_minutes", "allow_target")
+
+COMMAND = (
+    "searches settings without the test part, trains the winner",
+    partial(_tune, is_program=True),
+)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code."""
+def main(arguments: Sequence[str] | None = None, *, is_program: bool = False) -> int:
+    """Runs the command line; returns its exit code.
+
+    Where it `is_program`, it may start the process anew with another allocator.
+    """
     utils.configure_logging()
     words = sys.argv[1:] if arguments is None else arguments
-    return utils.run_command_line(lambda: _tune(words))
+    return utils.run_command_line(lambda: _tune(words, is_program=is_program))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(is_program=True))

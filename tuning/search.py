@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -49,8 +50,9 @@ class TuneConfig:
         n_trials: Trials of the whole study, failed and pruned ones among them.
         objective: One of `trial.OBJECTIVES`.
         space: What is searched, as `read_space` takes it; None: the family's own.
-        study: Its name; None makes one, or with `resume` takes the newest that fits.
-        resume: Go on with a study.
+        study: Its name; None takes the newest of this run, space and objective, whose
+            points are the same, or makes one where there is none.
+        resume: Go on with a study; none is begun.
         timeout_minutes: No trial is begun after so long; None waits for all.
         allow_target: Whether fields that change the question may be searched.
     """
@@ -108,6 +110,7 @@ class Search:
             judges_trades=options.objective == "cv_net",
         )
         self.tried = _tried_config(base, executor.slots)
+        self.is_begun = False
         rows = TrainingDataLoader(config=base).read_rows()
         digest = rows.source.get("sha256")
         is_one_file = not self.space.fields & set(DATASET_FIELDS)
@@ -125,6 +128,8 @@ class Search:
                 "objective": options.objective,
                 "space": given,
                 "file_sha256": digest,
+                "n_trials": options.n_trials,
+                "allow_target": options.allow_target,
             }
         )
         self.folder = self._open()
@@ -157,37 +162,44 @@ class Search:
     def _open(self) -> Path:
         """Returns the folder: a new one, or that of the study to go on with."""
         home, name = Path(self.base.outputs_dir).absolute() / FOLDER, self.options.study
+        if name is None and (known := self._newest(home)) is not None:
+            logger.info("goes on with %s; for another: --study NAME", known)
+            self.is_begun = True
+            return known
         if name is None and self.options.resume:
-            known = sorted(home.glob(f"*/{SETTINGS}"), reverse=True)
-            fitting = [x.parent for x in known if not self._differences(read_json(x))]
-            if not fitting:
-                raise utils.MissingInputError(
-                    f"--resume: expected a study of this run and space in {home}. "
-                    "Received: none. Name it, --study NAME, or leave --resume out."
-                )
-            return fitting[0]
+            raise utils.MissingInputError(
+                f"--resume: expected a study of this run and space in {home}. "
+                "Received: none. Name it, --study NAME, or leave --resume out."
+            )
         if name is None:
             now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
             name = f"{now}-{self.base.pair}-{self.base.model}-{self.base.digest()[:8]}"
         folder = home / name
-        if (folder / SETTINGS).is_file():
-            if not self.options.resume:
-                raise utils.ConfigError(
-                    f"{folder}: there is this study already. Go on with --resume, or "
-                    "name another one: --study NAME."
-                )
-            if found := self._differences(read_json(folder / SETTINGS)):
+        self.is_begun = (folder / SETTINGS).is_file()
+        if self.options.resume:
+            if found := self._differences(begun_with(self.base.outputs_dir, name)):
                 lines = "\n".join(f"  - {line}" for line in found)
                 raise utils.ConfigError(
                     f"{folder}: expected the run and the space that this study began "
                     f"with:\n{lines}"
                 )
-        elif self.options.resume:
-            raise utils.MissingInputError(
-                f"--resume: expected the study {name} in {home}. Received: none."
+        elif self.is_begun:
+            raise utils.ConfigError(
+                f"{folder}: there is this study already. Go on with --resume, or "
+                "name another one: --study NAME."
             )
         make_folder(folder)
         return folder
+
+    def _newest(self, home: Path) -> Path | None:
+        """Returns the newest study of this run, space, objective and file, if any."""
+        files = home.glob(f"*/{SETTINGS}")
+        for each in sorted(files, key=lambda path: path.stat().st_mtime, reverse=True):
+            # What another version wrote is another study.
+            with contextlib.suppress(utils.UserError, LookupError, TypeError):
+                if not self._differences(read_json(each)):
+                    return each.parent
+        return None
 
     def _differences(self, saved: Mapping[str, Any]) -> list[str]:
         began = Config(**saved["config"])
@@ -199,10 +211,10 @@ class Search:
 
     def advice(self) -> str:
         """Returns how to go on."""
-        return (
-            f"{len(self._done)} trials are finished, and stay. To go on: the same "
-            f"command with --study {self.folder.name} --resume"
-        )
+        words = f"python -m experiments tune --study {self.folder.name} --resume"
+        if (place := self.base.outputs_dir) != Config().outputs_dir:
+            words += f" --outputs-dir {shlex.quote(place)}"
+        return f"{len(self._done)} trials are finished, and stay. To go on: {words}"
 
     # Searching
 
@@ -310,6 +322,24 @@ class Search:
         if value is not None:
             fields = self.study.trial(number)["fields"]
             self._done.setdefault(self._identity(fields), number)
+
+
+def begun_with(outputs_dir: str, name: str) -> dict[str, Any]:
+    """Returns what a study began with, by its name.
+
+    Returns:
+        `config` (every field of the default), `objective`, `space`, `file_sha256`,
+        `n_trials`, `allow_target`.
+
+    Raises:
+        MissingInputError: If there is none.
+    """
+    home = Path(outputs_dir).absolute() / FOLDER
+    if not (home / name / SETTINGS).is_file():
+        raise utils.MissingInputError(
+            f"--resume: expected the study {name} in {home}. Received: none."
+        )
+    return read_json(home / name / SETTINGS)
 
 
 def _tried_config(base: Config, slots: int) -> Config:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 import utils
-from artifacts.resuming import run_identity
+from artifacts.resuming import find_resumable, run_identity
+from artifacts.run_folder import MANIFEST
 from candles.timestamps import nanoseconds_of
 from config import Config
 from evaluation.evaluate import task_of
@@ -25,28 +26,28 @@ from evaluation.trials import planned_trials, searched
 from evaluation.verdict import MAX_P_VALUE
 from executors.tasks import Executor
 from experiments.comparison import read_run
-from experiments.series import FailedRunsError, Train, require_success, train_all
-from files.strict import to_jsonable, write_json
+from experiments.series import FailedRunsError, require_success, train_all
+from files.strict import read_json, to_jsonable, write_json
 from metrics.intervals import Length, paired_test
 from models.families import create_adapter
+from trainer import train_run
 from tuning.search import DEFAULT, Search, TuneConfig
 from tuning.study import is_better
 from tuning.trial import OBJECTIVES
 
 SUMMARY = "tuning.json"
+_RUNS = "runs.json"
+"""Runs that a study has trained, by their identity."""
 _TUNED = "tuned"
 
 
-def tune(
-    base: Config, options: TuneConfig, *, executor: Executor, train: Train
-) -> dict[str, Any]:
+def tune(base: Config, options: TuneConfig, *, executor: Executor) -> dict[str, Any]:
     """Searches, then trains the winner and the default as ordinary runs.
 
     Args:
         base: The default: the run whose fields are searched.
         options: How.
         executor: Does the trials; entered already.
-        train: Runs one configuration; returns its published folder.
 
     Returns:
         `evaluation.results.Tuning`, with the `folders` of both runs: also in
@@ -67,10 +68,10 @@ def tune(
         except utils.Interrupted as stop:
             executor.stop()
             raise utils.Interrupted(stop.signal_number, search.advice()) from None
-        return _finish(search, train)
+        return _finish(search)
 
 
-def _finish(search: Search, train: Train) -> dict[str, Any]:
+def _finish(search: Search) -> dict[str, Any]:
     """Trains the default and the winner, compares them, writes the summary."""
     trials, best = search.study.trials(), search.study.best()
     if best is None or search.default_value is None:
@@ -95,7 +96,7 @@ def _finish(search: Search, train: Train) -> dict[str, Any]:
         return _summary(search, trials, best, rows, folders, results)
 
     def train_noted(config: Config) -> Path:
-        folder = train(config)
+        folder = _train_once(search, config)
         folders[_TUNED if DEFAULT in folders else DEFAULT] = folder
         return folder
 
@@ -110,14 +111,29 @@ def _finish(search: Search, train: Train) -> dict[str, Any]:
     )
     winner = read_run(folders[[*configs][-1]])
     found = winner.results.get("tuning")
-    if (
-        found is None or found["study"] != search.folder.name
-    ):  # it was trained before, without a study
+    # It may have been trained before, without a study or after fewer trials.
+    if not (
+        found
+        and found["study"] == search.folder.name
+        and len(found["trials"]) == len(trials)
+    ):
         rows = winner.read_part()
         found = _summary(search, trials, best, rows, folders, winner.results)
     found = to_jsonable({**found, "folders": folders})
     write_json(search.folder / SUMMARY, found)
     return found
+
+
+def _train_once(search: Search, config: Config) -> Path:
+    """Trains a run of a study, goes on with it, or finds it published; notes it."""
+    notes, key = search.folder / _RUNS, run_identity(config)
+    known = read_json(notes) if notes.is_file() else {}
+    if key in known and Path(known[key], MANIFEST).is_file():
+        return Path(known[key])
+    is_begun = search.is_begun and find_resumable(config, "newest", is_probe=True)
+    folder = train_run(config, resume="newest" if is_begun else None)
+    write_json(notes, known | {key: str(folder.absolute())})
+    return folder
 
 
 def _distinct(base: Config, trials: list[dict[str, Any]]) -> list[Config]:

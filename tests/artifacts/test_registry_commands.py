@@ -149,7 +149,9 @@ def test_models_in_use_change(command, outputs):
     assert command("get", ALIAS).rstrip().endswith(Registry(outputs).get(FIRST).run_id)
     folder = outputs / Registry(outputs).get(FIRST).artifact
     folder.rename(outputs / "away")
-    assert "expected its artifact" in command("get", ALIAS, code=66)
+    for words in (("get", ALIAS), ("validate", ALIAS), ("validate", "--all")):
+        said = command(*words, code=66)
+        assert "expected its artifact" in said and said.count(FIRST) == 1
     (outputs / "away").rename(folder)
     assert "is no longer champion" in command("alias", FIRST, "champion", "--remove")
     assert "expected a model" in command("get", ALIAS, code=66)

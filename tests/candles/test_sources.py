@@ -43,6 +43,8 @@ def test_what_is_no_trade_is_not_taken_as_candles(tmp_path, kind):
     path = tmp_path / f"ETH_USDT_USDT-1h-{kind}.feather"
     path.write_bytes(b"")
     assert stated_contents(path.name) == kind.lower()
+    with pytest.raises(MissingInputError, match="in .*nope.* Received: no such folder"):
+        find_candles(tmp_path / "nope", "ETHUSDT", "1h")
     with pytest.raises(MissingInputError, match=f"1 other file: {path.name}"):
         find_candles(tmp_path, "ETH_USDT_USDT", "1h")
     with pytest.raises(DataError, match=f"expected candles of trades.*{kind.lower()}"):

@@ -410,6 +410,12 @@ def test_settings_are_compared_by_the_names_of_their_files(tmp_path, config):
         "deep": (50, 0.1),
     }
     assert {(x.model, x.seed) for x in runs.values()} == {("lightgbm", 7)}
+    with pytest.raises(utils.ConfigError) as refused:
+        options.parse([*map(str, words), "--num-trees", "9"])
+    assert str(refused.value) == (
+        f"{tmp_path}/few.yaml: expected a setting that counts. Received: num_trees, "
+        "which flags set for every run. Leave them out."
+    )
     (tmp_path / "deep.yaml").write_text("max_depht: 9\n")
     with pytest.raises(utils.ConfigError, match="deep.yaml: .*\n.*max_depht"):
         options.parse([*map(str, words)])

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -231,7 +232,7 @@ def test_a_resume_takes_finished_cells_and_repeats_the_others(tmp_path, monkeypa
     monkeypatch.chdir("/")
     run(tmp_path, again, {}, is_resumed=True, inputs_dir="/new").require_success()
     assert again.names[1:] == ["ETHUSDT-1m-logistic-signal-s42"]
-    assert again.done[0].values["sha256"] == FACTS["sha256"]
+    assert again.done[0].values["begun"] == FACTS
     assert again.done[0].values["config"]["inputs_dir"] == "/new"
     with pytest.raises(ConfigError, match="expected what the sweep mine began with"):
         run(tmp_path, Answers(), axes | {"seeds": [7]}, is_resumed=True)
@@ -402,7 +403,7 @@ def test_a_file_that_is_there_is_taken_and_candles_that_are_named_win(cell, tmp_
     values = {
         "config": cell["config"],
         "data_dir": None,
-        "sha256": None,
+        "begun": None,
         "use_cache": False,
     }
     facts = cells.prepare_file(values)
@@ -410,6 +411,15 @@ def test_a_file_that_is_there_is_taken_and_candles_that_are_named_win(cell, tmp_
     assert facts["sha256"] == cell["sha256"]
     with pytest.raises(cells.utils.MissingInputError, match="candles of TESTUSDT"):
         cells.prepare_file(values | {"data_dir": str(tmp_path / "none")})
+    begun = {"path": "/before/file.feather", "sha256": facts["sha256"]}
+    assert cells.prepare_file(values | {"begun": begun}) == facts
+    Path(facts["path"]).unlink()
+    with pytest.raises(cells.utils.MissingInputError) as caught:
+        cells.prepare_file(values | {"begun": begun})
+    assert str(caught.value).startswith(
+        "/before/file.feather: expected the training file that the sweep began with. "
+        "Received: no such file any more"
+    )
 
 
 # The command line
@@ -432,6 +442,7 @@ def test_a_file_that_is_there_is_taken_and_candles_that_are_named_win(cell, tmp_
             "BNBUSDT-1m-lightgbm-direction-s42",
         ),
         ("--pairs BTCUSDT --timeframes 5m 60m --seeds 1 2", 4, "BTCUSDT-1h-lstm"),
+        ("--seeds 1 2 --num-threads 1", 2, "2 cells, 1 training file, 1 thread each"),
     ],
 )
 def test_a_dry_run_lists_the_cells(words, count, shown, tmp_path, capsys, monkeypatch):

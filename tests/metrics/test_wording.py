@@ -19,5 +19,13 @@ def test_intervals_as_text(value, text):
 def test_what_is_missing_is_said():
     assert wording.number(None, "{:.1f}") == "-"
     assert wording.number(0, "{:.1f}") == "0.0"
+    assert wording.number(float("nan"), "{:.1f}") == "nan"
     assert wording.p_value(None, "too few blocks") == "too few blocks"
     assert wording.p_value(0.0312) == "p = 0.031"
+
+
+def test_nothing_has_no_minus_sign():
+    """A value at risk of a loss of nothing: minus the quantile 0.0."""
+    assert wording.number(-0.0, "{:.2f} %") == "0.00 %"
+    assert wording.number(-0.004, "{:+.2f}") == "+0.00"
+    assert wording.number(-0.006, "{:.2f} %") == "-0.01 %"

@@ -163,3 +163,9 @@ def test_resume_of_a_folder_that_was_published_means_the_artifact(tmp_path):
     assert (parsed.resume, config.epochs) == (published, 7)
     with pytest.raises(MissingInputError, match="expected the folder of a run"):
         options.parse(["--resume", gone + "x"])
+
+
+def test_a_word_of_a_search_is_told_where_it_belongs():
+    with pytest.raises(ConfigError, match="a search of settings: add --optimize") as no:
+        options.parse(["--n-trials", "3"])
+    assert "Did you mean" not in str(no.value)

@@ -126,6 +126,18 @@ def test_another_run_space_or_name_does_not_go_on_with_a_study(base):
         searched(base, value_of, 1, **other)
 
 
+def test_without_a_name_the_same_search_is_not_done_twice(base, tmp_path):
+    """Its points would be the same; more trials go on, another seed is another."""
+    broken = tmp_path / "outputs/studies/of_another_version/study.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text('{"config": {"no_such_field": 1}}')
+    for n_trials, asked in ((2, ["default", "0000", "0001"]), (2, []), (3, ["0002"])):
+        trials, tried, _ = searched(base, value_of, n_trials, study=None)
+        assert tried == asked and len(trials) == n_trials
+    _, tried, _ = searched(base.replace(seed=7), value_of, 1, study=None)
+    assert tried == ["default", "0000"]
+
+
 def test_what_is_missing_or_unknown_is_named(base, monkeypatch):
     with pytest.raises(utils.ConfigError, match="Did you mean 'cv_log_loss'"):
         TuneConfig(objective="cv_logloss")

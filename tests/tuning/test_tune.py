@@ -13,7 +13,6 @@ import utils
 from config import Config
 from executors.tasks import SerialExecutor
 from experiments.series import FailedRunsError
-from trainer import StandaloneTrainer
 from tuning import trial
 from tuning.__main__ import main
 from tuning.search import TuneConfig
@@ -65,10 +64,6 @@ def ends(monkeypatch):
     return ends
 
 
-def train(config):
-    return StandaloneTrainer(config).run_training()
-
-
 def reported(folder):
     return json.loads((folder / "confusion_matrix_report.json").read_text())
 
@@ -77,7 +72,7 @@ def test_the_winner_is_an_ordinary_run_that_says_what_it_is_worth(base, ends):
     ends[4] = utils.DataError("expected better data")
     options = TuneConfig(n_trials=6, space=CLIPPED, study="s")
     drawn = base.replace(report="full")
-    found = tune(drawn, options, executor=SerialExecutor(), train=train)
+    found = tune(drawn, options, executor=SerialExecutor())
     default, winner = map(Path, found["folders"].values())
     assert winner.parent == base.model_dir and default.parent == winner.parent
     tuning = reported(winner)["tuning"]
@@ -109,7 +104,7 @@ def test_the_winner_is_an_ordinary_run_that_says_what_it_is_worth(base, ends):
 def test_the_default_stays_where_no_trial_is_better(base, ends):
     best = base.replace(logistic_penalty=0.05, clip_limit=1.0)
     options = TuneConfig(n_trials=2, space=SPACE, study="s")
-    found = tune(best, options, executor=SerialExecutor(), train=train)
+    found = tune(best, options, executor=SerialExecutor())
     ((name, folder),) = found["folders"].items()
     assert name == "default" and found["best"] is None and found["changes"] == {}
     tuning = reported(Path(folder))["tuning"]
@@ -121,19 +116,19 @@ def test_where_every_trial_fails_one_error_says_why(base, ends):
     ends |= {k: utils.DataError("expected better data") for k in (2, 3)}
     options = TuneConfig(n_trials=2, space=SPACE, study="s")
     with pytest.raises(FailedRunsError, match="every trial failed:\n.*better") as error:
-        tune(base, options, executor=SerialExecutor(), train=train)
+        tune(base, options, executor=SerialExecutor())
     assert error.value.exit_code == 65
     ends[4] = utils.MissingInputError("no file")
     options = TuneConfig(n_trials=2, space=SPACE, study="t")
     with pytest.raises(FailedRunsError, match="the default failed.*no file") as error:
-        tune(base, options, executor=SerialExecutor(), train=train)
+        tune(base, options, executor=SerialExecutor())
     assert error.value.exit_code == 66
 
 
 def test_time_that_is_up_before_a_trial_ended_is_no_failure(base, ends):
     options = TuneConfig(n_trials=2, space=SPACE, study="s", timeout_minutes=1e-9)
     with pytest.raises(utils.Interrupted, match="--study s --resume") as stop:
-        tune(base, options, executor=SerialExecutor(), train=train)
+        tune(base, options, executor=SerialExecutor())
     assert utils.exit_code_of(stop.value) == 143
 
 
@@ -143,4 +138,28 @@ def test_the_command_ends_with_its_code(base, capsys):
     words += ["--timeframe", "1h", "--sequence-length", "8", "--future-window", "5"]
     assert main([*words, "--objective", "accuracy"]) == 2
     assert "expected one of cv_log_loss" in capsys.readouterr().err
+    assert main([*words, "--n-trials", "0"]) == 2
     assert main([*words, "--study", "s", "--resume"]) == 66
+
+
+def test_a_name_is_enough_to_go_on_and_nothing_is_trained_twice(
+    base, ends, tmp_path, capsys
+):
+    (tmp_path / "space.yaml").write_text("logistic_penalty: {low: 0.05, high: 0.15}")
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps(base.to_dict()))
+    ends[3] = utils.Interrupted(15)  # in the second trial
+    words = ["--config", path, "--space", tmp_path / "space.yaml", "--n-trials", "4"]
+    assert main([*map(str, words), "--study", "s"]) == 143
+    again = ["--study", "s", "--resume", "--outputs-dir", base.outputs_dir]
+    assert " ".join(again) in capsys.readouterr().err
+    assert main(again) == 0
+    study = Path(base.outputs_dir, "studies/s")
+    found = json.loads((study / "tuning.json").read_text())
+    assert len(found["trials"]) == 4 and found["best"] is not None
+    runs = sorted(base.model_dir.glob("2*"))
+    assert [str(x) for x in runs] == sorted(found["folders"].values())
+    assert main(again) == 0
+    assert sorted(base.model_dir.glob("2*")) == runs
+    assert main([*again, "--seed", "3"]) == 2
+    assert "seed: began with 42, now 3" in capsys.readouterr().err
