@@ -169,7 +169,14 @@ def episodes_of(where, name, num_envs, seed):
     pieces = [(first, first + 2000)]
 
     def score(act):
-        held = accounts.live(act, prices, pieces, dead_band=0.1, **options)
+        account = accounts.LiveAccount(
+            act,
+            scale=prices.scale,
+            episode_bars=240,
+            is_continuous=is_continuous,
+            dead_band=0.1,
+        )
+        held = accounts.live(account, prices, pieces, cost=COST)
         return 1e4 * float(held.net.mean())
 
     return episodes, score

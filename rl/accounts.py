@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from rl.simulator import Market, TradingSimulator
+from rl.simulator import Holdings, Market, position_after
 
 Act = Callable[[np.ndarray], np.ndarray]
 """From observations (batch, observation_size) to actions (batch,)."""
@@ -79,47 +80,76 @@ def account_of(
     return Account(rows=rows, position=position, gross=gross, cost=paid)
 
 
+class LiveAccount:
+    """One account of a policy, that sees after each bar what it holds.
+
+    Args:
+        act: The policy.
+        scale: Unit of log returns, as in `Market`.
+        episode_bars: Bars of an episode of its training: the unit of bars held.
+        is_continuous: Actions are positions.
+        dead_band: See `TradingSimulator`.
+    """
+
+    def __init__(
+        self,
+        act: Act,
+        *,
+        scale: float,
+        episode_bars: int,
+        is_continuous: bool,
+        dead_band: float,
+    ) -> None:
+        self._act, self._holdings = act, Holdings(1)
+        self._units: dict[str, Any] = {"scale": scale, "episode_bars": episode_bars}
+        self._rules: dict[str, Any]
+        self._rules = {"is_continuous": is_continuous, "dead_band": dead_band}
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """What it sees of what it holds (3,) float32; see `ACCOUNT_NUMBERS`."""
+        return self._holdings.seen(**self._units)[0]
+
+    def decide(self, features: np.ndarray) -> float:
+        """Returns the position that it holds from this close on.
+
+        Args:
+            features: (num_features,) float32, of the bar that closed.
+        """
+        seen = np.concatenate([features, self.numbers], dtype=np.float32)
+        actions = np.asarray(self._act(seen[None])).reshape(1)
+        target = position_after(actions, self._holdings.position, **self._rules)
+        self._holdings.hold(target)
+        return float(target[0])
+
+    def earn(self, log_return: float, *, num_bars: int = 1) -> None:
+        """Takes what the price did until the next bar, or until one some bars on."""
+        held = self._holdings
+        held.unrealised += held.position * log_return
+        held.bars_held += (num_bars - 1) * (held.position != 0.0)
+
+    def close(self) -> None:
+        """Leaves it without a position."""
+        self._holdings.clear()
+
+
 def live(
-    act: Act,
+    account: LiveAccount,
     market: Market,
     pieces: Sequence[tuple[int, int]],
     *,
     cost: float,
-    is_continuous: bool,
-    dead_band: float,
 ) -> Account:
-    """Returns what a policy came to, that sees its account after each bar."""
-    held = [
-        _live_one(act, market, piece, cost, is_continuous, dead_band)
-        for piece in pieces
-    ]
-    return account_of(np.concatenate(held or [np.empty(0)]), market, pieces, cost)
-
-
-def _live_one(
-    act: Act,
-    market: Market,
-    piece: tuple[int, int],
-    cost: float,
-    is_continuous: bool,
-    dead_band: float,
-) -> np.ndarray:
-    first, stop = piece
-    simulator = TradingSimulator(
-        market,
-        np.array([first]),
-        episode_bars=stop - first,
-        cost=cost,
-        is_continuous=is_continuous,
-        dead_band=dead_band,
-    )
-    simulator.reset()
-    position = np.empty(stop - first)
-    for bar in range(stop - first):
-        actions = act(simulator.observe())
-        position[bar] = simulator.targets(actions)[0]
-        simulator.step(actions)
-    return position
+    """Returns what an account of a policy came to, without a position at each start."""
+    held = [np.empty(0)]
+    for first, stop in pieces:
+        account.close()
+        position = np.empty(stop - first)
+        for bar, row in enumerate(range(first, stop)):
+            position[bar] = account.decide(market.features[row])
+            account.earn(market.returns[row])
+        held.append(position)
+    return account_of(np.concatenate(held), market, pieces, cost)
 
 
 def plain_policy(weights: Sequence[np.ndarray], *, is_continuous: bool) -> Act:

@@ -25,8 +25,8 @@ ACCOUNT_NUMBERS = 3
 """Numbers of an observation beside the features: position, unrealised log return in
 units of a bar's deviation, bars in position as a share of an episode."""
 
-NUM_ACTIONS = 3
-"""SHORT, FLAT, LONG of a discrete agent, in the order of their ids."""
+NUM_ACTIONS, FLAT = 3, 1
+"""SHORT, FLAT, LONG of a discrete agent, in the order of their ids; that of FLAT."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +64,72 @@ class Market:
         known = np.concatenate([[0], np.cumsum(is_known)])
         whole = known[episode_bars:] - known[:-episode_bars] == episode_bars
         return np.flatnonzero(whole) + (rows.start or 0)
+
+
+def position_after(
+    actions: np.ndarray,
+    position: np.ndarray,
+    *,
+    is_continuous: bool,
+    dead_band: float,
+) -> np.ndarray:
+    """Returns the positions (num_envs,) that actions lead to from others.
+
+    Args:
+        actions: (num_envs,) ids of SHORT, FLAT, LONG, or positions.
+        position: (num_envs,) before.
+        is_continuous: Actions are positions.
+        dead_band: See `TradingSimulator`.
+    """
+    if not is_continuous:
+        return actions.astype(np.float64) - 1.0
+    wanted = np.clip(actions.astype(np.float64), -1.0, 1.0)
+    wanted[np.abs(wanted) < dead_band] = 0.0
+    is_small = (np.abs(wanted - position) < dead_band) & (wanted != 0.0)
+    return np.where(is_small, position, wanted)
+
+
+class Holdings:
+    """What accounts side by side hold, and what each sees of that.
+
+    Attributes:
+        position: (num_accounts,) in [-1, 1].
+        unrealised: (num_accounts,) log returns since the position was opened, before
+            costs.
+        bars_held: (num_accounts,) bars since then.
+    """
+
+    def __init__(self, num_accounts: int) -> None:
+        self.position = np.zeros(num_accounts)
+        self.unrealised = np.zeros(num_accounts)
+        self.bars_held = np.zeros(num_accounts, np.int64)
+
+    def clear(self, which: np.ndarray | slice = slice(None)) -> None:
+        """Leaves accounts without a position."""
+        for column in (self.bars_held, self.position, self.unrealised):
+            column[which] = 0
+
+    def seen(self, *, scale: float, episode_bars: int) -> np.ndarray:
+        """Returns `ACCOUNT_NUMBERS` (num_accounts, 3) float32.
+
+        Args:
+            scale: Unit of log returns.
+            episode_bars: Unit of bars; who holds on for longer sees 1.
+        """
+        found = np.empty((len(self.position), ACCOUNT_NUMBERS), np.float32)
+        found[:, 0] = self.position
+        found[:, 1] = self.unrealised / scale
+        found[:, 2] = np.minimum(self.bars_held / episode_bars, 1.0)
+        return found
+
+    def hold(self, target: np.ndarray) -> np.ndarray:
+        """Takes positions for the next bar; returns how far each changed."""
+        change = np.abs(target - self.position)
+        is_new = np.sign(target) != np.sign(self.position)
+        self.bars_held = np.where(is_new, 0, self.bars_held) + (target != 0.0)
+        self.unrealised = np.where(is_new, 0.0, self.unrealised)
+        self.position = target
+        return change
 
 
 class TradingSimulator:
@@ -113,9 +179,7 @@ class TradingSimulator:
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self.rows = np.zeros(num_envs, np.int64)
         self.bars_left = np.zeros(num_envs, np.int64)
-        self.bars_held = np.zeros(num_envs, np.int64)
-        self.position = np.zeros(num_envs)
-        self.unrealised = np.zeros(num_envs)
+        self.holdings = Holdings(num_envs)
         self._num_features = market.features.shape[1]
         self.observation_size = self._num_features + ACCOUNT_NUMBERS
 
@@ -129,8 +193,7 @@ class TradingSimulator:
         drawn = self.generator.integers(len(self.starts), size=int(which.sum()))
         self.rows[which] = self.starts[drawn]
         self.bars_left[which] = self.episode_bars
-        for column in (self.bars_held, self.position, self.unrealised):
-            column[which] = 0
+        self.holdings.clear(which)
         return self.observe()
 
     def observe(self) -> np.ndarray:
@@ -138,20 +201,19 @@ class TradingSimulator:
         seen = np.empty((self.num_envs, self.observation_size), np.float32)
         features = self.market.features
         seen[:, :-ACCOUNT_NUMBERS] = features[self.rows]
-        seen[:, -3] = self.position
-        seen[:, -2] = self.unrealised / self.market.scale
-        seen[:, -1] = self.bars_held / self.episode_bars
+        seen[:, -ACCOUNT_NUMBERS:] = self.holdings.seen(
+            scale=self.market.scale, episode_bars=self.episode_bars
+        )
         return seen
 
     def targets(self, actions: np.ndarray) -> np.ndarray:
         """Returns the positions (num_envs,) that actions lead to."""
-        actions = np.asarray(actions).reshape(self.num_envs)
-        if not self.is_continuous:
-            return actions.astype(np.float64) - 1.0
-        wanted = np.clip(actions.astype(np.float64), -1.0, 1.0)
-        wanted[np.abs(wanted) < self.dead_band] = 0.0
-        is_small = (np.abs(wanted - self.position) < self.dead_band) & (wanted != 0.0)
-        return np.where(is_small, self.position, wanted)
+        return position_after(
+            np.asarray(actions).reshape(self.num_envs),
+            self.holdings.position,
+            is_continuous=self.is_continuous,
+            dead_band=self.dead_band,
+        )
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Holds the positions that actions lead to for one bar.
@@ -165,17 +227,13 @@ class TradingSimulator:
         """
         target = self.targets(actions)
         earned = target * self.market.returns[self.rows]
-        cost = self.cost * np.abs(target - self.position)
-        is_new = np.sign(target) != np.sign(self.position)
-        self.bars_held = np.where(is_new, 0, self.bars_held) + (target != 0.0)
-        self.unrealised = np.where(is_new, 0.0, self.unrealised) + earned
-        self.position = target
+        cost = self.cost * self.holdings.hold(target)
+        self.holdings.unrealised += earned
         self.rows += 1
         self.bars_left -= 1
         is_over = self.bars_left == 0
         cost += np.where(is_over, self.cost * np.abs(target), 0.0)
-        for column in (self.bars_held, self.position, self.unrealised):
-            column[is_over] = 0
+        self.holdings.clear(is_over)
         return earned - cost, np.zeros(self.num_envs, bool), is_over
 
     # Exact resume
@@ -186,15 +244,19 @@ class TradingSimulator:
             "generator": self.generator.bit_generator.state,
             "rows": self.rows.tolist(),
             "bars_left": self.bars_left.tolist(),
-            "bars_held": self.bars_held.tolist(),
-            "position": [float(each).hex() for each in self.position],
-            "unrealised": [float(each).hex() for each in self.unrealised],
+            "bars_held": self.holdings.bars_held.tolist(),
+            "position": [float(each).hex() for each in self.holdings.position],
+            "unrealised": [float(each).hex() for each in self.holdings.unrealised],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `state` returned."""
         self.generator.bit_generator.state = state["generator"]
-        for name in ("rows", "bars_left", "bars_held"):
-            setattr(self, name, np.array(state[name], np.int64))
-        for name in ("position", "unrealised"):
-            setattr(self, name, np.array([float.fromhex(x) for x in state[name]]))
+        self.rows, self.bars_left, self.holdings.bars_held = (
+            np.array(state[name], np.int64)
+            for name in ("rows", "bars_left", "bars_held")
+        )
+        self.holdings.position, self.holdings.unrealised = (
+            np.array([float.fromhex(x) for x in state[name]])
+            for name in ("position", "unrealised")
+        )

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from rl import accounts
-from rl.accounts import Account
+from rl.accounts import Account, Act, LiveAccount
 from rl.agent import Agent, AgentSettings
 from rl.checkpoints import Candidate, KeptTraining, owner_of
 from rl.ppo import PPO
@@ -178,11 +178,23 @@ def _live(
     pieces: Sequence[tuple[int, int]],
     around: MarketSettings,
 ) -> Account:
-    return accounts.live(
+    account = live_account(
         accounts.plain_policy(weights, is_continuous=is_continuous),
-        market,
-        pieces,
-        cost=around.cost,
+        market.scale,
+        around,
+        is_continuous=is_continuous,
+    )
+    return accounts.live(account, market, pieces, cost=around.cost)
+
+
+def live_account(
+    act: Act, scale: float, around: MarketSettings, *, is_continuous: bool
+) -> LiveAccount:
+    """Returns an account of a policy, with the units of its training."""
+    return LiveAccount(
+        act,
+        scale=scale,
+        episode_bars=around.episode_bars,
         is_continuous=is_continuous,
         dead_band=around.dead_band,
     )

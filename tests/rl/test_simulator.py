@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rl import accounts
+from rl.accounts import LiveAccount
 from rl.environment import TradingEnv
 from rl.simulator import Market, TradingSimulator
 
@@ -98,6 +99,34 @@ def test_the_sum_of_rewards_is_the_log_equity_of_the_judge():
     assert abs(account.net.sum() - total) < 1e-9
     paid = 0.0007 * account.turnover * len(account.rows)
     assert account.cost.sum() == pytest.approx(paid, rel=1e-12)
+
+
+@pytest.mark.parametrize("is_continuous", [False, True])
+def test_an_account_sees_in_any_stretch_what_it_saw_in_training(is_continuous):
+    generator = np.random.Generator(np.random.PCG64(4))
+    wide = market(np.append(0.01 * generator.standard_normal(9), np.nan))
+    rules = {"is_continuous": is_continuous, "dead_band": 0.1}
+    actions = (
+        generator.uniform(-1, 1, 9) if is_continuous else [2, 2, 0, 0, 0, 1, 2, 2, 2]
+    )
+    shown = []
+
+    def act(seen):
+        shown.append(seen[0])
+        return np.array([actions[len(shown) - 1]])
+
+    account = LiveAccount(act, scale=wide.scale, episode_bars=4, **rules)
+    held = accounts.live(account, wide, [(0, 9)], cost=0.001)
+    episodes = TradingSimulator(
+        wide, np.array([0]), episode_bars=9, cost=0.001, **rules
+    )
+    episodes.reset()
+    for bar, action in enumerate(actions):
+        expected = episodes.observe()[0]
+        expected[-1] = min(episodes.holdings.bars_held[0] / 4, 1.0)
+        assert shown[bar].tobytes() == expected.tobytes()
+        assert held.position[bar] == episodes.targets(np.array([action]))[0]
+        episodes.step(np.array([action]))
 
 
 def test_state_goes_through_json():
