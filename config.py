@@ -100,6 +100,9 @@ class Config(
         """Returns what contradicts, inside each part and across them."""
         inside = [problem for part in PARTS for problem in part.problems(self)]
         families = self.family_problems(self.model)
+        families += self.stage_problems(
+            self.model, has_folds=self.has_folds, loss=self.loss
+        )
         return inside + families + self._target_problems() + self._window_problems()
 
     def _target_problems(self) -> list[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from artifacts import (
     run_folder,
 )
 from config import FIELDS, Config, build_config
-from files.atomic import sha256_file
+from files.atomic import atomic_write, make_folder, sha256_file
 from files.tables import Columns, open_table
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
@@ -41,6 +43,8 @@ _OPENERS: dict[str, tuple[int, Callable[[bytes, object], Any]]] = {
     array_files.SUFFIX: (array_files.MAX_MODEL_BYTES, array_files.load_arrays),
 }
 """Suffix of a model file -> its largest size, and what opens its bytes."""
+_PREDICT = ("model", "preprocessor", "calibrator", "golden", "reference")
+"""Kinds of files that predicting reads, beside scaler and metadata."""
 _RETIRED = (".skops", ".txt")
 """Suffixes of libraries' own files, which are not opened."""
 
@@ -187,6 +191,26 @@ class Artifact:
     def open_table(self, kind: str) -> Columns:
         """Opens the Parquet file of a kind, such as `predictions`."""
         return open_table(self.path / self._name(kind, (".parquet",)))
+
+    def copy_model(self, folder: Path) -> None:
+        """Copies what predicts into a folder, as an artifact of its own.
+
+        What a report shows stays behind. A folder that is there is replaced.
+
+        Raises:
+            RefusedArtifactError: If a file was changed since the artifact was opened.
+        """
+        listed = self.metadata["files"]
+        names = {self.metadata_name, *(listed[k] for k in _PREDICT if self.has(k))}
+        names |= {n for n in self.files if re.fullmatch(r"scaler_[^/]*\.json", n)}
+        shutil.rmtree(folder, ignore_errors=True)
+        make_folder(folder)
+        for name in sorted(names):
+            limit = {"max_bytes": self.files[name]["bytes"]}
+            data = manifest.read_listed(self.path, name, self.files[name], **limit)
+            atomic_write(folder / name, data)
+        internal = {"is_internal": run_folder.is_internal}
+        manifest.write_manifest(folder, run_folder.MANIFEST, **internal)
 
     @property
     def metadata_name(self) -> str:

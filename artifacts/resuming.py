@@ -92,6 +92,8 @@ def differences(
         lines += changed_fields(config_of(run.path) or run.config, run.config)
     if saved.get("data") != now["data"]:
         lines.append("the data is not the one it began with")
+    if saved.get("parents") != now.get("parents"):
+        lines.append("the models that it builds on are not those it began with")
     environment = saved.get("environment")
     before = environment if isinstance(environment, dict) else {}
     for key, value in now["environment"].items():

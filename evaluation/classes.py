@@ -23,7 +23,7 @@ from evaluation.class_scores import (
 )
 from evaluation.policies import PROBABILITY_COLUMNS, SignalPolicy, probabilities_of
 from evaluation.results import PARTS, ClassPart, ClassResults, Settings
-from evaluation.task import Task
+from evaluation.task import Names, Task
 from metrics import scores, wording
 from settings.evaluation_fields import EvaluationFields
 
@@ -48,16 +48,18 @@ class Classes(Task[ClassResults, ClassPart]):
         "direction": ("direction_skill_vs_train_prior",),
     }
     p_value = "direction_p_value"
-    baseline_names = {
-        "train_prior": "train prior",
-        "trailing_7d": "trailing 7-day mix",
-        "last_known_label": "last known label",
-        "always_hold": "always HOLD",
-        "stratified_random": "stratified random",
-        "logistic_regression": "logistic regression",
-        "gradient_boosting": "gradient boosting",
-        "buy_and_hold": "buy and hold",
-    }
+    baseline_names = Names(
+        {
+            "train_prior": "train prior",
+            "trailing_7d": "trailing 7-day mix",
+            "last_known_label": "last known label",
+            "always_hold": "always HOLD",
+            "stratified_random": "stratified random",
+            "logistic_regression": "logistic regression",
+            "gradient_boosting": "gradient boosting",
+            "buy_and_hold": "buy and hold",
+        }
+    )
     loss_name = "log-loss"
     measures = {
         "skill": "skill_vs_train_prior",

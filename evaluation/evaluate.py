@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from evaluation.task import Task
 from evaluation.trials import FIRST_LOOK, count_trials
 from files import tables
 from files.strict import to_jsonable, write_json
+from metrics import wording
 from models.adapter import ModelAdapter
 from settings.tree_fields import TABULAR_MODELS
 
@@ -81,7 +83,11 @@ def judge(
     tables.write_parquet(run.file("predictions", ".parquet"), model.table)
     trials = count_trials(data, adapter.config)
     notes = training_notes(adapter)
-    return model, evaluate(model, data, adapter.config, trials=trials, notes=notes)
+    said = adapter.said_by_parents(data, outputs)
+    results = evaluate(
+        model, data, adapter.config, trials=trials, notes=notes, parents=said
+    )
+    return model, results | to_jsonable(adapter.findings(data))
 
 
 def training_notes(adapter: ModelAdapter) -> list[str]:
@@ -208,6 +214,7 @@ def evaluate(
     *,
     trials: Trials | None = None,
     notes: Sequence[str] = (),
+    parents: Mapping[str, Mapping[str, np.ndarray]] = MappingProxyType({}),
 ) -> Results[Any]:
     """Returns the results of each part of what a model said, ready for JSON.
 
@@ -217,14 +224,16 @@ def evaluate(
         config: The same run.
         trials: How often the test part was looked at; None: never before.
         notes: What a reader has to know of the training.
+        parents: Outputs of the models that it builds on, by name and part. Each is
+            judged beside it, with thresholds of its own.
     """
     task, parts = task_of(data.target), model.table["part"].unique()
-    beside = {}
+    others = dict(parents)
     has_training = len(data.parts["train"].targets) > 0
     if config.baseline_model and config.report == "full" and has_training:
         asked = [name for name in data.parts if name != "train"]
-        trained = trained_outputs(data, asked, seed=config.seed)
-        beside = {name: decide(data, said, config) for name, said in trained.items()}
+        others |= trained_outputs(data, asked, seed=config.seed)
+    beside = {name: decide(data, said, config) for name, said in others.items()}
     settings = Settings(
         fee_bps=config.fee_bps,
         slippage_bps=config.slippage_bps,
@@ -247,9 +256,37 @@ def evaluate(
             num_trials=trials["num_trials"],
         )
         results[part] = scores.results()
+    if parents and "test" in results:
+        results["parents"] = _beside_parents(results["test"], list(parents), task)
     close, move_pct = data.outcomes.get("close"), None
     if close is not None:
         known = data.parts["train"].take(close)
         move_pct = usual_move_pct(known, data.future_window)
     notes = [*notes, *barrier_notes(config, move_pct)]
     return verdict.add_verdict(to_jsonable(results), task, notes=notes)
+
+
+def _beside_parents(
+    test: Mapping[str, Any], names: Sequence[str], task: Task[Any, Any]
+) -> dict[str, Any]:
+    """Returns how a model does on test beside the best of those that it builds on.
+
+    Best on these very rows, so the choice favours the parent.
+    """
+    key = task.part_scores.loss_difference
+    found = {name: test["comparisons"][name][key] for name in names}
+    best = max(found, key=lambda name: found[name]["estimate"])
+    estimate, p_value = (found[best][k] for k in ("estimate", "p_value"))
+    if p_value is None:
+        words = "test is too short to tell it from"
+    elif p_value >= verdict.MAX_P_VALUE:
+        words = "not told apart on test from"
+    else:
+        words = f"{'better' if estimate < 0 else 'worse'} on test than"
+    beside = f"{task.loss_name} {estimate:+.3g}, {wording.p_value(p_value)}"
+    return {
+        "names": list(names),
+        "best_on_test": best,
+        "statement": f"{words} {task.baseline_names[best]}, the best there of those it "
+        f"builds on: {beside}",
+    }

@@ -27,7 +27,7 @@ from evaluation.results import (
     NumberSettings,
     Settings,
 )
-from evaluation.task import Task
+from evaluation.task import Names, Task
 from metrics import scores, wording
 from preprocessing.training_data import Part
 from settings.evaluation_fields import EvaluationFields
@@ -58,15 +58,17 @@ class Numbers(Task[NumberResults, NumberPart]):
         "direction": ("sign_excess",),
     }
     p_value = "sign_p_value"
-    baseline_names = {
-        "persistence": "persistence",
-        "train_mean": "train mean",
-        "trailing_7d": "trailing 7-day mean",
-        "last_known_return": "last known return",
-        "ridge_regression": "ridge regression",
-        "gradient_boosting": "gradient boosting",
-        "buy_and_hold": "buy and hold",
-    }
+    baseline_names = Names(
+        {
+            "persistence": "persistence",
+            "train_mean": "train mean",
+            "trailing_7d": "trailing 7-day mean",
+            "last_known_return": "last known return",
+            "ridge_regression": "ridge regression",
+            "gradient_boosting": "gradient boosting",
+            "buy_and_hold": "buy and hold",
+        }
+    )
     loss_name = "squared error"
     measures = {
         "skill": "skill_mse_vs_persistence",

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 
+from evaluation.thresholds import Search
+from models.stacking import StackFindings
+
 Part = TypeVar("Part", bound="PartResults")
 PARTS: tuple[Literal["validation"], Literal["test"]] = ("validation", "test")
 
@@ -88,38 +91,6 @@ class CalibrationChoice(TypedDict):
     reason: str | None  # why it is another than asked for
 
 
-class Pair(TypedDict):
-    """What one pair of thresholds came to on validation."""
-
-    short_share: float  # of the rows that reach it; 0: never
-    long_share: float
-    short_threshold: float | None  # None: never
-    long_threshold: float | None
-    num_trades: int
-    objective: float | None
-    objective_standard_error: float
-    total_return_pct: float
-    mean_net_return_bps: float | None
-
-
-class Search(TypedDict):
-    """The search for thresholds; the rest is missing where it was `skipped`."""
-
-    statement: str  # how it ended, in words
-    num_tried: int
-    skipped: NotRequired[str]  # why there was none
-    objective: NotRequired[str]
-    turnover_penalty_bps: NotRequired[float]  # charged a side, in the search only
-    min_trades: NotRequired[int]  # fewest of an eligible pair
-    num_eligible: NotRequired[int]
-    num_near_best: NotRequired[int]  # within a standard error of the best
-    is_flat: NotRequired[bool]  # at least half of the eligible ones are
-    short_threshold: NotRequired[float | None]  # None: never
-    long_threshold: NotRequired[float | None]
-    best_objective: NotRequired[float | None]
-    tried: NotRequired[list[Pair]]
-
-
 class Trials(TypedDict):
     """How often the test part was looked at; see `trials.count_trials`."""
 
@@ -161,6 +132,14 @@ class Tuning(TypedDict):
     importance: dict[str, float]  # dimension -> share, most first; see `study.Study`
     against_default: PairedTest | None  # losses on test; None without a better trial
     is_shown: bool  # better than the default, and a skill at all, on test
+    statement: str
+
+
+class Parents(TypedDict):
+    """A model beside the best of those that it builds on, all of them on test."""
+
+    names: list[str]  # of baselines and comparisons
+    best_on_test: str  # with the lowest loss there: the choice favours it
     statement: str
 
 
@@ -351,6 +330,8 @@ class Results(TypedDict, Generic[Part]):
     cross_validation: NotRequired[dict[str, Any]]  # `folds.gather`
     audit: NotRequired[dict[str, Any]]  # `audit.findings.AuditReport`
     tuning: NotRequired[Tuning]
+    parents: NotRequired[Parents]
+    stack: NotRequired[StackFindings]
 
 
 class ClassResults(Results[ClassPart]):

@@ -23,6 +23,14 @@ from settings.evaluation_fields import EvaluationFields
 OfRun = TypeVar("OfRun")
 
 
+class Names(dict[str, str]):
+    """Baseline -> its name in words; a model that a run builds on goes by its key."""
+
+    def __missing__(self, key: str) -> str:
+        """Returns the key as words: `member_1_lstm` is `member 1 lstm`."""
+        return key.replace("_", " ")
+
+
 class Task(abc.ABC, Generic[OfRun, Part]):
     """What a model is asked for, and how its answers are judged.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -20,6 +20,38 @@ from evaluation.trading import TradeOutcomes, TradeRules
 OBJECTIVES = ("net_return", "mean_net_return", "sharpe")
 SIGNALLED_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5)
 """Candidates of a side: thresholds that this share of the rows reaches; and never."""
+
+
+class Pair(TypedDict):
+    """What one pair of thresholds came to on validation."""
+
+    short_share: float  # of the rows that reach it; 0: never
+    long_share: float
+    short_threshold: float | None  # None: never
+    long_threshold: float | None
+    num_trades: int
+    objective: float | None
+    objective_standard_error: float
+    total_return_pct: float
+    mean_net_return_bps: float | None
+
+
+class Search(TypedDict):
+    """The search for thresholds; the rest is missing where it was `skipped`."""
+
+    statement: str  # how it ended, in words
+    num_tried: int
+    skipped: NotRequired[str]  # why there was none
+    objective: NotRequired[str]
+    turnover_penalty_bps: NotRequired[float]  # charged a side, in the search only
+    min_trades: NotRequired[int]  # fewest of an eligible pair
+    num_eligible: NotRequired[int]
+    num_near_best: NotRequired[int]  # within a standard error of the best
+    is_flat: NotRequired[bool]  # at least half of the eligible ones are
+    short_threshold: NotRequired[float | None]  # None: never
+    long_threshold: NotRequired[float | None]
+    best_objective: NotRequired[float | None]
+    tried: NotRequired[list[Pair]]
 
 
 def threshold_signals(

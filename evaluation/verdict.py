@@ -40,10 +40,10 @@ from evaluation.results import (
     Interval,
     PartResults,
     Results,
-    Search,
     Trading,
     Trials,
 )
+from evaluation.thresholds import Search
 from metrics.intervals import MIN_DAYS, MIN_HORIZONS, WARN_DAYS, Length
 from metrics.wording import interval
 from utils import counted

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import numpy as np
@@ -174,6 +174,19 @@ class ModelAdapter(abc.ABC):
         """Returns the most probable class ids (num_rows,), or the predicted numbers."""
         outputs = self.predict_rows(data, rows)
         return outputs.argmax(axis=1) if self.has_classes else outputs
+
+    def said_by_parents(
+        self, data: TrainingData, parts: Iterable[str]
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Returns what the models that it builds on say of parts, by name and part.
+
+        They are judged beside it. None are, of most families.
+        """
+        return {}
+
+    def findings(self, data: TrainingData) -> dict[str, Any]:
+        """Returns what the family adds to the results of a run, by key."""
+        return {}
 
     # What is known about it
 

@@ -1,7 +1,8 @@
 """The model families by name, each behind the one face of `ModelAdapter`.
 
 In: which class answers for which name; an adapter for a run or for an artifact.
-Out: the classes themselves (`keras_adapter`, `sklearn_adapter`, `lightgbm_adapter`).
+Out: the classes themselves (`keras_adapter`, `sklearn_adapter`, `lightgbm_adapter`,
+`stack_adapter`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import utils
 from config import Config
-from models import sklearn_adapter
+from models import sklearn_adapter, stack_adapter
 from models.adapter import ModelAdapter
 from models.device import import_quietly, import_tensorflow
 from models.keras_adapter import KerasAdapter
@@ -31,6 +32,7 @@ FAMILIES: dict[str, type[ModelAdapter]] = {
     "classic_gradient_boosting": sklearn_adapter.ClassicGradientBoostingAdapter,
     "lightgbm": LightGBMAdapter,
     "logistic": sklearn_adapter.LogisticAdapter,
+    "stack": stack_adapter.StackAdapter,
 }
 """Name of a family -> what answers for it."""
 

@@ -22,7 +22,6 @@ from artifacts.registry import Registry, open_model
 from config import Config
 from files.atomic import sha256_file
 from models.adapter import ModelAdapter
-from models.families import load_adapter
 from preprocessing.inheritance import Inherited
 from utils import ConfigError
 
@@ -55,6 +54,8 @@ class Parent:
     @functools.cached_property
     def adapter(self) -> ModelAdapter:
         """Its model, which predicts."""
+        from models.families import load_adapter  # some of them have parents
+
         return load_adapter(self.artifact)
 
     @property

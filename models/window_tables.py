@@ -220,19 +220,23 @@ def learning_curves(
     for before, after in track(rounds, "round", num_rounds):
         if mix is not None:
             before, after = mix.training(before), mix.natural(after)
-        scores = _scores(sampled.targets, before, sampled.weights) | {
-            f"val_{name}": value
-            for name, value in _scores(monitored.targets, after).items()
-        }
-        if mix is not None:
-            parts = metrics.log_loss_parts(monitored.targets, after)
-            scores["val_direction_loss"] = parts["direction_log_loss"] or 0.0
+        scores = scores_of(sampled.targets, before, sampled.weights)
+        scores |= monitored_scores(monitored.targets, after)
         for name, value in scores.items():
             curves.setdefault(name, []).append(value)
     return curves
 
 
-def _scores(
+def monitored_scores(targets: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+    """Returns the same of rows of validation, under the names of `Config.monitor`."""
+    found = {f"val_{k}": value for k, value in scores_of(targets, outputs).items()}
+    if outputs.ndim > 1:
+        parts = metrics.log_loss_parts(targets, outputs)
+        found["val_direction_loss"] = parts["direction_log_loss"] or 0.0
+    return found
+
+
+def scores_of(
     targets: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, float]:
     """Returns loss and accuracy of probabilities, or the squared error of numbers."""

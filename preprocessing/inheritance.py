@@ -19,7 +19,11 @@ from candles.timestamps import Timeline
 from config import Config
 from preprocessing.parts import Range, chronological_ranges
 from preprocessing.pipelines import PreprocessingPipeline
+from preprocessing.scaling import FeatureScaler
 from utils import DataError
+
+LARGEST = float(np.finfo(np.float32).max)
+"""A limit that clips nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,6 +33,8 @@ class Inherited:
     Attributes:
         pipeline: Steps before a parent's network, which reads the same windows; None
             fits steps of one's own.
+        scales: Whether the run's own steps scale and clip; else rows stay as they are,
+            for parents that each have a scale of their own.
         learns_behind: Whether the run learns from rows behind the parents' own alone.
         learned_until: Open of the last bar that a label of a parent's training part
             looks at; None where there is no parent.
@@ -36,6 +42,7 @@ class Inherited:
     """
 
     pipeline: PreprocessingPipeline | None = None
+    scales: bool = True
     learns_behind: bool = True
     learned_until: np.datetime64 | None = None
     chosen_until: np.datetime64 | None = None
@@ -91,6 +98,11 @@ class Inherited:
         Raises:
             DataError: If a parent reads other features, or another window.
         """
+        if not self.scales:
+            none = FeatureScaler.fit(
+                train, own.feature_names, kind="none", clip_limit=LARGEST
+            )
+            return own.with_scaler(none)
         if self.pipeline is None:
             return own.fit(train)
         for name in ("feature_names", "window_bars", "timeframe"):

@@ -255,7 +255,7 @@ class Material:
     def step(self) -> str:
         """What a value of the history stands for."""
         model = self.metadata.get("config", {}).get("model")
-        return "round" if model in TABULAR_MODELS else "epoch"
+        return "round" if model in (*TABULAR_MODELS, "stack") else "epoch"
 
     @property
     def numbers(self) -> Numbers:

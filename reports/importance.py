@@ -1,6 +1,8 @@
-"""What each feature is worth to the model: as text, figure, and section of the page.
+"""What a model is made of: what each feature is worth, what each model below it says.
 
-In: showing `importance` of the results. Out: measuring it (`evaluation.importance`).
+In: `importance`, `parents` and `stack` of the results as text, figure and sections of
+the page. Out: measuring them (`evaluation.importance`, `evaluation.evaluate`,
+`models.stacking`).
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from reports.blocks import Block, Material, Rows, Section
+from evaluation.evaluate import task_of_results
+from metrics.wording import number
+from reports.blocks import Block, Material, Rows, Section, Table
 from reports.plots import BLUE, GREY, INK, new_axes
-from reports.text import number_table
+from reports.text import format_table, number_table, wrap
 
 MOST_FEATURES = 20
 """Features that a figure and the terminal have room for."""
@@ -102,3 +106,131 @@ def importance_section(material: Material) -> Section | None:
         "features that say the same, neither seems to matter much.",
         blocks=blocks,
     )
+
+
+# Models below it
+
+_ALIKE = {
+    "loss_correlation": ("Correlation of their losses on test", "{:.3f}"),
+    "disagreement": ("Share of the test rows of which they say another", "{:.1%}"),
+}
+"""How alike members are -> what a table of it is called, and its format."""
+
+
+def format_parents(results: Mapping[str, Any]) -> str:
+    """Returns how the model does beside those that it builds on, and its weights."""
+    task, stack = task_of_results(results), results.get("stack")
+    lines = [wrap(results["parents"]["statement"])]
+    if stack is None:
+        return "\n".join(lines)
+    shrunk = ""
+    if stack["shrinkage"] is not None:
+        shrunk = f", pulled to equal ones by {stack['shrinkage']:g}"
+    crossed = "too short to be halved"
+    if stack["is_crossed"]:
+        crossed = f"{stack['crossed_loss']:.5f} by weights of its other half"
+    lines.append(
+        f"  {stack['rule']} weights{shrunk}: {task.loss_name} on validation "
+        f"{stack['loss']:.5f}, {crossed}"
+    )
+    rows = [["", "weight", "validation", "test", "correlation", "disagreement"]]
+    for k, member in enumerate(stack["members"]):
+        name, key = member["name"], task.measures["skill"]
+        skills = (results[part]["baselines"][name][key] for part in _BY_TIME)
+        others = [j for j in range(len(stack["members"])) if j != k]
+        pairs = ([stack["test"][kind][k][j] for j in others] for kind in _ALIKE)
+        rows.append(
+            [
+                task.baseline_names[name],
+                f"{member['weight']:.3f}",
+                *(number(skill, "{:+.4f}") for skill in skills),
+                *(
+                    number(_mean(found), form)
+                    for found, (_, form) in zip(pairs, _ALIKE.values(), strict=True)
+                ),
+            ]
+        )
+    lines += format_table(rows)
+    lines.append("  skills; with the other members on test: losses, answers")
+    return "\n".join(lines)
+
+
+_BY_TIME = ("validation", "test")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Returns the mean of the values that there are."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def parents_section(material: Material) -> Section | None:
+    """How the model does beside those that it builds on; of a stack their weights."""
+    results = material.results
+    parents = results.get("parents")
+    if not parents:
+        return None
+    task, stack = task_of_results(results), results.get("stack")
+    words, lead = parents["statement"], ""
+    blocks: list[Block] = []
+    if stack is not None:
+        names = [task.baseline_names[each["name"]] for each in stack["members"]]
+        blocks.append(_weights(material, names))
+        blocks += [_pairs(material, names, kind) for kind in _ALIKE]
+        lead = (
+            " Weights were learned on validation, which taught no member its own; "
+            "convex ones are as near to equal ones as each half of validation asks of "
+            "the weights of the other."
+        )
+    return Section(
+        key="parents",
+        title="Models below it",
+        lead=f"{words[0].upper()}{words[1:]}.{lead} Each is judged on the same rows "
+        "with thresholds of its own, among the baselines.",
+        blocks=blocks,
+    )
+
+
+def _weights(material: Material, names: Sequence[str]) -> Table:
+    """Returns what each member counts, and its skill in both parts."""
+    numbers, stack = material.numbers, material.results["stack"]
+    key = task_of_results(material.results).measures["skill"]
+    rows = [
+        (
+            name,
+            [
+                numbers.show(f"stack.members.{k}.weight", "{:.3f}"),
+                *(
+                    numbers.show(f"{part}.baselines.{each['name']}.{key}", "{:+.4f}")
+                    for part in _BY_TIME
+                ),
+                numbers.show(f"stack.members.{k}.named", "text"),
+            ],
+        )
+        for k, (name, each) in enumerate(zip(names, stack["members"], strict=True))
+    ]
+    head = ["", "weight", *(f"skill, {part}" for part in _BY_TIME), "named"]
+    taught, crossed = (
+        numbers.show(f"stack.{key}", "{:.5f}").text for key in ("loss", "crossed_loss")
+    )
+    return Table(
+        caption=f"Members, {stack['rule']} weights",
+        head=head,
+        rows=rows,
+        note=f"Loss on validation, which taught the weights, {taught}; of each half by "
+        f"the weights of the other {crossed}.",
+        is_stacked=True,
+        is_wide=True,
+    )
+
+
+def _pairs(material: Material, names: Sequence[str], kind: str) -> Table:
+    """Returns how alike each two members are on test."""
+    caption, form = _ALIKE[kind]
+    numbers, count = material.numbers, range(len(names))
+    rows = [
+        (name, [numbers.show(f"stack.test.{kind}.{i}.{j}", form) for j in count])
+        for i, name in enumerate(names)
+    ]
+    numbered = [name.removeprefix("member ").partition(" ")[0] for name in names]
+    return Table(caption=caption, head=["", *numbered], rows=rows)

@@ -24,7 +24,7 @@ from files.strict import write_json
 from metrics.wording import interval, number
 from reports.blocks import Numbers
 from reports.figures import save_figures
-from reports.importance import format_importance
+from reports.importance import format_importance, format_parents
 from reports.outlook import confirmation, outlook_text, promised_text
 from reports.page import gather, render_page
 from reports.text import day, format_table, wrap
@@ -53,6 +53,8 @@ def format_results(results: Mapping[str, Any]) -> str:
     blocks += filter(None, [outlook_text(results), promised_text(results)])
     words = view.decided(results) + results["thresholds"]["statement"]
     blocks.append(wrap(f"decided on validation: {words}"))
+    if "parents" in results:
+        blocks.append(format_parents(results))
     if "tuning" in results:
         blocks.append(format_tuning(results["tuning"]))
     if "importance" in results:

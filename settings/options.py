@@ -376,7 +376,9 @@ def parse_fields(
     overrides = {}
     for name in [name for name in FIELDS if hasattr(parsed, name)]:
         value = getattr(parsed, name)
-        if isinstance(value, list):
+        if name in words.OF_PATHS:
+            value = [path for word in value for path in word.split(",") if path]
+        elif isinstance(value, list):
             value = " ".join(value)  # `Config` reads lists in words
         elif isinstance(value, str):
             value = parse_text(value, kinds[name])

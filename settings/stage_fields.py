@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from settings.part import Part
+from settings.part import Part, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,14 @@ class StageFields(Part):
             `cnn_lstm/ETHUSDT-1h-signal@champion`.
         rl_model: Trained agent that a hybrid starts from, named alike.
         members: Trained models that `stack` weighs, named alike.
+        stack_weights: How much each of them counts: all alike, those of the least loss
+            on validation as far as they last, or chosen one after another.
     """
 
     base_model: str | None = None
     rl_model: str | None = None
     members: tuple[str, ...] = ()
+    stack_weights: str = field("convex", choices=("convex", "equal", "greedy"))
 
     def problems(self) -> list[str]:
         """Returns which member is named twice."""
@@ -33,3 +36,22 @@ class StageFields(Part):
         if not twice:
             return []
         return [f"members: expected each once. Received: {twice[0]!r} twice"]
+
+    def stage_problems(
+        self, model: str, *, has_folds: bool, loss: str | None
+    ) -> list[str]:
+        """Returns what does not suit a model that is made from trained ones."""
+        if model != "stack":
+            return []
+        problems = []
+        if has_folds:
+            problems.append(
+                "n_splits, cv_test_days: expected none with model 'stack', whose "
+                "members have learned from the rows that folds are tested on"
+            )
+        if loss is not None:
+            problems.append(
+                f"loss: expected none with model 'stack'. Received: {loss!r}. Its "
+                "weights are learned by log-loss, of numbers by squared error."
+            )
+        return problems

@@ -16,6 +16,9 @@ import utils
 from config import FIELDS, MAX_PROBLEMS
 from settings.feature_fields import FEATURE_SETS
 
+OF_PATHS = ("members",)
+"""Lists whose values may be files or folders."""
+
 
 def few_unknown(words: Sequence[str], flags: Sequence[str]) -> tuple[list[str], int]:
     """Returns words without unknown flags beyond those that are listed, and their sum.
@@ -63,7 +66,7 @@ def arranged(actions: Sequence[Any], words: Sequence[str]) -> list[str]:
     for word in words:
         if word.startswith("--"):
             action, is_taken = kinds.get(word), False
-        elif action is not None and action.nargs in ("*", "+") and _is_path(word):
+        elif _is_list_of_names(action) and _is_path(word):
             moved.append(word)
             continue
         elif is_taken and action is not None and _may_follow(action.dest, word):
@@ -74,6 +77,11 @@ def arranged(actions: Sequence[Any], words: Sequence[str]) -> list[str]:
         kept.append(word)
     first = next((at for at, word in enumerate(kept) if word[:1] == "-"), len(kept))
     return kept[:first] + moved + kept[first:]
+
+
+def _is_list_of_names(action: Any) -> bool:
+    is_list = action is not None and action.nargs in ("*", "+")
+    return is_list and action.dest not in OF_PATHS
 
 
 def _may_follow(name: str, word: str) -> bool:

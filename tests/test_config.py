@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "8f4dfa131b911ae079310e6a0831983db2c733122c5ba778d4021743a7837a2f"
+        "c0e6fb1be1f4e9dfba518c04ace19cd96a66c176c9fa995538e8da6fbc83dc1f"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "a41e34a95be2b3f27cf32276596962caf459ee79b3840ab572b3a82466d3c396"
+        "77c8f51c5075c9327334281a86d1d234af5540f34addd681eb02e16ae635e3bf"
     )
 
 

@@ -1,0 +1,178 @@
+"""A stack weighs trained models on rows that they did not learn from."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from world.frames import CORE8, TINY, make_own_frame
+
+from artifacts.registry import Registry
+from config import Config
+from predictor import Predictor
+from preprocessing.windows import cut_windows
+from trainer import StandaloneTrainer
+from utils import ConfigError, DataError
+
+SMALL = TINY | {
+    "model": "logistic",
+    "num_trees": 6,
+    "baseline_model": False,
+    "importance_windows": None,
+    "report": "light",
+    "max_tabular_targets": 400,
+}
+PROBABILITIES = ["probability_short", "probability_hold", "probability_long"]
+
+
+def signal(num_rows=1500):
+    """Labels, mostly HOLD, whose side the first feature tells over five bars."""
+    frame = make_own_frame(num_rows)
+    draw = np.random.default_rng(0).random(num_rows)
+    side = np.where(frame["high_change"].rolling(5, min_periods=1).mean() > 0, 2, 0)
+    return frame.assign(label=np.where(draw < 0.4, side, 1).astype(np.int8))
+
+
+FRAME = signal()
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
+def train(outputs, frame=FRAME, **fields):
+    config = Config(**SMALL | {"outputs_dir": str(outputs)} | fields)
+    run = StandaloneTrainer(config, frame=frame)
+    run.run_training()
+    return run
+
+
+@pytest.fixture(scope="module")
+def members(outputs):
+    """A linear model of the last row, one of statistics, trees on shorter windows."""
+    reads = {"tabular_inputs": "last_row", "scaler_type": "standard"}
+    trees = {"model": "gradient_boosting", "sequence_length": 5}
+    runs = [train(outputs, **fields) for fields in (reads, {}, trees)]
+    return [str(run.artifact_dir) for run in runs]
+
+
+def stack(outputs, members, **fields):
+    return train(outputs, model="stack", members=members, **fields)
+
+
+@pytest.fixture(scope="module")
+def stacked(outputs, members):
+    return stack(outputs, members)
+
+
+def predictions(run):
+    return pd.read_parquet(next(run.artifact_dir.glob("predictions_*.parquet")))
+
+
+def raw_windows(rows, bars=8):
+    return cut_windows(FRAME[list(CORE8)].to_numpy(np.float32), rows, window_bars=bars)
+
+
+def test_a_stack_says_the_weighted_mean_of_its_members_wherever_it_lies(
+    stacked, members, tmp_path
+):
+    table = predictions(stacked)
+    rows, weights = table["row"].to_numpy(), stacked.model.weights
+    expected = np.zeros((len(rows), 3))
+    for folder, weight, bars in zip(members, weights, (8, 8, 5), strict=True):
+        each = Predictor(folder)
+        expected += weight * each._outputs(raw_windows(rows, bars))
+    np.testing.assert_allclose(table[PROBABILITIES], expected, atol=1e-12)
+    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
+    moved = tmp_path / "moved"
+    shutil.copytree(stacked.artifact_dir, moved)
+    predictor = Predictor(moved)
+    answers = predictor.predict_windows(raw_windows(rows))
+    columns = ["calibrated_short", "calibrated_hold", "calibrated_long"]
+    np.testing.assert_allclose(answers, table[columns], atol=1e-5)
+    assert predictor.check()["windows"] == 16
+
+
+def test_members_are_judged_beside_it_and_how_alike_they_err(stacked):
+    results, names = stacked.results, ["member_1_logistic", "member_2_logistic"]
+    names.append("member_3_gradient_boosting")
+    found, test = results["stack"], results["test"]
+    assert [each["name"] for each in found["members"]] == names
+    assert results["parents"]["names"] == names
+    assert set(names) <= set(test["baselines"]) & set(test["comparisons"])
+    best = min(names, key=lambda name: test["baselines"][name]["log_loss"])
+    assert results["parents"]["best_on_test"] == best
+    assert "test is too short to tell it from" in results["parents"]["statement"]
+    for part in ("validation", "test"):
+        correlation = np.array(found[part]["loss_correlation"])
+        apart = np.array(found[part]["disagreement"])
+        np.testing.assert_allclose(np.diag(correlation), 1)
+        np.testing.assert_allclose(correlation, correlation.T)
+        assert not np.diag(apart).any()
+        assert 0 < apart[0, 1] < 0.5
+    assert found["loss"] == pytest.approx(results["validation"]["log_loss"])
+    assert found["crossed_loss"] == stacked.history["val_loss"][0] >= found["loss"]
+
+
+def test_one_artifact_under_two_names_is_one_model(outputs, members, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(members[1], copy)
+    twice = stack(outputs, [members[1], str(copy)])
+    one = predictions(twice)[PROBABILITIES]
+    alone = pd.read_parquet(next(copy.glob("predictions_*.parquet")))
+    np.testing.assert_array_equal(one, alone[PROBABILITIES])
+    assert twice.model.weights.tolist() == [1.0]
+
+
+# What is refused
+
+
+def test_what_cannot_be_weighed_is_refused(outputs, members, stacked):
+    def refused(error, match, names=members, **fields):
+        with pytest.raises(error, match=match):
+            stack(outputs, names, **fields)
+
+    refused(ConfigError, "members: expected 2 to 50 .* Received: 1", members[:1])
+    folder = str(stacked.artifact_dir)
+    refused(ConfigError, "that are no stacks", [members[0], folder])
+    refused(ConfigError, "of this run's market", pair="OTHERUSDT")
+    refused(ConfigError, "of future_window 5, not 4", future_window=4)
+    refused(ConfigError, "of long_tp_pct 1.0, not 2.0", long_tp_pct=2.0)
+    refused(ConfigError, "sequence_length: expected at least 8", sequence_length=7)
+    refused(ConfigError, "n_splits, cv_test_days: expected none", n_splits=3)
+    refused(ConfigError, "loss: expected none", loss="focal")
+    seen = "test: expected rows that no model below this one has seen"
+    refused(DataError, seen, validation_split=0.1, test_split=0.2)
+    seen = "validation: expected rows that no model below this one has learned from"
+    refused(DataError, seen, validation_split=0.3)
+    renamed = FRAME.rename(columns={"high_change": "other_change"})
+    refused(DataError, "Received: one of high_change, too", frame=renamed)
+
+
+def edited(folder, change):
+    path = next(folder.glob("model_*.json"))
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_changed_byte_in_a_member_is_found(stacked, outputs, tmp_path):
+    registry = Registry(outputs)
+    name = registry.register(stacked.artifact_dir).model_id
+    assert registry.validate(name) == []
+    path = stacked.artifact_dir / "members" / "3" / "MANIFEST.json"
+    listed = json.loads(path.read_text())["files"]
+    assert {n.split("_")[0] for n in listed} == {
+        *("calibrator", "golden", "metadata", "model"),
+        *("preprocessor", "reference", "scaler"),
+    }
+    victim = next(path.parent.glob("model_*"))
+    content = victim.read_bytes()
+    victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        assert "members/3/model_" in registry.validate(name)[0]
+    finally:
+        victim.write_bytes(content)
+    assert registry.validate(name) == []
