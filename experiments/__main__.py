@@ -303,8 +303,8 @@ Command = tuple[str, Callable[[Sequence[str]], int | None]]
 """What a command does, in words, and what does it."""
 
 
-def main(arguments: Sequence[str] | None = None, *, tune: Command | None = None) -> int:
-    """Runs the command line; `tune` is of `tuning`, which stands above."""
+def main(arguments: Sequence[str] | None = None, **above: Command) -> int:
+    """Runs the command line; `above` are commands of packages that stand above."""
     utils.configure_logging()
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
@@ -313,7 +313,7 @@ def main(arguments: Sequence[str] | None = None, *, tune: Command | None = None)
         epilog="A comparison of models: python trainer.py --compare MODEL MODEL ...",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    known = _COMMANDS | ({"tune": tune} if tune else {})
+    known = _COMMANDS | above
     for name, (text, _) in known.items():
         commands.add_parser(name, help=text, add_help=False)
     _, act = known[parser.parse_args(words[:1]).command]
@@ -332,6 +332,7 @@ _COMMANDS: dict[str, Command] = {
 
 
 if __name__ == "__main__":
-    from tuning.__main__ import COMMAND
+    from stages.__main__ import COMMAND as PIPELINE
+    from tuning.__main__ import COMMAND as TUNE
 
-    sys.exit(main(tune=COMMAND))
+    sys.exit(main(tune=TUNE, pipeline=PIPELINE))

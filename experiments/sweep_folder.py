@@ -76,20 +76,8 @@ class SweepFolder:
             InUseError: If another process has it.
             StorageError: If the outputs folder does not take it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            is_mine = self._lock.acquire(patience_seconds=0.5)
-        except OSError as error:
-            raise utils.StorageError(
-                f"cannot make {self.path}: {error.strerror or error}. "
-                f"{utils.CHOOSE_A_FOLDER}"
-            ) from error
-        if not is_mine:
-            raise utils.InUseError(
-                f"{self.path}: this sweep is still going on: {self._lock.owner()} has "
-                f"it. Wait for it, or end that process; how far it is: python -m "
-                f"experiments status {self.name}"
-            )
+        look = f"python -m experiments status {self.name}"
+        take_folder(self.path, self._lock, what="sweep", look=look)
 
     def unlock(self) -> None:
         """Lets go of the sweep."""
@@ -97,12 +85,7 @@ class SweepFolder:
 
     def is_alive(self) -> bool:
         """Whether a process has the sweep."""
-        with contextlib.suppress(OSError):
-            probe = FileLock(self.path / LOCK)
-            is_free = probe.acquire()
-            probe.release()
-            return not is_free
-        return False
+        return is_held(self.path)
 
     def write_plan(
         self, cells: Sequence[Cell], *, digest: str, schedule: Mapping[str, Any]
@@ -264,6 +247,37 @@ class SweepFolder:
         with contextlib.suppress(OSError):
             temporary.write_text(to_json(content), encoding="utf-8")
             os.replace(temporary, self.path / STATUS)
+
+
+def take_folder(path: Path, lock: FileLock, *, what: str, look: str) -> None:
+    """Makes the folder of several runs and takes its lock; `look` says how far it is.
+
+    Raises:
+        InUseError: If another process has it.
+        StorageError: If the outputs folder does not take it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        is_mine = lock.acquire(patience_seconds=0.5)
+    except OSError as error:
+        raise utils.StorageError(
+            f"cannot make {path}: {error.strerror or error}. {utils.CHOOSE_A_FOLDER}"
+        ) from error
+    if not is_mine:
+        raise utils.InUseError(
+            f"{path}: this {what} is still going on: {lock.owner()} has it. Wait for "
+            f"it, or end that process; how far it is: {look}"
+        )
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has the folder of several runs."""
+    with contextlib.suppress(OSError):
+        probe = FileLock(path / LOCK)
+        is_free = probe.acquire()
+        probe.release()
+        return not is_free
+    return False
 
 
 def format_work(rows: Sequence[Mapping[str, Any]]) -> list[str]:

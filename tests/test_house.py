@@ -16,7 +16,7 @@ STOREYS = [  # the ground first; in a storey a name may import what stands right
     [
         "live experiments trainer",
         "live experiments predictor",
-        "tuning experiments trainer",
+        "stages tuning experiments trainer",
     ],
 ]
 MAY_KNOW_EACH_OTHER = [

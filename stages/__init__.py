@@ -1,0 +1,1 @@
+"""Stages that build on each other: each a run, one order, one lineage."""

@@ -1,0 +1,142 @@
+"""The command line of pipelines: `python -m experiments pipeline`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import utils
+from config import FIELDS, Config
+from executors.kinds import KINDS, open_executor
+from settings import options
+from stages.pipeline import run_pipeline
+from stages.plan import OWN_FIELDS, Pipeline, read_pipeline
+from stages.tables import format_stages, show_status
+
+logger = logging.getLogger("stages")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = options.new_parser(
+        "python -m experiments pipeline",
+        "Trains stages that build on each other, such as an extractor, an agent, a "
+        "hybrid and a stack: those that are finished are taken, and where something "
+        "below a stage changed it is trained again.",
+        usage="python -m experiments pipeline [run] FILE.yaml [--resume] "
+        "[--executor NAME] [--FIELD VALUE ...]",
+        epilog="How far a pipeline is: python -m experiments pipeline status NAME",
+    )
+    parser.add_argument(
+        "file", metavar="FILE.yaml", help="its stages: name, model, needs, fields"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with interrupted stages from their checkpoints",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the stages, train nothing"
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="candles that training files are built from; without it files that are "
+        "there are taken as they are, and others built from those in data",
+    )
+    parser.add_argument(
+        "--executor", default="auto", metavar="NAME", help=", ".join(KINDS)
+    )
+    parser.add_argument(
+        "--max-workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="stages side by side (default: 1)",
+    )
+    parser.add_argument("--address", metavar="ADDR", help="of a Ray cluster")
+    parser.add_argument(
+        "--retries",
+        type=int,
+        default=2,
+        metavar="N",
+        help="tries after a dead worker, a full disk (default: 2)",
+    )
+    options.add_config_arguments(parser, [x for x in FIELDS if x not in OWN_FIELDS])
+    return parser
+
+
+def _run(arguments: Sequence[str]) -> None:
+    parsed, fields, unknown = options.parse_fields(_parser(), arguments)
+    utils.configure_logging(verbose=bool(fields.get("verbose_logging")))
+    if unknown:
+        raise utils.ConfigError("\n".join(unknown))
+    pipeline = read_pipeline(parsed.file, fields)
+    if parsed.dry_run:
+        logger.info("%s", _listed(pipeline))
+        return
+    executor = open_executor(
+        parsed.executor,
+        max_workers=parsed.max_workers,
+        retries=parsed.retries,
+        address=parsed.address,
+    )
+    result = run_pipeline(
+        pipeline,
+        executor=executor,
+        data_dir=parsed.data_dir,
+        is_resumed=parsed.resume,
+    )
+    logger.info("\n%s", format_stages(result.stages))
+    logger.info("pipeline: %s", result.folder)
+    result.require_success()
+
+
+def _listed(pipeline: Pipeline) -> str:
+    """Returns a line for each stage: what it is, and as what it builds on which."""
+    lines = []
+    for stage in pipeline.stages:
+        words = [f"{role} {need}" for need, role in stage.roles.items()]
+        config = stage.config
+        share = f"oldest {config.stage_share:.0%} of train" * (config.stage_share < 1)
+        about = ", ".join(filter(None, [f"{config.pair} {config.timeframe}", share]))
+        lines.append(f"  {stage.name}: {config.model}, {', '.join([about, *words])}")
+    total = utils.counted(len(lines), "stage", "stages")
+    return "\n".join([f"{pipeline.name}: {total}", *lines])
+
+
+def _status(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments pipeline status",
+        description="Says how a pipeline is doing; ends with 0 where it is finished, "
+        "75 while it goes on, 143 where stages wait for --resume, else as they failed.",
+    )
+    parser.add_argument("name", help="its name, or its file")
+    parser.add_argument("--outputs-dir", default=Config().outputs_dir, metavar="DIR")
+    parsed = parser.parse_args(arguments)
+    return show_status(parsed.outputs_dir, Path(parsed.name).stem)
+
+
+def pipeline(arguments: Sequence[str]) -> int | None:
+    """Does what the words behind `pipeline` say; returns an exit code, if any."""
+    word, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
+    if word == "status":
+        return _status(rest)
+    _run(rest if word == "run" else arguments)
+    return None
+
+
+COMMAND = ("stages that build on each other: extractor, agent, hybrid, stack", pipeline)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    utils.configure_logging()
+    words = sys.argv[1:] if arguments is None else arguments
+    return utils.run_command_line(lambda: pipeline(words))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
