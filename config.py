@@ -29,9 +29,15 @@ from settings.label_fields import CLASS_TARGETS, LabelFields
 from settings.label_fields import HOLD as HOLD
 from settings.label_fields import LONG as LONG
 from settings.label_fields import SHORT as SHORT
-from settings.loss_fields import LossFields, LossTraits, require_loss
+from settings.loss_fields import (
+    BOTH,
+    POSITION_LOSS,
+    LossFields,
+    LossTraits,
+    require_loss,
+)
 from settings.machine_fields import MachineFields
-from settings.network_fields import NETWORKS, NetworkFields
+from settings.network_fields import HYBRID, KERAS_MODELS, NetworkFields
 from settings.part import Part
 from settings.run_fields import MODELS as MODELS
 from settings.run_fields import RunFields
@@ -115,7 +121,7 @@ class Config(
             )
         if self.model in TABULAR_MODELS and self.loss is not None:
             problems.append(
-                f"loss: expected one of {', '.join(NETWORKS)} as model with it. "
+                f"loss: expected one of {', '.join(KERAS_MODELS)} as model with it. "
                 f"Received: model {self.model!r}, whose library has its own loss"
             )
         if self.position_sizing == "kelly" and self.target not in CLASS_TARGETS:
@@ -124,7 +130,7 @@ class Config(
                 "a number, because Kelly sizes need probabilities. Received: 'kelly' "
                 f"with target {self.target!r}"
             )
-        has_rounds = self.model not in NETWORKS and self.target in CLASS_TARGETS
+        has_rounds = self.model not in KERAS_MODELS and self.target in CLASS_TARGETS
         if self.monitor == "val_direction_loss" and not has_rounds:
             problems.append(
                 "monitor: expected 'val_loss' of a network, and of a target that is a "
@@ -142,6 +148,8 @@ class Config(
             )
         if self.loss_traits.y_true == "class":
             return problems
+        if self.model == HYBRID:
+            return problems + self._hybrid_problems()
         problems += self.batch_problems(self.target, self.batch_size)
         if self.monitor == "val_accuracy":
             problems.append(
@@ -152,6 +160,31 @@ class Config(
             problems.append(
                 "class_balancing_method: expected 'none' with a loss that reads no "
                 f"classes. Received: 'class_weights' with loss {self.resolved_loss!r}"
+            )
+        return problems
+
+    def _hybrid_problems(self) -> list[str]:
+        """Returns what does not suit a network of classes and a position."""
+        problems = []
+        if self.traits_of(self.target).y_true != "class":
+            problems.append(
+                f"loss: expected one of classes with model {HYBRID!r}, whose position "
+                f"has its own. Received: {self.resolved_loss!r}"
+            )
+        if self.batch_size < 2:
+            problems.append(
+                f"batch_size: expected at least 2 bars with model {HYBRID!r}, whose "
+                f"positions have a deviation. Received: {self.batch_size}"
+            )
+        if self.class_balancing_method == "class_weights":
+            problems.append(
+                "class_balancing_method: expected 'none' with a loss that has none of "
+                f"each sample. Received: 'class_weights' with model {HYBRID!r}"
+            )
+        if self.has_folds:
+            problems.append(
+                f"n_splits, cv: expected no folds with model {HYBRID!r}, whose parents "
+                f"learned from their rows. Received: {self.n_splits}, {self.cv!r}"
             )
         return problems
 
@@ -251,7 +284,15 @@ class Config(
     @property
     def loss_traits(self) -> LossTraits:
         """What the loss asks of the run."""
-        return self.traits_of(self.target)
+        traits = self.traits_of(self.target)
+        return (
+            traits if self.model != HYBRID else LossTraits(traits.targets, BOTH, True)
+        )
+
+    def losses_of(self, target: str) -> tuple[str, ...]:
+        """Returns the losses that are computed, that of a hybrid's position, too."""
+        found = super().losses_of(target)
+        return (*found, POSITION_LOSS) if self.model == HYBRID else found
 
     @property
     def class_balancing(self) -> str:

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 import utils
 from config import Config
+from networks import hybrid
 from networks.branched import BranchedTraining
 from networks.callbacks import (
     MemoryMonitor,
@@ -26,7 +27,11 @@ from networks.callbacks import (
 )
 from networks.families import build_network, has_batch_norm
 from networks.fused_lstm import FusedLSTM
-from networks.losses import loss_from_config, metrics_from_config
+from networks.losses import (
+    loss_from_config,
+    metrics_from_config,
+    position_loss_from_config,
+)
 from networks.optimizers import build_optimizer, rate_callback
 from networks.runtime import configure_runtime, training_scope
 from settings.sizes import estimate_memory
@@ -74,17 +79,22 @@ class NetworkBuilder:
             network = self.build_network()
             branches, is_half = self.num_branches(network), "16" in self.dtype_policy
             model = BranchedTraining(network, num_branches=branches, odds=odds)
-            loss = loss_from_config(self.config)
+            loss, metrics = self.build_loss()
             model.compile(
                 optimizer=build_optimizer(self.config, scales_loss=is_half),
                 loss=loss,
-                metrics=metrics_from_config(self.config, loss),
+                metrics=metrics,
                 jit_compile=False,  # XLA is slower here, except for one live window
             )
             model.build((None, self.config.sequence_length, self.num_features))
             # Variables that appear in the first step would have it traced twice.
             model.optimizer.build(model.trainable_variables)
         return model
+
+    def build_loss(self) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
+        """Returns the loss, and the metrics that go with it."""
+        loss = loss_from_config(self.config)
+        return loss, metrics_from_config(self.config, loss)
 
     @property
     def dtype_policy(self) -> str:
@@ -129,6 +139,51 @@ class NetworkBuilder:
             logs = str(run_dir / "logs")
             callbacks.append(TensorBoard(logs, write_graph=False))
         return callbacks
+
+
+class HybridBuilder(NetworkBuilder):
+    """Builds a hybrid of trained networks.
+
+    Args:
+        config: Loss, rates, epochs.
+        num_features: Columns of a window.
+        base: A trained classifier.
+        trunk: What a trained agent does with what the classifier's last layer reads;
+            None begins without an agent.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        num_features: int,
+        *,
+        base: keras.Model,
+        trunk: hybrid.Trunk | None,
+    ) -> None:
+        super().__init__(config, num_features)
+        self.base, self.trunk = base, trunk
+        self.warm_layers: list[str] = []
+
+    def build_network(self) -> keras.Model:
+        """Returns the plain network: (batch, bars, features) -> (batch, 4)."""
+        options: dict[str, Any] = {"hidden": (64, 64), "dtype": self.dtype_policy}
+        network, self.warm_layers = hybrid.hybrid(self.base, self.trunk, **options)
+        return network
+
+    def build_loss(self) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
+        """Returns the sum of both heads' losses, and the metrics of each."""
+        of_classes, metrics = super().build_loss()
+        loss = hybrid.TwoHeadLoss(
+            of_classes,
+            position_loss_from_config(self.config),
+            class_weight=self.config.hybrid_class_weight,
+        )
+        return loss, loss.metrics(metrics)
+
+    def create_callbacks(self, run_dir: str | os.PathLike[str]) -> list[Any]:
+        """Returns the callbacks of one run; first what freezes layers."""
+        phases = hybrid.Phases(self.config.hybrid_frozen_epochs, self.warm_layers)
+        return [phases, *super().create_callbacks(run_dir)]
 
 
 DualWindowLSTMBuilder = NetworkBuilder

@@ -5,7 +5,7 @@ Out: which rows are targets (`data_loader`), what is done with a batch.
 
 Sample of target row `t`: rows `t - window_bars + 1 .. t` and the label of row `t`, or
 its value where the target is a number, or the return of the bar after it where the loss
-is one of positions.
+is one of positions, or label and return of a network that has a head for each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import tensorflow as tf
 from data_loader import TrainingData
 from preprocessing.stretches import cut_stretches, next_bar_returns, whole_stretches
 from preprocessing.windows import cut_windows, evenly_spaced
-from settings.loss_fields import LossTraits
+from settings.loss_fields import BOTH, LossTraits
 from utils import DataError
 
 EVALUATION_BATCH = 512
@@ -86,7 +86,9 @@ class MemoryEfficientDataLoader:
     ) -> None:
         self.data = data
         self.seed = seed
-        reads_returns = loss_traits is not None and loss_traits.y_true == "return"
+        kind = None if loss_traits is None else loss_traits.y_true
+        self._reads_both = kind == BOTH
+        reads_returns = kind in ("return", BOTH)
         self._returns = next_bar_returns(data) if reads_returns else None
         self._stretches: list[np.ndarray] | None = None
         monitored = data.parts["validation"].targets
@@ -188,13 +190,18 @@ class MemoryEfficientDataLoader:
         return batch
 
     def _supervision(self, rows: np.ndarray) -> np.ndarray:
-        returns = self._returns
-        return self.data.supervision(rows) if returns is None else returns[rows]
+        if self._returns is None:
+            return self.data.supervision(rows)
+        returns = self._returns[rows]
+        if not self._reads_both:
+            return returns
+        return np.stack([self.data.labels[rows].astype(np.float32), returns], axis=1)
 
     def _dataset(self, batches: object, *, weighted: bool) -> tf.data.Dataset:
         shape = (None, self.data.window_bars, self.data.num_features)
-        kind = tf.as_dtype(self._supervision(np.empty(0, np.int64)).dtype)
-        signature = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec((None,), kind)]
+        none = self._supervision(np.empty(0, np.int64))
+        truth = tf.TensorSpec((None, *none.shape[1:]), tf.as_dtype(none.dtype))
+        signature = [tf.TensorSpec(shape, tf.float32), truth]
         if weighted:
             signature.append(tf.TensorSpec((None,), tf.float32))
         options = tf.data.Options()

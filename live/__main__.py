@@ -18,7 +18,7 @@ from candles.table import read_candles
 from config import Config
 from live import export
 from predictor import Predictor
-from settings.network_fields import NETWORKS
+from settings.network_fields import KERAS_MODELS
 
 logger = logging.getLogger("live")
 
@@ -120,7 +120,7 @@ def _prepare_threads(where: str) -> None:
 
     With more of them an answer outside the main thread takes twice as long.
     """
-    if open_model(where).metadata["model"].get("family") in NETWORKS:
+    if open_model(where).metadata["model"].get("family") in KERAS_MODELS:
         from networks.runtime import configure_runtime
 
         configure_runtime(Config())

@@ -68,7 +68,7 @@ def to_onnx(predictor: Predictor) -> Converted:
     graph = onnx_graph.Graph()
     x = onnx_graph.add_scaler(graph, predictor.scaler, "features")
     if isinstance(adapter, KerasAdapter):
-        x = graph.include(onnx_networks.network_to_onnx(adapter.network), x)
+        x = graph.include(onnx_networks.network_to_onnx(adapter.answering), x)
     elif isinstance(adapter, TabularAdapter):
         bars = {"window_bars": adapter.window_bars}
         inputs = WindowInputs.from_dict(predictor.metadata["model"], **bars)
@@ -113,7 +113,7 @@ def to_tflite(predictor: Predictor) -> Converted:
             "format: expected a Keras network for tflite. Received: a model of "
             f"{adapter.config.model}. Choose --format onnx"
         )
-    content = tflite.network_to_tflite(adapter.network)
+    content = tflite.network_to_tflite(adapter.answering)
     answer = tflite.runner(content)
 
     def say(windows: np.ndarray) -> np.ndarray:

@@ -76,6 +76,11 @@ class ModelAdapter(abc.ABC):
         """What they leave to the run."""
         return Inherited()
 
+    @property
+    def sized(self) -> Config:
+        """The configuration by whose sizes memory and time are estimated."""
+        return self.config
+
     def require_library(self) -> None:  # noqa: B027 - most need no other library
         """Raises DependencyError if what it is fitted with is not installed."""
 

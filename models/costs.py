@@ -22,10 +22,12 @@ from dataset.lengths import too_short_note
 from files.atomic import require_creatable
 from files.strict import read_json
 from metrics.intervals import Length
+from models.families import create_adapter
 from preprocessing.parts import Ranges, spans_of
 from preprocessing.stretches import cut_stretches, next_bar_returns, whole_stretches
 from settings.dry_run import Plan
-from settings.network_fields import NETWORKS
+from settings.loss_fields import BOTH
+from settings.network_fields import KERAS_MODELS, NETWORKS
 from settings.sizes import count_parameters, estimate_memory, memory_problem
 
 logger = logging.getLogger(__name__)
@@ -48,8 +50,11 @@ def plan_run(config: Config) -> Plan:
     """
     for folder in (config.runs_dir, config.model_dir):
         require_creatable(folder, has_runs=True)
+    adapter = create_adapter(config)
     # A scale refuses nothing, and learning one imports scikit-learn.
-    loader = TrainingDataLoader(config=config, scaler_type="none")
+    loader = TrainingDataLoader(
+        config=config, inherited=adapter.inherited, scaler_type="none"
+    )
     data, folds, _ = loader.load_with_folds()
     logger.info("%s", format_data(data, config))
     tested = data.parts["test"].targets
@@ -62,8 +67,9 @@ def plan_run(config: Config) -> Plan:
     if length.is_too_short:
         notes.append(too_short_note(length))
     windows, steps = _epoch_of(data, config)
-    seconds, source = _training_seconds(config, windows, data.num_features)
-    if problem := memory_problem(config, data.num_features):
+    speed, source = speed_of(config)
+    work = _work(adapter.sized, windows, data.num_features)
+    if problem := memory_problem(adapter.sized, data.num_features):
         raise utils.ConfigError(problem)
     return Plan(
         part_rows={name: part.stop - part.start for name, part in data.parts.items()},
@@ -75,9 +81,9 @@ def plan_run(config: Config) -> Plan:
         num_folds=len(folds),
         windows=windows,
         steps=steps,
-        memory=estimate_memory(config, data.num_features, data.num_rows),
+        memory=estimate_memory(adapter.sized, data.num_features, data.num_rows),
         free_bytes=utils.available_memory_bytes(),
-        seconds=seconds,
+        seconds=None if speed is None else work / speed,
         fold_share=_fold_share(folds, data),
         source=source,
         notes=tuple(notes),
@@ -86,11 +92,12 @@ def plan_run(config: Config) -> Plan:
 
 def _epoch_of(data: TrainingData, config: Config) -> tuple[int, int]:
     """Returns the windows and the steps of an epoch; of trees, targets and none."""
-    if config.model not in NETWORKS:
+    if config.model not in KERAS_MODELS:
         most = config.max_tabular_targets or len(data.train_targets)
         return min(most, len(data.train_targets)), 0
     traits, size = config.loss_traits, config.batch_size
-    returns = next_bar_returns(data) if traits.y_true == "return" else None
+    reads_returns = traits.y_true in ("return", BOTH)
+    returns = next_bar_returns(data) if reads_returns else None
     if traits.is_sequential:
         monitored = data.parts["validation"].targets
         cut_stretches("validation", monitored, size, returns=returns)
@@ -107,23 +114,16 @@ def _fold_share(folds: list[Ranges], data: TrainingData) -> float:
     return sum(b - a for a, b in spans) / sum(b - a for a, b in own)
 
 
-def _training_seconds(
-    config: Config, windows: int, num_features: int
-) -> tuple[float | None, str]:
-    """Returns the seconds of an epoch, or of all rounds of trees, and how known."""
-    speed, source = speed_of(config)
-    work = _work(config, windows, num_features)
-    return (None if speed is None else work / speed), source
-
-
 def _work(config: Config, windows: int, num_features: int) -> float:
     """Returns the work of an epoch: a window costs its bars times the parameters.
 
-    Validation included; of other families than networks it is the targets.
+    Validation included; of other families than networks it is the targets. A network
+    of trained ones, whose sizes are not its own, is taken for the default one.
     """
-    if config.model not in NETWORKS:
+    if config.model not in KERAS_MODELS:
         return float(windows)
-    parameters = count_parameters(config, num_features)
+    known = config if config.model in NETWORKS else Config()
+    parameters = count_parameters(known, num_features)
     return float(windows * config.sequence_length * parameters)
 
 
@@ -132,7 +132,7 @@ def speed_of(config: Config) -> tuple[float | None, str]:
     name, last = _last_training(config)
     if last is not None:
         return last["work"] / last["seconds"], f"as fast as {name}"
-    if config.model in NETWORKS:
+    if config.model in KERAS_MODELS:
         stated = _work(Config(), _STATED_WINDOWS_PER_SECOND, 8)
         source = f"{_STATED_WINDOWS_PER_SECOND} windows/s of the default network"
         return stated, source
@@ -159,7 +159,7 @@ def longest_first(runs: Sequence[tuple[Config, int, int]]) -> list[int]:
             speeds[config.model] = speed_of(config)[0]
         windows = round(num_rows * (1 - config.validation_split - config.test_split))
         times = 1 + (config.n_splits or 0) / 2
-        if config.model in NETWORKS:
+        if config.model in KERAS_MODELS:
             windows, times = config.windows_per_epoch or windows, times * config.epochs
         else:
             windows = min(windows, config.max_tabular_targets or windows)
@@ -207,7 +207,10 @@ def _work_of(metadata: Mapping[str, Any]) -> dict[str, float] | None:
     if "windows_per_epoch" in training:
         config = build_config(metadata["config"])
         windows = training["windows_per_epoch"] * training["completed_epochs"]
-        parameters = count_parameters(config, data["num_features"])
+        if config.model in NETWORKS:
+            parameters = count_parameters(config, data["num_features"])
+        else:
+            parameters = metadata["model"]["total_parameters"]
         work = float(windows * config.sequence_length * parameters)
     else:
         work = float(training["num_fitted_targets"])

@@ -16,9 +16,10 @@ from config import Config
 from models import sklearn_adapter, stack_adapter
 from models.adapter import ModelAdapter
 from models.device import import_quietly, import_tensorflow
+from models.hybrid_adapter import HybridAdapter
 from models.keras_adapter import KerasAdapter
 from models.lightgbm_adapter import LightGBMAdapter
-from settings.network_fields import NETWORKS
+from settings.network_fields import HYBRID, KERAS_MODELS, NETWORKS
 
 if TYPE_CHECKING:
     from artifacts.artifact import Artifact
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[str, type[ModelAdapter]] = {
     **dict.fromkeys(NETWORKS, KerasAdapter),
+    HYBRID: HybridAdapter,
     "random_forest": sklearn_adapter.RandomForestAdapter,
     "gradient_boosting": sklearn_adapter.GradientBoostingAdapter,
     "classic_gradient_boosting": sklearn_adapter.ClassicGradientBoostingAdapter,
@@ -57,7 +59,7 @@ def register_network(name: str, builder: Callable[..., Any]) -> None:
         ConfigError: If the name is a built-in one, or the builder takes other
             arguments.
     """
-    if name in NETWORKS:
+    if name in KERAS_MODELS:
         raise utils.ConfigError(f"name: expected a new one. Received: {name!r}")
     try:
         inspect.signature(builder).bind(None, 1, dtype="float32")

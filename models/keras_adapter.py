@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,9 +21,15 @@ import utils
 from config import Config
 from files.progress import Progress
 from models.adapter import ModelAdapter, read_sizes
+from models.compiled_network import BATCH_WINDOWS, CompiledNetwork
 from models.device import import_tensorflow
 from preprocessing.windows import chunks, cut_windows, evenly_spaced, whole_batches
-from settings.sizes import LEAST_WINDOWS, memory_problem, next_pieces
+from settings.sizes import (
+    LEAST_WINDOWS,
+    estimate_memory,
+    memory_problem,
+    next_pieces,
+)
 from utils import Made
 
 if TYPE_CHECKING:
@@ -35,8 +41,6 @@ if TYPE_CHECKING:
     from sequence_generator import MemoryEfficientDataLoader
 
 logger = logging.getLogger(__name__)
-
-BATCH_WINDOWS = 512
 
 
 class KerasAdapter(ModelAdapter):
@@ -85,15 +89,16 @@ class KerasAdapter(ModelAdapter):
     def build(self, data: TrainingData) -> BranchedTraining:
         """Sets seeds and threads, builds and compiles the network."""
         import_tensorflow(self.config)
-        from model_builder import NetworkBuilder, configure_runtime
+        from model_builder import configure_runtime
 
         self.num_features = data.num_features
         self._runtime = configure_runtime(self.config)
         if self._runtime["device"] == "CPU":  # beside the rows, which are read
-            if problem := memory_problem(self.config, data.num_features):
+            if problem := memory_problem(self.sized, data.num_features):
                 raise utils.ConfigError(problem)
-        self.model_builder = NetworkBuilder(self.config, data.num_features)
-        memory = self.model_builder.estimate_model_memory(data.num_rows).get("total")
+        self.model_builder = self.create_builder(data.num_features)
+        rows = data.num_rows
+        memory = estimate_memory(self.sized, data.num_features, rows).get("total")
         self.model = self.model_builder.build_model(data.class_odds)
         needs = "memory not estimated: a network of your own"
         if memory is not None:
@@ -107,6 +112,12 @@ class KerasAdapter(ModelAdapter):
             needs,
         )
         return self.model
+
+    def create_builder(self, num_features: int) -> NetworkBuilder:
+        """Returns what makes the network and the callbacks of its run."""
+        from model_builder import NetworkBuilder
+
+        return NetworkBuilder(self.config, num_features)
 
     def attach(self, run: RunFolder) -> list[Any]:
         """Makes the callbacks that write into a folder, with its newest state."""
@@ -302,12 +313,16 @@ class KerasAdapter(ModelAdapter):
 
         An opened one reads `data.features` as they are, scaled by its own scaler.
         """
+        return self.shaped(self.outputs_of(data, rows))
+
+    def outputs_of(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
+        """Returns the network's outputs (num_rows, num_outputs) for target rows."""
         self.require_sizes(data)
         if self._loaded is None:
             whole = whole_batches(rows, BATCH_WINDOWS)
             dataset = self.generators.evaluation_dataset(whole)
-            return self._shaped(self._predict(dataset, len(whole))[: len(rows)])
-        return self._say(
+            return self._predict(dataset, len(whole))[: len(rows)]
+        return self.compiled.of_batches(
             cut_windows(data.features, rows[s], window_bars=self.window_bars)
             for s in chunks(len(rows), BATCH_WINDOWS)
         )
@@ -332,40 +347,21 @@ class KerasAdapter(ModelAdapter):
 
     def predict_windows(self, windows: np.ndarray) -> np.ndarray:
         """Returns what the network says of windows; one alone goes through XLA."""
-        if len(windows) == 1:
-            return self._shaped(self._say_one(windows).numpy())
-        return self._say(windows[s] for s in chunks(len(windows), BATCH_WINDOWS))
-
-    def _say(self, batches: Iterable[np.ndarray]) -> np.ndarray:
-        say, size = self._say_many, BATCH_WINDOWS
-        said = [say(whole_batches(each, size)).numpy()[: len(each)] for each in batches]
-        return self._shaped(np.concatenate(said))
-
-    def _shaped(self, outputs: np.ndarray) -> np.ndarray:
-        return outputs if self.has_classes else outputs.reshape(-1)
+        return self.shaped(self.compiled(windows))
 
     @functools.cached_property
-    def _say_one(self) -> Any:
-        # To find the traced function for each window takes as long as a small network.
-        return self._compiled(1).get_concrete_function()
+    def compiled(self) -> CompiledNetwork:
+        """The network for windows that are in memory."""
+        return CompiledNetwork(self.network)
 
-    _say_many = functools.cached_property(lambda self: self._compiled(None))
+    @property
+    def answering(self) -> Any:
+        """The network whose outputs are its answers."""
+        return self.network
 
-    def _compiled(self, num_windows: int | None) -> Any:
-        import tensorflow as tf
-
-        from networks.fused_lstm import FusedLSTM
-
-        network, is_one = self.network, num_windows == 1
-        model = network if is_one else FusedLSTM.of(network) or network
-
-        def say(windows: Any) -> Any:
-            return model(windows, training=False)
-
-        spec = tf.TensorSpec((num_windows, self.window_bars, self.num_features))
-        options = {"input_signature": [spec], "jit_compile": is_one or None}
-        # Layers have no Python to translate into a graph: it takes half a second.
-        return tf.function(say, autograph=False, **options)
+    def shaped(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns answers, (num_windows, 3) or (num_windows,), of outputs."""
+        return outputs if self.has_classes else outputs.reshape(-1)
 
     # What is known about it
 

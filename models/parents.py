@@ -59,6 +59,11 @@ class Parent:
         return load_adapter(self.artifact)
 
     @property
+    def has_network(self) -> bool:
+        """Whether it is a Keras network."""
+        return str(self.artifact.metadata["files"]["model"]).endswith(".keras")
+
+    @property
     def family(self) -> str:
         """Its model family."""
         return str(self.artifact.metadata["model"]["family"])
@@ -125,7 +130,11 @@ def open_parent(
 
 
 def inherited_from(
-    parents: Sequence[Parent], *, steps_of: Parent | None = None, learns: bool = True
+    parents: Sequence[Parent],
+    *,
+    steps_of: Parent | None = None,
+    learns: bool = True,
+    fitted_to: Sequence[Parent] = (),
 ) -> Inherited:
     """Returns what parents leave to a run.
 
@@ -134,10 +143,14 @@ def inherited_from(
         steps_of: The one whose steps before its network the run takes over.
         learns: Whether the run learns from the training part, so from rows behind
             those of its parents.
+        fitted_to: Those whose answers it learns from, where these are not all: of the
+            others it goes on training the weights, on the rows that these saw.
     """
     if not parents:
         return Inherited()
+    behind = [each.looked_until("train") for each in fitted_to]
     return Inherited(
+        fitted_until=max(behind, default=None),
         pipeline=None if steps_of is None else steps_of.artifact.preprocessor,
         learns_behind=learns,
         learned_until=max(each.looked_until("train") for each in parents),

@@ -187,7 +187,8 @@ class CollapseMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Predicts the windows and compares the class shares."""
-        predicted = self.model.predict(self.dataset, verbose=0).argmax(axis=-1)
+        said = self.model.predict(self.dataset, verbose=0)
+        predicted = said[:, : len(CLASS_NAMES)].argmax(axis=-1)
         shares = np.bincount(predicted, minlength=len(CLASS_NAMES)) / len(predicted)
         rows = zip(CLASS_NAMES, shares, self.true_shares, strict=True)
         for name, share, true in rows:

@@ -283,17 +283,22 @@ def loss_from_config(config: Config) -> keras.losses.Loss:
     )
 
 
+def position_loss_from_config(config: Config) -> keras.losses.Loss:
+    """Returns the loss of the positions of a network that has classes, too."""
+    return _configured(loss_fields.POSITION_LOSS, config, position_scale=None)
+
+
 def metrics_from_config(config: Config, loss: keras.losses.Loss) -> list[Any]:
     """Returns the metrics that go with a loss: accuracy of classes, parts of a sum."""
     parts = loss.part_metrics() if isinstance(loss, CombinedLoss) else []
-    if config.loss_traits.y_true != "class":
+    if config.loss_traits.y_true not in ("class", loss_fields.BOTH):
         return parts
     # By its name Keras would make it in the first step, and trace that twice.
     return [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), *parts]
 
 
-def _configured(name: str, config: Config) -> keras.losses.Loss:
-    """Returns one loss with its options of the configuration."""
+def _configured(name: str, config: Config, **others: Any) -> keras.losses.Loss:
+    """Returns one loss with its options of the configuration, and others."""
     kind, _ = loss_fields.split_preset(name)
     cost, costs = config.loss_cost_bps, config.misclassification_costs
     market = {
@@ -314,7 +319,7 @@ def _configured(name: str, config: Config) -> keras.losses.Loss:
     options = {key: market[key] for key in market if key in known}
     options |= fields.get(kind, {})
     given = {key: value for key, value in options.items() if value is not None}
-    return create_loss(name, **given)
+    return create_loss(name, **given | others)
 
 
 def _option_names(kind: str) -> list[str]:

@@ -9,7 +9,7 @@ bar, and over longer returns, which overlap, each bar's move would be paid many 
 A batch is consecutive bars, in order.
 
 Positions lie between -1, all short, and 1, all long: `P(LONG) - P(SHORT)` of three
-probabilities, `tanh(position_scale * y_pred)` of one number.
+probabilities, `tanh(position_scale * y_pred)` of one number, or that number itself.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from config import LONG, SHORT
 from networks.loss_base import NUM_CLASSES, SavableLoss, flat, require
 
 
-def positions(y_pred: Any, *, scale: float = 1.0) -> Any:
+def positions(y_pred: Any, *, scale: float | None = 1.0) -> Any:
     """Returns positions (batch,) in [-1, 1] of a network's outputs.
 
     Args:
         y_pred: (batch, 3) probabilities, (batch, 1) or (batch,) numbers.
-        scale: What numbers are multiplied by before the hyperbolic tangent.
+        scale: What numbers are multiplied by before the hyperbolic tangent; None takes
+            them as positions.
 
     Raises:
         ValueError: If the outputs are of another shape.
@@ -41,11 +42,15 @@ def positions(y_pred: Any, *, scale: float = 1.0) -> Any:
             "`y_pred`: expected probabilities (batch, 3), or numbers (batch, 1) or "
             f"(batch,). Received: y_pred.shape={tuple(y_pred.shape)}"
         )
-    return ops.tanh(scale * flat(y_pred))
+    return flat(y_pred) if scale is None else ops.tanh(scale * flat(y_pred))
 
 
 def net_returns(
-    y_true: Any, y_pred: Any, *, cost_bps: float = 0.0, position_scale: float = 1.0
+    y_true: Any,
+    y_pred: Any,
+    *,
+    cost_bps: float = 0.0,
+    position_scale: float | None = 1.0,
 ) -> Any:
     """Returns what positions earn bar by bar, after costs, as fractions (batch,).
 
@@ -72,7 +77,8 @@ class PositionLoss(SavableLoss):
 
     Args:
         cost_bps: Cost of a change of position by 1, in basis points.
-        position_scale: Sharpness of the positions of a single output.
+        position_scale: Sharpness of the positions of a single output; None where that
+            is a position already.
         epsilon: Floor of the deviation of one bar, a return.
         **base: As in `SavableLoss`.
     """
@@ -81,13 +87,14 @@ class PositionLoss(SavableLoss):
         self,
         cost_bps: float = 0.0,
         *,
-        position_scale: float = 1.0,
+        position_scale: float | None = 1.0,
         epsilon: float,
         **base: Any,
     ) -> None:
         super().__init__(**base)
         require("cost_bps", cost_bps, cost_bps >= 0, "at least 0")
-        require("position_scale", position_scale, position_scale > 0, "above 0")
+        is_fit = position_scale is None or position_scale > 0
+        require("position_scale", position_scale, is_fit, "above 0")
         require("epsilon", epsilon, epsilon > 0, "above 0")
         self.cost_bps = cost_bps
         self.position_scale = position_scale

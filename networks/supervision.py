@@ -17,7 +17,7 @@ import utils
 from artifacts.run_folder import STATUS, RunFolder
 from config import Config
 from files.strict import read_json
-from settings.network_fields import NETWORKS
+from settings.network_fields import KERAS_MODELS
 from settings.sizes import next_pieces
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def supervise(config: Config) -> None:
     networks, without a limit on the address space, without `recovery`.
     """
     is_limited = utils.address_space_left() is not None and config.recovery
-    if not is_limited or config.model not in NETWORKS or _SUPERVISED in os.environ:
+    if not is_limited or config.model not in KERAS_MODELS or _SUPERVISED in os.environ:
         return
     words: list[str] = []
     while True:

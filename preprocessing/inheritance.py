@@ -39,6 +39,8 @@ class Inherited:
         learned_until: Open of the last bar that a label of a parent's training part
             looks at; None where there is no parent.
         chosen_until: The same of its validation part.
+        fitted_until: As `learned_until`, of those parents alone whose answers the run
+            learns from, where these are not all.
     """
 
     pipeline: PreprocessingPipeline | None = None
@@ -46,6 +48,7 @@ class Inherited:
     learns_behind: bool = True
     learned_until: np.datetime64 | None = None
     chosen_until: np.datetime64 | None = None
+    fitted_until: np.datetime64 | None = None
 
     def rows_left(self, timeline: Timeline, config: Config) -> dict[str, Range]:
         """Returns first row and row after the last of each part of the run.
@@ -58,9 +61,12 @@ class Inherited:
         if self.learned_until is None or self.chosen_until is None:
             return ranges
         times = timeline.array()
-        learned, chosen = (
+        fitted_until = self.fitted_until
+        if fitted_until is None:
+            fitted_until = self.learned_until
+        learned, chosen, fitted = (
             int(np.searchsorted(times, until.astype(times.dtype), side="right"))
-            for until in (self.learned_until, self.chosen_until)
+            for until in (self.learned_until, self.chosen_until, fitted_until)
         )
         for name, first, looked in (
             ("validation", ranges["validation"][0], learned),
@@ -77,14 +83,14 @@ class Inherited:
         if not self.learns_behind:
             return ranges
         start, stop = ranges["train"]
-        if learned >= stop:
+        if fitted >= stop:
             raise DataError(
                 "train: expected rows behind those that the models below this one "
-                f"learned from, up to {self.learned_until}. Received: a training part "
+                f"learned from, up to {fitted_until}. Received: a training part "
                 f"from {_at(timeline, start)} to {_at(timeline, stop - 1)}. Train "
                 "those with --stage-share 0.5: the older half is theirs then."
             )
-        return ranges | {"train": (max(start, learned), stop)}
+        return ranges | {"train": (max(start, fitted), stop)}
 
     def fitted(
         self, own: PreprocessingPipeline, train: np.ndarray

@@ -19,8 +19,8 @@ class LossTraits(NamedTuple):
 
     Attributes:
         targets: The targets it can be used for.
-        y_true: What it is compared with: "class" ids, the target's own "value", or the
-            simple "return" of the bar after the entry.
+        y_true: What it is compared with: "class" ids, the target's own "value", the
+            simple "return" of the bar after the entry, or `BOTH`.
         is_sequential: Whether a batch must be consecutive bars, in order.
     """
 
@@ -28,6 +28,9 @@ class LossTraits(NamedTuple):
     y_true: str
     is_sequential: bool
 
+
+BOTH = "class and return"
+"""`y_true` of a network that has a head for each."""
 
 TARGETS_OF = {
     "class": CLASS_TARGETS,
@@ -55,6 +58,9 @@ LOSSES = {
 """Losses by name, one's own once they are registered (`networks.losses`); `combined`
 takes the traits of its parts.
 """
+
+POSITION_LOSS = "sharpe"
+"""Of the position of a network that has classes, too."""
 
 LOSS_PRESETS: dict[str, tuple[str, dict[str, float]]] = {
     "regression": ("mse", {}),

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from settings.part import Part, field
 
 NETWORKS = ("lstm", "gru", "cnn", "cnn_lstm", "attention", "ensemble")
-"""Model families that are Keras networks."""
+"""Model families that are Keras networks whose layers are fields."""
+
+HYBRID = "hybrid"
+"""The one that is made of layers of trained models."""
+
+KERAS_MODELS = (*NETWORKS, HYBRID)
 
 ENSEMBLE_MEMBERS = ("lstm", "cnn", "attention")
 """Families that the ensemble weighs."""

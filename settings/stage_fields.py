@@ -23,12 +23,18 @@ class StageFields(Part):
         members: Trained models that `stack` weighs, named alike.
         stack_weights: How much each of them counts: all alike, those of the least loss
             on validation as far as they last, or chosen one after another.
+        hybrid_class_weight: Weight of the classes' loss in a hybrid's; the rest is that
+            of its position.
+        hybrid_frozen_epochs: First epochs of a hybrid, in which its heads learn alone;
+            then all layers do.
     """
 
     base_model: str | None = None
     rl_model: str | None = None
     members: tuple[str, ...] = ()
     stack_weights: str = field("convex", choices=("convex", "equal", "greedy"))
+    hybrid_class_weight: float = field(0.5, ge=0, le=1)
+    hybrid_frozen_epochs: int = field(3, ge=0)
 
     def problems(self) -> list[str]:
         """Returns which member is named twice."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from settings.network_fields import HYBRID
 from settings.part import Part, field
 
 TABULAR_MODELS = (
@@ -18,7 +19,7 @@ TABULAR_MODELS = (
 )
 """Model families that read a window as one row of a table."""
 
-CLASS_MODELS = ("logistic",)
+CLASS_MODELS = ("logistic", HYBRID)
 """Model families that predict classes alone."""
 
 

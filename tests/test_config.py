@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "c0e6fb1be1f4e9dfba518c04ace19cd96a66c176c9fa995538e8da6fbc83dc1f"
+        "fccdc8a1f70898209038341511e16d675c46d7e259c3b2a701024083ddc6bdb3"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "77c8f51c5075c9327334281a86d1d234af5540f34addd681eb02e16ae635e3bf"
+        "4e6d19b3802279f05dd89624cb80443d13dbf7a22d914f72108d01747b3178ef"
     )
 
 

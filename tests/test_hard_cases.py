@@ -10,10 +10,10 @@ import pytest
 from world.frames import CORE8, TINY, make_own_frame
 from world.pictures import pictures
 
-from config import CLASS_NAMES, MODELS, Config
+from config import CLASS_NAMES, Config
 from reports import report
 from settings.network_fields import NETWORKS
-from settings.tree_fields import CLASS_MODELS
+from settings.tree_fields import CLASS_MODELS, TABULAR_MODELS
 from trainer import StandaloneTrainer
 from utils import DataError
 
@@ -38,6 +38,8 @@ TINIEST = TINY | {
 RENDERED = ("lstm", "lightgbm", "random_forest")
 """One family a case: what a picture shows does not depend on the family."""
 NUM_ROWS = 600
+OF_ROWS = (*NETWORKS, *TABULAR_MODELS)
+"""Families that build on no other."""
 PARTS = {"train": (0, 420), "validation": (420, 540), "test": (540, 600)}
 
 
@@ -126,14 +128,14 @@ def test_parts_and_folds_of_one_class(model, train):
     assert worth["volume_change"] == 0
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", OF_ROWS)
 def test_training_on_one_class_is_refused(model, train):
     frame = make_own_frame(NUM_ROWS, label=make_labels(train=(1,)))
     with pytest.raises(DataError, match="two classes in .* SHORT: 0, HOLD: 408"):
         train(frame, model)
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS if m not in CLASS_MODELS])
+@pytest.mark.parametrize("model", [m for m in OF_ROWS if m not in CLASS_MODELS])
 @pytest.mark.parametrize("target", ["return", "price"])
 def test_training_on_a_price_that_stands_still_is_refused(model, target, train):
     frame = make_returns("test")

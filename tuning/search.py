@@ -26,6 +26,7 @@ from experiments.series import FailedRunsError
 from files.atomic import make_folder
 from files.locks import FileLock
 from files.strict import read_json, to_jsonable, write_json
+from models.families import create_adapter
 from tuning import trial
 from tuning.family_spaces import default_space
 from tuning.spaces import read_space
@@ -102,6 +103,11 @@ class Search:
 
     def __init__(self, base: Config, options: TuneConfig, executor: Executor) -> None:
         self.base, self.options, self.executor = base, options, executor
+        if create_adapter(base).parents:
+            raise utils.ConfigError(
+                "model: expected one that builds on no other: trials are judged on "
+                f"rows that those learned from. Received: {base.model!r}"
+            )
         given = options.space if options.space is not None else default_space(base)
         self.space = read_space(
             given,

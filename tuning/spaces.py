@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from artifacts.resuming import FREE_FIELDS
-from config import FIELDS, NETWORKS, Config, field_types
+from config import FIELDS, Config, field_types
 from settings.data_fields import DataFields
 from settings.evaluation_fields import EvaluationFields
 from settings.feature_fields import FeatureFields
 from settings.label_fields import LabelFields
 from settings.loss_fields import LossFields
 from settings.machine_fields import MachineFields
+from settings.network_fields import KERAS_MODELS
 from settings.run_fields import RunFields
 from settings.tree_fields import TABULAR_MODELS, TreeFields
 from settings.values import checked
@@ -313,9 +314,9 @@ _OF_TABLES = {"sequence_length", "monitor", "validation_windows"} | _SCALING
 def _is_idle(name: str, model: str) -> bool:
     """Whether a built-in family does not read a field."""
     begins = [each for each in _OF_FAMILIES if name.startswith(each)]
-    if begins and model in NETWORKS + TABULAR_MODELS:
+    if begins and model in KERAS_MODELS + TABULAR_MODELS:
         return model not in _OF_FAMILIES[max(begins, key=len)]
     if model in TABULAR_MODELS:
         judged = _names(EvaluationFields) | _names(LabelFields)
         return name not in _names(TreeFields) | _OF_TABLES | judged
-    return model in NETWORKS and name in _names(TreeFields)
+    return model in KERAS_MODELS and name in _names(TreeFields)

@@ -494,7 +494,7 @@ def test_combinations_without_sense_are_refused_with_the_reason():
         Config(model="lightgmb")
     with pytest.raises(ConfigError, match="small letters"):
         Config(model="../x")
-    assert set(CLASS_MODELS) == {"logistic"} and CLASS_TARGETS
+    assert set(CLASS_MODELS) == {"logistic", "hybrid"} and CLASS_TARGETS
 
 
 def test_unknown_family_ends_the_command_line(capsys):
