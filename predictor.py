@@ -25,7 +25,7 @@ from config import Config
 from evaluation.policies import policy_from_dict
 from models.families import load_adapter
 from preprocessing.scaling import FeatureScaler
-from signals.answers import AnswerRules
+from signals.answers import AnswerRules, to_table
 from signals.command import answer, answer_and_follow, writer_of
 from signals.follow import GrowingCandles
 from signals.golden import MIXED_TOLERANCE, TOLERANCE, GoldenRows
@@ -257,7 +257,7 @@ class Predictor:
                 f"last: expected a number of bars, at least 1. Received: {last!r:.50}"
             )
         newest = self.pipeline.features(table, last=last)
-        return pd.DataFrame(self._rules.columns(newest, now))
+        return to_table(self._rules.columns(newest, now))
 
     def stream(self, history: pd.DataFrame | None = None) -> SignalStream:
         """Returns what answers to one new bar after another, in a few milliseconds.

@@ -30,7 +30,7 @@ from config import Config
 from data_loader import TrainingData
 from dataset import features
 from dataset import rows as dataset_rows
-from dataset.features import FeatureContext
+from dataset.feature_sets import FeatureContext
 from settings.label_fields import LabelFields
 from utils import DataError
 

@@ -13,99 +13,26 @@ computes from the last bars. Only `indicators34` remembers more, see there.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from candles.columns import VALUES, require_columns
 from dataset import indicators
+from dataset.feature_sets import (
+    Columns,
+    FeatureContext,
+    FeatureFunction,
+    FeatureSet,
+    WarmUp,
+)
 from dataset.indicators import rolling_mean_std
-from dataset.timeframes import open_nanoseconds
-from utils import ConfigError, DataError, did_you_mean, duration_seconds
+from dataset.timeframes import segment_ranges
+from utils import ConfigError, DataError, did_you_mean
 
 FEATURE_VERSION = "2"
 """Part of every cache key: raised when a built-in set gives other numbers."""
-
-
-@dataclass(frozen=True)
-class FeatureContext:
-    """What a feature function may know besides its candles."""
-
-    timeframe: str
-    """Length of a bar, such as `"1m"`."""
-
-    raw_prices: bool = False
-    """Give absolute prices and volumes instead of ratios, where the set has them."""
-
-    newest: int | None = None
-    """Bars at the end that are asked for; a set may leave out the others. None: all."""
-
-    @property
-    def day_bars(self) -> int:
-        """Bars in a day, at least 1."""
-        return max(1, 86_400 // duration_seconds(self.timeframe))
-
-    @property
-    def week_bars(self) -> int:
-        """Bars in 7 days, always more than in a day: their columns need two names."""
-        return max(self.day_bars + 1, 7 * 86_400 // duration_seconds(self.timeframe))
-
-    @property
-    def month_bars(self) -> int:
-        """Bars in 30 days, always more than in a day, as those of a week."""
-        month = 30 * 86_400 // duration_seconds(self.timeframe)
-        return max(self.day_bars + 1, month)
-
-
-Columns = dict[str, np.ndarray]
-"""Name -> values. Making a table of them takes longer than the features of a bar."""
-FeatureFunction = Callable[[pd.DataFrame, FeatureContext], pd.DataFrame | Columns]
-WarmUp = int | Callable[[FeatureContext], int]
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """One registered set: its function and the rows it needs before its first value."""
-
-    name: str
-    function: FeatureFunction
-    warm_up: WarmUp
-
-    def warm_up_bars(self, context: FeatureContext) -> int:
-        """Leading rows of a segment without a value."""
-        return self.warm_up(context) if callable(self.warm_up) else self.warm_up
-
-    def names(self, context: FeatureContext) -> tuple[str, ...]:
-        """Column names, asked of the function itself: there is no list to drift."""
-        return _names_of(self, context)
-
-    def compute(self, segment: pd.DataFrame, context: FeatureContext) -> Columns:
-        """Features of one gapless segment, `(num_bars,)` each, checked.
-
-        Where `context.newest` bars are asked for, it may have those alone.
-        """
-        table = self.function(segment, context)
-        least = min(context.newest or len(segment), len(segment))
-        parts = table.values() if isinstance(table, dict) else [table]
-        is_long = all(least <= len(part) <= len(segment) for part in parts)
-        if not (isinstance(table, dict | pd.DataFrame) and is_long):
-            received = f"{type(table).__name__} of {len(table)} rows"
-            raise DataError(
-                f"feature set '{self.name}': expected a DataFrame with one row for "
-                f"each of {len(segment)} candles. Received: {received}."
-            )
-        if isinstance(table, dict):
-            return table
-        repeated = table.columns[table.columns.duplicated()]
-        if len(repeated):
-            raise DataError(
-                f"feature set '{self.name}': expected every column name once. "
-                f"Received: {repeated[0]!r} more than once."
-            )
-        return {str(name): column.to_numpy() for name, column in table.items()}
 
 
 _REGISTRY: dict[str, FeatureSet] = {}
@@ -226,29 +153,68 @@ def compute_features(
     names = feature_names(feature_sets, timeframe, raw_prices=raw_prices)
     begin = 0 if newest is None else max(0, len(candles) - newest)
     values = np.full((len(names), len(candles) - begin), np.nan, np.float32)
-    for start, stop in _segment_ranges(candles, timeframe):
+    for start, stop in segment_ranges(candles, timeframe):
         first = max(start + warm_up_bars(feature_sets, timeframe), begin)
         if stop <= first:
             continue
-        segment, filled = candles.iloc[start:stop], set()
-        for item in sets:
-            columns = item.compute(segment, context)
-            if tuple(columns) != (wanted := item.names(context)):
-                raise DataError(
-                    f"feature set '{item.name}': expected the columns {wanted} for any "
-                    f"candles. Received: {tuple(columns)}."
-                )
-            for name, cells in columns.items():
-                column = _checked_column(item, name, cells, range(first, stop))
-                kept = values[names.index(name), first - begin : stop - begin]
-                if name in filled:
-                    _require_same(item, name, column, kept)
-                else:
-                    kept[:] = column
-                    filled.add(name)
-    return pd.DataFrame(
-        values.T, index=candles.index[begin:], columns=_index(names), copy=False
-    )
+        kept = dict(zip(names, values[:, first - begin : stop - begin], strict=True))
+        _fill(kept, candles.iloc[start:stop], sets, context, range(first, stop))
+    return pd.DataFrame(values.T, index=candles.index[begin:], columns=names)
+
+
+def newest_features(
+    candles: Columns,
+    *,
+    timeframe: str,
+    feature_sets: Sequence[str],
+    raw_prices: bool,
+) -> np.ndarray | None:
+    """Returns the newest bar's features (num_features,) float32, without any table.
+
+    They are those of `compute_features` of one segment, for which tables take half of
+    the time. None where a set is one of the user's, who is promised a table.
+
+    Args:
+        candles: Columns of a gapless segment longer than the warm-up, by name.
+        timeframe: As in `compute_features`, like those below.
+        feature_sets: Names of registered sets.
+        raw_prices: Give absolute prices.
+    """
+    sets = find_feature_sets(feature_sets)
+    if not all(item.is_built_in for item in sets):
+        return None
+    names = feature_names(feature_sets, timeframe, raw_prices=raw_prices)
+    values = np.full((len(names), 1), np.nan, np.float32)
+    last = len(candles["close"]) - 1
+    kept = dict(zip(names, values, strict=True))
+    context = FeatureContext(timeframe, raw_prices, newest=1)
+    _fill(kept, candles, sets, context, range(last, last + 1))
+    return values[:, 0]
+
+
+def _fill(
+    kept: Columns,
+    segment: pd.DataFrame | Columns,
+    sets: Sequence[FeatureSet],
+    context: FeatureContext,
+    rows: range,
+) -> None:
+    """Computes the last rows of a segment into `kept`."""
+    filled = set()
+    for item in sets:
+        columns = item.compute(segment, context)
+        if tuple(columns) != (wanted := item.names(context)):
+            raise DataError(
+                f"feature set '{item.name}': expected the columns {wanted} for any "
+                f"candles. Received: {tuple(columns)}."
+            )
+        for name, cells in columns.items():
+            column = _checked_column(item, name, cells, rows)
+            if name in filled:
+                _require_same(item, name, column, kept[name])
+            else:
+                kept[name][:] = column
+                filled.add(name)
 
 
 # Feature sets
@@ -259,7 +225,7 @@ def _month_warm_up(context: FeatureContext) -> int:
 
 
 @feature_set("core8", warm_up_bars=_month_warm_up)
-def _core8(candles: pd.DataFrame, context: FeatureContext) -> Columns:
+def _core8(candles: indicators.Candles, context: FeatureContext) -> Columns:
     """The eight features of V3 files (docs/contracts.md), in the model's column order.
 
     Their means are those of the last day and 30 days.
@@ -274,7 +240,7 @@ def _week_warm_up(context: FeatureContext) -> int:
 
 
 @feature_set("core8_7d", warm_up_bars=_week_warm_up)
-def _core8_7d(candles: pd.DataFrame, context: FeatureContext) -> Columns:
+def _core8_7d(candles: indicators.Candles, context: FeatureContext) -> Columns:
     """The eight of `core8` with means of the last day and 7 days, for fewer candles."""
     return indicators.core8(
         candles, (context.day_bars, context.week_bars), context.newest
@@ -289,7 +255,7 @@ def _stats_warm_up(context: FeatureContext) -> int:
 
 
 @feature_set("window_stats", warm_up_bars=_stats_warm_up)
-def _window_stats(candles: pd.DataFrame, context: FeatureContext) -> Columns:
+def _window_stats(candles: indicators.Candles, context: FeatureContext) -> Columns:
     """Mean and sample standard deviation of the core features over four windows."""
     newest = context.newest
     reach = None if newest is None else newest + max(_STATS_WINDOWS) - 1
@@ -305,13 +271,13 @@ def _window_stats(candles: pd.DataFrame, context: FeatureContext) -> Columns:
 
 
 @feature_set("ray12", warm_up_bars=indicators.EMA_WINDOW - 1)
-def _ray12(candles: pd.DataFrame, context: FeatureContext) -> Columns:
+def _ray12(candles: indicators.Candles, context: FeatureContext) -> Columns:
     """Twelve features of the last bars, see `indicators.ray12`."""
     return indicators.ray12(candles, raw=context.raw_prices)
 
 
 @feature_set("indicators34", warm_up_bars=indicators.INDICATORS34_WARM_UP)
-def _indicators34(candles: pd.DataFrame, context: FeatureContext) -> Columns:
+def _indicators34(candles: indicators.Candles, context: FeatureContext) -> Columns:
     """Technical indicators, see `indicators.indicators34`."""
     return indicators.indicators34(candles, raw=context.raw_prices)
 
@@ -337,35 +303,6 @@ def find_feature_sets(names: Sequence[str]) -> list[FeatureSet]:
                 f"Received: {name!r}.{did_you_mean(name, _REGISTRY)}"
             )
     return [_REGISTRY[name] for name in dict.fromkeys(names)]
-
-
-@functools.lru_cache(maxsize=64)
-def _index(names: tuple[str, ...]) -> pd.Index:
-    return pd.Index(names)  # making one takes longer than the features of a bar
-
-
-@functools.lru_cache(maxsize=64)
-def _names_of(item: FeatureSet, context: FeatureContext) -> tuple[str, ...]:
-    num_bars = item.warm_up_bars(context) + 2
-    flat = pd.DataFrame({name: np.ones(num_bars) for name in VALUES})
-    step = pd.Timedelta(seconds=duration_seconds(context.timeframe))
-    start = pd.Timestamp("2020-01-01", tz="UTC")
-    flat.insert(0, "timestamp", start + step * np.arange(num_bars))
-    with np.errstate(all="ignore"):
-        return tuple(item.compute(flat, context))
-
-
-def _segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int, int]]:
-    """Yields the first row and the row after the last of every gapless stretch."""
-    breaks = np.zeros(max(0, len(candles) - 1), bool)
-    if "segment" in candles.columns:
-        segment = candles["segment"].to_numpy()
-        breaks = segment[1:] != segment[:-1]
-    elif "timestamp" in candles.columns:
-        step = duration_seconds(timeframe) * 10**9
-        breaks = np.diff(open_nanoseconds(candles, "candles")) != step
-    edges = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(candles)]))
-    yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
 
 
 def _checked_column(

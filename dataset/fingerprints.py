@@ -132,7 +132,7 @@ def feature_set_digests(names: Sequence[str]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for item in features.find_feature_sets(names):
         parts: list[Any] = [features.FEATURE_VERSION, item.name]
-        if item.function.__module__ != features.__name__:
+        if not item.is_built_in:
             parts.append(function_fingerprint(item.function))
             warm_up = item.warm_up
             parts.append(

@@ -10,7 +10,7 @@ window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -28,12 +28,15 @@ INDICATORS34_WARM_UP = 300
 _FEW = 4
 """Up to so many bars are folded each by itself."""
 
+Candles = pd.DataFrame | Mapping[str, np.ndarray]
+"""A table, or its columns by name."""
+
 Combine = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]
 
 
-def columns(candles: pd.DataFrame, *names: str) -> list[np.ndarray]:
+def columns(candles: Candles, *names: str) -> list[np.ndarray]:
     """Returns the named columns as float64 arrays, `(num_bars,)` each."""
-    return [candles[name].to_numpy(np.float64) for name in names]
+    return [np.asarray(candles[name], np.float64) for name in names]
 
 
 def rolling_mean(
@@ -189,7 +192,7 @@ def ratio(
 
 
 def core8(
-    candles: pd.DataFrame, windows: Sequence[int], newest: int | None = None
+    candles: Candles, windows: Sequence[int], newest: int | None = None
 ) -> dict[str, np.ndarray]:
     """Changes of a bar, and ratios to means of two windows, 8 x `(num_bars,)`.
 
@@ -199,8 +202,9 @@ def core8(
     Where only the `newest` bars are asked for, others are left out.
     """
     whole = columns(candles, "high", "low", "close", "volume")
-    asked = len(candles) if newest is None else min(newest, len(candles))
-    first = len(candles) - asked
+    num_bars = len(whole[0])
+    asked = num_bars if newest is None else min(newest, num_bars)
+    first = num_bars - asked
     high, low, close, volume = (values[first:] for values in whole)
     previous, before = (
         shifted(values[max(0, first - 1) :], 1)[-asked:] for values in whole[2:]
@@ -221,7 +225,7 @@ def core8(
     return features
 
 
-def ray12(candles: pd.DataFrame, *, raw: bool = False) -> dict[str, np.ndarray]:
+def ray12(candles: Candles, *, raw: bool = False) -> dict[str, np.ndarray]:
     """Twelve features of the last bars, `(num_bars,)` each.
 
     Conventions: changes as fractions, sample standard deviation of the close, RSI
@@ -256,7 +260,7 @@ def ray12(candles: pd.DataFrame, *, raw: bool = False) -> dict[str, np.ndarray]:
     return features
 
 
-def indicators34(candles: pd.DataFrame, *, raw: bool = False) -> dict[str, np.ndarray]:
+def indicators34(candles: Candles, *, raw: bool = False) -> dict[str, np.ndarray]:
     """Thirty-four technical indicators, `(num_bars,)` each.
 
     TA-Lib gives EMA, MACD 12/26/9, stochastic 14/3/3, CCI 20, ROC 12, TRIX 15, MFI 14,
@@ -280,7 +284,7 @@ def indicators34(candles: pd.DataFrame, *, raw: bool = False) -> dict[str, np.nd
     return features
 
 
-def _trend(candles: pd.DataFrame, raw: bool) -> dict[str, np.ndarray]:
+def _trend(candles: Candles, raw: bool) -> dict[str, np.ndarray]:
     """Averages, MACD and ADX."""
     talib = _talib()
     high, low, close = columns(candles, "high", "low", "close")
@@ -298,7 +302,7 @@ def _trend(candles: pd.DataFrame, raw: bool) -> dict[str, np.ndarray]:
     return features
 
 
-def _momentum(candles: pd.DataFrame, raw: bool) -> dict[str, np.ndarray]:
+def _momentum(candles: Candles, raw: bool) -> dict[str, np.ndarray]:
     """Oscillators; `raw` makes no difference to numbers without a unit."""
     talib = _talib()
     high, low, close = columns(candles, "high", "low", "close")
@@ -315,7 +319,7 @@ def _momentum(candles: pd.DataFrame, raw: bool) -> dict[str, np.ndarray]:
     }
 
 
-def _channels(candles: pd.DataFrame, raw: bool) -> dict[str, np.ndarray]:
+def _channels(candles: Candles, raw: bool) -> dict[str, np.ndarray]:
     """Average true range, Bollinger bands and Keltner channel."""
     talib = _talib()
     high, low, close = columns(candles, "high", "low", "close")
@@ -334,7 +338,7 @@ def _channels(candles: pd.DataFrame, raw: bool) -> dict[str, np.ndarray]:
     return features
 
 
-def _volume(candles: pd.DataFrame, raw: bool) -> dict[str, np.ndarray]:
+def _volume(candles: Candles, raw: bool) -> dict[str, np.ndarray]:
     """Volume flows over 20 bars, MFI and the volume's own level."""
     talib = _talib()
     high, low, close, volume = columns(candles, "high", "low", "close", "volume")

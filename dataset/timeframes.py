@@ -6,6 +6,8 @@ timeframe (`features`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -103,3 +105,16 @@ def open_nanoseconds(table: pd.DataFrame, what: str) -> np.ndarray:
             "Sort the table and drop repeated bars, or use `candles.read_candles`."
         )
     return times
+
+
+def segment_ranges(candles: pd.DataFrame, timeframe: str) -> Iterator[tuple[int, int]]:
+    """Yields the first row and the row after the last of every gapless stretch."""
+    breaks = np.zeros(max(0, len(candles) - 1), bool)
+    if "segment" in candles.columns:
+        segment = candles["segment"].to_numpy()
+        breaks = segment[1:] != segment[:-1]
+    elif "timestamp" in candles.columns:
+        step = duration_seconds(timeframe) * 10**9
+        breaks = np.diff(open_nanoseconds(candles, "candles")) != step
+    edges = np.concatenate(([0], np.flatnonzero(breaks) + 1, [len(candles)]))
+    yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)

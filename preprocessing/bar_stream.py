@@ -24,6 +24,7 @@ from candles.timestamps import (
     parse_timestamps,
     timeframe_nanoseconds,
 )
+from dataset import features
 from dataset import rows as dataset_rows
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import FeatureRows
@@ -225,12 +226,7 @@ class BarStream:
         self._features[:-1] = self._features[1:].copy()
         self._features[-1] = np.nan
         if self._num_bars >= self._least_bars:
-            table = dataset_rows.compute_features(
-                self._table(self.pipeline.warm_up_bars + 1),
-                self.pipeline.config,
-                newest=1,
-            )
-            self._features[-1] = table.to_numpy()[-1]
+            self._features[-1] = self._newest_features()
         kept = slice(max(0, self._num_bars - len(self._features)), self._num_bars)
         return FeatureRows(
             names=self.pipeline.feature_names,
@@ -241,6 +237,23 @@ class BarStream:
             segment=self._segment[kept].copy(),
             num_asked=1,
         )
+
+    def _newest_features(self) -> np.ndarray:
+        config, num_bars = self.pipeline.config, self.pipeline.warm_up_bars + 1
+        if not config.higher_timeframes:
+            stop = self._num_bars
+            values = self._values[:, max(0, stop - num_bars) : stop]
+            found = features.newest_features(
+                dict(zip(VALUES, values, strict=True)),
+                timeframe=config.timeframe,
+                feature_sets=config.feature_sets,
+                raw_prices=config.raw_prices,
+            )
+            if found is not None:
+                return found
+        table = self._table(num_bars)
+        rows = dataset_rows.compute_features(table, config, newest=1)
+        return rows.to_numpy()[-1]
 
     def _describe_whole(self) -> FeatureRows:
         """Computes what is kept as a table is."""

@@ -196,8 +196,9 @@ class FinalCheck(RowKind):
             rows.is_filled if len(rows.is_filled) else np.zeros(count, bool),
             rows.segment if len(rows.segment) else np.zeros(count, np.int32),
             window_bars=rows.window_bars,
+            num_asked=count - rows.first,
         )
-        return replace(rows, status=status[rows.first :])
+        return replace(rows, status=status)
 
 
 def require_names(rows: FeatureRows, state: State) -> None:
@@ -216,20 +217,24 @@ def bar_status(
     segment: np.ndarray,
     *,
     window_bars: int,
+    num_asked: int,
 ) -> np.ndarray:
-    """Returns which bars have a whole window in their segment (num_bars,).
+    """Returns whether the last bars have a whole window in their segment (num_asked,).
 
     Args:
         features: (num_bars, num_features), NaN where a bar has no value.
         is_filled: (num_bars,).
         segment: (num_bars,), from 0 for the first candles there are.
         window_bars: Bars of a window.
+        num_asked: Bars at the end that are asked for.
     """
     row = np.arange(len(segment))
     begins = np.diff(segment, prepend=segment[:1]) != 0
     has_value = np.isfinite(features).all(axis=1)
     first = np.maximum(np.where(begins, row, 0), np.where(has_value, 0, row + 1))
     whole = row - np.maximum.accumulate(first) + 1 >= window_bars
-    status = np.where(is_filled, FILLED, OK).astype(object)
-    status[~whole] = np.where(segment[~whole] > 0, GAP, WARMING_UP)
+    asked = slice(len(row) - num_asked, None)
+    status = np.where(is_filled[asked], FILLED, OK).astype(object)
+    missing = ~whole[asked]
+    status[missing] = np.where(segment[asked][missing] > 0, GAP, WARMING_UP)
     return status

@@ -7,7 +7,7 @@ the bars (`preprocessing.pipelines`), the model (`predictor`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,6 +28,7 @@ from utils import DataError
 OPEN_BAR, STALE, UNLIKE = "open_bar", "stale", "unlike"
 _CHUNK_WINDOWS = 2048
 _SECOND = 10**9
+_TIME = np.dtype("M8[ns]")
 _NO_TIME = np.iinfo(np.int64).min
 P_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASS_NAMES)
 
@@ -63,6 +64,8 @@ class AnswerRules:
         self, newest: FeatureRows, now: datetime | str | None
     ) -> dict[str, Any]:
         """Returns the columns of the bars that are asked for, in order of time.
+
+        Times are datetime64[ns], in UTC: pandas takes longer than a bar's features.
 
         Args:
             newest: The bars, their features not scaled.
@@ -103,7 +106,7 @@ class AnswerRules:
         is_ok, count = status == OK, len(status)
         opens, close = newest.opens[newest.first :], newest.close[newest.first :]
         answers, signals = self.policy.decide(outputs)
-        columns: dict[str, Any] = {"timestamp": _times(opens)}
+        columns: dict[str, Any] = {"timestamp": opens.view(_TIME)}
         columns |= {"close": close, "status": status}
         names = P_COLUMNS if self.has_classes else ("log_return",)
         for name, values in zip(names, np.atleast_2d(answers.T), strict=True):
@@ -121,9 +124,8 @@ class AnswerRules:
             columns["sl_price"][is_side] = close[is_side] * (1 + sl_pct / 100)
         # The entry is the close, and the bars of the horizon follow it.
         reach = (self.config.future_window + 1) * self.config.bar_seconds * _SECOND
-        columns["expires_at"] = _times(
-            np.where(signal == HOLD, _NO_TIME, opens + reach)
-        )
+        ends = np.where(signal == HOLD, _NO_TIME, opens + reach)
+        columns["expires_at"] = ends.view(_TIME)
         columns["size"] = np.where(is_ok, 0.0, np.nan)
         if (signal != HOLD).any():
             columns["size"][signal != HOLD] = self._sizes(
@@ -165,8 +167,22 @@ class AnswerRules:
         return np.ones(len(trades)) if found is None else found
 
 
-def _times(nanoseconds: np.ndarray) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(nanoseconds.view("M8[ns]"), tz="UTC")
+def to_table(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Returns columns of `AnswerRules` as a table, its times in UTC."""
+    return pd.DataFrame(
+        {
+            name: pd.DatetimeIndex(cells, tz="UTC") if cells.dtype == _TIME else cells
+            for name, cells in columns.items()
+        }
+    )
+
+
+def to_row(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the first row of such columns, its times in UTC."""
+    return {
+        name: pd.Timestamp(cells[0], tz="UTC") if cells.dtype == _TIME else cells[0]
+        for name, cells in columns.items()
+    }
 
 
 def moment_of(now: datetime | str | None) -> pd.Timestamp:

@@ -17,7 +17,7 @@ from candles.timestamps import timeframe_nanoseconds
 from preprocessing.bar_stream import BarStream
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import FeatureRows
-from signals.answers import moment_of
+from signals.answers import moment_of, to_row
 
 
 class SignalStream:
@@ -77,8 +77,7 @@ class SignalStream:
                 bars = self._bars.alone(bar)
             elif (bars := self._bars.push(bar)) is None:
                 return None
-            columns = self._answer(bars, now)
+            row = to_row(self._answer(bars, now))
         if self._names is None:
-            self._names = pd.Index(columns)
-        row = [values[0] for values in columns.values()]
-        return pd.Series(row, index=self._names, dtype=object)
+            self._names = pd.Index(row)
+        return pd.Series([*row.values()], index=self._names, dtype=object)

@@ -332,6 +332,23 @@ def test_the_start_of_the_table_leaves_no_trace(name):
         assert_same_bits(tail.iloc[warm_up:], whole.iloc[first + warm_up :])
 
 
+@pytest.mark.parametrize("raw_prices", [False, True])
+def test_the_newest_features_need_no_table(raw_prices):
+    candles = make_candles(500)
+    options = {"timeframe": "4h", "raw_prices": raw_prices}
+    for names in (["core8", "core8_7d"], ["window_stats"], ["ray12"]):
+        warm_up = warm_up_bars(names, "4h")
+        columns = {
+            name: candles[name].to_numpy()[: warm_up + 1] for name in candles.columns
+        }
+        found = features.newest_features(columns, feature_sets=names, **options)
+        table = compute_features(candles, feature_sets=names, **options)
+        assert found.tobytes() == table.to_numpy()[warm_up].tobytes()
+    # A function of one's own is promised a table.
+    mixed = ["ray12", "my_set"]
+    assert features.newest_features(columns, feature_sets=mixed, **options) is None
+
+
 @needs_talib
 def test_the_start_is_under_rounding_for_recursive_indicators():
     candles = make_candles(900, flat=False)

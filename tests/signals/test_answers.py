@@ -15,7 +15,7 @@ from evaluation.policies import ReturnPolicy, SignalPolicy
 from preprocessing.row_kinds import FeatureRows
 from preprocessing.scaling import TargetScaler
 from preprocessing.templates import run_pipeline
-from signals.answers import moment_of
+from signals.answers import moment_of, to_table
 from signals.reference import LEVELS, Reference
 from utils import DataError, RefusedArtifactError
 
@@ -36,7 +36,7 @@ def say(probabilities, *, now="2100-01-01", closes=None, **fields):
         opens=pd.date_range(end=END, periods=count, freq="4h").as_unit("ns").asi8,
         close=np.full(count, 200.0) if closes is None else np.array(closes),
     )
-    return pd.DataFrame(rules.columns(newest, now))
+    return to_table(rules.columns(newest, now))
 
 
 def test_levels_times_and_thresholds_of_a_signal():

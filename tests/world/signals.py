@@ -11,7 +11,7 @@ from evaluation.policies import SignalPolicy
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
 from preprocessing.templates import pipeline_of, run_pipeline
-from signals.answers import AnswerRules
+from signals.answers import AnswerRules, to_table
 from utils import duration_seconds
 
 LATER = "2100-01-01"
@@ -104,4 +104,4 @@ def answer(recipe, table, *, last=None, now=LATER, **fields):
     """Rows of the last bars of a table, of all of them for None."""
     count = 10**6 if last is None else last
     newest = recipe.pipeline.features(table, last=count)
-    return pd.DataFrame(make_rules(recipe, **fields).columns(newest, now))
+    return to_table(make_rules(recipe, **fields).columns(newest, now))
