@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -62,11 +62,11 @@ class Replay:
         self.count += size
 
     def sample(
-        self, generator: np.random.Generator, size: int
-    ) -> tuple[np.ndarray, ...]:
-        """Returns drawn transitions: seen, taken, earned, following, is_end."""
-        chosen = generator.integers(len(self), size=size)
-        return tuple(column[chosen] for column in self.columns.values())
+        self, generator: np.random.Generator, shape: tuple[int, ...]
+    ) -> dict[str, np.ndarray]:
+        """Returns so many drawn transitions, by column."""
+        chosen = generator.integers(len(self), size=shape)
+        return {name: column[chosen] for name, column in self.columns.items()}
 
 
 class OffPolicyAgent(Agent):
@@ -74,6 +74,9 @@ class OffPolicyAgent(Agent):
 
     is_continuous = True
     learning_rate = 1e-3
+
+    num_noises: ClassVar[int]
+    """Standard normal numbers that learning from one transition takes."""
 
     actor: keras.Model
     """From observations to what `policy` ends in."""
@@ -101,8 +104,14 @@ class OffPolicyAgent(Agent):
         """Returns actions (num_envs, 1) to learn from."""
 
     @abc.abstractmethod
-    def learn_batch(self, batch: tuple[np.ndarray, ...]) -> Any:
-        """Learns from transitions; returns the critics' loss."""
+    def learn_batch(self, batch: Mapping[str, Any], noise: Any, number: Any) -> Any:
+        """Learns from transitions; returns the critics' loss.
+
+        Args:
+            batch: Columns of the replay (batch, ..).
+            noise: (num_noises, batch, 1) standard normal.
+            number: Of the batch, counted from 0 after each step.
+        """
 
     def _critic(self, name: str) -> keras.Model:
         size = self.episodes.observation_size + 1
@@ -125,10 +134,21 @@ class OffPolicyAgent(Agent):
                 total += self._step(self.generator.uniform(-1.0, 1.0, shape))
                 continue
             total += self._step(self.explore(self.seen))
-            for _ in range(UPDATES):
-                batch = self.replay.sample(self.generator, BATCH)
-                loss = self.learn_batch(batch)
+            batches = self.replay.sample(self.generator, (UPDATES, BATCH))
+            noises = self.generator.standard_normal(
+                (UPDATES, self.num_noises, BATCH, 1), np.float32
+            )
+            loss = self._learn(batches, noises)
         return {"reward": total / BARS, "loss": float(loss)}
+
+    @tf.function
+    def _learn(self, batches: Mapping[str, Any], noises: Any) -> Any:
+        """Learns from all batches of a step in one call; returns the last loss."""
+        loss = 0.0
+        for number in tf.range(UPDATES):
+            batch = {name: column[number] for name, column in batches.items()}
+            loss = self.learn_batch(batch, noises[number], number)
+        return loss
 
     def _step(self, taken: np.ndarray) -> float:
         episodes = self.episodes

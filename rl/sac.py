@@ -6,6 +6,7 @@ Haarnoja et al. 2018, arXiv:1812.05905. Actions are positions in [-1, 1].
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from rl.agent import AgentSettings, Episodes
-from rl.off_policy import BATCH, OffPolicyAgent
+from rl.off_policy import OffPolicyAgent
 
 LOG_STD = (-20.0, 2.0)
 TARGET_ENTROPY = -2.0
@@ -23,6 +24,8 @@ ends at 0.98 of what there is, with the paper's at 0.94 (100,000 steps)."""
 
 class SAC(OffPolicyAgent):
     """See `Agent`. Explores by what its own deviation draws."""
+
+    num_noises = 2
 
     def __init__(self, episodes: Episodes, settings: AgentSettings, *, seed: int = 0):
         super().__init__(episodes, settings, seed=seed)
@@ -60,30 +63,18 @@ class SAC(OffPolicyAgent):
         log_p -= 2.0 * (math.log(2.0) - raw - tf.nn.softplus(-2.0 * raw))
         return tf.tanh(raw), log_p[:, 0]
 
-    def learn_batch(self, batch: tuple[np.ndarray, ...]) -> Any:
-        """Learns from transitions; returns the critics' loss."""
-        noises = self.generator.standard_normal((2, BATCH, 1), np.float32)
-        return self._learn(*batch, *noises)
-
-    @tf.function
-    def _learn(
-        self,
-        seen: Any,
-        taken: Any,
-        earned: Any,
-        following: Any,
-        is_end: Any,
-        noise: Any,
-        noise_after: Any,
-    ) -> Any:
+    def learn_batch(self, batch: Mapping[str, Any], noise: Any, number: Any) -> Any:
+        """See `OffPolicyAgent`."""
+        seen, following = batch["seen"], batch["following"]
         alpha = tf.exp(self._log_alpha)
-        after, log_p_after = self._sample(following, noise_after)
+        after, log_p_after = self._sample(following, noise[1])
         worst = self.least(self.slow_critics, following, after)
-        later = (1.0 - is_end) * (worst - alpha * log_p_after)
-        loss = self.learn_values(seen, taken, earned + self.settings.gamma * later)
+        later = (1.0 - batch["is_end"]) * (worst - alpha * log_p_after)
+        wanted = batch["earned"] + self.settings.gamma * later
+        loss = self.learn_values(seen, batch["taken"], wanted)
         learned = self.actor.trainable_variables
         with tf.GradientTape() as tape:
-            action, log_p = self._sample(seen, noise)
+            action, log_p = self._sample(seen, noise[0])
             value = self.least(self.critics, seen, action)
             cost = tf.reduce_mean(alpha * log_p - value)
         self._adam_actor.apply(tape.gradient(cost, learned), learned)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from rl.agent import AgentSettings, Episodes
-from rl.off_policy import BATCH, OffPolicyAgent
+from rl.off_policy import OffPolicyAgent
 
 DELAY = 2
 """Batches of the critics for one of the actor."""
@@ -24,11 +24,12 @@ EXPLORATION, SMOOTHING, SMOOTHING_LIMIT = 0.1, 0.2, 0.5
 class TD3(OffPolicyAgent):
     """See `Agent`. Explores by noise on its position."""
 
+    num_noises = 1
+
     def __init__(self, episodes: Episodes, settings: AgentSettings, *, seed: int = 0):
         super().__init__(episodes, settings, seed=seed)
         self._slow_actor = self._network("slow_actor")
         self._slow_actor.set_weights(self.actor.get_weights())
-        self._batches = 0
 
     def _network(self, name: str) -> keras.Model:
         size, position = self.episodes.observation_size, (1, 0.01, "tanh")
@@ -43,49 +44,25 @@ class TD3(OffPolicyAgent):
         """Returns the slow actor's, too."""
         return [*super().variables(), *self._slow_actor.weights]
 
-    def state(self) -> dict[str, Any]:
-        """Returns the number of batches, too."""
-        return super().state() | {"batches": self._batches}
-
-    def restore(
-        self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]
-    ) -> None:
-        """Goes on from what `arrays` and `state` returned."""
-        super().restore(arrays, state)
-        self._batches = int(state["batches"])
-
     def explore(self, seen: np.ndarray) -> np.ndarray:
         """Returns actions (num_envs, 1) with noise."""
         noise = self.generator.standard_normal((len(seen), 1), np.float32)
         return np.clip(self._policy(seen).numpy() + EXPLORATION * noise, -1.0, 1.0)
 
-    def learn_batch(self, batch: tuple[np.ndarray, ...]) -> Any:
-        """Learns from transitions; returns the critics' loss."""
-        self._batches += 1
-        noise = self.generator.standard_normal((BATCH, 1), np.float32)
-        loss = self._learn_critics(*batch, noise)
-        if self._batches % DELAY == 0:
-            self._learn_actor(batch[0])
-        return loss
-
-    @tf.function
-    def _learn_critics(
-        self,
-        seen: Any,
-        taken: Any,
-        earned: Any,
-        following: Any,
-        is_end: Any,
-        noise: Any,
-    ) -> Any:
+    def learn_batch(self, batch: Mapping[str, Any], noise: Any, number: Any) -> Any:
+        """See `OffPolicyAgent`."""
+        seen, following = batch["seen"], batch["following"]
         limits = (-SMOOTHING_LIMIT, SMOOTHING_LIMIT)
-        noise = tf.clip_by_value(SMOOTHING * noise, *limits)
+        noise = tf.clip_by_value(SMOOTHING * noise[0], *limits)
         after = tf.clip_by_value(self._slow_actor(following) + noise, -1.0, 1.0)
         worst = self.least(self.slow_critics, following, after)
-        wanted = earned + self.settings.gamma * (1.0 - is_end) * worst
-        return self.learn_values(seen, taken, wanted)
+        later = (1.0 - batch["is_end"]) * worst
+        wanted = batch["earned"] + self.settings.gamma * later
+        loss = self.learn_values(seen, batch["taken"], wanted)
+        if number % DELAY == DELAY - 1:
+            self._learn_actor(seen)
+        return loss
 
-    @tf.function
     def _learn_actor(self, seen: Any) -> None:
         learned = self.actor.trainable_variables
         with tf.GradientTape() as tape:
