@@ -58,7 +58,10 @@ def resolve_candles(
     if isinstance(candles, pd.DataFrame):
         return read_frame(candles, timezone=config.timezone)
     if candles is None:
-        return find_candles(data_dir, config.pair, config.timeframe)
+        files = find_candles(data_dir, config.pair, config.timeframe)
+        count = utils.counted(len(files), "file", "files")
+        logger.info("%s: %s from %s", config.pair, count, files[0].parent)
+        return files
     given = [candles] if isinstance(candles, str | os.PathLike) else candles
     paths = tuple(file for path in given for file in candle_files(path))
     for path in paths:
@@ -151,9 +154,7 @@ def find_candles(data_dir: Path, pair: str, timeframe: str) -> tuple[Path, ...]:
             f"expected candles of {pair} in one folder. Received: some in "
             f"{' and '.join(map(str, found))}. Choose {choices}, or name the files."
         )
-    ((folder, files),) = found.items()
-    count = utils.counted(len(files), "file", "files")
-    logger.info("%s: %s from %s", pair, count, folder)
+    (files,) = found.values()
     return files
 
 

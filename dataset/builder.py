@@ -20,7 +20,13 @@ from typing import Any
 import pandas as pd
 
 import utils
-from candles.sources import Candles, CandleSource, read_checked, resolve_candles
+from candles.sources import (
+    Candles,
+    CandleSource,
+    find_candles,
+    read_checked,
+    resolve_candles,
+)
 from candles.synthetic import synthetic_candles
 from config import DATASET_FIELDS, Config
 from dataset import dataset as datasets
@@ -290,6 +296,21 @@ def build_training_file(candles: pd.DataFrame, config: Config) -> Path:
     """Builds the training file of `config` from a candle table; returns its path."""
     builder = DatasetBuilder(config, use_cache=False)
     return write_training_file(builder, builder.build_dataset(candles=candles))
+
+
+def build_memory(config: Config, data_dir: Path) -> int:
+    """Returns about what a build takes above the imports, in bytes; 0 of no candles.
+
+    Measured, with 20 and 53 columns: 14 and 23 times the bytes of Parquet files.
+    """
+    try:
+        files = find_candles(data_dir, config.pair, config.timeframe)
+    except utils.UserError:
+        return 0  # which the build will say
+    return sum(
+        (10 if {*path.suffixes} & {".csv", ".json"} else 25) * path.stat().st_size
+        for path in files
+    )
 
 
 def demo_candles(

@@ -50,6 +50,12 @@ _HEAD_ROWS = 1000
 _MIN_COUNTED_ROWS = 10
 
 
+def shape_of(columns: Columns) -> tuple[int, int]:
+    """Returns how many rows and features a training file has."""
+    num_rows = len(columns.read(columns.names[0]))
+    return num_rows, len({*columns.names} - NOT_FEATURES)
+
+
 # Names
 
 

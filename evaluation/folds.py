@@ -33,6 +33,7 @@ from files import tables
 from files.progress import track
 from files.strict import read_json, to_jsonable, write_json
 from metrics.intervals import Length, cosine_interval
+from models import costs
 from models.adapter import ModelAdapter
 from models.families import fit_adapter
 from preprocessing.parts import (
@@ -111,6 +112,7 @@ def _train_side_by_side(
             "Received: a table in memory. Write it into a file, or train folds one "
             "after another."
         )
+    memory = costs.rough_memory(run.config, *rows.features.shape) if rows else 0
     values = {
         "config": run.config.to_dict(),
         "run_id": run.run_id,
@@ -124,6 +126,7 @@ def _train_side_by_side(
             function="evaluation.folds:fold_task",
             values=values | {"number": number},
             num_threads=run.config.num_threads,
+            memory_bytes=memory,
         )
         for number in range(1, len(folds) + 1)
         if not _results_of(run, number).is_file()

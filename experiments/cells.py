@@ -18,7 +18,7 @@ import utils
 from artifacts.run_folder import CELL, MANIFEST, RunFolder
 from config import build_config
 from dataset.builder import DatasetBuilder, write_training_file
-from dataset.columns import NOT_FEATURES
+from dataset.columns import shape_of
 from dataset.training_file import open_training_file
 from evaluation.trials import planned_looks
 from experiments.plan import DATA_DIR
@@ -72,12 +72,13 @@ def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
     with folder_lock(path.parent, is_shared=True):
         columns = open_training_file(path)
         digest = columns.digest
+        num_rows, num_features = shape_of(columns)
     _require_digest(path, begun["sha256"] if begun else digest, digest)
     return {
         "path": str(path),
         "sha256": digest,
-        "num_rows": len(columns.read(columns.names[0])),
-        "num_features": len({*columns.names} - NOT_FEATURES),
+        "num_rows": num_rows,
+        "num_features": num_features,
     }
 
 

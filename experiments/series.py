@@ -25,6 +25,7 @@ from evaluation.trials import look_of, planned_looks, planned_trials
 from executors.kinds import open_executor
 from executors.tasks import Executor, Finished, Task, do_all
 from files.progress import track
+from models import costs
 from trainer import train_run
 
 logger = logging.getLogger(__name__)
@@ -172,6 +173,7 @@ def _tasks(configs: Mapping[str, Config], words: Mapping[str, Any]) -> Iterator[
             function="experiments.series:train_task",
             values={"config": config.to_dict(), "planned": planned, "words": words},
             num_threads=config.num_threads,
+            memory_bytes=costs.run_memory(config),
         )
 
 

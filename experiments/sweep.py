@@ -19,6 +19,7 @@ from typing import Any
 
 import utils
 from config import Config
+from dataset.builder import build_memory
 from executors.kinds import open_executor
 from executors.tasks import Executor, Finished, Task, do_all
 from experiments import plan, sweep_report
@@ -216,6 +217,9 @@ class _Sweep:
                     "use_cache": self.schedule.cache,
                     "begun": known.get(path),
                 },
+                memory_bytes=build_memory(
+                    cell.config, Path(self.schedule.data_dir or plan.DATA_DIR)
+                ),
             )
             for path, cell in wanted.items()
         ]

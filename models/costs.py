@@ -18,7 +18,9 @@ from artifacts.metadata import format_data
 from config import Config, build_config
 from data_loader import TrainingData, TrainingDataLoader
 from dataset.barriers import barrier_notes, usual_move_pct
+from dataset.columns import shape_of
 from dataset.lengths import too_short_note
+from dataset.training_file import open_training_file
 from files.atomic import require_creatable
 from files.strict import read_json
 from metrics.intervals import Length
@@ -27,6 +29,7 @@ from preprocessing.parts import Ranges, spans_of
 from preprocessing.stretches import cut_stretches, next_bar_returns, whole_stretches
 from settings.dry_run import Plan
 from settings.loss_fields import BOTH
+from settings.names import find_training_file
 from settings.network_fields import KERAS_MODELS, NETWORKS
 from settings.sizes import count_parameters, estimate_memory, memory_problem
 
@@ -176,6 +179,18 @@ def rough_memory(config: Config, num_rows: int, num_features: int) -> int:
     """
     parts = estimate_memory(config, num_features, num_rows)
     return parts.get("total", 4 * parts["feature_array"])
+
+
+def run_memory(config: Config) -> int:
+    """Returns `rough_memory` of a run on its training file.
+
+    Where there is no good one it is 0: the run itself will say what is wrong.
+    """
+    path = find_training_file(config)
+    with contextlib.suppress(*_UNREADABLE):
+        if path is not None:
+            return rough_memory(config, *shape_of(open_training_file(path)))
+    return 0
 
 
 _UNREADABLE = (

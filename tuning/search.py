@@ -26,6 +26,7 @@ from experiments.series import FailedRunsError
 from files.atomic import make_folder
 from files.locks import FileLock
 from files.strict import read_json, to_jsonable, write_json
+from models import costs
 from models.families import create_adapter
 from tuning import trial
 from tuning.family_spaces import default_space
@@ -118,6 +119,7 @@ class Search:
         self.tried = _tried_config(base, executor.slots)
         self.is_begun = False
         rows = TrainingDataLoader(config=base).read_rows()
+        self._shape = rows.features.shape
         digest = rows.source.get("sha256")
         is_one_file = not self.space.fields & set(DATASET_FIELDS)
         self._given = TrialValues(
@@ -284,8 +286,14 @@ class Search:
                 function="tuning.trial:run_trial",
                 values=to_jsonable(asdict(given)),
                 num_threads=self.tried.num_threads,
+                memory_bytes=self._memory_of(fields),
             )
         )
+
+    def _memory_of(self, fields: Mapping[str, Any]) -> int:
+        with contextlib.suppress(utils.ConfigError):  # the trial fails by it, in words
+            return costs.rough_memory(self.tried.replace(**fields), *self._shape)
+        return 0
 
     def _trial_folder(self, number: int | None) -> Path:
         name = DEFAULT if number is None else f"{number:04d}"

@@ -370,16 +370,23 @@ def test_runs_of_an_executor_are_those_of_this_process(tmp_path, config, frame):
     """Their tasks go through JSON, here to this process."""
     frame.to_feather(tmp_path / "rows.feather")
     config = config.replace(training_file=str(tmp_path / "rows.feather"), num_threads=1)
-    models = ["logistic", "gradient_boosting"]
+    models, needed = ["logistic", "gradient_boosting"], []
     alone = compare.compare_models(config, models, train=trainer_of(None))
-    given = {"train": functools.partial(train_run), "executor": SerialExecutor()}
+
+    class Noting(SerialExecutor):
+        def submit(self, task):
+            needed.append(task.memory_bytes)
+            super().submit(task)
+
+    given = {"train": functools.partial(train_run), "executor": Noting()}
     there = compare.compare_models(config, models, **given)
+    assert needed == [4 * len(frame) * 8 * 4] * 2  # four arrays of float32
     for one, other in zip(alone["models"], there["models"], strict=True):
         assert one["folder"] != other["folder"]
         assert (one["model"], one["loss"]) == (other["model"], other["loss"])
     lost = config.replace(training_file=str(tmp_path / "none.feather"))
     ended = series.train_all({"a": lost}, **given)["a"]
-    assert (ended.folder, ended.exit_code) == (None, 66)
+    assert (ended.folder, ended.exit_code, needed[2:]) == (None, 66, [0])
     assert "none.feather" in ended.error
 
 

@@ -218,6 +218,18 @@ def test_the_longest_cells_come_first_behind_all_files(tmp_path):
     assert models == ["lstm", "lstm", "logistic", "logistic"]
 
 
+def test_a_file_that_is_built_waits_for_memory(tmp_path):
+    """Of Parquet 25 times its bytes, of text 10 times."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "BTCUSDT-1m.parquet").write_bytes(b"0" * 40)
+    for month in (1, 2):
+        (data / f"ETHUSDT-1m-2024-0{month}.csv").write_bytes(b"0" * 100)
+    executor, pairs = Answers(), ["BTCUSDT", "ETHUSDT", "FILUSDT"]
+    run(tmp_path, executor, {"pairs": pairs}, data_dir=str(data))
+    assert [task.memory_bytes for task in executor.done[:3]] == [1000, 2000, 0]
+
+
 def test_a_resume_takes_finished_cells_and_repeats_the_others(tmp_path, monkeypatch):
     axes = {"pairs": ["BTCUSDT", "ETHUSDT"], "models": ["logistic"]}
     first = Answers(**{"ETHUSDT-1m-logistic": {"error": "bad", "exit_code": 65}})
