@@ -22,8 +22,8 @@ from artifacts.manifest import open_plain, parse_json
 from artifacts.run_folder import MANIFEST
 from config import CLASS_TARGETS
 from files.atomic import atomic_write, sha256_file
-from models import stacking
 from models.adapter import ModelAdapter
+from models.stacking import SHARPNESS, Pool
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import TargetScaler
 from utils import DataError
@@ -111,22 +111,25 @@ class Stack:
 
     Args:
         members: Models; None where the weight is 0, which nobody asks.
-        weights: (num_members,), summing to 1.
+        pool: How much each counts.
         rule: How they were learned.
         units: Of the numbers that it says; None of classes.
     """
 
     members: Sequence[Member | None]
-    weights: np.ndarray
+    pool: Pool
     rule: str
     units: TargetScaler | None
 
     def say(self, ask: Callable[[Member], np.ndarray]) -> np.ndarray:
         """Returns the weighted answer, float64."""
-        pairs = zip(self.members, self.weights, strict=True)
-        used = [(each, float(w)) for each, w in pairs if each is not None and w > 0]
-        said = [self.in_own_units(each, ask(each)) for each, _ in used]
-        return stacking.mix(said, [weight for _, weight in used])
+        pairs = zip(self.members, self.pool.weights, strict=True)
+        return self.pool.answer(
+            [
+                self.in_own_units(each, ask(each)) if each and weight > 0 else None
+                for each, weight in pairs
+            ]
+        )
 
     def in_own_units(self, member: Member, said: np.ndarray) -> np.ndarray:
         """Returns numbers of a member in units of the stack; classes as they are."""
@@ -148,7 +151,8 @@ class Stack:
         values = {
             "format": _FORMAT,
             "rule": self.rule,
-            "weights": self.weights.tolist(),
+            "weights": self.pool.weights.tolist(),
+            "sharpness": self.pool.sharpness,
             "units": None if self.units is None else self.units.to_dict(),
             "manifests_sha256": digests,
         }
@@ -174,6 +178,9 @@ class Stack:
             raise ValueError(f"expected 1 to {MAX_MEMBERS} weights")
         if not ((weights >= 0).all() and abs(weights.sum() - 1) < 1e-9):
             raise ValueError("weights that do not sum to 1")
+        power = float(values["sharpness"])
+        if not SHARPNESS[0] <= power <= SHARPNESS[1]:
+            raise ValueError(f"expected a sharpness of {SHARPNESS}")
         units = values["units"]
         has_units = description["target"] not in CLASS_TARGETS
         if values["format"] != _FORMAT or has_units != isinstance(units, dict):
@@ -184,7 +191,7 @@ class Stack:
                 _open_member(folder, k, digest, description) if weight > 0 else None
                 for k, (weight, digest) in enumerate(digests, 1)
             ],
-            weights=weights,
+            pool=Pool(weights=weights, sharpness=power),
             rule=str(values["rule"]),
             units=TargetScaler.from_dict(units) if has_units else None,
         )

@@ -142,7 +142,7 @@ class StackAdapter(ModelAdapter):
         count = len(self._members)
         self.model = Stack(
             members=self._members,
-            weights=np.full(count, 1 / count),
+            pool=stacking.Pool(weights=np.full(count, 1 / count)),
             rule=self.config.stack_weights,
             units=data.target_scaler,
         )
@@ -173,15 +173,15 @@ class StackAdapter(ModelAdapter):
             purge_bars=data.window_bars + data.future_window - 1,
         )
         self.weighing, self._num_fitted = found, len(rows)
-        self.model = dataclasses.replace(self.model, weights=found.weights)
-        taught = stacking.mix(said, found.weights)
+        self.model = dataclasses.replace(self.model, pool=found.pool)
+        taught = found.pool.answer(said)
         crossed = taught if found.crossed is None else found.crossed
         scores = scores_of(truth, taught) | monitored_scores(truth, crossed)
         self._history = {name: [value] for name, value in scores.items()}
         self._seconds = time.perf_counter() - started
         shares = ", ".join(
             f"{parent.name} {weight:.3f}"
-            for parent, weight in zip(self.parents, found.weights, strict=True)
+            for parent, weight in zip(self.parents, found.pool.weights, strict=True)
         )
         logger.info("weights (%s): %s", self.config.stack_weights, shares)
         return self._history
@@ -244,7 +244,7 @@ class StackAdapter(ModelAdapter):
         """Returns what the stack says of target rows."""
         self.require_sizes(data)
         if getattr(self, "_members", None):  # in the run, which asks for all of them
-            return stacking.mix(self._told(data, rows), self.model.weights)
+            return self.model.pool.answer(self._told(data, rows))
         return self.model.say(lambda member: member.of_rows(data, rows))
 
     def predict_windows(self, windows: np.ndarray) -> np.ndarray:
@@ -258,7 +258,7 @@ class StackAdapter(ModelAdapter):
         described = [each.artifact.metadata["model"] for each in self.parents]
         counts = [each.get("total_parameters") or 0 for each in described]
         runtimes = [each.artifact.metadata.get("runtime", {}) for each in self.parents]
-        weights = self.model.weights
+        weights = self.model.pool.weights
         members = [
             {"folder": f"{FOLDER}/{k}", "weight": float(weight)} | parent.to_dict()
             for k, (parent, weight) in enumerate(
@@ -306,6 +306,7 @@ class StackAdapter(ModelAdapter):
         """Returns `stack`: weights, and how alike members err in each part."""
         found: dict[str, Any] = {
             "rule": self.config.stack_weights,
+            "sharpness": self.model.pool.sharpness,
             "shrinkage": self.weighing.shrinkage,
             "is_crossed": self.weighing.crossed is not None,
             "loss": self._history["loss"][0],
@@ -313,7 +314,7 @@ class StackAdapter(ModelAdapter):
             "members": [
                 {"name": name, "named": parent.name, "weight": float(weight)}
                 for name, parent, weight in zip(
-                    self.names, self.parents, self.model.weights, strict=True
+                    self.names, self.parents, self.model.pool.weights, strict=True
                 )
             ],
         }

@@ -9,14 +9,15 @@ scored by squared error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypedDict
 
 import numpy as np
 
 from metrics import scores
+from metrics.intervals import block_error
 
 SHRINKAGES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0)
 """Strengths of the pull of convex weights to equal ones that are tried; strong first.
@@ -26,6 +27,8 @@ At 1 weights are equal unless a member has a loss far above the others'.
 MIN_HALF_ROWS = 100
 """Fewer rows in a half of validation teach no weights."""
 GREEDY_ROUNDS = 50
+SHARPNESS = (0.25, 4.0)
+"""Least and largest power of a mean of probabilities."""
 
 _LEAST_WEIGHT = 1e-6
 """A weight below it is none: its model need not be asked."""
@@ -50,6 +53,7 @@ class StackFindings(TypedDict):
     """What a stack makes of its members."""
 
     rule: str  # how weights are learned
+    sharpness: float  # power of the mean of probabilities
     shrinkage: float | None  # strength of the pull of convex weights to equal ones
     loss: float  # on validation, which taught the weights
     crossed_loss: float  # of each half of it by the weights of the other half
@@ -64,29 +68,54 @@ Learn = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Weighing:
-    """Weights, and how they do on rows that did not teach them.
+class Pool:
+    """How answers of models become one.
+
+    A weighted mean of probabilities that mean what they say is less sure than it could
+    be: it is raised to a power, and normalised. Source: Ranjan and Gneiting (2010),
+    "Combining probability forecasts".
 
     Args:
-        weights: (num_models,), summing to 1.
-        shrinkage: Strength of the pull of convex ones to equal ones; None of others.
-        crossed: What each half of the rows is told by the weights of the other half;
-            None where a half is too small to teach any.
+        weights: (num_models,), none negative, summing to 1.
+        sharpness: The power; 1 of numbers, and where one model has all of the weight.
     """
 
     weights: np.ndarray
+    sharpness: float = 1.0
+
+    def answer(self, outputs: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Returns one answer, float64; outputs without a weight are not read.
+
+        A model with all of the weight keeps its very bits.
+        """
+        parts = [
+            weight * np.asarray(said, np.float64)
+            for weight, said in zip(self.weights, outputs, strict=True)
+            if weight > 0
+        ]
+        mixed = np.sum(parts, axis=0) if len(parts) > 1 else parts[0]
+        return mixed if self.sharpness == 1 else _sharpened(mixed, self.sharpness)
+
+
+def _sharpened(mixed: np.ndarray, power: float) -> np.ndarray:
+    raised = np.maximum(mixed, scores.EPSILON) ** power
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weighing:
+    """What rows teach of models, and how that does on rows that did not teach it.
+
+    Args:
+        pool: Weights and sharpness.
+        shrinkage: Strength of the pull of convex ones to equal ones; None of others.
+        crossed: What each half of the rows is told by the pool of the other half; None
+            where a half is too small to teach one.
+    """
+
+    pool: Pool
     shrinkage: float | None
     crossed: np.ndarray | None
-
-
-def mix(outputs: Iterable[np.ndarray], weights: Iterable[float]) -> np.ndarray:
-    """Returns the weighted sum of outputs, float64; those without weight are not read.
-
-    A model with all of the weight keeps its very bits.
-    """
-    pairs = zip(weights, outputs, strict=True)
-    parts = [weight * said.astype(np.float64) for weight, said in pairs if weight > 0]
-    return np.sum(parts, axis=0) if len(parts) > 1 else parts[0]
 
 
 def row_losses(truth: np.ndarray, outputs: np.ndarray) -> np.ndarray:
@@ -111,7 +140,8 @@ def weigh(
 
     Neighbouring labels overlap, so rows are few independent pieces, and weights that
     fit them best are partly luck. How far convex ones go from equal ones is therefore
-    decided by rows that did not teach them: each half by the weights of the other.
+    decided by rows that did not teach them, each half by the pool of the other: the
+    strongest pull that is no worse there than the best one, as far as can be told.
 
     Models that say the same are one: the first of them has the weight.
 
@@ -131,36 +161,65 @@ def weigh(
             return None
         told = np.empty(said.shape[1:])
         for judged, teaches in halves:
-            weights = learn(said[:, teaches], truth[teaches])
-            told[judged] = mix(said[:, judged], weights)
+            pool = _pool(learn, said[:, teaches], truth[teaches])
+            told[judged] = pool.answer([*said[:, judged]])
         return told
 
     shrinkage, learn = None, RULES[rule]
     if rule == "convex":
-        shrinkage, learn = _shrunk(crossed, truth)
+        shrinkage, learn = _shrunk(crossed, truth, block_rows=purge_bars + 1)
+    found = _pool(learn, said, truth)
     weights = np.zeros(len(outputs))
-    weights[kept] = learn(said, truth)
-    return Weighing(weights=weights, shrinkage=shrinkage, crossed=crossed(learn))
+    weights[kept] = found.weights
+    return Weighing(
+        pool=replace(found, weights=weights),
+        shrinkage=shrinkage,
+        crossed=crossed(learn),
+    )
+
+
+def _pool(learn: Learn, said: np.ndarray, truth: np.ndarray) -> Pool:
+    """Returns the pool that rows teach, of classes with its sharpness."""
+    from scipy.optimize import minimize_scalar
+
+    weights = learn(said, truth)
+    if said.ndim == 2 or (weights > 0).sum() == 1:
+        return Pool(weights=weights)
+    mixed = Pool(weights=weights).answer([*said])
+    best = minimize_scalar(
+        lambda power: row_losses(truth, _sharpened(mixed, power)).mean(),
+        bounds=SHARPNESS,
+        method="bounded",
+    )
+    return Pool(weights=weights, sharpness=float(best.x))
 
 
 def _shrunk(
-    crossed: Callable[[Learn], np.ndarray | None], truth: np.ndarray
+    crossed: Callable[[Learn], np.ndarray | None],
+    truth: np.ndarray,
+    *,
+    block_rows: int,
 ) -> tuple[float | None, Learn]:
-    """Returns the pull that loses least on the other half, and what has it.
+    """Returns the strongest pull within a standard error of the best, and its learner.
 
-    Equal weights where a half teaches nothing.
+    Equal weights where a half teaches nothing. Source of the rule: Breiman, Friedman,
+    Olshen and Stone (1984), "Classification and regression trees", 3.4.3.
     """
     learners = {pull: partial(convex_weights, pull=pull) for pull in SHRINKAGES}
     told = {pull: crossed(learn) for pull, learn in learners.items()}
     losses = {
-        pull: float(row_losses(truth, said).mean())
-        for pull, said in told.items()
-        if said is not None
+        pull: row_losses(truth, said) for pull, said in told.items() if said is not None
     }
     if not losses:
         return None, equal_weights
-    best = min(losses, key=losses.__getitem__)
-    return best, learners[best]
+    best = min(losses.values(), key=lambda values: float(values.mean()))
+
+    def is_as_good(pull: float) -> bool:
+        worse = losses[pull] - best
+        return bool(worse.mean() <= block_error(worse, block_rows=block_rows))
+
+    pull = next(filter(is_as_good, SHRINKAGES))
+    return pull, learners[pull]
 
 
 def _distinct(outputs: Sequence[np.ndarray]) -> list[int]:

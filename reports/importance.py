@@ -130,7 +130,8 @@ def format_parents(results: Mapping[str, Any]) -> str:
     if stack["is_crossed"]:
         crossed = f"{stack['crossed_loss']:.5f} by weights of its other half"
     lines.append(
-        f"  {stack['rule']} weights{shrunk}: {task.loss_name} on validation "
+        f"  {stack['rule']} weights{shrunk}, to the power of {stack['sharpness']:.3f}: "
+        f"{task.loss_name} on validation "
         f"{stack['loss']:.5f}, {crossed}"
     )
     rows = [["", "weight", "validation", "test", "correlation", "disagreement"]]
@@ -179,8 +180,9 @@ def parents_section(material: Material) -> Section | None:
         blocks += [_pairs(material, names, kind) for kind in _ALIKE]
         lead = (
             " Weights were learned on validation, which taught no member its own; "
-            "convex ones are as near to equal ones as each half of validation asks of "
-            "the weights of the other."
+            "convex ones are as near to equal ones as one half of validation cannot "
+            "tell from the best weights of the other. Their mean is less sure than it "
+            "could be: it is raised to a power."
         )
     return Section(
         key="parents",
@@ -210,15 +212,15 @@ def _weights(material: Material, names: Sequence[str]) -> Table:
         for k, (name, each) in enumerate(zip(names, stack["members"], strict=True))
     ]
     head = ["", "weight", *(f"skill, {part}" for part in _BY_TIME), "named"]
-    taught, crossed = (
-        numbers.show(f"stack.{key}", "{:.5f}").text for key in ("loss", "crossed_loss")
-    )
+    keys = ("loss", "crossed_loss")
+    taught, crossed = (numbers.show(f"stack.{key}", "{:.5f}").text for key in keys)
+    power = numbers.show("stack.sharpness", "{:.3f}").text
     return Table(
         caption=f"Members, {stack['rule']} weights",
         head=head,
         rows=rows,
-        note=f"Loss on validation, which taught the weights, {taught}; of each half by "
-        f"the weights of the other {crossed}.",
+        note=f"To the power of {power}. Loss on validation, which taught the weights, "
+        f"{taught}; of each half by the weights of the other {crossed}.",
         is_stacked=True,
         is_wide=True,
     )

@@ -79,13 +79,17 @@ def test_a_stack_says_the_weighted_mean_of_its_members_wherever_it_lies(
     stacked, members, tmp_path
 ):
     table = predictions(stacked)
-    rows, weights = table["row"].to_numpy(), stacked.model.weights
+    rows, pool = table["row"].to_numpy(), stacked.model.pool
+    weights = pool.weights
     expected = np.zeros((len(rows), 3))
     for folder, weight, bars in zip(members, weights, (8, 8, 5), strict=True):
         each = Predictor(folder)
         expected += weight * each._outputs(raw_windows(rows, bars))
+    expected **= pool.sharpness
+    expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(table[PROBABILITIES], expected, atol=1e-12)
-    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
+    assert pool.sharpness != 1 and (weights > 0).all()
+    assert weights.sum() == pytest.approx(1)
     moved = tmp_path / "moved"
     shutil.copytree(stacked.artifact_dir, moved)
     predictor = Predictor(moved)
@@ -123,7 +127,7 @@ def test_one_artifact_under_two_names_is_one_model(outputs, members, tmp_path):
     one = predictions(twice)[PROBABILITIES]
     alone = pd.read_parquet(next(copy.glob("predictions_*.parquet")))
     np.testing.assert_array_equal(one, alone[PROBABILITIES])
-    assert twice.model.weights.tolist() == [1.0]
+    assert twice.model.pool.weights.tolist() == [1.0]
 
 
 # What is refused

@@ -24,7 +24,8 @@ def weigh(outputs, rule="convex", truth=LABELS, rows=ROWS):
 
 
 def loss(outputs, weights):
-    return scores.log_loss(LABELS, stacking.mix(outputs, weights))
+    pool = stacking.Pool(weights=np.asarray(weights))
+    return scores.log_loss(LABELS, pool.answer(outputs))
 
 
 def test_convex_weights_lose_least_of_all():
@@ -60,8 +61,8 @@ def test_greedy_weights_are_counts_and_no_worse_than_the_best_member():
     found = weigh(outputs, "greedy")
     assert found.shrinkage is None
     losses = [loss(outputs, row) for row in np.eye(3)]
-    assert loss(outputs, found.weights) <= min(losses)
-    best = weigh([told(0.9), told(0.1), told(0.1)], "greedy").weights
+    assert loss(outputs, found.pool.weights) <= min(losses)
+    best = weigh([told(0.9), told(0.1), told(0.1)], "greedy").pool.weights
     assert best.tolist() == [1, 0, 0]
 
 
@@ -71,7 +72,7 @@ def test_what_one_half_teaches_is_held_against_the_other():
     outputs = [told(lean) for lean in knows]
     found = weigh(outputs)
     assert found.shrinkage == 1.0
-    np.testing.assert_allclose(found.weights, 0.5, atol=0.01)
+    np.testing.assert_allclose(found.pool.weights, 0.5, atol=0.05)
     first = stacking.convex_weights(np.stack(outputs)[:, :990], LABELS[:990])
     second = stacking.convex_weights(np.stack(outputs)[:, 1010:], LABELS[1010:])
     greedy = weigh(outputs, "greedy")
@@ -81,16 +82,33 @@ def test_what_one_half_teaches_is_held_against_the_other():
     )
     short = weigh([x[:150] for x in outputs], truth=LABELS[:150], rows=ROWS[:150])
     assert short.shrinkage is None and short.crossed is None
-    assert short.weights.tolist() == [0.5, 0.5]
+    assert short.pool.weights.tolist() == [0.5, 0.5]
 
 
 def test_copies_are_one_model():
     one, other = told(0.2, 0.2), told(0.3, 0.2)
-    alone, copied = weigh([one, other]), weigh([one, one.copy(), other])
-    expected = [alone.weights[0], 0.0, alone.weights[1]]
-    assert copied.weights.tolist() == expected
-    assert weigh([one, one.copy()], "equal").weights.tolist() == [1, 0]
-    assert np.array_equal(stacking.mix([one, other], [1.0, 0.0]), one)
+    alone, copied = weigh([one, other]).pool, weigh([one, one.copy(), other]).pool
+    assert copied.weights.tolist() == [alone.weights[0], 0.0, alone.weights[1]]
+    assert copied.sharpness == alone.sharpness
+    twice = weigh([one, one.copy()], "equal").pool
+    assert twice.weights.tolist() == [1, 0] and twice.sharpness == 1
+    assert np.array_equal(twice.answer([one, None]), one)
+
+
+def test_a_mean_of_what_two_know_is_sharpened_and_numbers_are_not():
+    # Each knows another half of the truth: their mean is less sure than it could be.
+    parts = DRAW.dirichlet([1, 1, 1], (2, 2000))
+    both = parts.prod(axis=0)
+    both /= both.sum(axis=1, keepdims=True)
+    labels = (DRAW.random(2000)[:, None] > both.cumsum(axis=1)).sum(axis=1)
+    found = weigh([*parts], "equal", truth=labels)
+    assert found.pool.sharpness > 1.5
+    mean = scores.log_loss(labels, parts.mean(axis=0))
+    assert scores.log_loss(labels, found.crossed) < mean - 0.02
+    numbers = [DRAW.standard_normal(2000), DRAW.standard_normal(2000)]
+    found = weigh(numbers, "equal", truth=sum(numbers))
+    assert found.pool.sharpness == 1
+    np.testing.assert_array_equal(found.pool.answer(numbers), sum(numbers) / 2)
 
 
 def test_how_alike_models_are():
