@@ -41,7 +41,7 @@ from settings.network_fields import HYBRID, KERAS_MODELS, NetworkFields
 from settings.part import Part
 from settings.run_fields import MODELS as MODELS
 from settings.run_fields import RunFields
-from settings.stage_fields import StageFields
+from settings.stage_fields import AGENTS, AgentFields, StageFields
 from settings.training_fields import TrainingFields
 from settings.tree_fields import CLASS_MODELS, TABULAR_MODELS, TreeFields
 from settings.values import checked
@@ -59,6 +59,7 @@ DATASET_FIELDS = tuple(
 @dataclass(frozen=True, kw_only=True)
 class Config(
     MachineFields,
+    AgentFields,
     StageFields,
     EvaluationFields,
     TrainingFields,
@@ -106,9 +107,7 @@ class Config(
         """Returns what contradicts, inside each part and across them."""
         inside = [problem for part in PARTS for problem in part.problems(self)]
         families = self.family_problems(self.model)
-        families += self.stage_problems(
-            self.model, has_folds=self.has_folds, loss=self.loss
-        )
+        families += self.stage_problems(vars(self), has_folds=self.has_folds)
         return inside + families + self._target_problems() + self._window_problems()
 
     def _target_problems(self) -> list[str]:
@@ -124,6 +123,7 @@ class Config(
                 f"loss: expected one of {', '.join(KERAS_MODELS)} as model with it. "
                 f"Received: model {self.model!r}, whose library has its own loss"
             )
+        problems += self.agent_problems(vars(self), has_folds=self.has_folds)
         if self.position_sizing == "kelly" and self.target not in CLASS_TARGETS:
             problems.append(
                 "position_sizing: expected 'full' or 'volatility' for a target that is "
@@ -300,7 +300,7 @@ class Config(
         traits, method = self.loss_traits, self.class_balancing_method
         is_thinned = method == "systematic_undersampling"
         is_read = traits.y_true == "class" and not (is_thinned and traits.is_sequential)
-        return method if is_read else "none"
+        return method if is_read and self.model not in AGENTS else "none"
 
     def require_losses(self) -> None:
         """Refuses losses that nobody registered, and what contradicts their traits.

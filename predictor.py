@@ -25,6 +25,7 @@ from config import Config
 from evaluation.policies import policy_from_dict
 from models.families import load_adapter
 from preprocessing.scaling import FeatureScaler
+from rl import adapter as agents
 from signals.answers import AnswerRules, to_table
 from signals.command import answer, answer_and_follow, writer_of
 from signals.follow import GrowingCandles
@@ -76,6 +77,7 @@ class Predictor:
         feature_file: str | os.PathLike[str] | None = None,
         max_age_days: float | None = None,
     ) -> None:
+        agents.register()
         artifact = open_model(where)
         self.path = artifact.path
         self.metadata = artifact.metadata

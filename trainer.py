@@ -151,17 +151,17 @@ class StandaloneTrainer:
         from data_loader import TrainingDataLoader
         from files.atomic import require_creatable
         from models.families import create_adapter
+        from rl.adapter import register
 
+        register()
         self._record = RunRecord.start()
         self.adapter = create_adapter(self.config)
         for folder in (self.config.runs_dir, self.config.model_dir):
             require_creatable(folder, has_runs=True)
-        known: dict[str, Any]
-        known = {"config": self.config, "inherited": self.adapter.inherited}
-        if self._frame is None:
-            self.data_loader = TrainingDataLoader(**known)
-        else:
-            self.data_loader = TrainingDataLoader.from_frame(self._frame, **known)
+        make: Callable[..., TrainingDataLoader] = TrainingDataLoader
+        if self._frame is not None:
+            make = partial(TrainingDataLoader.from_frame, self._frame)
+        self.data_loader = make(config=self.config, inherited=self.adapter.inherited)
 
     def load_and_validate_data(self) -> TrainingData:
         """Step 2: reads, checks, splits and scales the training file.

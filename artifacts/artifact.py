@@ -117,11 +117,12 @@ class Artifact:
             )
         return found
 
-    def load_model(self, suffix: str | None = None) -> Any:
+    def load_model(self, suffix: str | None = None, *, kind: str = "model") -> Any:
         """Opens the verified model file, without any code from it.
 
         Args:
             suffix: The only one that is opened; None opens any of a known kind.
+            kind: Of the file, such as `extractor`, which an agent brings.
 
         Returns:
             A Keras network or an `ArrayModel`, by the file's suffix, each with
@@ -132,7 +133,7 @@ class Artifact:
             RefusedArtifactError: If it is of another suffix, or not as expected.
         """
         self._refuse_retired()
-        name = self._name("model", tuple(_OPENERS) if suffix is None else (suffix,))
+        name = self._name(kind, tuple(_OPENERS) if suffix is None else (suffix,))
         most_bytes, open_model = _OPENERS.get(
             Path(name).suffix, (array_files.MAX_MODEL_BYTES, lambda data, _: data)
         )

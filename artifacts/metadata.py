@@ -48,7 +48,7 @@ def save_run(
 ) -> dict[str, Any]:
     """Writes model, scaler, history and metadata; returns the metadata."""
     config = run.config
-    adapter.save(run.file("model", adapter.suffix))
+    adapter.save(run.file(adapter.file_kind, adapter.suffix))
     write_json(run.file("scaler", ".json"), data.scaler.to_dict())
     write_json(run.file("preprocessor", ".json"), data.pipeline.to_dict())
     if config.save_scaler_pickle:
@@ -91,7 +91,10 @@ def describe_run(
     training |= {"resumes": run.resumes(), "peak_memory_bytes": peak}
     training["recoveries"] = run.recoveries()
     training |= _by_spoken_names(training["final"])
-    files = {"model": adapter.suffix} | _FILES
+    names = {"model": run.file(adapter.file_kind, adapter.suffix).name} | {
+        kind: run.file(kind, suffix).name
+        for kind, suffix in (adapter.files_beside | _FILES).items()
+    }
     now, versions = datetime.now(UTC).isoformat(), provenance.describe_versions()
     digests = data.source.get("digests") or {}
     return {
@@ -123,7 +126,7 @@ def describe_run(
             "dependencies": [p.model_id for p in adapter.parents if p.model_id],
             "parents": [parent.to_dict() for parent in adapter.parents],
         },
-        "files": {kind: run.file(kind, suffix).name for kind, suffix in files.items()},
+        "files": names,
     }
 
 

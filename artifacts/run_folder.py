@@ -177,7 +177,8 @@ class RunFolder:
     def has_progress(self) -> bool:
         """Whether there is something that a resume need not repeat."""
         # Not *.ckpt: that is also the name of one that was never finished.
-        patterns = "**/epoch_*.ckpt **/rounds.ckpt folds/*/results.json model_*"
+        patterns = "**/epoch_*.ckpt **/rounds.ckpt **/agents.ckpt"
+        patterns += " folds/*/results.json model_* agent_*"
         with contextlib.suppress(FileNotFoundError):  # published a moment ago
             return any(any(self.path.glob(each)) for each in patterns.split())
         return False

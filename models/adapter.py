@@ -20,6 +20,7 @@ from preprocessing.inheritance import Inherited
 from utils import ConfigError, DataError, RefusedArtifactError
 
 if TYPE_CHECKING:
+    from artifacts.artifact import Artifact
     from artifacts.run_folder import RunFolder
     from data_loader import TrainingData
     from models.parents import Parent
@@ -49,6 +50,8 @@ class ModelAdapter(abc.ABC):
 
     suffix: ClassVar[str]
     """Suffix of its model file; by it `artifacts` opens those of built-in families."""
+    file_kind: ClassVar[str] = "model"
+    """How the name of its model file begins."""
 
     model: Any
     """The library's model (`build`); after `fit` the one that is published."""
@@ -120,6 +123,18 @@ class ModelAdapter(abc.ABC):
     @abc.abstractmethod
     def save(self, path: str | os.PathLike[str]) -> None:
         """Step 7: writes the model, whole or not at all."""
+
+    @property
+    def files_beside(self) -> dict[str, str]:
+        """Kinds and suffixes of what `save` writes beside the model; mostly none."""
+        return {}
+
+    def open_beside(self, artifact: Artifact) -> None:  # noqa: B027 - mostly nothing
+        """Takes what lies beside the model that `load` took; refuses what is not its.
+
+        Raises:
+            RefusedArtifactError: If a file is missing, or not what its model needs.
+        """
 
     @classmethod
     @abc.abstractmethod

@@ -135,5 +135,6 @@ def load_adapter(artifact: Artifact) -> ModelAdapter:
         import_quietly()  # a file of Keras would bring it in
     model = artifact.load_model(family.suffix)
     adapter = family.load(model, description, artifact.path)
+    adapter.open_beside(artifact)
     adapter.predict_only(description, artifact.path)
     return adapter

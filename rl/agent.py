@@ -71,6 +71,7 @@ class Agent(abc.ABC):
         policy: Keras network from observations (batch, observation_size) to
             probabilities of actions, or positions (batch, 1).
         steps: Steps of all environments together so far.
+        told: What can be told of the newest `advance`.
     """
 
     is_continuous: ClassVar[bool]
@@ -85,6 +86,7 @@ class Agent(abc.ABC):
         self.episodes, self.settings = episodes, settings
         self.generator = np.random.Generator(np.random.PCG64([seed, 1]))
         self.steps = 0
+        self.told: dict[str, float | None] = {}
         self.seen = episodes.reset()
 
     @abc.abstractmethod
@@ -118,6 +120,7 @@ class Agent(abc.ABC):
         """Returns the rest, ready for JSON."""
         return {
             "steps": self.steps,
+            "told": self.told,
             "episodes": self.episodes.state(),
             "generator": self.generator.bit_generator.state,
         }
@@ -129,6 +132,7 @@ class Agent(abc.ABC):
         for index, variable in enumerate(self.variables()):
             variable.assign(arrays[f"variable_{index}"])
         self.seen, self.steps = arrays["seen"], int(state["steps"])
+        self.told = dict(state["told"])
         self.episodes.restore(state["episodes"])
         self.generator.bit_generator.state = state["generator"]
 

@@ -39,6 +39,8 @@ class Candidate:
         mean_bps: Mean net return a bar on validation, basis points.
         t_value: That mean over its standard error.
         weights: Of its policy.
+        reward: Mean reward a bar of the newest episodes, in units of a bar's deviation.
+        loss: Of the newest batch; None where none was learned from yet.
     """
 
     seed: int
@@ -46,6 +48,12 @@ class Candidate:
     mean_bps: float
     t_value: float
     weights: Sequence[np.ndarray]
+    reward: float | None = None
+    loss: float | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Returns all but the weights, ready for JSON."""
+        return {name: getattr(self, name) for name in _FACTS}
 
 
 def owner_of(market: Market, *settings: Any) -> str:
@@ -60,14 +68,16 @@ class KeptTraining:
 
     Args:
         folder: Of the file; None keeps nothing.
-        owner: Whose training it is (`owner_of`).
+        owner: Whose training it is (`owner_of`); None looks at anyone's.
         minutes: Least time between two states.
 
     Attributes:
         candidates: Those that are there.
     """
 
-    def __init__(self, folder: Path | None, *, owner: str, minutes: float) -> None:
+    def __init__(
+        self, folder: Path | None, *, owner: str | None, minutes: float = 0.0
+    ) -> None:
         self._path = None if folder is None else folder / FILE
         self._owner, self._minutes = owner, minutes
         self._saved_at = monotonic()
@@ -82,7 +92,7 @@ class KeptTraining:
             with refuse_broken(f"{path}: expected the state of this training"):
                 found = read_checkpoint(path)
                 state = parse_json(str(found.pop("state")).encode(), path)
-                if state["owner"] != self._owner:
+                if self._owner not in (None, state["owner"]):
                     raise ValueError("that of another one")
                 candidates = [
                     Candidate(
@@ -107,10 +117,7 @@ class KeptTraining:
         is_due |= monotonic() - self._saved_at >= 60 * self._minutes
         if self._path is None or not is_due:
             return
-        told = [
-            [len(each.weights), {name: getattr(each, name) for name in _FACTS}]
-            for each in self.candidates
-        ]
+        told = [[len(each.weights), each.facts()] for each in self.candidates]
         state = {"owner": self._owner, "seed": seed, "agent": agent.state()}
         content = dict(agent.arrays())
         for k, each in enumerate(self.candidates):
@@ -121,4 +128,4 @@ class KeptTraining:
         self._saved_at = monotonic()
 
 
-_FACTS = ("seed", "steps", "mean_bps", "t_value")
+_FACTS = ("seed", "steps", "mean_bps", "t_value", "reward", "loss")

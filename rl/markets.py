@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from files.progress import track
 from preprocessing.training_data import TrainingData
 from preprocessing.windows import chunks, cut_windows
 from rl.simulator import Market
@@ -19,8 +20,48 @@ from utils import DataError
 _CHUNK_ROWS = 2048
 
 
+class Embedding:
+    """What a frozen network sees of windows, in units that an agent learns in.
+
+    Args:
+        see: From windows (num_windows, window_bars, num_features) to
+            (num_windows, num_numbers), such as a network's extractor.
+        center: Mean of each number over training rows (num_numbers,); None: not yet
+            fitted.
+        spread: Their deviations, 1 where there is none.
+    """
+
+    def __init__(
+        self,
+        see: Callable[[np.ndarray], np.ndarray],
+        center: np.ndarray | None = None,
+        spread: np.ndarray | None = None,
+    ) -> None:
+        self._see, self.center, self.spread = see, center, spread
+
+    def see(self, windows: np.ndarray) -> np.ndarray:
+        """Returns what the network says, in its own units."""
+        return np.asarray(self._see(windows), np.float32)
+
+    def fit(self, train: np.ndarray) -> None:
+        """Learns the units from what it sees of training rows."""
+        self.center, spread = train.mean(axis=0), train.std(axis=0)
+        self.spread = np.where(spread > 0, spread, np.float32(1.0))
+
+    def scaled(self, said: np.ndarray) -> np.ndarray:
+        """Returns what `see` returned in units of the training rows."""
+        return (said - self.center) / self.spread
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """Returns what an agent sees of windows (num_windows, num_numbers)."""
+        return self.scaled(self.see(windows))
+
+
 def market_of(
-    data: TrainingData, *, embed: Callable[[np.ndarray], np.ndarray] | None = None
+    data: TrainingData,
+    *,
+    embedding: Embedding | None = None,
+    scale: float | None = None,
 ) -> Market:
     """Returns the rows of a training file as a market.
 
@@ -30,9 +71,9 @@ def market_of(
 
     Args:
         data: Arrays and parts, with the closes of their bars.
-        embed: From windows (num_windows, window_bars, num_features) to what an agent
-            sees of them (num_windows, num_numbers), such as a network's extractor; None
+        embedding: What an agent sees of windows, fitted here where it is not yet; None
             shows the scaled last row.
+        scale: Unit of rewards; None takes it from the training part.
 
     Raises:
         DataError: If the file has no `close`, or the training part no return.
@@ -47,15 +88,22 @@ def market_of(
     returns = np.full(data.num_rows, np.nan)
     rows = np.flatnonzero(seen)
     returns[rows] = np.log(close[rows + 1] / close[rows].astype(np.float64))
-    train = returns[data.parts["train"].start : data.parts["train"].stop]
-    train = train[np.isfinite(train)]
-    if len(train) < 2 or not train.std() > 0:
+    if scale is None:
+        scale = _deviation(
+            returns[data.parts["train"].start : data.parts["train"].stop]
+        )
+    features = data.features if embedding is None else _embedded(data, rows, embedding)
+    return Market(features=features, returns=returns, scale=scale)
+
+
+def _deviation(returns: np.ndarray) -> float:
+    known = returns[np.isfinite(returns)]
+    if len(known) < 2 or not known.std() > 0:
         raise DataError(
             "expected a training part whose price moves. Received: "
-            f"{len(train)} returns that do not"
+            f"{len(known)} returns that do not"
         )
-    features = data.features if embed is None else _embedded(data, rows, embed)
-    return Market(features=features, returns=returns, scale=float(train.std()))
+    return float(known.std())
 
 
 def known_rows(data: TrainingData) -> np.ndarray:
@@ -70,24 +118,21 @@ def known_rows(data: TrainingData) -> np.ndarray:
     return seen
 
 
-def _embedded(
-    data: TrainingData, rows: np.ndarray, embed: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Returns what `embed` says of the window of each row, 0 for the other rows.
-
-    In units of its deviation over the training part, as the scaled features are.
-    """
-    found: np.ndarray | None = None
-    for piece in chunks(len(rows), _CHUNK_ROWS):
-        windows = cut_windows(data.features, rows[piece], window_bars=data.window_bars)
-        said = np.asarray(embed(windows), np.float32)
-        if found is None:
-            found = np.zeros((data.num_rows, said.shape[1]), np.float32)
-        found[rows[piece]] = said
-    if found is None:
+def _embedded(data: TrainingData, rows: np.ndarray, embedding: Embedding) -> np.ndarray:
+    """Returns what is seen of the window of each row, 0 for the other rows."""
+    if not len(rows):
         raise DataError("expected targets. Received: none")
-    part = data.parts["train"]
-    train = found[rows[(rows >= part.start) & (rows < part.stop)]]
-    center, spread = train.mean(axis=0), train.std(axis=0)
-    found[rows] = (found[rows] - center) / np.where(spread > 0, spread, 1.0)
+    features, width = data.features, data.window_bars
+    pieces = list(chunks(len(rows), _CHUNK_ROWS))
+    said = np.concatenate(
+        [
+            embedding.see(cut_windows(features, rows[piece], window_bars=width))
+            for piece in track(pieces, "piece", len(pieces))
+        ]
+    )
+    if embedding.center is None:
+        part = data.parts["train"]
+        embedding.fit(said[(rows >= part.start) & (rows < part.stop)])
+    found = np.zeros((data.num_rows, said.shape[1]), np.float32)
+    found[rows] = embedding.scaled(said)
     return found

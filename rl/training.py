@@ -13,22 +13,26 @@ from (Sidak); else the agent stays flat.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from files.progress import Progress
 from rl import accounts
 from rl.accounts import Account, Act, LiveAccount
 from rl.agent import Agent, AgentSettings
 from rl.checkpoints import Candidate, KeptTraining, owner_of
 from rl.ppo import PPO
 from rl.sac import SAC
-from rl.simulator import Market, TradingSimulator
+from rl.simulator import FLAT, Market, TradingSimulator
 from rl.td3 import TD3
+from utils import Interrupted, StopSignals
+
+logger = logging.getLogger(__name__)
 
 ALGORITHMS: Mapping[str, type[Agent]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
 
@@ -78,6 +82,31 @@ class TrainedAgent:
         """Whether its actions are positions."""
         return ALGORITHMS[self.algorithm].is_continuous
 
+    @property
+    def best(self) -> Candidate:
+        """The checkpoint with the best mean net return on validation."""
+        return max(self.candidates, key=lambda each: each.mean_bps)
+
+    def published_weights(self) -> list[np.ndarray]:
+        """Returns the weights of the policy that is published.
+
+        An agent that stays flat has those of the best checkpoint, without any in the
+        last layer but what says "no position".
+        """
+        weights = [np.array(each) for each in self.best.weights]
+        if self.chosen is None:
+            weights[-2][:], weights[-1][:] = 0.0, 0.0
+            if not self.is_continuous:
+                weights[-1][FLAT] = 1.0
+        return weights
+
+    def act(self, seen: np.ndarray) -> np.ndarray:
+        """Returns the actions (batch,) that it takes, by what it sees."""
+        act = accounts.plain_policy(
+            self.published_weights(), is_continuous=self.is_continuous
+        )
+        return act(seen)
+
     def live(self, market: Market, rows: slice) -> Account:
         """Returns what it comes to on rows of a market, in order."""
         pieces = accounts.stretches(market, rows)
@@ -100,6 +129,7 @@ def train(
     seeds: Sequence[int],
     folder: Path | None = None,
     minutes: float = 5.0,
+    signals: StopSignals | None = None,
 ) -> TrainedAgent:
     """Trains each seed on the rows of `train`, and lets `validation` choose.
 
@@ -116,39 +146,32 @@ def train(
         folder: Where it keeps what is done; None keeps nothing.
         minutes: Least time between two states within a checkpoint; each checkpoint is
             kept, too.
+        signals: Deferred ones, which end it with all that is done kept.
+
+    Raises:
+        Interrupted: If one of these came.
+        NonFiniteLossError: If a weight is not a number.
     """
-    make = ALGORITHMS[algorithm]
     spans = [(rows.start, rows.stop) for rows in (train, validation)]
     asked = (algorithm, asdict(settings), asdict(around), list(seeds), spans)
-    owner = owner_of(market, *asked)
-    kept = KeptTraining(folder, owner=owner, minutes=minutes)
+    kept = KeptTraining(folder, owner=owner_of(market, *asked), minutes=minutes)
     starts = market.starts(train, around.episode_bars)
     pieces = accounts.stretches(market, validation)
-    candidates = kept.candidates
-    for seed in seeds:
-        done = sum(each.seed == seed for each in candidates)
-        if done == CHECKPOINTS:
-            continue
-        episodes = TradingSimulator(
-            market,
-            starts,
-            episode_bars=around.episode_bars,
-            cost=around.cost,
-            num_envs=around.num_envs,
-            seed=seed,
-            is_continuous=make.is_continuous,
-            dead_band=around.dead_band,
-        )
-        agent = make(episodes, settings, seed=seed)
-        kept.restore(agent, seed)
-        for part in range(done + 1, CHECKPOINTS + 1):
-            while agent.steps < settings.num_steps * part / CHECKPOINTS:
-                agent.advance()
-                kept.offer(agent, seed)
-            weights = agent.policy.get_weights()
-            held = _live(weights, make.is_continuous, market, pieces, around)
-            candidates.append(_candidate(seed, agent.steps, weights, held))
-            kept.offer(agent, seed, is_due=True)
+    candidates, total = kept.candidates, CHECKPOINTS * len(seeds)
+    with Progress("checkpoint", total, done=len(candidates)) as progress:
+        for seed in seeds:
+            done = sum(each.seed == seed for each in candidates)
+            if done == CHECKPOINTS:
+                continue
+            agent = create_agent(algorithm, market, starts, settings, around, seed=seed)
+            kept.restore(agent, seed)
+            for part in range(done + 1, CHECKPOINTS + 1):
+                goal = settings.num_steps * part / CHECKPOINTS
+                _learn_until(goal, agent, seed, kept, signals)
+                candidates.append(_candidate(agent, seed, market, pieces, around))
+                kept.offer(agent, seed, is_due=True)
+                progress.advance(metrics={"val_net_bps": candidates[-1].mean_bps})
+                logger.info("%s", _words(candidates[-1]))
     return TrainedAgent(
         algorithm=algorithm,
         candidates=candidates,
@@ -156,6 +179,47 @@ def train(
         needed=needed_t_value(len(candidates)),
         around=around,
     )
+
+
+def create_agent(
+    algorithm: str,
+    market: Market,
+    starts: np.ndarray,
+    settings: AgentSettings,
+    around: MarketSettings,
+    *,
+    seed: int,
+) -> Agent:
+    """Returns an agent that has learned nothing, in episodes from `starts`."""
+    make = ALGORITHMS[algorithm]
+    episodes = TradingSimulator(
+        market,
+        starts,
+        episode_bars=around.episode_bars,
+        cost=around.cost,
+        num_envs=around.num_envs,
+        seed=seed,
+        is_continuous=make.is_continuous,
+        dead_band=around.dead_band,
+    )
+    return make(episodes, settings, seed=seed)
+
+
+def _learn_until(
+    num_steps: float,
+    agent: Agent,
+    seed: int,
+    kept: KeptTraining,
+    signals: StopSignals | None,
+) -> None:
+    """Lets an agent learn until it has so many steps, or a signal came."""
+    while agent.steps < num_steps:
+        found = agent.advance()
+        agent.told = {k: v if math.isfinite(v) else None for k, v in found.items()}
+        received = None if signals is None else signals.received
+        kept.offer(agent, seed, is_due=received is not None)
+        if received is not None:
+            raise Interrupted(received)
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:
@@ -200,14 +264,38 @@ def live_account(
     )
 
 
-def _candidate(seed: int, steps: int, weights: Any, held: Account) -> Candidate:
-    net = held.net
+def _candidate(
+    agent: Agent,
+    seed: int,
+    market: Market,
+    pieces: Sequence[tuple[int, int]],
+    around: MarketSettings,
+) -> Candidate:
+    """Returns the policy as it is now, and what it comes to on validation."""
+    weights = agent.policy.get_weights()
+    if not all(np.isfinite(each).all() for each in weights):
+        from networks.callbacks import NonFiniteLossError
+
+        raise NonFiniteLossError(
+            f"expected an agent with finite weights. Received: NaN or infinity after "
+            f"{agent.steps:,} steps of seed {seed}. Try a lower agent_learning_rate."
+        )
+    net = _live(weights, agent.is_continuous, market, pieces, around).net
     spread = float(net.std()) / math.sqrt(max(1, len(net)))
     mean = float(net.mean()) if len(net) else 0.0
     return Candidate(
         seed=seed,
-        steps=steps,
+        steps=agent.steps,
         weights=weights,
         mean_bps=1e4 * mean,
         t_value=mean / spread if spread > 0 else 0.0,
+        reward=agent.told.get("reward"),
+        loss=agent.told.get("loss"),
+    )
+
+
+def _words(found: Candidate) -> str:
+    return (
+        f"agent of seed {found.seed}, {found.steps:,} steps: "
+        f"{found.mean_bps:+.3f} bps a bar on validation (t {found.t_value:+.1f})"
     )

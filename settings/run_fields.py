@@ -12,6 +12,7 @@ from pathlib import Path
 import utils
 from settings.network_fields import KERAS_MODELS
 from settings.part import Part, field
+from settings.stage_fields import AGENTS
 from settings.tree_fields import TABULAR_MODELS
 from settings.values import own_name_problems, timezone_problems
 
@@ -20,7 +21,7 @@ ALIAS = re.compile(rf"(?!v[0-9]+(\.[0-9]+){{2}}$){WORD.pattern}")
 """A word that is no version: `@` takes both."""
 """What names an experiment, a tag, an alias of a model."""
 
-MODELS = KERAS_MODELS + TABULAR_MODELS
+MODELS = KERAS_MODELS + TABULAR_MODELS + AGENTS
 """Built-in model families; `models.families` may know more by the time they train."""
 
 
@@ -41,8 +42,9 @@ class RunFields(Part):
         outputs_dir: Folder that receives runs and models.
         model: Model family: lstm, gru, cnn, cnn_lstm, attention, ensemble;
             random_forest, gradient_boosting, classic_gradient_boosting, lightgbm,
-            logistic; hybrid and stack, of trained models; or your own by the name it is
-            registered with. Fields of another family have no effect.
+            logistic; agents ppo, sac, td3; hybrid and stack, of trained models; or your
+            own by the name it is registered with. Fields of another family have no
+            effect.
         experiment_name: What several runs belong to, in metadata and registry; decides
             nothing about a run.
         tags: Words to find a run by; they decide nothing either.

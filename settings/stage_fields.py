@@ -1,14 +1,20 @@
-"""What a run builds on: models that were trained before it.
+"""What a run builds on, and the agents that act on what is built.
 
-In: the parents of a run. Out: opening them (`models.parents`), which rows they leave to
-it (`preprocessing.inheritance`).
+In: the parents of a run, how an agent learns. Out: opening parents (`models.parents`),
+which rows they leave to it (`preprocessing.inheritance`), learning (`rl.training`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from settings.label_fields import CLASS_TARGETS
 from settings.part import Part, field
+
+AGENTS = ("ppo", "sac", "td3")
+"""Model families that learn a position by acting in the market."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +50,17 @@ class StageFields(Part):
         return [f"members: expected each once. Received: {twice[0]!r} twice"]
 
     def stage_problems(
-        self, model: str, *, has_folds: bool, loss: str | None
+        self, values: Mapping[str, Any], *, has_folds: bool
     ) -> list[str]:
-        """Returns what does not suit a model that is made from trained ones."""
-        if model != "stack":
+        """Returns what does not suit a model that is made from trained ones.
+
+        Args:
+            values: Fields of the run by name.
+            has_folds: Whether it has folds.
+        """
+        if values["model"] != "stack":
             return []
-        problems = []
+        problems, loss = [], values["loss"]
         if has_folds:
             problems.append(
                 "n_splits, cv_test_days: expected none with model 'stack', whose "
@@ -59,5 +70,76 @@ class StageFields(Part):
             problems.append(
                 f"loss: expected none with model 'stack'. Received: {loss!r}. Its "
                 "weights are learned by log-loss, of numbers by squared error."
+            )
+        return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentFields(Part):
+    """Agents: ppo, sac, td3.
+
+    Attributes:
+        agent_steps: Bars that each seed learns from, of all environments together.
+        agent_seeds: Trainings with seeds of their own, made from `seed`; validation
+            chooses among all of them, and no position at all.
+        agent_hidden: Units of the hidden layers of policy and critics; two of 64 as in
+            Schulman et al. 2017.
+        gamma: Weight of the next bar's value; 0.99 as in the papers of all three.
+        agent_learning_rate: Step size of Adam. None: 0.0003 of ppo, 0.001 of sac and
+            td3.
+        agent_episode_bars: Bars of an episode; it begins at a random training bar.
+        agent_envs: Episodes side by side: 64 are worth 26 times one, as networks answer
+            a batch in the time of a row.
+        agent_dead_band: Of sac and td3: a position smaller than this is none, and a
+            change smaller than this is not made.
+    """
+
+    agent_steps: int = field(200_000, ge=1, le=10**9)
+    agent_seeds: int = field(3, ge=1, le=100)
+    agent_hidden: tuple[int, ...] = field((64, 64), ge=1, le=4096)
+    gamma: float = field(0.99, ge=0, lt=1)
+    agent_learning_rate: float | None = field(None, gt=0, le=1)
+    agent_episode_bars: int = field(240, ge=2, le=100_000)
+    agent_envs: int = field(64, ge=1, le=10_000)
+    agent_dead_band: float = field(0.1, ge=0, lt=1)
+
+    def problems(self) -> list[str]:
+        """Returns that a policy without a hidden layer is none of these."""
+        if self.agent_hidden:
+            return []
+        return ["agent_hidden: expected at least one layer. Received: ()"]
+
+    def agent_problems(
+        self, values: Mapping[str, Any], *, has_folds: bool
+    ) -> list[str]:
+        """Returns what an agent, which learns from its own account, cannot do.
+
+        Args:
+            values: Fields of the run by name.
+            has_folds: Whether it has folds.
+        """
+        model, target = values["model"], values["target"]
+        if model not in AGENTS:
+            return []
+        wanted: dict[str, tuple[Any, str]] = {
+            "loss": (None, "none, because it learns from what its account earns"),
+            "monitor": ("val_loss", "'val_loss', minus the net return on validation"),
+            "position_sizing": ("full", "'full', because it chooses its positions"),
+            "funding_bps_per_day": (0.0, "0, because its account pays no funding"),
+        }
+        problems = [
+            f"{name}: expected {words}, of model {model!r}. Received: {values[name]!r}"
+            for name, (only, words) in wanted.items()
+            if values[name] != only
+        ]
+        if target not in CLASS_TARGETS:
+            problems.append(
+                f"target: expected one with classes for model {model!r}, whose "
+                f"positions are shares of SHORT, HOLD, LONG. Received: {target!r}"
+            )
+        if has_folds:
+            problems.append(
+                f"n_splits, cv: expected no folds of model {model!r}, whose seeds are "
+                "its repetitions. Received: folds"
             )
         return problems

@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "fccdc8a1f70898209038341511e16d675c46d7e259c3b2a701024083ddc6bdb3"
+        "e1ee916b877ceccad784a55171e62218bb3538f2da63a18e4ca97f3524e793d9"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "4e6d19b3802279f05dd89624cb80443d13dbf7a22d914f72108d01747b3178ef"
+        "2f9ce4269e768ce748b07ee38af9dd369e78c745e3fce8857cda26aa8b9fe7d7"
     )
 
 

@@ -7,7 +7,7 @@ from world.classes import SMALL, hours, load, market
 
 from rl import accounts, judging
 from rl.accounts import account_of
-from rl.markets import known_rows, market_of
+from rl.markets import Embedding, known_rows, market_of
 from rl.simulator import Market
 from utils import DataError
 
@@ -48,7 +48,8 @@ def test_no_return_crosses_a_gap():
 
 def test_embeddings_are_in_units_of_the_training_part():
     data = load(wandering())
-    found = market_of(data, embed=lambda windows: 3.0 + windows[:, -1, :2])
+    embedding = Embedding(lambda windows: 3.0 + windows[:, -1, :2])
+    found = market_of(data, embedding=embedding)
     part = data.parts["train"]
     rows = np.flatnonzero(np.isfinite(found.returns))
     train = found.features[rows[(rows >= part.start) & (rows < part.stop)]]

@@ -33,6 +33,7 @@ def test_every_field_is_a_flag_in_the_group_of_its_part():
         "Training",
         "Evaluation",
         "Stages that build on others",
+        "Agents: ppo, sac, td3",
         "Machine and output",
     ]
     shown = [action for actions in groups.values() for action in actions]

@@ -33,7 +33,7 @@ from settings.training_fields import TrainingFields
             RunFields(model="random_forst"),
             "model: expected one of lstm, gru, cnn, cnn_lstm, attention, ensemble, "
             "hybrid, random_forest, gradient_boosting, classic_gradient_boosting, "
-            "lightgbm, logistic. Received: 'random_forst'. Did you mean "
+            "lightgbm, logistic, ppo, sac, td3. Received: 'random_forst'. Did you mean "
             "'random_forest'? A name of your own must be less alike.",
         ),
         (RunFields(model="mine"), ""),
@@ -41,8 +41,8 @@ from settings.training_fields import TrainingFields
             RunFields(model="Mine"),
             "model: expected one of lstm, gru, cnn, cnn_lstm, attention, ensemble, "
             "hybrid, random_forest, gradient_boosting, classic_gradient_boosting, "
-            "lightgbm, logistic, or a name of your own of small letters and digits, "
-            "joined by single _. Received: 'Mine'.",
+            "lightgbm, logistic, ppo, sac, td3, or a name of your own of small letters "
+            "and digits, joined by single _. Received: 'Mine'.",
         ),
         (FeatureFields(feature_sets=("Mine_2",)), ""),
         (
