@@ -1,6 +1,7 @@
 """A stack weighs trained models on rows that they did not learn from."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -8,12 +9,20 @@ import pandas as pd
 import pytest
 from world.frames import CORE8, TINY, make_own_frame
 
+from artifacts import manifest
+from artifacts.artifact import load_artifact
 from artifacts.registry import Registry
 from config import Config
+from files.atomic import sha256_file
+from files.strict import to_jsonable
+from models.families import load_adapter
 from predictor import Predictor
 from preprocessing.windows import cut_windows
+from reports import report
+from reports.blocks import Material
+from reports.importance import parents_section
 from trainer import StandaloneTrainer
-from utils import ConfigError, DataError
+from utils import ConfigError, DataError, RefusedArtifactError
 
 SMALL = TINY | {
     "model": "logistic",
@@ -155,13 +164,6 @@ def test_what_cannot_be_weighed_is_refused(outputs, members, stacked):
     refused(DataError, "Received: one of high_change, too", frame=renamed)
 
 
-def edited(folder, change):
-    path = next(folder.glob("model_*.json"))
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 def test_a_changed_byte_in_a_member_is_found(stacked, outputs, tmp_path):
     registry = Registry(outputs)
     name = registry.register(stacked.artifact_dir).model_id
@@ -180,3 +182,134 @@ def test_a_changed_byte_in_a_member_is_found(stacked, outputs, tmp_path):
     finally:
         victim.write_bytes(content)
     assert registry.validate(name) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda file: file["weights"].append(0.0), "zip"),
+        (lambda file: file.update(weights=[0.5, 0.5, 0.5]), "do not sum to 1"),
+        (lambda file: file.update(weights=[1.5, -0.5, 0.0]), "do not sum to 1"),
+        (lambda file: file.update(weights=[[1.0]]), "1 to 50 weights"),
+        (lambda file: file.update(sharpness=1e9), "expected a sharpness"),
+        (lambda file: file.update(units={"center": 0.0}), "units of another target"),
+        (lambda file: file["manifests_sha256"].reverse(), "members/1: another member"),
+        (lambda file: file.pop("rule"), "rule"),
+    ],
+)
+def test_a_hostile_file_of_weights_is_refused(stacked, tmp_path, change, match):
+    folder = tmp_path / "stack"
+    shutil.copytree(stacked.artifact_dir, folder)
+    path = next(folder.glob("model_*.json"))
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    reseal(folder)
+    with pytest.raises(RefusedArtifactError, match=match):
+        load_adapter(load_artifact(folder))
+
+
+def reseal(folder):
+    """What an enemy can do, too: a manifest that fits."""
+    manifest.write_manifest(folder, "MANIFEST.json", is_internal=lambda _: False)
+
+
+def test_a_member_elsewhere_or_a_stack_in_a_stack_is_refused(stacked, tmp_path):
+    folder, away = tmp_path / "stack", tmp_path / "away"
+    shutil.copytree(stacked.artifact_dir, folder)
+    (folder / "members" / "1").rename(away)
+    (folder / "members" / "1").symlink_to(away)
+    reseal(folder)
+    with pytest.raises(RefusedArtifactError, match="a link, a folder or a device"):
+        load_adapter(load_artifact(folder))
+    (folder / "members" / "1").unlink()
+    shutil.copytree(stacked.artifact_dir, folder / "members" / "1")
+    path = next(folder.glob("model_*.json"))
+    content = json.loads(path.read_text())
+    listed = folder / "members" / "1" / "MANIFEST.json"
+    content["manifests_sha256"][0] = sha256_file(listed)
+    path.write_text(json.dumps(content))
+    reseal(folder)
+    with pytest.raises(RefusedArtifactError, match="members/1: another member, or a"):
+        load_adapter(load_artifact(folder))
+
+
+# Going on, and numbers
+
+
+def test_a_stack_goes_on_to_the_same_bytes_unless_a_member_is_another(
+    outputs, members, stacked, monkeypatch
+):
+    fields = {"model": "stack", "members": members, "outputs_dir": str(outputs)}
+    config = Config(**SMALL | fields, tags=["again"])
+    run = StandaloneTrainer(config, frame=FRAME)
+    monkeypatch.setattr("reports.report.write_run_report", None)  # fails in step 8
+    with pytest.raises(TypeError):
+        run.run_training()
+    monkeypatch.undo()
+    folder = run.run.path
+    run.run.unlock()
+    state = json.loads((folder / "state.json").read_text())
+    assert list(state["parents"]) == members
+    other = state | {"parents": state["parents"] | {members[0]: "0" * 64}}
+    (folder / "state.json").write_text(json.dumps(other))
+    with pytest.raises(ConfigError, match="the models that it builds on are not"):
+        StandaloneTrainer(config, frame=FRAME, resume=folder).run_training()
+    (folder / "state.json").write_text(json.dumps(state))
+    published = StandaloneTrainer(config, frame=FRAME, resume=folder).run_training()
+    files = load_artifact(published).files
+    same = load_artifact(stacked.artifact_dir).files
+    kept = [n for n in files if n.startswith(("model_", "members/", "golden"))]
+    assert len(kept) == 2 + 3 * 8
+    assert {n: files[n] for n in kept} == {n: same[n] for n in kept}
+
+
+def test_numbers_are_weighed_in_units_of_the_stack(outputs):
+    steps = np.zeros(len(FRAME) + 5)
+    steps[5:] = 0.01 * FRAME["high_change"].to_numpy(np.float64)
+    close = 1000 * np.exp(np.cumsum(steps)[: len(FRAME)])
+    frame = FRAME.drop(columns="label").assign(close=close, target=np.nan)
+    frame["target"] = np.log(frame["close"].shift(-5) / frame["close"])
+    frame["is_target"] = frame["target"].notna()
+    own = {"model": "gradient_boosting", "target": "return", "frame": frame}
+    parts = [{"stage_share": 0.5}, {"tabular_inputs": "last_row"}]
+    runs = [train(outputs, **own | part) for part in parts]
+    units = [run.data.units for run in runs]
+    assert units[0] != units[1]
+    named = [str(run.artifact_dir) for run in runs]
+    fields = {"model": "stack", "members": named, "stack_weights": "equal"}
+    whole = train(outputs, **own | fields)
+    told = [predictions(run)["predicted"].to_numpy() for run in runs]
+    found = predictions(whole)
+    np.testing.assert_allclose(found["predicted"], np.mean(told, axis=0), atol=1e-8)
+    assert whole.results["stack"]["sharpness"] == 1
+    predictor = Predictor(whole.artifact_dir)
+    rows = cut_windows(
+        frame[list(CORE8)].to_numpy(np.float32),
+        found["row"].to_numpy()[:5],
+        window_bars=8,
+    )
+    np.testing.assert_allclose(
+        predictor.predict_windows(rows), found["predicted"][:5], atol=1e-7
+    )
+
+
+# What is shown
+
+
+def test_text_and_page_show_weights_and_likeness(stacked):
+    results = to_jsonable(stacked.results)
+    text = report.format_results(results)
+    assert "test is too short to tell it from member" in text
+    weights = [f"{x:.3f}" for x in stacked.model.pool.weights]
+    for name, weight in zip(
+        ("1 logistic", "3 gradient boosting"), weights[::2], strict=True
+    ):
+        assert re.search(rf"member {name} +{weight} +[+-]0", text)
+    section = parents_section(Material(results=results))
+    members, correlation, disagreement = section.blocks
+    assert [name for name, _ in members.rows][1] == "member 2 logistic"
+    assert [cells[0].text for _, cells in members.rows] == weights
+    assert correlation.rows[0][1][0].text == "1.000"
+    apart = results["stack"]["test"]["disagreement"][0][1]
+    assert disagreement.rows[0][1][1].value == apart

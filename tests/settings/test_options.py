@@ -134,6 +134,15 @@ def test_an_option_that_nothing_would_read_is_refused(words, message):
         options.parse(words.split())
 
 
+def test_members_are_folders_or_names_with_spaces_or_commas_between(tmp_path):
+    folder = tmp_path / "a model"
+    folder.mkdir()
+    words = ["--model", "stack", "--members", str(folder), "b/c", "lstm_v1.0.0,d/e"]
+    _, config = options.parse([*words, "--epochs", "3"])
+    assert config.members == (str(folder), "b/c", "lstm_v1.0.0", "d/e")
+    assert config.epochs == 3
+
+
 def test_the_command_of_the_audit_compares_nothing():
     assert audit_main(["--compare", "lstm", "gru"]) == 2
 
