@@ -15,6 +15,7 @@ from artifacts.entries import HIGHER_IS_BETTER, ModelMetadata, ModelSummary
 from artifacts.grades import PerformanceGrade
 from artifacts.registry import CHAMPION, Registry
 from files import kinds
+from files.asking import ask
 from files.strict import to_jsonable
 
 logger = logging.getLogger("artifacts")
@@ -120,22 +121,16 @@ def _chosen(registry: Registry, words: str) -> ModelSummary:
     found = registry.find(words)
     if len(found) == 1:
         return found[0]
-    told = "\n".join(f"  {k} {each.display_name}" for k, each in enumerate(found, 1))
-    if not sys.stdin.isatty():
-        raise utils.ConfigError(
-            f"expected one model. Received: {words!r}, which may be\n{told}"
-        )
-    question = f"which one, 1 to {len(found)}, new, or quit? "
-    # Not into the answer, which another program may read.
-    sys.stderr.write(f"{told}\n{question}")
-    while word := sys.stdin.readline().strip().lower():
-        if word.isdecimal() and 1 <= int(word) <= len(found):
-            return found[int(word) - 1]
-        if word == "new":
-            raise utils.ConfigError(f"a new one comes of: {_training_words(found)}")
-        if word in ("q", "quit"):
-            break
-        sys.stderr.write(question)
+    answer = ask(
+        [each.display_name for each in found],
+        f"which one, 1 to {len(found)}, new, or quit? ",
+        words=("new",),
+        piped=f"expected one model. Received: {words!r}, which may be",
+    )
+    if isinstance(answer, int):
+        return found[answer]
+    if answer == "new":
+        raise utils.ConfigError(f"a new one comes of: {_training_words(found)}")
     raise utils.ConfigError("no model was chosen")
 
 

@@ -332,7 +332,13 @@ _COMMANDS: dict[str, Command] = {
 
 
 if __name__ == "__main__":
-    from stages.__main__ import COMMAND as PIPELINE
-    from tuning.__main__ import COMMAND as TUNE
+    from artifacts.__main__ import main as _registry
+    from stages.__main__ import command
+    from tuning.__main__ import COMMAND
 
-    sys.exit(main(tune=TUNE, pipeline=PIPELINE))
+    pipeline = command(
+        list=lambda words: _registry(["list", *words]),
+        info=lambda words: _registry(["info", *words]),
+        benchmark=_benchmark,
+    )
+    sys.exit(main(tune=COMMAND, pipeline=pipeline))

@@ -183,7 +183,7 @@ def _read_rows(predictor: Predictor, source: CandleSource, config: Config) -> Ro
         DataError: If they are of another market, or lack a feature.
         RefusedArtifactError: If a feature set is not the one of the training.
     """
-    if (file := _training_file(source)) is not None:
+    if (file := training_file_in(source)) is not None:
         loader = TrainingDataLoader(file, config=config)
         rows = loader.read_rows()
     else:
@@ -202,7 +202,7 @@ def _read_rows(predictor: Predictor, source: CandleSource, config: Config) -> Ro
     return rows
 
 
-def _training_file(source: CandleSource) -> Path | None:
+def training_file_in(source: CandleSource) -> Path | None:
     """Returns the path where one training file is given, not candles."""
     if isinstance(source, Sequence) and not isinstance(source, str):
         source = source[0] if len(source) == 1 else None

@@ -1,7 +1,7 @@
 """The work of a sweep, as workers do it: a training file, a cell.
 
-In: plain values -> a file that is there, a published run, which belongs to the sweep
-until then. Out: which cells there are (`plan`), who does them when (`sweep`).
+In: tasks; plain values -> a file that is there, a published run, which belongs to the
+sweep until then. Out: which cells there are (`plan`), who does them when (`sweep`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from typing import Any
 
 import utils
 from artifacts.run_folder import CELL, MANIFEST, RunFolder
-from config import build_config
-from dataset.builder import DatasetBuilder, write_training_file
+from config import Config, build_config
+from dataset.builder import DatasetBuilder, build_memory, write_training_file
 from dataset.columns import shape_of
 from dataset.training_file import open_training_file
 from evaluation.trials import planned_looks
-from experiments.plan import DATA_DIR
+from executors.tasks import Task
+from experiments import plan
 from files.atomic import sha256_file
 from files.locks import folder_lock
 from files.strict import read_json, write_json
+from models import costs
 from settings.names import find_training_file
 from trainer import StandaloneTrainer
 
@@ -32,6 +34,66 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 90.0
 """A worker looks for its driver every few seconds, and then has a minute to save."""
+
+
+def file_task(
+    config: Config,
+    *,
+    data_dir: str | None,
+    use_cache: bool = True,
+    begun: Mapping[str, Any] | None = None,
+) -> Task:
+    """Returns the task of `prepare_file`, under the path that is wanted."""
+    return Task(
+        name=f"file {plan.file_of(config)}",
+        function="experiments.cells:prepare_file",
+        values={
+            "config": plan.absolute(config),
+            "data_dir": data_dir,
+            "use_cache": use_cache,
+            "begun": begun,
+        },
+        memory_bytes=build_memory(config, Path(data_dir or plan.DATA_DIR)),
+    )
+
+
+def cell_task(
+    name: str,
+    config: Config,
+    facts: Mapping[str, Any],
+    *,
+    folder: Path,
+    note: Path,
+    planned: Path,
+) -> Task:
+    """Returns the task of `train_cell`; see its values.
+
+    Args:
+        name: Of the cell.
+        config: Its run.
+        facts: Of its training file, from `prepare_file`.
+        folder: Of the sweep.
+        note: File that names the cell's run.
+        planned: File that lists looks at the test part.
+    """
+    return Task(
+        name=name,
+        function="experiments.cells:train_cell",
+        values={
+            "config": plan.absolute(config),
+            "cell": name,
+            "sweep": str(folder),
+            "note": str(note),
+            "sha256": facts["sha256"],
+            "planned": str(planned),
+        },
+        num_threads=config.num_threads,
+        settings=f"{config.device}, deterministic {config.deterministic_ops}",
+        num_gpus=int(config.device == "gpu"),
+        memory_bytes=costs.rough_memory(
+            config, facts["num_rows"], facts["num_features"]
+        ),
+    )
 
 
 def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +116,7 @@ def prepare_file(values: Mapping[str, Any]) -> dict[str, Any]:
     is_wanted = data_dir is not None and begun is None and config.training_file is None
     if is_wanted or (path is None and config.training_file is None):
         builder = DatasetBuilder(
-            config, data_dir=data_dir or DATA_DIR, use_cache=values["use_cache"]
+            config, data_dir=data_dir or plan.DATA_DIR, use_cache=values["use_cache"]
         )
         try:
             path = write_training_file(builder, builder.build_dataset())

@@ -16,13 +16,13 @@ from typing import Any
 import utils
 from artifacts.resuming import run_identity
 from candles.sources import find_candles
-from config import FIELDS, LABELS, MODELS, Config, build_config
+from config import FIELDS, LABELS, Config, build_config
 from executors.kinds import KINDS
 from files.strict import sha256_json, to_jsonable
 from models.families import create_adapter
 from settings.label_fields import CLASS_TARGETS
 from settings.names import find_training_file
-from settings.run_fields import WORD
+from settings.run_fields import ALONE, WORD
 from settings.tree_fields import CLASS_MODELS
 
 AXES = {
@@ -34,7 +34,7 @@ AXES = {
 }
 """Axes by the words that list their values, and the fields that they set."""
 ALL = "all"
-"""Of models: every built-in family that the target and the machine have."""
+"""Of models: each that builds on no other, and that target and machine have."""
 DATA_DIR = "data"
 """Where candles are looked for that no folder was given for."""
 _MOST_LINES = 100
@@ -244,9 +244,9 @@ def _combinations(
 
 
 def _all_models(target: Any) -> list[str]:
-    """Returns the built-in families that a target has, and whose library is there."""
+    """Returns built-in families that learn on their own, with target and library."""
     models = []
-    for model in MODELS:
+    for model in ALONE:
         if model in CLASS_MODELS and target not in CLASS_TARGETS:
             continue
         try:

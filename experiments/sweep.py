@@ -19,10 +19,10 @@ from typing import Any
 
 import utils
 from config import Config
-from dataset.builder import build_memory
 from executors.kinds import open_executor
 from executors.tasks import Executor, Finished, Task, do_all
 from experiments import plan, sweep_report
+from experiments.cells import cell_task, file_task
 from experiments.plan import Cell, SweepConfig
 from experiments.planned import PlannedSweep, plan_sweep
 from experiments.series import FailedRunsError
@@ -208,18 +208,11 @@ class _Sweep:
         known = self.folder.read_files()
         wanted = {plan.file_of(cell.config): cell for cell in cells}
         tasks = [
-            Task(
-                name=f"file {path}",
-                function="experiments.cells:prepare_file",
-                values={
-                    "config": plan.absolute(cell.config),
-                    "data_dir": self.schedule.data_dir,
-                    "use_cache": self.schedule.cache,
-                    "begun": known.get(path),
-                },
-                memory_bytes=build_memory(
-                    cell.config, Path(self.schedule.data_dir or plan.DATA_DIR)
-                ),
+            file_task(
+                cell.config,
+                data_dir=self.schedule.data_dir,
+                use_cache=self.schedule.cache,
+                begun=known.get(path),
             )
             for path, cell in wanted.items()
         ]
@@ -268,26 +261,16 @@ class _Sweep:
                 progress.tell()
 
     def _task(self, cell: Cell, facts: Mapping[str, Any]) -> Task:
-        config, minutes = cell.config, self.schedule.cell_timeout_minutes
-        return Task(
-            name=cell.name,
-            function="experiments.cells:train_cell",
-            values={
-                "config": plan.absolute(config),
-                "cell": cell.name,
-                "sweep": str(self.folder.path),
-                "note": str(self.folder.note_path(cell.name)),
-                "sha256": facts["sha256"],
-                "planned": str(self.folder.planned_path(cell)),
-            },
-            num_threads=config.num_threads,
-            settings=f"{config.device}, deterministic {config.deterministic_ops}",
-            num_gpus=int(config.device == "gpu"),
-            memory_bytes=costs.rough_memory(
-                config, facts["num_rows"], facts["num_features"]
-            ),
-            timeout_seconds=None if minutes is None else 60 * minutes,
+        minutes = self.schedule.cell_timeout_minutes
+        task = cell_task(
+            cell.name,
+            cell.config,
+            facts,
+            folder=self.folder.path,
+            note=self.folder.note_path(cell.name),
+            planned=self.folder.planned_path(cell),
         )
+        return replace(task, timeout_seconds=None if minutes is None else 60 * minutes)
 
     def _note(self, cell: Cell, ended: Finished) -> None:
         """Writes down how a cell ended."""

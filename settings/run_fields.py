@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import utils
-from settings.network_fields import KERAS_MODELS
+from settings.network_fields import KERAS_MODELS, NETWORKS
 from settings.part import Part, field
 from settings.stage_fields import AGENTS
 from settings.tree_fields import TABULAR_MODELS
@@ -21,6 +21,8 @@ ALIAS = re.compile(rf"(?!v[0-9]+(\.[0-9]+){{2}}$){WORD.pattern}")
 """A word that is no version: `@` takes both."""
 """What names an experiment, a tag, an alias of a model."""
 
+ALONE = NETWORKS + TABULAR_MODELS
+"""Built-in model families that build on no other model."""
 MODELS = KERAS_MODELS + TABULAR_MODELS + AGENTS
 """Built-in model families; `models.families` may know more by the time they train."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import utils
-from config import FIELDS, Config
+from config import FIELDS, Config, problem_list
 from executors.kinds import KINDS, open_executor
-from settings import options
+from settings import options, sources
+from settings.values import list_words
+from stages import words
 from stages.pipeline import run_pipeline
 from stages.plan import OWN_FIELDS, Pipeline, read_pipeline
 from stages.tables import format_stages, show_status
@@ -27,7 +29,8 @@ def _parser() -> argparse.ArgumentParser:
         "below a stage changed it is trained again.",
         usage="python -m experiments pipeline [run] FILE.yaml [--resume] "
         "[--executor NAME] [--FIELD VALUE ...]",
-        epilog="How far a pipeline is: python -m experiments pipeline status NAME",
+        epilog="other commands: pipeline status NAME, how far it is; pipeline train "
+        "KIND, one stage; pipeline list, info, benchmark, of registered models",
     )
     parser.add_argument(
         "file", metavar="FILE.yaml", help="its stages: name, model, needs, fields"
@@ -68,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: Sequence[str]) -> None:
+def _run(arguments: Sequence[str]) -> int | None:
     parsed, fields, unknown = options.parse_fields(_parser(), arguments)
     utils.configure_logging(verbose=bool(fields.get("verbose_logging")))
     if unknown:
@@ -76,7 +79,7 @@ def _run(arguments: Sequence[str]) -> None:
     pipeline = read_pipeline(parsed.file, fields)
     if parsed.dry_run:
         logger.info("%s", _listed(pipeline))
-        return
+        return None
     executor = open_executor(
         parsed.executor,
         max_workers=parsed.max_workers,
@@ -92,6 +95,7 @@ def _run(arguments: Sequence[str]) -> None:
     logger.info("\n%s", format_stages(result.stages))
     logger.info("pipeline: %s", result.folder)
     result.require_success()
+    return None
 
 
 def _listed(pipeline: Pipeline) -> str:
@@ -119,23 +123,87 @@ def _status(arguments: Sequence[str]) -> int:
     return show_status(parsed.outputs_dir, Path(parsed.name).stem)
 
 
-def pipeline(arguments: Sequence[str]) -> int | None:
-    """Does what the words behind `pipeline` say; returns an exit code, if any."""
-    word, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
-    if word == "status":
-        return _status(rest)
-    _run(rest if word == "run" else arguments)
-    return None
+def _train_parser() -> argparse.ArgumentParser:
+    parser = options.new_parser(
+        "python -m experiments pipeline train",
+        "Trains one stage on candles, or on a training file, and registers it. The "
+        "models that it builds on are asked for on a terminal where none is named.",
+        usage="python -m experiments pipeline train KIND CANDLES...|FILE "
+        "[--cnn-lstm-model ID] [--rl-model ID] [--models A,B,C] "
+        "[--optimize --n-trials N] [--FIELD VALUE ...]",
+    )
+    parser.add_argument("kind", metavar="KIND", help=", ".join(words.KINDS))
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="candle files, or one training file"
+    )
+    parser.add_argument("--config", help="YAML file with the same names as the flags")
+    parser.add_argument(
+        "--cnn-lstm-model", metavar="ID", help="another word for --base-model"
+    )
+    parser.add_argument(
+        "--models", nargs="+", metavar="ID", help="another word for --members: A,B,C"
+    )
+    parser.add_argument(
+        "--optimize", action="store_true", help="search settings before"
+    )
+    parser.add_argument(
+        "--n-trials", type=int, default=50, metavar="N", help="(default: 50)"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="take a finished run as it is, or go on with an interrupted one",
+    )
+    options.add_config_arguments(parser, [x for x in FIELDS if x != "model"])
+    return parser
 
 
-COMMAND = ("stages that build on each other: extractor, agent, hybrid, stack", pipeline)
+def _train(arguments: Sequence[str]) -> None:
+    words.refuse_without_source(arguments)
+    parsed, fields, problems = options.parse_fields(_train_parser(), arguments)
+    utils.configure_logging(verbose=bool(fields.get("verbose_logging")))
+    if parsed.cnn_lstm_model is not None:
+        fields["base_model"] = parsed.cnn_lstm_model
+    if parsed.models is not None:
+        fields["members"] = list_words(parsed.models)
+    values, found = sources.overlaid(parsed.config, fields)
+    if problems := [*problems, *found]:
+        raise utils.ConfigError(problem_list(problems))
+    with utils.StopSignals():
+        words.train_stage(
+            parsed.kind,
+            parsed.paths,
+            values,
+            num_trials=parsed.n_trials if parsed.optimize else None,
+            resume="newest" if parsed.resume else None,
+        )
+
+
+Act = Callable[[Sequence[str]], int | None]
+
+
+def command(**others: Act) -> tuple[str, Act]:
+    """Returns what the command is and what does it; `others` are words of their own.
+
+    `list`, `info` (`artifacts`) and `benchmark` (`experiments`) are other command
+    lines' words, which system 001 has here.
+    """
+    known: dict[str, Act] = {"run": _run, "status": _status, "train": _train} | others
+
+    def pipeline(arguments: Sequence[str]) -> int | None:
+        word = arguments[0] if arguments else ""
+        is_word = word in known and not Path(word).is_file()
+        return known[word](arguments[1:]) if is_word else _run(arguments)
+
+    return "stages that build on each other, such as extractor and agent", pipeline
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     utils.configure_logging()
-    words = sys.argv[1:] if arguments is None else arguments
-    return utils.run_command_line(lambda: pipeline(words))
+    given = sys.argv[1:] if arguments is None else arguments
+    _, act = command()
+    return utils.run_command_line(lambda: act(given))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import graphlib
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from config import Config
 from evaluation.trials import look_of
 from executors.tasks import Executor, Finished, SerialExecutor, Task, do_all
 from experiments import plan as sweeps
+from experiments.cells import cell_task, file_task
 from experiments.series import FailedRunsError
 from files.progress import Progress
 from files.strict import sha256_json, write_json
-from models import costs
 from stages import tables
 from stages.folder import (
     DONE,
@@ -178,23 +178,10 @@ class _Work:
 
     def _prepare_files(self, executor: Executor) -> dict[str, Mapping[str, Any]]:
         """Makes each training file once; returns its facts, or why there is none."""
-        tasks = [
-            Task(
-                name=path,
-                function="experiments.cells:prepare_file",
-                values={
-                    "config": sweeps.absolute(config),
-                    "data_dir": self.data_dir,
-                    "use_cache": True,
-                    "sha256": None,
-                },
-            )
-            for path, config in {
-                sweeps.file_of(config): config for config in self.configs.values()
-            }.items()
-        ]
+        wanted = {sweeps.file_of(config): config for config in self.configs.values()}
+        tasks = [file_task(each, data_dir=self.data_dir) for each in wanted.values()]
         return {
-            ended.name: ended.result
+            ended.name.removeprefix("file "): ended.result
             or {"error": ended.error, "exit_code": ended.exit_code}
             for ended in do_all(executor, tasks)
         }
@@ -247,23 +234,15 @@ class _Work:
         self.folder.drop_unfinished(name, config, but=own)
         planned = self.folder.planned_path(name)
         write_json(planned, [look_of(each) for each in self.configs.values()])
-        sizes = (file["num_rows"], file["num_features"])
-        return Task(
-            name=name,
-            function="stages.work:train_stage",
-            values={
-                "config": sweeps.absolute(config),
-                "cell": name,
-                "sweep": str(self.folder.path),
-                "note": str(self.folder.note_path(name, key)),
-                "sha256": file["sha256"],
-                "planned": str(planned),
-            },
-            num_threads=config.num_threads,
-            settings=f"{config.device}, deterministic {config.deterministic_ops}",
-            num_gpus=int(config.device == "gpu"),
-            memory_bytes=costs.rough_memory(config, *sizes),
+        task = cell_task(
+            name,
+            config,
+            file,
+            folder=self.folder.path,
+            note=self.folder.note_path(name, key),
+            planned=planned,
         )
+        return replace(task, function="stages.work:train_stage")
 
     def _note(self, ended: Finished) -> str:
         """Writes down how a stage ended; returns its name."""

@@ -16,15 +16,16 @@ import utils
 from config import ALIASES, Config, build_config
 from experiments.candidates import QUESTION, differences
 from models.families import create_adapter
+from rl.adapter import register
 from settings import sources
 from settings.network_fields import NETWORKS
 from settings.run_fields import WORD
+from settings.stage_fields import AGENTS
 
 STAGE_SHARE = 0.5
 """Share of the training part that an extractor learns from: the older half. What builds
 on it learns from the newer one, and so from numbers that are not too good."""
 
-AGENTS = ("ppo", "sac", "td3")
 PARENTS: dict[str, dict[str, tuple[str, ...] | None]] = {
     **dict.fromkeys(AGENTS, {"base_model": NETWORKS}),
     "hybrid": {"base_model": NETWORKS, "rl_model": AGENTS},
@@ -126,6 +127,7 @@ def make_pipeline(
         >>> [s.name for s in make_pipeline({"stages": [then, first]}).stages]
         ['first', 'then']
     """
+    register()
     problems = _Problems()
     common = {ALIASES.get(key, key): value for key, value in content.items()}
     entries = _entries(common.pop("stages", None), problems)

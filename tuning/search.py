@@ -116,7 +116,7 @@ class Search:
             allow_target=options.allow_target,
             judges_trades=options.objective == "cv_net",
         )
-        self.tried = _tried_config(base, executor.slots)
+        self.tried = _tried_config(base, options.objective, executor.slots)
         self.is_begun = False
         rows = TrainingDataLoader(config=base).read_rows()
         self._shape = rows.features.shape
@@ -356,9 +356,15 @@ def begun_with(outputs_dir: str, name: str) -> dict[str, Any]:
     return read_json(home / name / SETTINGS)
 
 
-def _tried_config(base: Config, slots: int) -> Config:
+def _tried_config(base: Config, objective: str, slots: int) -> Config:
     """Returns what the trials have in common: folds, threads, absolute folders."""
-    changes: dict[str, Any] = {} if base.has_folds else dict(_FOLDS)
+    is_share = base.stage_share < 1
+    if is_share and objective != "val_log_loss":
+        raise utils.ConfigError(
+            "--objective: expected val_log_loss with a stage_share, since folds lie in "
+            f"all rows before the test. Received: {objective}"
+        )
+    changes: dict[str, Any] = {} if base.has_folds or is_share else dict(_FOLDS)
     changes |= {"inputs_dir": str(Path(base.inputs_dir).absolute())}
     if base.training_file is not None:
         changes["training_file"] = str(Path(base.training_file).absolute())

@@ -9,9 +9,7 @@ from world.frames import TINY, make_own_frame
 from artifacts.registry import Registry
 from dataset import training_file
 from experiments.__main__ import main
-from models.families import FAMILIES
-from models.parents import inherited_from, open_parent
-from stages.__main__ import COMMAND
+from stages.__main__ import command
 from stages.pipeline import run_pipeline
 from stages.plan import make_pipeline
 
@@ -27,23 +25,9 @@ SMALL = TINY | {
 }
 
 
-class Stack(FAMILIES["logistic"]):
-    """Learns beside its members, which it asks nothing."""
-
-    @property
-    def parents(self):
-        names = self.config.members
-        return [open_parent("members", name, self.config) for name in names]
-
-    @property
-    def inherited(self):
-        return inherited_from(self.parents, learns=False)
-
-
 @pytest.fixture
-def content(tmp_path, monkeypatch):
+def content(tmp_path):
     """Two members and a stack of them, with their training file."""
-    monkeypatch.setitem(FAMILIES, "stack", Stack)
     fields = {k: v for k, v in SMALL.items() if k != "model"}
     fields |= {name: str(tmp_path / name) for name in ("inputs_dir", "outputs_dir")}
     stages = [
@@ -106,7 +90,7 @@ def test_a_failed_stage_stops_those_above_it_alone(content, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(json.dumps(content))
     words = ["pipeline", "run", str(file)]
-    assert main(words, pipeline=COMMAND) == 65
+    assert main(words, pipeline=command()) == 65
     said = json.loads(
         (tmp_path / "outputs_dir/pipelines/mine/pipeline.json").read_text()
     )
@@ -118,4 +102,4 @@ def test_a_failed_stage_stops_those_above_it_alone(content, tmp_path):
         "top": "completed",
     }
     status = ["pipeline", "status", "mine", "--outputs-dir", content["outputs_dir"]]
-    assert main(status, pipeline=COMMAND) == 65
+    assert main(status, pipeline=command()) == 65
