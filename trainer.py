@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import utils
-from config import MODELS, Config
+from config import AGENTS, MODELS, Config
 from utils import Made
 
 if TYPE_CHECKING:
@@ -259,15 +259,9 @@ class StandaloneTrainer:
         run, data = self.run, self.data
         if not self._metadata:
             raise RuntimeError("expected a saved model: call save_model_and_metadata()")
-        try:
-            with self._record.noted(_REPORT):
-                self._report(run, data)
-        except BaseException:
-            logger.error(
-                "the report failed; the trained model is kept, --resume %s finishes it",
-                run.path,
-            )
-            raise
+        kept = "the report failed; the trained model is kept, --resume {} finishes it"
+        with self._record.noted(_REPORT, on_failure=kept.format(run.path)):
+            self._report(run, data)
         self._record.close()  # what is published changes no more
         self.artifact_dir = run.publish()
         logger.info("artifacts: %s", self.artifact_dir)
@@ -290,9 +284,15 @@ class StandaloneTrainer:
         from evaluation import folds, importance, outlook, trials
         from evaluation.evaluate import judge, task_of
         from evaluation.verdict import heed_audit
+        from positions.report import report_run
         from reports.report import write_run_report
         from signals.golden import write_checks
 
+        audit = quick_audit(data, self.config).to_dict()
+        if self.config.model in AGENTS:
+            told: Any = {"audit": audit, "metadata": self._metadata}
+            self.predictions, self.results = report_run(run, data, self.adapter, **told)
+            return
         said = self._fold_results
         table = folds.out_of_fold(run, len(said)) if said else None
         unseen = table if self.config.calibrate_on == "oof" else None
@@ -305,7 +305,7 @@ class StandaloneTrainer:
         task = task_of(data.target)
         self.results["outlook"] = outlook.outlook(self.results, task)
         importance.add_importance(self.results, self.adapter, data)
-        self.results["audit"] = quick_audit(data, self.config).to_dict()
+        self.results["audit"] = audit
         heed_audit(self.results, task)
         known = {"history": self.history, "metadata": self._metadata}
         write_run_report(run, data, self.results, model=judged, **known)

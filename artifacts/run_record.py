@@ -78,13 +78,18 @@ class RunRecord(logging.Handler):
         self._teller.start()
 
     @contextlib.contextmanager
-    def noted(self, step: str | None = None) -> Iterator[None]:
-        """Notes a step and how it ends; an interruption says how to go on."""
+    def noted(self, step: str | None = None, *, on_failure: str = "") -> Iterator[None]:
+        """Notes a step and how it ends; an interruption says how to go on.
+
+        A step that fails says `on_failure`, too.
+        """
         self._step, self._parts = step or self._step, []
         try:
             yield
         except BaseException as error:
             self._end(utils.exit_code_of(error))
+            if on_failure:
+                logger.error("%s", on_failure)
             if not isinstance(error, utils.Interrupted):
                 raise
             raise utils.Interrupted(error.signal_number, self._advice()) from None

@@ -12,12 +12,12 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 
-from config import CLASS_NAMES
+from config import CLASS_NAMES, HOLD, LONG, SHORT
 from evaluation.calibration import Calibrator, calibrator_from_dict
 from evaluation.thresholds import threshold_signals
 from preprocessing.scaling import TargetScaler
@@ -60,6 +60,9 @@ class Policy(abc.ABC):
         short_threshold: Least score of a SHORT signal; None: never.
         long_threshold: The same for LONG.
     """
+
+    answer_names: ClassVar[tuple[str, ...]]
+    """Name of each number of an answer."""
 
     uses_thresholds: bool = False
     short_threshold: float | None = None
@@ -140,6 +143,8 @@ class SignalPolicy(Policy):
         calibrator: Fitted map, or None: probabilities stay as they are.
     """
 
+    answer_names = tuple(f"p_{name.lower()}" for name in CLASS_NAMES)
+
     calibrator: Calibrator | None = None
 
     def calibrate(self, outputs: Any) -> np.ndarray:
@@ -185,6 +190,8 @@ class ReturnPolicy(Policy):
         scaler: Units of the outputs, learned from the training targets.
     """
 
+    answer_names = ("log_return",)
+
     target: str
     scaler: TargetScaler
 
@@ -214,8 +221,46 @@ class ReturnPolicy(Policy):
         return {"scaler": TargetScaler.from_dict(values["scaler"])}
 
 
+@dataclass(frozen=True, kw_only=True)
+class PositionPolicy(Policy):
+    """Outputs are positions already: nothing is calibrated, no threshold needed.
+
+    Args:
+        target: `position`.
+    """
+
+    answer_names = ("position",)
+
+    target: str = "position"
+
+    def calibrate(self, outputs: Any) -> np.ndarray:
+        """Returns positions (num_rows,) for shares of SHORT, HOLD, LONG (num_rows, 3).
+
+        Positions (num_rows,) stay as they are.
+        """
+        table = np.asarray(outputs, np.float64)
+        return table if table.ndim == 1 else table[:, LONG] - table[:, SHORT]
+
+    def scores(self, answers: np.ndarray) -> np.ndarray:
+        """Returns the share of SHORT, HOLD and LONG (num_rows, 3)."""
+        sides = (np.maximum(-answers, 0), 1 - np.abs(answers), np.maximum(answers, 0))
+        return np.stack(sides, axis=1)
+
+    def signals(self, answers: np.ndarray) -> np.ndarray:
+        """Returns the side of each position, however small (num_rows,) int8."""
+        return (np.sign(answers) + HOLD).astype(np.int8)
+
+    def answers_of(self, predictions: pd.DataFrame) -> np.ndarray:
+        """Returns the positions (num_rows,)."""
+        return predictions["position"].to_numpy(np.float64)
+
+    @classmethod
+    def _learned(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+
 def policy_from_dict(values: dict[str, Any]) -> Policy:
-    """Restores the policy of classes or of numbers.
+    """Restores the policy of classes, of numbers or of positions.
 
     Raises:
         DataError: If the values are not those of a policy.
@@ -223,4 +268,6 @@ def policy_from_dict(values: dict[str, Any]) -> Policy:
     if not isinstance(values, dict):
         raise DataError(f"expected a signal policy. Received: {values!r:.200}.")
     kind: type[Policy] = ReturnPolicy if "target" in values else SignalPolicy
+    if values.get("target") == PositionPolicy.target:
+        kind = PositionPolicy
     return kind.from_dict(values)

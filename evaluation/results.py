@@ -377,5 +377,8 @@ HEADLINES = (
     "sign_excess",
     "sign_p_value",
     "correlation",
+    # Of a position
+    *("net_bps", "gross_bps", "cost_bps", "total_return_pct", "sharpe"),
+    *("max_drawdown_pct", "turnover", "exposure_pct", "deflated_sharpe"),
 )
 """Numbers of a part that stand for it: in the metadata, and in the folds' summary."""

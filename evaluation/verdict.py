@@ -91,7 +91,7 @@ def add_verdict(
         *task.warnings(results),
         *_flat_thresholds(results["thresholds"]),
     ]
-    warnings += _unknown_looks(results["trials"])
+    warnings += unknown_looks(results["trials"])
     found: Any = {"verdict": [], "claims": {}, "warnings": warnings}
     if "test" in results:
         claims = claims_of(results["test"], task)
@@ -127,6 +127,11 @@ def _too_good(test: Mapping[str, Any]) -> list[str]:
         "share of right signs": test.get("sign_accuracy"),
         f"Sharpe ratio{'' if has_costs else ' without costs'}": trades.get("sharpe"),
     }
+    return too_good(figures)
+
+
+def too_good(figures: Mapping[str, float | None]) -> list[str]:
+    """Returns a warning where a figure is beyond `HONEST_REACH`."""
     found = [
         f"{name} {value:.2f}, honest ones reach {HONEST_REACH[name]:g}"
         for name, value in figures.items()
@@ -144,10 +149,16 @@ def heed_audit(results: Any, task: Task[Any, Any]) -> None:
         results: From `add_verdict`, with `audit`; changed in place.
         task: What the model was asked for.
     """
+    notes, line = of_audit(results["audit"])
+    results["warnings"] = notes + results["warnings"]
+    if line and results["claims"]:
+        withdraw_claims(results, task, line)
+
+
+def of_audit(audit: Mapping[str, Any]) -> tuple[list[str], str]:
+    """Returns warnings of what was found, and why nothing is claimed, or nothing."""
     found = {
-        outcome: [
-            item for item in results["audit"]["findings"] if item["outcome"] == outcome
-        ]
+        outcome: [item for item in audit["findings"] if item["outcome"] == outcome]
         for outcome in ("leak", "doubtful")
     }
     notes = [
@@ -155,11 +166,8 @@ def heed_audit(results: Any, task: Task[Any, Any]) -> None:
         for outcome, items in found.items()
         for item in items
     ]
-    results["warnings"] = notes + results["warnings"]
-    if found["leak"] and results["claims"]:
-        names = ", ".join(item["check"] for item in found["leak"])
-        line = f"Leak: nothing is claimed, the data leak ({names})"
-        withdraw_claims(results, task, line)
+    names = ", ".join(item["check"] for item in found["leak"])
+    return notes, names and f"Leak: nothing is claimed, the data leak ({names})"
 
 
 def withdraw_claims(results: Any, task: Task[Any, Any], line: str) -> None:
@@ -230,19 +238,34 @@ def _costs_line(test: PartResults, search: Search, claims: Claims) -> str:
 
 
 def _test_lines(test: PartResults, trials: Trials) -> list[str]:
-    """Returns how long the test is, how often looked at, and what it could show."""
     length, trades = Length(**test["length"]), test["trading"]
+    if "skipped" in trades:
+        return test_lines(length, trials)[:1]
+    return test_lines(length, trials, trades["minimum_detectable_sharpe"])
+
+
+def test_lines(
+    length: Length,
+    trials: Trials,
+    least: float | None = None,
+    *,
+    counted_as: str = "label horizons",
+) -> list[str]:
+    """Returns how long the test is, how often looked at, and what it could show.
+
+    `least` is the smallest annual Sharpe ratio that it could show, `counted_as` what a
+    horizon is called.
+    """
     if length.is_too_short:
-        return [f"Test: {_words(length)}: too short, {_NEEDED}"]
+        return [f"Test: {_words(length, counted_as)}: too short, {_NEEDED}"]
     pieces = f"{length.cosines[0] + 1} to {length.cosines[-1] + 1} independent pieces"
-    lines = [f"Test: {_words(length)}, counts as about {pieces}"]
-    if "skipped" not in trades:
-        least = trades["minimum_detectable_sharpe"]
-        could = "no edge" if least is None else f"an edge from Sharpe {least:.1f}"
-        others = trials["num_trials"] - 1
-        seen = counted(others, "other run", "other runs") if others else "no other run"
-        lines.append(f"Power: this test could show {could}; seen by {seen}")
-    return lines
+    could = "no edge" if least is None else f"an edge from Sharpe {least:.1f}"
+    others = trials["num_trials"] - 1
+    seen = counted(others, "other run", "other runs") if others else "no other run"
+    return [
+        f"Test: {_words(length, counted_as)}, counts as about {pieces}",
+        f"Power: this test could show {could}; seen by {seen}",
+    ]
 
 
 def of_length(found: Mapping[str, float]) -> list[str]:
@@ -261,15 +284,16 @@ def of_length(found: Mapping[str, float]) -> list[str]:
 _NEEDED = f"expected at least {MIN_DAYS:.0f} days and {MIN_HORIZONS:.0f} horizons"
 
 
-def _words(length: Length) -> str:
-    return f"{length.days:.1f} days, {length.horizons:,.0f} label horizons"
+def _words(length: Length, counted_as: str = "label horizons") -> str:
+    return f"{length.days:.1f} days, {length.horizons:,.0f} {counted_as}"
 
 
 def _flat_thresholds(search: Search) -> list[str]:
     return [f"thresholds: {search['statement']}"] if search.get("is_flat") else []
 
 
-def _unknown_looks(trials: Trials) -> list[str]:
+def unknown_looks(trials: Trials) -> list[str]:
+    """Returns a warning where runs that may have looked cannot be read."""
     count = trials["num_unreadable"]
     if not count:
         return []

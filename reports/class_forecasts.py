@@ -82,7 +82,7 @@ def part_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def decided(results: Mapping[str, Any]) -> str:
-    """Returns the calibration and the thresholds that validation chose."""
+    """Returns the calibration and the thresholds that validation chose, and how."""
     fitted = results["calibration"]
     reason = f" ({fitted['reason']})" if fitted["reason"] else ""
     chosen = chosen_thresholds(results, "{:.3f}", "{:.3f}")

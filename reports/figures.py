@@ -109,10 +109,11 @@ def plot_results(results: Mapping[str, Any]) -> dict[str, Figure]:
     if "target_over_time" in results:
         table = results["target_over_time"]
         figures["target_over_time"] = number_plots.plot_target_over_time(table)
+    figures |= view.run_figures(results)
     for part in PARTS:
         if part in results:
             figures |= view.part_figures(results[part], part)
-            if "skipped" not in results[part]["trading"]:
+            if "skipped" not in results[part].get("trading", {"skipped": ""}):
                 equity = plot_equity(results[part]["trading"], title=part)
                 figures[f"equity_{part}"] = equity
     return figures

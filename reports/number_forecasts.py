@@ -169,7 +169,7 @@ def _error(value: float, target: str) -> str:
 
 
 def decided(results: Mapping[str, Any]) -> str:
-    """Returns the thresholds that validation chose."""
+    """Returns the thresholds that validation chose, and how."""
     return chosen_thresholds(results, "-{:.2f} bps", "+{:.2f} bps", scale=1e4)
 
 

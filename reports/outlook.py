@@ -14,8 +14,8 @@ from metrics.intervals import Length
 from reports.blocks import Block, Material, Rows, Section, Table, TableRow
 from reports.text import wrap
 
-_FORMATS = {"net": "{:+.1f}"}
-_NAMES = {"net": "net a trade, bps"}
+_FORMATS = {"net": "{:+.1f}", "net_a_bar": "{:+.3f}"}
+_NAMES = {"net": "net a trade, bps", "net_a_bar": "net a bar, bps"}
 _WHAT = "about 85 to 90 of 100 stretches as long as test should lie within"
 
 

@@ -106,8 +106,9 @@ def render_page(material: Material) -> str:
     """
     results = material.results
     first = (run_facts.audit_section, promised_section)
-    makers = (*first, *view_of(results).sections, *SECTIONS)
-    made = (make(material) for make in makers)
+    view = view_of(results)
+    makers = (*first, *view.sections, *SECTIONS)
+    made = (make(material) for make in makers if make not in view.replaces)
     return template("report.html").render(
         title=_title(material.metadata),
         alarm=_alarm(material.metadata),
@@ -164,6 +165,7 @@ def _headline(material: Material) -> list[Cell]:
     numbers, config = material.numbers, material.metadata.get("config", {})
     cells: list[Cell] = []
     what = "evaluated" if "rows" in material.metadata else "test part"
+    counted = view_of(material.results).counted
     if "future_window" in config:
         seen, ahead = config["sequence_length"], config["future_window"]
         cells.append(f"{seen} bars seen, {ahead} ahead")
@@ -174,7 +176,7 @@ def _headline(material: Material) -> list[Cell]:
         cells.append(f"take profit {profit:g} %, stop loss {loss:g} %")
     found = (
         numbers.show("test.trading.cost_bps", "costs {:g} bps a side"),
-        numbers.show("test.num_samples", f"{what} {{:,}} windows"),
+        numbers.show("test.num_samples", f"{what} {{:,}} {counted}"),
     )
     cells += [cell for cell in found if cell.value is not None]
     if numbers.find("test.first") is not None:
@@ -186,7 +188,7 @@ def _headline(material: Material) -> list[Cell]:
 def _verdict(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """Returns each line of the verdict as its question, its answer and its rule."""
     lines = [line.partition(": ") for line in results.get("verdict", [])]
-    rules = {**view_of(results).rules, "After costs": COSTS_RULE} | TEST_RULES
+    rules = {"After costs": COSTS_RULE, **view_of(results).rules, **TEST_RULES}
     return [
         {"question": question, "answer": answer, "rule": rules.get(question, "")}
         for question, _, answer in lines

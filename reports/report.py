@@ -18,7 +18,7 @@ from config import Config
 from data_loader import TrainingData
 from evaluation.backtest import list_trades
 from evaluation.part_scores import Judged
-from evaluation.results import HEADLINES, Results
+from evaluation.results import HEADLINES
 from files.atomic import atomic_write
 from files.strict import write_json
 from metrics.wording import interval, number
@@ -51,8 +51,7 @@ def format_results(results: Mapping[str, Any]) -> str:
         if part in results:
             blocks.append(_format_part(part, results[part], view))
     blocks += filter(None, [outlook_text(results), promised_text(results)])
-    words = view.decided(results) + results["thresholds"]["statement"]
-    blocks.append(wrap(f"decided on validation: {words}"))
+    blocks.append(wrap(f"decided on validation: {view.decided(results)}"))
     if "parents" in results:
         blocks.append(format_parents(results))
     if "tuning" in results:
@@ -120,9 +119,11 @@ def _fold_table(metrics: Mapping[str, Any], what: str) -> list[str]:
 
 def _format_part(part: str, result: Mapping[str, Any], view: View) -> str:
     span = f"{day(result['first'])} to {day(result['last'])}"
-    head = f"{part}: {result['num_samples']:,} windows, {span}"
-    lines = view.part_lines(result)
-    return "\n".join([head, *lines, _trading_line(result["trading"])])
+    lines = [f"{part}: {result['num_samples']:,} {view.counted}, {span}"]
+    lines += view.part_lines(result)
+    if "trading" in result:
+        lines.append(_trading_line(result["trading"]))
+    return "\n".join(lines)
 
 
 def _trading_line(trades: Mapping[str, Any]) -> str:
@@ -197,14 +198,15 @@ def tested_trades(
 def write_run_report(
     run: RunFolder,
     data: TrainingData,
-    results: Results[Any],
+    results: Mapping[str, Any],
     *,
-    model: Judged,
+    model: Judged | None,
     history: dict[str, list[float]],
     metadata: dict[str, Any],
 ) -> None:
     """Writes the report and the metadata with its headlines; prints the report.
 
+    `model` is what was said of each row; None where that is no forecast to trade by.
     Where the test part has trades, `trades_{tag}.csv` lists them. A `light` report has
     no pictures and no page.
     """
@@ -239,9 +241,9 @@ def format_evaluation(results: Mapping[str, Any], about: Mapping[str, Any]) -> s
 def write_evaluation(
     folder: Path,
     data: TrainingData,
-    results: Results[Any],
+    results: Mapping[str, Any],
     *,
-    model: Judged,
+    model: Judged | None,
     config: Config,
     about: Mapping[str, Any],
 ) -> None:
@@ -251,7 +253,7 @@ def write_evaluation(
         folder: That it goes into.
         data: Its `test` are the rows that were judged.
         results: Of these rows.
-        model: What the model said of them.
+        model: What the model said of them; None as in `write_run_report`.
         config: Its run, at the costs in force.
         about: `artifacts.evaluations.Evaluation`.
     """
@@ -270,9 +272,9 @@ def write_evaluation(
 def _write_judged(
     folder: Path,
     data: TrainingData,
-    results: Results[Any],
+    results: Mapping[str, Any],
     *,
-    model: Judged,
+    model: Judged | None,
     config: Config,
     parts: Sequence[str],
     history: Mapping[str, Sequence[float]],
@@ -292,7 +294,7 @@ def _write_judged(
         mix.attrs["edges"] = {
             name: data.timeline.at(data.parts[name].start) for name in parts
         }
-    traded = tested_trades(model, data, config)
+    traded = {} if model is None else tested_trades(model, data, config)
     if traded:
         text = traded["trades"].to_csv(index=False)
         atomic_write(folder / f"trades_{config.tag}.csv", text)

@@ -70,13 +70,14 @@ def number_table(
 def chosen_thresholds(
     results: Mapping[str, Any], short: str, long: str, *, scale: float = 1.0
 ) -> str:
-    """Returns the thresholds that validation chose, each in its format."""
+    """Returns the thresholds that validation chose, each in its format, and how."""
     search, limits = results["thresholds"], []
     for side, pattern in (("short", short), ("long", long)):
         limit = search.get(f"{side}_threshold")
         limits.append("never" if limit is None else pattern.format(scale * limit))
     chosen = f"SHORT {limits[0]}, LONG {limits[1]}: "
-    return "thresholds " + ("" if "skipped" in search else chosen)
+    found = "" if "skipped" in search else chosen
+    return f"thresholds {found}{search['statement']}"
 
 
 def spread(found: Mapping[str, Any] | None, pattern: str = "{:+.3f}") -> str:

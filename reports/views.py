@@ -28,11 +28,14 @@ class View:
     Args:
         rules: First words of a line of the verdict -> what decides it.
         part_lines: Text of one part's results.
-        decided: Text of what validation chose, before how the thresholds came about.
+        decided: Text of what validation chose.
         part_figures: Figures of one part's results, by file name.
         sections: Sections of the page, in its order.
         fold_skills: Kind of the skill of folds; headline number -> its name.
         threshold: What reaches a threshold, in words, and its format.
+        counted: What the rows of a part are.
+        run_figures: Figures of the results as a whole, by file name.
+        replaces: Sections of every page that `sections` stand for.
     """
 
     rules: Mapping[str, str]
@@ -40,8 +43,11 @@ class View:
     decided: Callable[[Mapping[str, Any]], str]
     part_figures: Callable[[Mapping[str, Any], str], dict[str, Figure]]
     sections: tuple[Callable[[Material], Section | None], ...]
-    fold_skills: tuple[str, Mapping[str, str]]
-    threshold: tuple[str, str]
+    fold_skills: tuple[str, Mapping[str, str]] = ("", {})
+    threshold: tuple[str, str] = ("", "")
+    counted: str = "windows"
+    run_figures: Callable[[Mapping[str, Any]], dict[str, Figure]] = lambda _: {}
+    replaces: frozenset[Callable[[Material], Section | None]] = frozenset()
 
 
 _VIEWS: dict[type[Task[Any, Any]], View] = {
@@ -79,6 +85,16 @@ _VIEWS: dict[type[Task[Any, Any]], View] = {
 }
 
 
+_REGISTERED: dict[str, View] = {}
+
+
+def register_view(target: str, view: View) -> None:
+    """Shows results of a target that is no `Task` of forecasts by a view of its own."""
+    _REGISTERED[target] = view
+
+
 def view_of(results: Mapping[str, Any]) -> View:
     """Returns how the results of a run are shown."""
+    if (own := _REGISTERED.get(results.get("target", ""))) is not None:
+        return own
     return _VIEWS[type(task_of_results(results))]

@@ -1,1 +1,1 @@
-"""Agents that learn positions: their market, the algorithms, their judging."""
+"""Agents that learn positions: their market, the algorithms, their accounts."""

@@ -1,7 +1,7 @@
 """What a policy earns on rows of a market, one account, in order: `Account`.
 
 In: positions of a policy bar after bar, what they earn and cost. Out: learning
-(`agent`), whether it is sure (`judging`).
+(`agent`), whether it is sure (`positions.judging`).
 """
 
 from __future__ import annotations

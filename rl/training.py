@@ -1,7 +1,8 @@
 """An agent that has to earn its place: seeds, checkpoints, and staying flat.
 
 In: training several seeds, which weights of which seed are kept, whether any is better
-than no position. Out: the algorithms (`ppo`, `sac`, `td3`), the test part (`judging`).
+than no position. Out: the algorithms (`ppo`, `sac`, `td3`), the test part
+(`positions.judging`).
 
 Between updates the weights of a policy wander. Validation chooses among them, and among
 them is the policy without a position: an agent that was not taught anything by its

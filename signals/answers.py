@@ -30,7 +30,6 @@ _CHUNK_WINDOWS = 2048
 _SECOND = 10**9
 _TIME = np.dtype("M8[ns]")
 _NO_TIME = np.iinfo(np.int64).min
-P_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASS_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +107,8 @@ class AnswerRules:
         answers, signals = self.policy.decide(outputs)
         columns: dict[str, Any] = {"timestamp": opens.view(_TIME)}
         columns |= {"close": close, "status": status}
-        names = P_COLUMNS if self.has_classes else ("log_return",)
-        for name, values in zip(names, np.atleast_2d(answers.T), strict=True):
+        named = zip(self.policy.answer_names, np.atleast_2d(answers.T), strict=True)
+        for name, values in named:
             columns[name] = np.full(count, np.nan)
             columns[name][is_ok] = values
         signal = np.full(count, HOLD, np.int8)

@@ -22,7 +22,7 @@ from evaluation.policies import Policy, ReturnPolicy, probabilities_of
 from files.strict import write_json
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import OK
-from signals.reference import Reference
+from signals.reference import write_reference
 from utils import DataError, RefusedArtifactError
 
 FORMAT = 1
@@ -39,8 +39,7 @@ def write_checks(run: RunFolder, data: TrainingData, judged: Judged) -> None:
     if data.golden_windows is not None:
         golden = GoldenRows.of(data, judged).to_dict()
         write_json(run.file("golden", ".json"), golden)
-    reference = Reference.of(data, judged).to_dict()
-    write_json(run.file("reference", ".json"), reference)
+    write_reference(run, data, judged)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,9 +17,10 @@ from typing import Any, Self
 import numpy as np
 
 from artifacts.manifest import refuse_broken
+from artifacts.run_folder import RunFolder
 from data_loader import TrainingData
 from evaluation.part_scores import Judged
-from evaluation.policies import ReturnPolicy
+from files.strict import write_json
 from preprocessing.scaling import FeatureScaler
 from preprocessing.windows import evenly_spaced
 
@@ -67,8 +68,7 @@ class Reference:
         reach = [_distances(x[:, None], of[None]).max() for x, of in columns]
         table = judged.table[judged.table["part"] == "validation"]
         answers = judged.policy.answers_of(table)
-        is_number = isinstance(judged.policy, ReturnPolicy)
-        names = ("log_return",) if is_number else ("p_short", "p_hold", "p_long")
+        names = judged.policy.answer_names
         return cls(
             feature_names=scaler.feature_names,
             quantiles=center + scale * scaled,
@@ -135,6 +135,12 @@ class Reference:
         center, scale = (np.array(x)[:, None] for x in (scaler.center, scaler.scale))
         distances = _distances(scaled, (self.quantiles - center) / scale)
         return (distances / np.maximum(self.reach, _LEAST_REACH)).max(axis=1)
+
+
+def write_reference(run: RunFolder, data: TrainingData, judged: Judged) -> None:
+    """Writes `reference_{tag}.json` into a run's folder."""
+    values = Reference.of(data, judged).to_dict()
+    write_json(run.file("reference", ".json"), values)
 
 
 def _distances(scaled: np.ndarray, quantiles: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ STOREYS = [  # the ground first; in a storey a name may import what stands right
     ["config settings utils files", "executors utils files", "metrics"],
     ["data_loader preprocessing dataset dataset_builder candles"],
     ["models model_builder networks sequence_generator artifacts"],
-    ["rl reports evaluation", "rl signals evaluation", "audit"],
+    ["positions rl reports evaluation", "positions rl signals evaluation", "audit"],
     [
         "live experiments trainer",
         "live experiments predictor",

@@ -1,0 +1,1 @@
+"""Positions that were learned: what they came to, their report, answers to candles."""
