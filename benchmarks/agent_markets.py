@@ -4,7 +4,7 @@ import numpy as np
 
 from rl.simulator import Market
 
-TRAIN, VALIDATION, TEST = slice(0, 40_000), slice(40_000, 50_000), slice(50_000, 70_000)
+TRAIN, VALIDATION, TEST = slice(0, 40_000), slice(40_000, 45_000), slice(45_000, 55_000)
 DEVIATION = 1e-3
 KNOWN = {"oracle": 1.0, "planted": 0.3, "noise": 0.0}
 NUM_FEATURES = 16

@@ -2,8 +2,10 @@
 
 The same environments, networks, batches, updates a step and seeds. PPO on the planted
 market and on CartPole, SAC and TD3 on the planted market and on Pendulum; returns of
-the policy without exploring. Declared beforehand: our mean over seeds is not below the
-reference's lowest seed. Needs `requirements-bench.txt`: `make agents-reference`.
+the policy without exploring, in episodes that are the same for all. Declared
+beforehand: our mean over seeds is not below the reference's lowest seed. Speed is that
+of learning: neither compiling nor actions at random before it. Needs
+`requirements-bench.txt`: `make agents-reference`.
 
     python benchmarks/bench_agents.py [--seeds 5] [--picture docs/pictures/agents.png]
 """
@@ -23,15 +25,18 @@ import numpy as np
 
 from benchmarks.common import measure, parser, show
 
-COST = 2e-4
-PARTS = 10
-CASES = {  # steps, environments side by side
-    ("ppo", "market"): (100_000, 64),
-    ("sac", "market"): (60_000, 64),
-    ("td3", "market"): (60_000, 64),
-    ("ppo", "cartpole"): (60_000, 16),
-    ("sac", "pendulum"): (12_000, 4),
-    ("td3", "pendulum"): (12_000, 4),
+COST, EPISODE_BARS = 2e-4, 240
+PARTS = 8
+SCORED, SCORED_SEED = 20, 777
+ROUND = 64
+"""Steps of each environment between two looks at how many were taken."""
+CASES = {  # rounds of each part, environments side by side
+    ("ppo", "market"): (2, 64),
+    ("sac", "market"): (1, 64),
+    ("td3", "market"): (1, 64),
+    ("ppo", "cartpole"): (7, 16),
+    ("sac", "pendulum"): (2, 4),
+    ("td3", "pendulum"): (2, 4),
 }
 RATES = {"ppo": 3e-4, "sac": 1e-3, "td3": 1e-3}
 HIDDEN = [64, 64]
@@ -143,58 +148,45 @@ def as_vec_env(episodes):
 
 
 def episodes_of(where, name, num_envs, seed):
-    """Returns what an agent learns in, and what scores a policy."""
+    """Returns episodes to learn in, or to be scored in."""
+    from benchmarks.agent_markets import TRAIN, VALIDATION, market
     from rl.simulator import TradingSimulator
 
-    is_continuous = name != "ppo"
     if where != "market":
         gym_name = {"cartpole": "CartPole-v1", "pendulum": "Pendulum-v1"}[where]
-        return GymEpisodes(gym_name, num_envs, seed), lambda act: rollouts(
-            act, gym_name
-        )
-    from benchmarks.agent_markets import TRAIN, VALIDATION, market
-    from rl import accounts
-
+        return GymEpisodes(gym_name, num_envs, seed)
     prices = market("planted", 7)
-    options = {"cost": COST, "is_continuous": is_continuous}
-    episodes = TradingSimulator(
+    rows = VALIDATION if seed == SCORED_SEED else TRAIN
+    return TradingSimulator(
         prices,
-        prices.starts(TRAIN, 240),
-        episode_bars=240,
+        prices.starts(rows, EPISODE_BARS),
+        episode_bars=EPISODE_BARS,
+        cost=COST,
         num_envs=num_envs,
         seed=seed,
-        **options,
+        is_continuous=name != "ppo",
     )
-    first = VALIDATION.start
-    pieces = [(first, first + 2000)]
-
-    def score(act):
-        account = accounts.LiveAccount(
-            act,
-            scale=prices.scale,
-            episode_bars=240,
-            is_continuous=is_continuous,
-            dead_band=0.1,
-        )
-        held = accounts.live(account, prices, pieces, cost=COST)
-        return 1e4 * float(held.net.mean())
-
-    return episodes, score
 
 
-def rollouts(act, name):
-    """Returns the mean return of ten episodes."""
-    episodes = GymEpisodes(name, 10, 777)
-    seen, total, alive = episodes.reset(), np.zeros(10), np.ones(10, bool)
-    for _ in range(500):
+def score(act, name, where):
+    """Returns the mean return of an episode; on a market, basis points a bar."""
+    episodes = episodes_of(where, name, SCORED, SCORED_SEED)
+    seen, total, alive = episodes.reset(), 0.0, np.ones(SCORED, bool)
+    while alive.any():
         reward, terminated, truncated = episodes.step(act(seen))
-        total += reward * alive
+        total += float((reward * alive).mean())
         is_over = terminated | truncated
         alive &= ~is_over
-        if not alive.any():
-            break
         seen = episodes.reset(is_over) if is_over.any() else episodes.observe()
-    return float(total.mean())
+    return 1e4 * total / EPISODE_BARS if where == "market" else total
+
+
+def points(name, where):
+    """Returns the steps at which learning is under way, and those of the curve."""
+    rounds, num_envs = CASES[name, where]
+    at_random = 0 if name == "ppo" else BOTH["off_policy"]["WARM_UP"]
+    begun = at_random + ROUND * num_envs
+    return [begun + part * rounds * ROUND * num_envs for part in range(PARTS + 1)]
 
 
 def ours(name, where, seed):
@@ -212,8 +204,8 @@ def ours(name, where, seed):
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    steps, num_envs = CASES[name, where]
-    episodes, score = episodes_of(where, name, num_envs, seed)
+    episodes = episodes_of(where, name, CASES[name, where][1], seed)
+    steps = points(name, where)[-1]
     settings = AgentSettings(hidden=tuple(HIDDEN), num_steps=steps)
     agent = ALGORITHMS[name](episodes, settings, seed=seed)
 
@@ -221,7 +213,7 @@ def ours(name, where, seed):
         while agent.steps < until:
             agent.advance()
 
-    return learn, agent.act, score
+    return learn, agent.act
 
 
 def reference(name, where, seed):
@@ -234,8 +226,7 @@ def reference(name, where, seed):
     import torch
 
     torch.set_num_threads(1)
-    _, num_envs = CASES[name, where]
-    episodes, score = episodes_of(where, name, num_envs, seed)
+    episodes = episodes_of(where, name, CASES[name, where][1], seed)
     options = {"learning_rate": RATES[name], "seed": seed, "device": "cpu"}
     options["policy_kwargs"] = {"net_arch": HIDDEN}
     if name == "ppo":
@@ -265,24 +256,27 @@ def reference(name, where, seed):
         actions = agent.predict(seen, deterministic=True)[0]
         return actions.reshape(len(seen))
 
-    return learn, act, score
+    return learn, act
 
 
-def run(case):
-    """Returns the learning curve of one agent and its steps per CPU second."""
-    who, name, where, seed = case.split("-")
+def run(case, seeds):
+    """Returns for each seed the learning curve and the steps per CPU second."""
+    who, name, where = case.split("-")
     make = ours if who == "ours" else reference
-    learn, act, score = make(name, where, int(seed))
-    steps, num_envs = CASES[name, where]
-    learn(64 * num_envs)  # traced
-    spent, begun = 0.0, 64 * num_envs
-    curve = []
-    for part in range(1, PARTS + 1):
-        started = time.process_time()
-        learn(steps * part // PARTS)
-        spent += time.process_time() - started
-        curve.append(score(act))
-    return {"curve": curve, "steps_per_second": (steps - begun) / spent}
+    begun, *ends = points(name, where)
+    found = []
+    for seed in range(1, seeds + 1):
+        learn, act = make(name, where, seed)
+        learn(begun)
+        spent, curve = 0.0, []
+        for until in ends:
+            started = time.process_time()
+            learn(until)
+            spent += time.process_time() - started
+            curve.append(score(act, name, where))
+        speed = (ends[-1] - begun) / spent
+        found.append({"curve": curve, "steps_per_second": speed})
+    return found
 
 
 def draw(found, path):
@@ -290,10 +284,10 @@ def draw(found, path):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 3, figsize=(11, 6), layout="constrained")
-    for axis, ((name, where), (steps, _)) in zip(axes.flat, CASES.items(), strict=True):
+    for axis, (name, where) in zip(axes.flat, CASES, strict=True):
         for who, color in (("Stable-Baselines3", "0.6"), ("ours", "tab:blue")):
             curves = np.array([x["curve"] for x in found[who, name, where]])
-            x = steps * np.arange(1, PARTS + 1) / PARTS
+            x = points(name, where)[1:]
             axis.plot(x, curves.T, color=color, alpha=0.35, linewidth=0.8)
             axis.plot(x, curves.mean(axis=0), color=color, label=who)
         axis.set_title(f"{name.upper()}, {where}")
@@ -311,16 +305,15 @@ def main():
     arguments.add_argument("--picture", type=Path)
     options = arguments.parse_args()
     if options.case:
-        print(json.dumps(run(options.case)))
+        print(json.dumps(run(options.case, options.seeds)))
         return 0
     found, rows, failed = {}, [], 0
     for name, where in CASES:
-        for seed in range(1, options.seeds + 1):
-            for who in ("ours", "Stable-Baselines3"):
-                case = f"{who.partition('-')[0]}-{name}-{where}-{seed}"
-                each = measure(__file__, case)
-                found.setdefault((who, name, where), []).append(each)
-        both = [found[who, name, where] for who in ("ours", "Stable-Baselines3")]
+        both = []
+        for who in ("ours", "Stable-Baselines3"):
+            case = f"{who.partition('-')[0]}-{name}-{where}"
+            both.append(measure(__file__, case, "--seeds", options.seeds))
+            found[who, name, where] = both[-1]
         ends, beside = (np.array([x["curve"][-1] for x in one]) for one in both)
         speeds = [np.median([x["steps_per_second"] for x in one]) for one in both]
         is_level = ends.mean() >= beside.min()
