@@ -15,6 +15,7 @@ from rl.training import ALGORITHMS, MarketSettings
 
 BARS = 3000
 SMALL = {"hidden": (16,), "num_steps": 4096 + 1024}
+BATCHES = {"sac": (256, 256), "td3": (256, 128)}  # of critics, of the actor
 
 
 def readable_market(knows=1.0, num_rows=BARS, seed=7):
@@ -54,6 +55,9 @@ def test_a_restored_agent_ends_with_the_same_bytes(name):
     for each in (whole, again):
         each.advance()
     assert whole.steps == again.steps == 5120
+    if name in BATCHES:
+        learned = (whole._adam_critics.iterations, whole._adam_actor.iterations)
+        assert tuple(map(int, learned)) == BATCHES[name]
     for one, other in zip(whole.variables(), again.variables(), strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
     assert any(
@@ -73,14 +77,17 @@ def test_the_policy_of_arrays_is_that_of_the_network(name, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_an_agent_that_sees_the_next_return_takes_nearly_all_of_it():
+@pytest.mark.parametrize(
+    "name, num_steps", [("ppo", 50_000), ("sac", 36_864), ("td3", 20_480)]
+)
+def test_an_agent_that_sees_the_next_return_takes_nearly_all_of_it(name, num_steps):
     market = readable_market(num_rows=6000)
     found = training.train(
-        "ppo",
+        name,
         market,
         train=slice(0, 4000),
         validation=slice(4000, 5000),
-        settings=AgentSettings(hidden=(32,), num_steps=50_000),
+        settings=AgentSettings(hidden=(32,), num_steps=num_steps),
         around=MarketSettings(cost=0.0, episode_bars=60),
         seeds=[1],
     )
