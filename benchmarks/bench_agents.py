@@ -43,7 +43,7 @@ HIDDEN = [64, 64]
 BOTH = {  # constants of ours, which the reference is given
     "ppo": {"BARS": 64, "BATCH": 512, "EPOCHS": 4, "ENTROPY": 0.01},
     "off_policy": {"BATCH": 256, "UPDATES": 4, "WARM_UP": 4096, "CAPACITY": 200_000},
-    "sac": {"TARGET_ENTROPY": -2.0},
+    "sac": {"TARGET_ENTROPY": -2.0, "FIRST_ALPHA": 0.1},
     "td3": {"EXPLORATION": 0.1},
 }
 
@@ -239,7 +239,9 @@ def reference(name, where, seed):
         options |= {"gradient_steps": own["UPDATES"], "buffer_size": own["CAPACITY"]}
         options |= {"learning_starts": own["WARM_UP"]}
     if name == "sac":
-        options["target_entropy"] = BOTH["sac"]["TARGET_ENTROPY"]
+        own = BOTH["sac"]
+        options["target_entropy"] = own["TARGET_ENTROPY"]
+        options["ent_coef"] = f"auto_{own['FIRST_ALPHA']}"
     if name == "td3":
         from stable_baselines3.common.noise import NormalActionNoise
 
