@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: train test integrations lowest lint bench noise coverage next-stretch live agents agents-reference faults format notebook notebooks pictures clean
+.PHONY: train test integrations lowest lint bench noise tuning coverage next-stretch live agents agents-reference faults format notebook notebooks pictures clean
 
 train: .venv/run.stamp
 	$(BIN)/python dataset_builder.py --demo
@@ -43,6 +43,10 @@ bench: .venv/bench.stamp
 noise: .venv/run.stamp
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/edge_power.py
+
+# Tuning: beats the default of the demo market, claims nothing of noise. Half an hour.
+tuning: .venv/dev.stamp
+	$(BIN)/python benchmarks/tuning_checks.py
 
 # Do the intervals of the report hold the truth? 15 minutes on two idle cores.
 coverage: .venv/run.stamp
@@ -101,7 +105,7 @@ clean:
 	$(PIP) install -r requirements-dev.txt
 	touch $@
 
-INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt requirements-mlflow.txt requirements-ray.txt requirements-integrations.txt
+INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt requirements-mlflow.txt requirements-ray.txt requirements-tuning.txt requirements-integrations.txt
 .venv-integrations/stamp: $(INTEGRATED) requirements-dev.txt
 	rm -rf .venv-integrations
 	$(PYTHON) -m venv .venv-integrations

@@ -36,8 +36,9 @@ NOISE_BARS = 60_000  # 12 days are left to test, the least for a p-value is 10
 SETTINGS = {"num_threads": 1, "report": "light", "baseline_model": False}
 SETTINGS |= {"importance_windows": None}
 SIDES = ("long", "short")
-NOISE = {"pair": "NOISEUSDT", "feature_sets": ("ray12",), "sequence_length": 30}
-NOISE |= {"future_window": 30, "test_split": 0.3, "model": "logistic"}
+NOISE = {"pair": "NOISEUSDT", "timeframe": "5m", "feature_sets": ("ray12",)}
+NOISE |= {"sequence_length": 30, "future_window": 12, "test_split": 0.3}
+NOISE |= {"model": "logistic"}
 NOISE |= {f"{side}_{level}_pct": 0.4 for side in SIDES for level in ("tp", "sl")}
 
 

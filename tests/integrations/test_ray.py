@@ -10,9 +10,11 @@ import pytest
 from world.frames import PROJECT, TINY, make_own_frame
 
 import utils
+from config import Config
 from executors import ray_executor
 from executors.kinds import open_executor
 from executors.tasks import Task, do_all
+from tuning.search import Search, TuneConfig
 
 pytest.importorskip("ray", reason="needs requirements-ray.txt")
 
@@ -136,6 +138,24 @@ def test_a_full_store_stops_no_task(opened):
     filling = [ray.put(np.zeros(30 * 2**20, np.uint8)) for _ in range(4)]
     ended = do(opened, *(a_task(f"t{number}", "tell") for number in range(4)))
     assert all(each.result for each in ended.values()) and len(filling) == 4
+
+
+def test_a_study_on_the_cluster_ends_as_one_in_this_process(cluster, tmp_path):
+    path = tmp_path / "file.feather"
+    make_own_frame(900).to_feather(path)
+    places = {"training_file": str(path), "outputs_dir": str(tmp_path)}
+    base = Config(**TINY | places | {"model": "logistic", "num_threads": 1})
+    space = {"logistic_penalty": {"low": 0.01, "high": 1.0}}
+    found = []
+    for kind, address in (("serial", None), ("ray", cluster.address)):
+        options = TuneConfig(n_trials=3, space=space, study=kind)
+        with open_executor(kind, address=address, max_workers=1) as executor:
+            search = Search(base, options, executor)
+            with search:
+                search.run()
+                trials = search.study.trials()
+        found.append([(x["state"], x["suggested"], x["value"]) for x in trials])
+    assert found[0] == found[1] and found[0][2][0] == "complete"
 
 
 DRIVER = """
