@@ -44,7 +44,7 @@ from experiments.series import (
 from files.strict import to_jsonable
 from metrics import significance
 from metrics.intervals import Length, paired_test
-from models.families import create_adapter
+from models.families import create_forecaster
 from reports import comparison as comparison_report
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def model_configs(
             )
         try:
             own = run if isinstance(models, Mapping) else run.replace(model=name)
-            create_adapter(own)
+            create_forecaster(own, "a comparison")
         except (utils.ConfigError, utils.DependencyError) as error:
             lines = str(error).splitlines()
             listed = [x[4:] for x in lines if x.startswith("  - ")] or lines

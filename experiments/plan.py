@@ -19,7 +19,7 @@ from candles.sources import find_candles
 from config import FIELDS, LABELS, Config, build_config
 from executors.kinds import KINDS
 from files.strict import sha256_json, to_jsonable
-from models.families import create_adapter
+from models.families import create_forecaster
 from settings.label_fields import CLASS_TARGETS
 from settings.names import find_training_file
 from settings.run_fields import ALONE, WORD
@@ -261,7 +261,7 @@ def _require_family(config: Config) -> None:
     """Refuses a family that is not there; its library is looked for once."""
     key = (config.model, config.target, config.loss)
     if key not in _KNOWN:
-        create_adapter(config)
+        create_forecaster(config, "a sweep")
         _KNOWN.add(key)
 
 

@@ -20,6 +20,7 @@ from models.hybrid_adapter import HybridAdapter
 from models.keras_adapter import KerasAdapter
 from models.lightgbm_adapter import LightGBMAdapter
 from settings.network_fields import HYBRID, KERAS_MODELS, NETWORKS
+from settings.stage_fields import AGENTS
 
 if TYPE_CHECKING:
     from artifacts.artifact import Artifact
@@ -91,6 +92,25 @@ def create_adapter(config: Config) -> ModelAdapter:
     adapter = FAMILIES[config.model](config)
     adapter.require_library()
     return adapter
+
+
+def create_forecaster(config: Config, who: str) -> ModelAdapter:
+    """Returns the same, of a family that forecasts: no agent, which holds positions.
+
+    Args:
+        config: The run.
+        who: Compares what forecasts lose, such as `"a sweep"`.
+
+    Raises:
+        ConfigError: If it is an agent, too.
+    """
+    if config.model in AGENTS:
+        raise utils.ConfigError(
+            f"model: expected a family that forecasts, because {who} compares what "
+            f"forecasts lose. Received: {config.model!r}, which holds positions and is "
+            f"judged beside constant ones: python trainer.py --model {config.model}"
+        )
+    return create_adapter(config)
 
 
 def fit_adapter(

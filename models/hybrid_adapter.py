@@ -25,6 +25,7 @@ from models.keras_adapter import KerasAdapter
 from models.parents import Parent, inherited_from, open_parent
 from preprocessing.inheritance import Inherited
 from settings.label_fields import LabelFields
+from settings.stage_fields import AGENTS
 from utils import ConfigError, RefusedArtifactError
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from networks.hybrid import Trunk
 
 logger = logging.getLogger(__name__)
-
-AGENTS = ("ppo", "sac", "td3")
 
 _QUESTION = (
     "sequence_length",

@@ -30,10 +30,10 @@ from models.keras_adapter import KerasAdapter
 from models.parents import Parent, inherited_from, open_parent
 from preprocessing.inheritance import Inherited
 from rl import described
-from rl.markets import Embedding, market_of
+from rl.markets import Embedding, as_extractor, extractor_of, market_of
 from rl.simulator import ACCOUNT_NUMBERS, Market, position_after
 from settings.stage_fields import AGENTS
-from utils import ConfigError, DataError, Made, RefusedArtifactError
+from utils import DataError, Made, RefusedArtifactError
 
 if TYPE_CHECKING:
     import os
@@ -110,7 +110,7 @@ class AgentAdapter(ModelAdapter):
         _ = self._runtime
         self.num_features, self._data = data.num_features, data
         if self.parents:
-            self._extractor = _extractor_of(self.parents[0])
+            self._extractor = extractor_of(self.parents[0])
             self.embedding = Embedding(self._extractor.predict_windows)
         self.market = market_of(data, embedding=self.embedding)
         self._scale = self.market.scale
@@ -258,7 +258,7 @@ class AgentAdapter(ModelAdapter):
                 f"{artifact.path}: expected an extractor from windows {wanted[0]} to "
                 f"{wanted[1]}. Received: one from {found[0]} to {found[1]}"
             )
-        self._extractor = _as_extractor(network, known.embedding.family, artifact.path)
+        self._extractor = as_extractor(network, known.embedding.family, artifact.path)
         scales = (known.embedding.center, known.embedding.spread)
         self.embedding = Embedding(self._extractor.predict_windows, *scales)
 
@@ -305,6 +305,19 @@ class AgentAdapter(ModelAdapter):
             dead_band=around.dead_band,
         )
         return shares_of(position)
+
+    @property
+    def policy(self) -> Any:
+        """The network that is published; None where the agent stays flat."""
+        return None if self.trained.chosen is None else self.model
+
+    @property
+    def seen_units(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Center and spread of what a frozen network sees; None where there is none."""
+        known = self.embedding
+        if known is None or known.center is None or known.spread is None:
+            return None
+        return known.center, known.spread
 
     def seen_of(self, windows: np.ndarray) -> np.ndarray:
         """Returns what it sees of scaled windows (num_windows, num_inputs) float32."""
@@ -360,33 +373,3 @@ def shares_of(position: np.ndarray) -> np.ndarray:
     """Returns positions (num_rows,) in [-1, 1] as shares of SHORT, HOLD, LONG."""
     sides = (np.maximum(-position, 0), 1 - np.abs(position), np.maximum(position, 0))
     return np.stack(sides, axis=1)
-
-
-def _extractor_of(parent: Parent) -> KerasAdapter:
-    """Returns a parent up to what its last layer reads.
-
-    Raises:
-        ConfigError: If it is no network with such a layer.
-    """
-    from networks.families import feature_extractor
-
-    try:
-        if not isinstance(parent.adapter, KerasAdapter):
-            raise ValueError(f"a model of family {parent.family}")
-        network = feature_extractor(parent.adapter.network)
-    except ValueError as error:
-        raise ConfigError(
-            f"{parent.role}: expected a network that ends in one dense layer, such as "
-            f"cnn_lstm. Received: {parent.name}: {error}"
-        ) from error
-    return _as_extractor(network, parent.family, parent.artifact.path)
-
-
-def _as_extractor(network: Any, family: str, where: object) -> KerasAdapter:
-    _, window_bars, num_features = network.input_shape
-    description = {
-        # Of a target with classes: then what it says keeps its columns.
-        **{"family": family, "target": "signal"},
-        **{"window_bars": window_bars, "num_features": num_features},
-    }
-    return KerasAdapter.load(network, description, where)

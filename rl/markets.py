@@ -8,14 +8,17 @@ returns. Out: episodes of it (`simulator`), the rows and parts themselves
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from files.progress import track
+from models.keras_adapter import KerasAdapter
+from models.parents import Parent
 from preprocessing.training_data import TrainingData
 from preprocessing.windows import chunks, cut_windows
 from rl.simulator import Market
-from utils import DataError
+from utils import ConfigError, DataError
 
 _CHUNK_ROWS = 2048
 
@@ -136,3 +139,34 @@ def _embedded(data: TrainingData, rows: np.ndarray, embedding: Embedding) -> np.
     found = np.zeros((data.num_rows, said.shape[1]), np.float32)
     found[rows] = embedding.scaled(said)
     return found
+
+
+def extractor_of(parent: Parent) -> KerasAdapter:
+    """Returns a parent up to what its last layer reads.
+
+    Raises:
+        ConfigError: If it is no network with such a layer.
+    """
+    from networks.families import feature_extractor
+
+    try:
+        if not isinstance(parent.adapter, KerasAdapter):
+            raise ValueError(f"{parent.family} is no network of windows")
+        network = feature_extractor(parent.adapter.network)
+    except ValueError as error:
+        raise ConfigError(
+            f"{parent.role}: expected a network that ends in one dense layer, such as "
+            f"cnn_lstm. Received: {parent.name}: {error}"
+        ) from error
+    return as_extractor(network, parent.family, parent.artifact.path)
+
+
+def as_extractor(network: Any, family: str, where: object) -> KerasAdapter:
+    """Returns a network up to its last hidden layer as what answers for windows."""
+    _, window_bars, num_features = network.input_shape
+    description = {
+        # Of a target with classes: then what it says keeps its columns.
+        **{"family": family, "target": "signal"},
+        **{"window_bars": window_bars, "num_features": num_features},
+    }
+    return KerasAdapter.load(network, description, where)

@@ -29,7 +29,7 @@ from experiments.comparison import read_run
 from experiments.series import FailedRunsError, require_success, train_all
 from files.strict import read_json, to_jsonable, write_json
 from metrics.intervals import Length, paired_test
-from models.families import create_adapter
+from models.families import create_forecaster
 from trainer import train_run
 from tuning.search import DEFAULT, Search, TuneConfig
 from tuning.study import is_better
@@ -60,7 +60,7 @@ def tune(base: Config, options: TuneConfig, *, executor: Executor) -> dict[str, 
         Interrupted: On SIGINT or SIGTERM, or where no trial ended in time; what is
             finished stays.
     """
-    create_adapter(base)
+    create_forecaster(base, "a study")
     search = Search(base, options, executor)
     with search:
         try:

@@ -1,4 +1,4 @@
-"""Room: kill -9 inside epochs, folds, comparisons, forests and boosting.
+"""Rooms: kill -9 inside epochs, folds, comparisons, forests, boosting and agents.
 
 Every kind of training that remembers something else is killed at random places, gone on
 with, and must leave the models and the histories of one that was left alone.
@@ -36,14 +36,32 @@ COURSES: dict[str, dict[str, Any]] = {
     "lightgbm": {"model": "lightgbm", "num_trees": 40},
     "folds of trees": _FOLDS | {"model": "gradient_boosting", "num_trees": 20},
 }
+_AGENT = {"agent_hidden": (8,), "agent_seeds": 2, "agent_episode_bars": 60}
+# The replay is learned from after 4,096 steps.
+_REPLAYED = _AGENT | {"agent_envs": 16, "agent_steps": 6 * 1024}
+AGENTS: dict[str, dict[str, Any]] = {
+    "ppo": _AGENT | {"model": "ppo", "agent_envs": 4, "agent_steps": 8 * 256},
+    "sac": _REPLAYED | {"model": "sac"},
+    "td3": _REPLAYED | {"model": "td3"},
+}
 _MODELS = ("lstm", "random_forest")
 
 
 def course_room(world: World) -> Row:
     """Each course is killed several times; its end is that of one left alone."""
     row = Row("kill -9, other courses", "the same models, histories and folds")
-    names = list(COURSES)[: world.count(len(COURSES), 1)]
-    kills = world.count(3, 1)
+    return _filled(row, world, list(COURSES), kills=3)
+
+
+def agent_room(world: World) -> Row:
+    """Each agent is killed several times in acting, learning, judging and saving."""
+    row = Row("kill -9, agents", "the same policies and histories")
+    return _filled(row, world, list(AGENTS), kills=5)
+
+
+def _filled(row: Row, world: World, names: list[str], *, kills: int) -> Row:
+    names = names[: world.count(len(names), 1)]
+    kills = world.count(kills, 1)
     with ThreadPoolExecutor(2) as pool:
         told = pool.map(lambda name: _one_course(world, name, kills), names)
         deaths = 0
@@ -55,10 +73,11 @@ def course_room(world: World) -> Row:
 
 
 def _one_course(world: World, name: str, kills: int) -> tuple[str | None, int]:
-    rng = world.rng(7, list(COURSES).index(name))
+    courses = COURSES | AGENTS
+    rng = world.rng(7, list(courses).index(name))
     stem = name.replace(" ", "-")
     known, folder = world.folder / f"alone-{stem}", world.folder / f"killed-{stem}"
-    fields = _SHORT | COURSES[name]
+    fields = _SHORT | courses[name]
     prepare(known, 0, **fields)
     config = prepare(folder, 0, **fields)
     child = Child(lambda tell: _train(known, name, tell), known / "log")
@@ -86,7 +105,8 @@ def _one_course(world: World, name: str, kills: int) -> tuple[str | None, int]:
     if (code := child.wait()) != 0:
         return f"{name} ({words}): exit {code}: {tail(folder / 'log')}", deaths
     told += _num_steps(child)
-    if "num_trees" in fields and name != "comparison" and told > steps:
+    has_rounds = "num_trees" in fields or "agent_steps" in fields
+    if has_rounds and name != "comparison" and told > steps:
         return f"{name} ({words}): {told} rounds kept instead of {steps}", deaths
     found, expected = (_results(each, config) for each in (folder, known))
     if found != expected:
@@ -103,6 +123,7 @@ def _train(folder: Path, name: str, tell: Callable[[str], None]) -> int:
     from experiments.comparison import run_command
     from models.kept_rounds import KeptRounds
     from models.keras_adapter import KerasAdapter
+    from rl.checkpoints import KeptTraining
 
     class Tell(keras.callbacks.Callback):
         seen = 0
@@ -111,18 +132,23 @@ def _train(folder: Path, name: str, tell: Callable[[str], None]) -> int:
             Tell.seen += 1
             tell(f"step {Tell.seen}")
 
-    attach, offer = KerasAdapter.attach, KeptRounds.offer
+    attach = KerasAdapter.attach
 
     def telling_attach(self: Any, run: Any) -> list[Any]:
         attach(self, run).insert(0, Tell())
         return self.callbacks
 
-    def telling_offer(self: Any, *given: Any) -> None:
-        offer(self, *given)
-        Tell.seen += 1
-        tell(f"step {Tell.seen}")
+    def telling(offer: Callable[..., None]) -> Callable[..., None]:
+        def telling_offer(*given: Any, **words: Any) -> None:
+            offer(*given, **words)
+            Tell.seen += 1
+            tell(f"step {Tell.seen}")
 
-    KerasAdapter.attach, KeptRounds.offer = telling_attach, telling_offer
+        return telling_offer
+
+    KerasAdapter.attach = telling_attach
+    for kept in (KeptRounds, KeptTraining):
+        kept.offer = telling(kept.offer)
     words = ["--config", str(folder / "run.yaml"), "--resume"]
     if name == "comparison":
         words += ["--compare", *_MODELS]

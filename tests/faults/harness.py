@@ -34,6 +34,7 @@ ROOMS = {
     "kill": ("killing", "kill_room"),
     "sweep": ("sweeping", "sweep_room"),
     "course": ("courses", "course_room"),
+    "agents": ("courses", "agent_room"),
     "disk": ("disk", "disk_room"),
     "signal": ("killing", "signal_room"),
 }

@@ -1,5 +1,8 @@
 """Agents as a family of the trainer: published, opened, killed and resumed."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from world.classes import SMALL, hours
@@ -9,7 +12,10 @@ from artifacts.artifact import load_artifact
 from config import Config, ConfigError
 from models.families import load_adapter
 from rl.adapter import shares_of
+from rl.checkpoints import KeptTraining
+from rl.ppo import PPO
 from trainer import StandaloneTrainer
+from utils import Interrupted
 
 ROWS = 900
 TINY = {
@@ -101,3 +107,60 @@ def test_what_an_agent_cannot_do_is_refused(fields, said):
     with pytest.raises(ConfigError) as caught:
         Config(**{"model": "ppo"} | fields)
     assert said in str(caught.value)
+
+
+class Killed(Exception):
+    """What stands for a kill."""
+
+
+def trained(asked, **words):
+    """A trainer, its steps up to the files."""
+    trainer = StandaloneTrainer(asked, frame=readable_frame(), **words)
+    trainer.initialize_components()
+    trainer.load_and_validate_data()
+    trainer.create_generators()
+    trainer.build_model()
+    trainer.setup_callbacks()
+    trainer.train_model()
+    trainer.save_model_and_metadata()
+    return trainer
+
+
+def test_a_killed_run_ends_with_the_same_bytes(published, tmp_path, monkeypatch):
+    def advance(agent):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        return learn(agent)
+
+    whole, learn, left = published[0], PPO.advance, 11
+    asked = whole.config.replace(outputs_dir=str(tmp_path))
+    monkeypatch.setattr(PPO, "advance", advance)
+    with pytest.raises(Killed):
+        trained(asked)
+    left = 99
+    again = trained(asked, resume="newest")
+    assert 99 - left == 16 - 11 and again.adapter.rounds_done == 11
+    assert again.run.resumes()[0]["is_exact"]
+    assert again.history == whole.history
+    for one, other in zip(
+        whole.model.get_weights(), again.model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_signal_ends_a_run_that_goes_on(tmp_path, monkeypatch):
+    def advance(agent):
+        if agent.steps == 512:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return learn(agent)
+
+    asked, learn = config(tmp_path, checkpoint_minutes=99.0), PPO.advance
+    monkeypatch.setattr(PPO, "advance", advance)
+    with pytest.raises(Interrupted, match="interrupted"):
+        trained(asked)
+    [kept] = tmp_path.glob("runs/*/checkpoints/agents.ckpt")
+    found = KeptTraining(kept.parent, owner=None)
+    assert [each.steps for each in found.candidates] == [256, 512]
+    assert found._state["agent"]["steps"] == 768  # what it was at is kept, too
