@@ -185,7 +185,7 @@ class TrainingDataLoader:
             pipeline=pipeline,
             window_bars=config.sequence_length,
             future_window=config.future_window,
-            source=rows.source | {"rows_used": len(features)},
+            source=rows.source | {"rows_used": len(features)} | self._inherited.source,
             target=config.target,
             golden_windows=golden,
             **learned,

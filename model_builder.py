@@ -166,8 +166,12 @@ class HybridBuilder(NetworkBuilder):
 
     def build_network(self) -> keras.Model:
         """Returns the plain network: (batch, bars, features) -> (batch, 4)."""
-        options: dict[str, Any] = {"hidden": (64, 64), "dtype": self.dtype_policy}
-        network, self.warm_layers = hybrid.hybrid(self.base, self.trunk, **options)
+        network, self.warm_layers = hybrid.hybrid(
+            self.base,
+            self.trunk,
+            hidden=self.config.agent_hidden,
+            dtype=self.dtype_policy,
+        )
         return network
 
     def build_loss(self) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:

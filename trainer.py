@@ -327,17 +327,16 @@ def dry_run(config: Config) -> None:
     """Prints what a run would read and take; refuses what the run would refuse."""
     from dataset.barriers import barrier_notes
     from settings import dry_run as words
-    from settings.feature_fields import FEATURE_SETS
     from settings.names import find_training_file
 
     path = find_training_file(config)
     notes = barrier_notes(config) if path is None else []
     logger.info("%s", words.describe_configuration(config, path, notes))
-    # A set that nothing builds is refused where the file is looked for.
-    is_built = set(config.feature_sets) <= set(FEATURE_SETS)
-    if path is not None or config.training_file is not None or not is_built:
+    if path is not None or words.is_looked_for(config):
         from models.costs import plan_run
+        from rl.adapter import register
 
+        register()
         logger.info("%s", words.describe_plan(config, plan_run(config)))
 
 

@@ -23,6 +23,7 @@ from audit.findings import (
 )
 from config import Config
 from data_loader import TrainingData
+from preprocessing.inheritance import STEPS_LEARNED_UNTIL
 from preprocessing.parts import fold_ranges, spans_of
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
@@ -130,7 +131,9 @@ def check_fitted_on_train(
         ]
     rows = f"{data.scaler.num_rows:,} training rows"
     how = f"of {rows}: they are centred"
-    if raw is not None:
+    if STEPS_LEARNED_UNTIL in data.source:
+        how = f"of {rows} of a model that it builds on: all before validation"
+    elif raw is not None:
         how = f"fitted again on {rows}: equal to the bit"
     learned = "target scaler" if data.target_scaler else "class prior"
     passed = (
@@ -162,6 +165,10 @@ def _target_faults(data: TrainingData) -> list[str]:
 def _scaler_faults(data: TrainingData, raw: TrainingData | None) -> list[str]:
     train, scaler, pipeline = data.parts["train"], data.scaler, data.pipeline
     rows = slice(train.start, train.stop)
+    if STEPS_LEARNED_UNTIL in data.source:
+        fitted = np.datetime64(data.source[STEPS_LEARNED_UNTIL].removesuffix("Z"))
+        is_before = fitted < data.timeline.at(data.parts["validation"].start)
+        return ["steps taken over were fitted to validation"] * (not is_before)
     if raw is None:
         num_rows = train.stop - train.start
         if scaler.num_rows != num_rows:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -107,11 +107,12 @@ class HybridAdapter(KerasAdapter):
             logger.info("hybrid: without rl_model its position begins at none")
             return None
         agent: Any = self.parents[1].adapter
-        if agent.policy is None:
+        if agent.trained.chosen is None:
             logger.info("hybrid: its agent stays flat; its position begins at none")
             return None
         num_inputs = feature_extractor(base).output_shape[1]
-        return trunk_of(agent.policy, num_inputs, units=agent.seen_units)
+        units = agent.embedding.center, agent.embedding.spread
+        return trunk_of(agent.model, num_inputs, units=units)
 
     @classmethod
     def load(cls, model: Any, description: Mapping[str, Any], where: object) -> Self:
@@ -132,6 +133,13 @@ class HybridAdapter(KerasAdapter):
     def positions(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns the positions (num_rows,) in [-1, 1] that it takes at target rows."""
         return self.outputs_of(data, rows)[:, _NUM_CLASSES]
+
+    def said_by_parents(
+        self, data: TrainingData, parts: Iterable[str]
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Returns what the classifier says of parts, which are scaled as its own."""
+        say = self.parents[0].adapter.predict_rows
+        return {"base_model": {x: say(data, data.parts[x].targets) for x in parts}}
 
     @property
     def answering(self) -> Any:

@@ -28,6 +28,9 @@ from utils import ConfigError
 
 POSITION_HEAD = "position"
 
+_LEAST_UNIT = 1e-6
+"""Of what an agent sees: a description of a network has no larger numbers."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trunk:
@@ -124,6 +127,7 @@ def hybrid(
     x = seen
     if trunk is not None and trunk.units is not None:
         center, scale = trunk.units
+        scale = np.maximum(scale, _LEAST_UNIT)
         affine = (1.0 / scale).tolist(), (-center / scale).tolist()
         x = layers.Rescaling(*affine, name="seen_by_agent", dtype=dtype)(x)
     sizes = hidden if trunk is None else [len(bias) for _, bias in trunk.layers[:-1]]

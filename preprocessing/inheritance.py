@@ -26,6 +26,10 @@ LARGEST = float(np.finfo(np.float32).max)
 """A limit that clips nothing."""
 
 
+STEPS_LEARNED_UNTIL = "steps_learned_until"
+"""Key of `TrainingData.source`: no step of a parent was fitted to a later bar."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inherited:
     """What models that were trained before leave to a run.
@@ -49,6 +53,13 @@ class Inherited:
     learned_until: np.datetime64 | None = None
     chosen_until: np.datetime64 | None = None
     fitted_until: np.datetime64 | None = None
+
+    @property
+    def source(self) -> dict[str, str]:
+        """What the steps that are taken over learned from, for the run's metadata."""
+        if self.pipeline is None:
+            return {}
+        return {STEPS_LEARNED_UNTIL: f"{self.learned_until}Z"}
 
     def rows_left(self, timeline: Timeline, config: Config) -> dict[str, Range]:
         """Returns first row and row after the last of each part of the run.

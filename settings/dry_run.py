@@ -14,6 +14,7 @@ import yaml
 
 import utils
 from config import FIELDS, Config
+from settings.feature_fields import FEATURE_SETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,15 @@ class Plan:
     fold_share: float
     source: str
     notes: tuple[str, ...]
+
+
+def is_looked_for(config: Config) -> bool:
+    """Whether a training file that is not there is an error of a dry run, too.
+
+    It is where it is named, and where nothing builds its features.
+    """
+    is_built = set(config.feature_sets) <= set(FEATURE_SETS)
+    return config.training_file is not None or not is_built
 
 
 def describe_configuration(

@@ -493,6 +493,20 @@ def test_scaler_that_saw_more_than_train(clean, kind, until):
         assert leaks(run.quick_audit(lying, CONFIG)) == ["fitted beyond train"]
 
 
+def test_steps_of_a_model_below_are_fitted_to_rows_before_validation(clean):
+    data = load(clean).load_training_data()
+    border = data.parts["validation"].start
+    own = dataclasses.replace(data.scaler, num_rows=7)
+    for row, leaking in ((border - 1, []), (border, ["fitted beyond train"])):
+        source = {"steps_learned_until": f"{data.timeline.at(row)}Z"}
+        taken = dataclasses.replace(
+            data,
+            pipeline=data.pipeline.with_scaler(own),
+            source=data.source | source,
+        )
+        assert leaks(run.quick_audit(taken, CONFIG)) == leaking
+
+
 def test_clipping_prior_and_sampling_beyond_train(clean):
     data, raw = load(clean).load_training_data(), load_raw(clean)
     clipped = dataclasses.replace(data, features=data.features.clip(-1, 1))

@@ -134,6 +134,9 @@ def test_its_layers_rest_then_join_and_it_resumes_to_the_same_bytes(
     assert outcome(again) == outcome(whole)
 
     rows = whole.data.parts["test"].targets
+    beside = whole.adapter.said_by_parents(whole.data, ["test"])
+    expected = load_adapter(parent).predict_rows(whole.data, rows)
+    assert np.array_equal(beside["base_model"]["test"], expected)
     opened = load_adapter(load_artifact(folder))
     said = opened.predict_rows(whole.data, rows)
     held = opened.positions(whole.data, rows)
