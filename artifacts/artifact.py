@@ -43,8 +43,8 @@ _OPENERS: dict[str, tuple[int, Callable[[bytes, object], Any]]] = {
     array_files.SUFFIX: (array_files.MAX_MODEL_BYTES, array_files.load_arrays),
 }
 """Suffix of a model file -> its largest size, and what opens its bytes."""
-_PREDICT = ("model", "preprocessor", "calibrator", "golden", "reference")
-"""Kinds of files that predicting reads, beside scaler and metadata."""
+_SHOWN = ("predictions", "history")
+"""Kinds of files that no prediction reads."""
 _RETIRED = (".skops", ".txt")
 """Suffixes of libraries' own files, which are not opened."""
 
@@ -202,7 +202,9 @@ class Artifact:
             RefusedArtifactError: If a file was changed since the artifact was opened.
         """
         listed = self.metadata["files"]
-        names = {self.metadata_name, *(listed[k] for k in _PREDICT if self.has(k))}
+        names = {listed[kind] for kind in listed if self.has(kind)}
+        names -= {listed.get(kind) for kind in _SHOWN}
+        names.add(self.metadata_name)
         names |= {n for n in self.files if re.fullmatch(r"scaler_[^/]*\.json", n)}
         shutil.rmtree(folder, ignore_errors=True)
         make_folder(folder)

@@ -18,7 +18,6 @@ from candles.table import read_candles
 from config import Config
 from live import export
 from predictor import Predictor
-from settings.network_fields import KERAS_MODELS
 
 logger = logging.getLogger("live")
 
@@ -120,7 +119,7 @@ def _prepare_threads(where: str) -> None:
 
     With more of them an answer outside the main thread takes twice as long.
     """
-    if open_model(where).metadata["model"].get("family") in KERAS_MODELS:
+    if any(name.endswith(".keras") for name in open_model(where).files):
         from networks.runtime import configure_runtime
 
         configure_runtime(Config())

@@ -79,7 +79,7 @@ def to_onnx(predictor: Predictor) -> Converted:
     else:
         raise utils.ConfigError(
             "format: expected a Keras network or plain arrays. Received: a model of "
-            f"{type(adapter).__name__}, which has no ONNX form here"
+            f"{predictor.family}, which has no ONNX form here"
         )
     answer = onnx_graph.add_policy(graph, predictor.policy, x)
     sizes = adapter.window_bars, adapter.num_features
@@ -109,9 +109,10 @@ def to_tflite(predictor: Predictor) -> Converted:
     """
     adapter = predictor.adapter
     if not isinstance(adapter, KerasAdapter):
+        cure = ". Choose --format onnx" if isinstance(adapter, TabularAdapter) else ""
         raise utils.ConfigError(
             "format: expected a Keras network for tflite. Received: a model of "
-            f"{adapter.config.model}. Choose --format onnx"
+            f"{predictor.family}{cure}"
         )
     content = tflite.network_to_tflite(adapter.answering)
     answer = tflite.runner(content)

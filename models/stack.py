@@ -26,6 +26,8 @@ from models.adapter import ModelAdapter
 from models.stacking import SHARPNESS, Pool
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import TargetScaler
+from preprocessing.windows import chunks, cut_windows
+from settings.stage_fields import AGENTS
 from utils import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ FOLDER = "members"
 """Of the members' artifacts, numbered from 1, inside that of the stack."""
 MAX_MEMBERS = 50
 
+_CHUNK_WINDOWS = 2048
 _FORMAT = 1
 
 
@@ -83,14 +86,26 @@ class Member:
         )
 
     def of_rows(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
-        """Returns what it says of target rows of data that are not scaled."""
+        """Returns what it says of target rows of data that are not scaled.
+
+        An agent, which has an account where rows follow each other, says what it would
+        do without a position, as it does of windows: a stack has no account.
+        """
         own = dataclasses.replace(
             data,
             features=self.pipeline.scaled(self._taken(data.features)),
             pipeline=self.pipeline,
             window_bars=self.adapter.window_bars,
         )
-        return self.adapter.predict_rows(own, rows)
+        if self.adapter.config.model not in AGENTS:
+            return self.adapter.predict_rows(own, rows)
+        bars, said = self.adapter.window_bars, self.adapter.predict_windows
+        return np.concatenate(
+            [
+                said(cut_windows(own.features, rows[s], window_bars=bars))
+                for s in chunks(len(rows), _CHUNK_WINDOWS)
+            ]
+        )
 
     def of_windows(self, windows: np.ndarray) -> np.ndarray:
         """Returns what it says of (num_windows, window_bars, num_features)."""

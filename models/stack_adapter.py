@@ -36,7 +36,6 @@ from models.stack import FAMILY, FOLDER, MAX_MEMBERS, Member, Stack
 from models.window_tables import monitored_scores, scores_of
 from preprocessing.inheritance import Inherited
 from settings.label_fields import LabelFields
-from settings.network_fields import KERAS_MODELS
 from utils import ConfigError, DataError, Made
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ class StackAdapter(ModelAdapter):
                 f"sequence_length: expected at least {longest}, which a member reads. "
                 f"Received: {data.window_bars}"
             )
-        if any(each.family in KERAS_MODELS for each in self.parents):
+        if any(each.has_network for each in self.parents):
             from model_builder import configure_runtime  # before a network is opened
 
             configure_runtime(self.config)

@@ -13,10 +13,14 @@ from artifacts import manifest
 from artifacts.artifact import load_artifact
 from artifacts.registry import Registry
 from config import Config
+from data_loader import TrainingDataLoader
 from files.atomic import sha256_file
 from files.strict import to_jsonable
 from models.families import load_adapter
+from models.stack import Member
 from predictor import Predictor
+from preprocessing.inheritance import Inherited
+from preprocessing.templates import run_pipeline
 from preprocessing.windows import cut_windows
 from reports import report
 from reports.blocks import Material
@@ -137,6 +141,36 @@ def test_one_artifact_under_two_names_is_one_model(outputs, members, tmp_path):
     alone = pd.read_parquet(next(copy.glob("predictions_*.parquet")))
     np.testing.assert_array_equal(one, alone[PROBABILITIES])
     assert twice.model.pool.weights.tolist() == [1.0]
+
+
+class Agent:
+    """Goes LONG or SHORT with the last bar; of rows it would keep an account."""
+
+    config = Config(model="ppo")
+    window_bars = 3
+
+    def predict_windows(self, windows):
+        position = np.sign(windows[:, -1, 0])
+        return np.stack([position < 0, position == 0, position > 0], axis=1) * 1.0
+
+
+def test_an_agent_says_of_rows_what_it_says_of_windows():
+    data = TrainingDataLoader.from_frame(
+        FRAME, config=Config(**SMALL), inherited=Inherited(scales=False)
+    ).load_training_data()
+    own = run_pipeline(Config(scaler_type="none", sequence_length=3), CORE8[:2], {})
+    columns, rows = [3, 0], data.parts["test"].targets
+    member = Member(
+        adapter=Agent(),
+        pipeline=own.fit(data.features[:, columns]),
+        columns=columns,
+        units=None,
+    )
+    said = member.of_rows(data, rows)
+    expected = FRAME["volume_change"].to_numpy()[rows] > 0
+    assert (said.argmax(axis=1) == np.where(expected, 2, 0)).all()
+    windows = cut_windows(data.features, rows, window_bars=8)
+    np.testing.assert_array_equal(member.of_windows(windows), said)
 
 
 # What is refused
