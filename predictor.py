@@ -9,36 +9,32 @@ from __future__ import annotations
 
 import argparse
 import functools
-import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 import utils
 from artifacts.registry import open_model
-from config import Config
+from config import AGENTS, Config
 from evaluation.policies import policy_from_dict
 from models.families import load_adapter
+from positions.answers import PositionRules
+from positions.golden import GoldenObservations
 from preprocessing.scaling import FeatureScaler
 from rl import adapter as agents
 from signals.answers import AnswerRules, to_table
 from signals.command import answer, answer_and_follow, writer_of
 from signals.follow import GrowingCandles
-from signals.golden import MIXED_TOLERANCE, TOLERANCE, GoldenRows
-from signals.reference import Reference
+from signals.golden import MIXED_TOLERANCE, TOLERANCE, GoldenRows, open_checks
 from signals.stream import SignalStream
 from signals.windows import checked_windows
 from signals.writer import FORMATS
 from utils import ConfigError, DataError, RefusedArtifactError
-
-logger = logging.getLogger(__name__)
-
-_ABSENT = "{}: without {}, as models of earlier versions are: nothing {}"
 
 
 class Predictor:
@@ -98,22 +94,8 @@ class Predictor:
 
             load_feature_file(os.fspath(feature_file))
         self._require(expect or {})
-        self.notes: list[str] = []
-        self._golden = self._reference = None
-        if artifact.has("golden"):
-            golden = artifact.read_json("golden")
-            self._golden = GoldenRows.from_dict(golden, self.path)
-        else:
-            self.notes.append(
-                _ABSENT.format(self.path, "golden rows", "proves its bits")
-            )
-        if artifact.has("reference"):
-            reference = artifact.read_json("reference")
-            self._reference = Reference.from_dict(reference, self.path)
-        else:
-            self.notes.append(_ABSENT.format(self.path, "a reference", "is unlike"))
-        for note in self.notes:
-            logger.info("%s", note)
+        kind = GoldenObservations if self.family in AGENTS else GoldenRows
+        self._golden, self._reference, self.notes = open_checks(artifact, kind)
         self.check()
 
     # What it is
@@ -248,7 +230,8 @@ class Predictor:
             `p_short`, `p_hold`, `p_long`, of a number `log_return`; `signal` (0 SHORT,
             1 HOLD, 2 LONG), the `threshold` that it reached, `tp_price`, `sl_price`,
             `expires_at`, `size` (fraction of equity), `unlikeness`, `model_id`. Where
-            `status` is not `ok` there is no answer: NaN, and HOLD (docs/live.md).
+            `status` is not `ok` there is no answer: NaN, and HOLD (docs/live.md). An
+            agent has a `position` and its side as `signal` (`positions.answers`).
 
         Raises:
             DataError: If the candles are of another market, unsorted, or too few.
@@ -258,8 +241,7 @@ class Predictor:
             raise DataError(
                 f"last: expected a number of bars, at least 1. Received: {last!r:.50}"
             )
-        newest = self.pipeline.features(table, last=last)
-        return to_table(self._rules.columns(newest, now))
+        return to_table(self._rules.answer(table, last, now))
 
     def stream(self, history: pd.DataFrame | None = None) -> SignalStream:
         """Returns what answers to one new bar after another, in a few milliseconds.
@@ -273,12 +255,15 @@ class Predictor:
         """
         if history is not None and len(history):
             history = self.pipeline.checked(history)
-        return SignalStream(self.pipeline, self._rules.columns, history)
+        return SignalStream(self.pipeline, self._rules.begin(history), history)
 
     @functools.cached_property
     def _rules(self) -> AnswerRules:
         age, until = self._max_age_days, self.trained_until
-        return AnswerRules(
+        rules: Callable[..., AnswerRules] = AnswerRules
+        if self.family in AGENTS:
+            rules = functools.partial(PositionRules, agent=cast(Any, self.adapter))
+        return rules(
             config=self.config,
             policy=self.policy,
             pipeline=self.pipeline,
@@ -330,10 +315,10 @@ class Predictor:
     def _answers(self, windows: np.ndarray) -> np.ndarray:
         return self.policy.calibrate(self._outputs(windows))
 
-    def _outputs(self, windows: np.ndarray) -> np.ndarray:
+    def _outputs(self, windows: np.ndarray, *account: np.ndarray) -> np.ndarray:
         """Returns what the model says of windows that are not scaled."""
         rows = self.pipeline.scaled(windows.reshape(-1, self.num_features))
-        return self.adapter.predict_windows(rows.reshape(windows.shape))
+        return self.adapter.predict_windows(rows.reshape(windows.shape), *account)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

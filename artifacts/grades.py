@@ -20,6 +20,10 @@ and each grade asks for everything below it.
 | F | a leak, an undefined loss, or files that are not what they were |
 | ungraded | no intervals: no test part, or one that is too short |
 
+A position that was learned has a ladder of its own: C where the lower end of its net
+return a bar beyond that of the best constant position is above 0, A where an edge is
+claimed, A+ where at least 70 % of five or more seeds earned something, S as above.
+
 For a return or a price persistence stands for the prior, the trailing mean for the mix
 of the last days, and the sign test for direction; there is no activity to show.
 """
@@ -107,11 +111,14 @@ def grade_of(
     if fault := _fault(results, is_whole=is_whole):
         return Graded(PerformanceGrade.F, fault)
     test = results.get("test") or {}
-    if _low(test, _first_skill(results)) is None:
+    rungs, first = _RUNGS, _first_skill(results)
+    if _is_position(results):
+        rungs, first = _RUNGS_OF_POSITIONS, "net_bps"
+    if _low(test, first) is None:
         reason = "the test part has no intervals" if test else "there is no test part"
         return Graded(PerformanceGrade.UNGRADED, reason)
     reached = PerformanceGrade.D
-    for grade, lacks in _RUNGS:
+    for grade, lacks in rungs:
         if missing := lacks(results, evaluations):
             return Graded(reached, f"no {grade}: {missing}")
         reached = grade
@@ -135,7 +142,13 @@ def _has_classes(results: Mapping[str, Any]) -> bool:
     return "class_names" in results
 
 
+def _is_position(results: Mapping[str, Any]) -> bool:
+    return results.get("target") == "position"
+
+
 def _loss_of(results: Mapping[str, Any]) -> str:
+    if _is_position(results):
+        return "net_bps"
     return "log_loss" if _has_classes(results) else "rmse"
 
 
@@ -204,6 +217,25 @@ def _lacks_confirmation(_: object, evaluations: Sequence[Mapping[str, Any]]) -> 
     )
 
 
+def _lacks_more_than_constant(results: Mapping[str, Any], _: object) -> str:
+    best = (results["test"].get("comparisons") or {}).get("best_baseline") or {}
+    low = (best.get("net_difference") or {}).get("low")
+    is_more = low is not None and low > 0.0
+    return "" if is_more else "no more than the best constant position"
+
+
+def _lacks_seeds(results: Mapping[str, Any], _: object) -> str:
+    nets = [
+        x["net_bps"] for x in (results["test"].get("spread") or {}).get("seeds", ())
+    ]
+    if len(nets) < MIN_FOLDS:
+        return f"{len(nets)} seeds, expected {MIN_FOLDS}"
+    share = sum(net > 0.0 for net in nets) / len(nets)
+    if share < MIN_SHARE_OF_FOLDS:
+        return f"{share:.0%} of the seeds earned something, {MIN_SHARE_OF_FOLDS:.0%}"
+    return ""
+
+
 _Lacks = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], str]
 
 _RUNGS: tuple[tuple[PerformanceGrade, _Lacks], ...] = (
@@ -217,5 +249,11 @@ _RUNGS: tuple[tuple[PerformanceGrade, _Lacks], ...] = (
     (PerformanceGrade.A_MINUS, _lacks_earnings),
     (PerformanceGrade.A, _lacks_claim("edge", "no edge is claimed")),
     (PerformanceGrade.A_PLUS, _lacks_folds),
+    (PerformanceGrade.S, _lacks_confirmation),
+)
+_RUNGS_OF_POSITIONS: tuple[tuple[PerformanceGrade, _Lacks], ...] = (
+    (PerformanceGrade.C, _lacks_more_than_constant),
+    (PerformanceGrade.A, _lacks_claim("edge", "no edge is claimed")),
+    (PerformanceGrade.A_PLUS, _lacks_seeds),
     (PerformanceGrade.S, _lacks_confirmation),
 )

@@ -67,10 +67,18 @@ def held(
         has_own_costs: Whether trades are charged what the report charged; else what is
             left of them cannot be held against its range.
     """
-    test, found = results["test"], dict[str, Promised]()
+    test = results["test"]
     shown = {claim: test["intervals"][key] for claim, (key, *_) in task.claimed.items()}
     if has_own_costs and "skipped" not in test["trading"]:
         shown["net"] = test["trading"]["intervals"][NET]
+    return kept(promised, shown)
+
+
+def kept(
+    promised: Mapping[str, Expected], shown: Mapping[str, Interval]
+) -> dict[str, Promised]:
+    """Returns what became of each range, given what a later stretch shows by name."""
+    found = dict[str, Promised]()
     for claim, expected in promised.items():
         value = shown[claim]["estimate"] if claim in shown else None
         low, high, outcome = expected["low"], expected["high"], None

@@ -10,26 +10,29 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from artifacts import evaluations, metadata, run_folder
 from artifacts.evaluations import Evaluation, RowCounts
 from artifacts.grades import grade_of
 from artifacts.registry import Registry
 from candles.sources import CandleSource
+from config import AGENTS
 from data_loader import TrainingData
 from evaluation.baselines import keeping_forecasts
 from evaluation.evaluate import evaluate, predictions_table, task_of
 from evaluation.numbers import target_over_time
 from evaluation.outlook import held, is_confirmed
 from evaluation.part_scores import Judged
-from evaluation.results import HEADLINES, Results
+from evaluation.results import HEADLINES, Results, Trials
 from evaluation.trials import count_trials, planned_trials
 from evaluation.verdict import heed_audit, withdraw_claims
 from experiments import comparison as compare
@@ -48,6 +51,8 @@ from files import tables
 from files.atomic import sha256_file
 from files.strict import to_jsonable, write_json
 from metrics.intervals import Length
+from positions import claims
+from positions.report import report_later
 from predictor import Predictor
 from preprocessing.later_rows import later_data
 from reports import comparison as comparison_report
@@ -103,6 +108,11 @@ def evaluate_models(
     if not models:
         raise ConfigError("expected at least one model. Received: none.")
     opened = [Predictor(each, feature_file=feature_file) for each in models]
+    if len(opened) > 1 and any(each.family in AGENTS for each in opened):
+        raise ConfigError(
+            "expected one agent alone, or models that forecast: positions are not "
+            f"compared. Received: {', '.join(map(str, models))}"
+        )
     require_one_question([(each.model_id, each.config) for each in opened])
     found = [open_candidate(each, source, fields) for each in opened]
     times = common_times(found, start, end)
@@ -127,19 +137,8 @@ def _judge(each: Candidate, times: np.ndarray, prefix: str) -> FinishedRun:
     at = np.searchsorted(each.rows.timestamps, times).astype(np.int32)
     data = later_data(each.rows, each.learned, config, at)
     counts = each.count(times)
-    table = predictions_table(
-        data, {"test": predictor.adapter.predict_rows(data, data.parts["test"].targets)}
-    )
-    model = Judged(
-        table=predictor.policy.add_signals(table),
-        policy=predictor.policy,
-        choice={
-            key: each.results[key]
-            for key in ("calibration", "thresholds")
-            if key in each.results
-        },
-    )
-    results = _results(each, model, data, counts)
+    judge = _judge_positions if config.model in AGENTS else _judge_forecasts
+    table, model, results = judge(each, data, counts)
     about = _about(each, data, results, counts)
     about["results"] = {
         key: results[key] for key in ("verdict", "claims", "warnings", "promised")
@@ -147,7 +146,7 @@ def _judge(each: Candidate, times: np.ndarray, prefix: str) -> FinishedRun:
     _tell(report.format_evaluation(results, about), prefix)
 
     def write(folder: Path) -> None:
-        tables.write_parquet(folder / about["files"]["predictions"], model.table)
+        tables.write_parquet(folder / about["files"]["predictions"], table)
         report.write_evaluation(
             folder, data, results, model=model, config=config, about=about
         )
@@ -176,34 +175,86 @@ def _tell(text: str, prefix: str) -> None:
     logger.info("%s", "\n".join(f"{prefix}{line}" for line in text.splitlines()))
 
 
-def _results(
-    each: Candidate, model: Judged, data: TrainingData, counts: RowCounts
-) -> Results[Any]:
-    """Returns the results of the rows, and what became of the report's promises."""
-    own, task = each.predictor.config, task_of(data.target)
-    trials = count_trials(
-        data,
-        own.replace(outputs_dir=each.config.outputs_dir),
-        file_digest=each.predictor.metadata["data"].get("sha256"),
+def _judge_forecasts(
+    each: Candidate, data: TrainingData, counts: RowCounts
+) -> tuple[pd.DataFrame, Judged | None, Any]:
+    """Returns what a model said of the rows, and its results."""
+    predictor, task = each.predictor, task_of(data.target)
+    said = predictor.adapter.predict_rows(data, data.parts["test"].targets)
+    model = Judged(
+        table=predictor.policy.add_signals(predictions_table(data, {"test": said})),
+        policy=predictor.policy,
+        choice={
+            key: each.results[key]
+            for key in ("calibration", "thresholds")
+            if key in each.results
+        },
     )
+    trials = _looks_at(each, data)
     results: Any = evaluate(model, data, each.config, trials=trials)
     if "target_over_time" in results:  # no stretch between training and these rows
         own_part = {"test": data.parts["test"]}
         results["target_over_time"] = target_over_time(data, own_part)
+    withdraw = partial(withdraw_claims, results, task)
+    _restrict(each, results, counts, partial(heed_audit, results, task), withdraw)
+    results["promised"] = held(
+        each.results.get("outlook", {}),
+        results,
+        task,
+        has_own_costs=_has_own_costs(each),
+    )
+    return model.table, model, _told(each, results, counts)
+
+
+def _judge_positions(
+    each: Candidate, data: TrainingData, counts: RowCounts
+) -> tuple[pd.DataFrame, Judged | None, Any]:
+    """Returns what an agent held in the rows, and its results."""
+    promised = each.results.get("outlook", {}) if _has_own_costs(each) else {}
+    trials = _looks_at(each, data)
+    agent: Any = each.predictor.adapter
+    table, results = report_later(
+        agent, data, each.config, trials=trials, promised=promised
+    )
+    withdraw = partial(claims.withdraw, results)
+    _restrict(each, results, counts, partial(claims.heed_audit, results), withdraw)
+    return table, None, _told(each, results, counts)
+
+
+def _looks_at(each: Candidate, data: TrainingData) -> Trials:
+    return count_trials(
+        data,
+        each.predictor.config.replace(outputs_dir=each.config.outputs_dir),
+        file_digest=each.predictor.metadata["data"].get("sha256"),
+    )
+
+
+def _has_own_costs(each: Candidate) -> bool:
+    own = each.predictor.config
+    return all(getattr(own, name) == getattr(each.config, name) for name in COSTS)
+
+
+def _restrict(
+    each: Candidate,
+    results: Any,
+    counts: RowCounts,
+    heed: Callable[[], None],
+    withdraw: Callable[[str], None],
+) -> None:
+    """Claims nothing of a model whose data leak, or of rows that it has seen."""
     if (each.results.get("audit") or {}).get("leaks"):  # no stretch is later for it
         results["audit"] = each.results["audit"]
-        heed_audit(results, task)
+        heed()
     if counts["in_sample"]:
-        line = (
+        withdraw(
             f"In sample: nothing is claimed, {counts['in_sample']:,} of "
             f"{counts['evaluated']:,} rows share bars with what the model was trained "
             "or chosen on"
         )
-        withdraw_claims(results, task, line)
-    has_own_costs = all(getattr(own, k) == getattr(each.config, k) for k in COSTS)
-    results["promised"] = held(
-        each.results.get("outlook", {}), results, task, has_own_costs=has_own_costs
-    )
+
+
+def _told(each: Candidate, results: Any, counts: RowCounts) -> Any:
+    """Returns the results with what a reader has to know of the rows, for JSON."""
     days = results["test"]["length"]["days"]
     tested = each.results.get("test", {}).get("length", {}).get("days", 0.0)
     if results["promised"] and days < tested:

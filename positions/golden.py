@@ -16,17 +16,14 @@ import pandas as pd
 from artifacts.manifest import refuse_broken
 from artifacts.run_folder import RunFolder
 from data_loader import TrainingData
-from evaluation.policies import Policy
+from evaluation.policies import Policy, PositionPolicy
 from files.strict import write_json
 from rl.accounts import Account
 from rl.simulator import ACCOUNT_NUMBERS, Holdings
-from signals.golden import GoldenRows
+from signals.golden import TOLERANCE, GoldenRows
 
 if TYPE_CHECKING:
     from rl.adapter import AgentAdapter
-
-Take = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From windows that are not scaled and account numbers to positions (num_windows,)."""
 
 
 def write_golden(
@@ -46,9 +43,9 @@ def write_golden(
     golden = GoldenObservations(
         times=pd.DatetimeIndex(data.timeline.at(data.golden_rows), tz="UTC"),
         windows=data.golden_windows,
-        raw=position[:, None],
+        raw=PositionPolicy().scores(position),
         answers=position[:, None],
-        signals=(np.sign(position) + 1).astype(np.int8),
+        signals=PositionPolicy().signals(position),
         numbers=numbers[at],
     )
     write_json(run.file("golden", ".json"), golden.to_dict())
@@ -119,11 +116,29 @@ class GoldenObservations(GoldenRows):
             numbers=numbers,
         )
 
-    def check_account(self, take: Take, policy: Policy, where: object) -> float:
+    def check(
+        self,
+        say: Callable[..., np.ndarray],
+        policy: Policy,
+        where: object,
+        *,
+        tolerance: float = TOLERANCE,
+    ) -> float:
         """Returns how far positions are at most from those of the run.
 
+        Args:
+            say: Returns shares of SHORT, HOLD, LONG for windows that are not scaled,
+                and what the account saw of itself.
+            policy: As in `GoldenRows.check`.
+            where: Named in the refusal.
+            tolerance: Most that is allowed.
+
         Raises:
-            RefusedArtifactError: If one is further than `signals.golden.TOLERANCE`.
+            RefusedArtifactError: If one is further.
         """
         seen = iter(self.numbers)
-        return self.check(lambda window: take(window, next(seen)[None]), policy, where)
+
+        def say_next(window: np.ndarray) -> np.ndarray:
+            return say(window, next(seen)[None])
+
+        return super().check(say_next, policy, where, tolerance=tolerance)

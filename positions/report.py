@@ -19,10 +19,10 @@ from config import Config
 from data_loader import TrainingData
 from evaluation import trading
 from evaluation.backtest import trade_outcomes, trade_rules, trading_problem
-from evaluation.outlook import expected_range
+from evaluation.outlook import expected_range, kept
 from evaluation.part_scores import Judged
 from evaluation.policies import PositionPolicy, policy_from_dict
-from evaluation.results import Trials
+from evaluation.results import Expected, Trials
 from evaluation.trials import count_trials
 from files import tables
 from files.strict import to_jsonable, write_json
@@ -162,6 +162,32 @@ def results_of(
     results = to_jsonable(results)
     claims.add_verdict(results, notes=notes)
     return results
+
+
+def report_later(
+    adapter: AgentAdapter,
+    data: TrainingData,
+    config: Config,
+    *,
+    trials: Trials,
+    promised: Mapping[str, Expected],
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Returns the positions of an opened agent on later rows, and their results.
+
+    Args:
+        adapter: The agent.
+        data: Its `test` are the rows.
+        config: Its run, at the costs in force.
+        trials: How often they were looked at.
+        promised: What its report expected of a stretch at these costs.
+    """
+    views.register()
+    lived = live_on(adapter, data, config, ("test",))
+    results = results_of(adapter, data, config, lived, trials=trials)
+    del results["learning"], results["outlook"]
+    shown = {NET: results["test"]["intervals"]["net_bps"]}
+    results["promised"] = kept(promised, shown)
+    return positions_table(data, lived), results
 
 
 def positions_table(data: TrainingData, lived: Mapping[str, Lived]) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from models.keras_adapter import KerasAdapter
 from models.parents import Parent, inherited_from, open_parent
 from preprocessing.inheritance import Inherited
 from rl import described
+from rl.accounts import Account, LiveAccount, plain_policy
 from rl.markets import Embedding, as_extractor, extractor_of, market_of
 from rl.simulator import ACCOUNT_NUMBERS, Market, position_after
 from settings.stage_fields import AGENTS
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from artifacts.artifact import Artifact
     from artifacts.run_folder import RunFolder
     from data_loader import TrainingData
-    from rl.accounts import Account
     from rl.training import TrainedAgent
 
 logger = logging.getLogger(__name__)
@@ -292,17 +292,24 @@ class AgentAdapter(ModelAdapter):
             position[held.rows] = held.position
         return shares_of(position[rows])
 
-    def predict_windows(self, windows: np.ndarray) -> np.ndarray:
-        """Returns positions that it opens without one, as shares (num_windows, 3)."""
-        features = self.seen_of(windows)
-        account = np.zeros((len(windows), ACCOUNT_NUMBERS), np.float32)
-        actions = self.trained.act(np.concatenate([features, account], axis=1))
-        around, nothing = self.trained.around, np.zeros(len(windows))
+    def predict_windows(
+        self, windows: np.ndarray, account: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Returns positions that it takes, as shares (num_windows, 3).
+
+        Args:
+            windows: (num_windows, window_bars, num_features) float32, scaled.
+            account: What it sees of its account (num_windows, 3) float32; None holds
+                nothing.
+        """
+        if account is None:
+            account = np.zeros((len(windows), ACCOUNT_NUMBERS), np.float32)
+        seen = np.concatenate([self.seen_of(windows), account], axis=1)
         position = position_after(
-            actions,
-            nothing,
+            self.trained.act(seen),
+            account[:, 0].astype(np.float64),
             is_continuous=self.trained.is_continuous,
-            dead_band=around.dead_band,
+            dead_band=self.trained.around.dead_band,
         )
         return shares_of(position)
 
@@ -318,6 +325,19 @@ class AgentAdapter(ModelAdapter):
         if known is None or known.center is None or known.spread is None:
             return None
         return known.center, known.spread
+
+    def live_account(self) -> LiveAccount:
+        """Returns an account of the published policy, without a position."""
+        from rl.training import live_account
+
+        assert self._scale is not None  # noqa: S101 - known once there is a policy
+        trained = self.trained
+        act = plain_policy(
+            trained.published_weights(), is_continuous=trained.is_continuous
+        )
+        return live_account(
+            act, self._scale, trained.around, is_continuous=trained.is_continuous
+        )
 
     def seen_of(self, windows: np.ndarray) -> np.ndarray:
         """Returns what it sees of scaled windows (num_windows, num_inputs) float32."""

@@ -28,7 +28,10 @@ from utils import DataError
 OPEN_BAR, STALE, UNLIKE = "open_bar", "stale", "unlike"
 _CHUNK_WINDOWS = 2048
 _SECOND = 10**9
-_TIME = np.dtype("M8[ns]")
+TIME = np.dtype("M8[ns]")
+"""Of the columns of times."""
+Answer = Callable[[FeatureRows, datetime | str | None], dict[str, Any]]
+"""Returns the columns of bars at a time, UTC; None asks the clock."""
 _NO_TIME = np.iinfo(np.int64).min
 
 
@@ -59,6 +62,16 @@ class AnswerRules:
         """Whether the target is a class, not a number."""
         return self.config.target in CLASS_TARGETS
 
+    def answer(
+        self, table: pd.DataFrame, last: int, now: datetime | str | None
+    ) -> dict[str, Any]:
+        """Returns `columns` of the last bars of a table of candles."""
+        return self.columns(self.pipeline.features(table, last=last), now)
+
+    def begin(self, history: pd.DataFrame | None) -> Answer:
+        """Returns what answers to bars that come one by one behind a history."""
+        return self.columns
+
     def columns(
         self, newest: FeatureRows, now: datetime | str | None
     ) -> dict[str, Any]:
@@ -70,13 +83,7 @@ class AnswerRules:
             newest: The bars, their features not scaled.
             now: The time, UTC where it states no zone; None asks the clock.
         """
-        newest = self.pipeline.finish(newest)
-        status = self._status(newest, moment_of(now))
-        unlikeness = np.full(len(status), np.nan)
-        if self.reference is not None:
-            asked = newest.values[newest.first :]
-            unlikeness = self.reference.unlikeness(asked, self.pipeline.scaler)
-            status[(status == OK) & (unlikeness > UNLIKE_ABOVE)] = UNLIKE
+        newest, status, unlikeness = self.judged(newest, now)
         rows = newest.first + np.flatnonzero(status == OK)
         nothing = np.empty((0, len(CLASS_NAMES)) if self.has_classes else 0, np.float32)
         said = [
@@ -87,6 +94,19 @@ class AnswerRules:
             "unlikeness": unlikeness,
             "model_id": np.full(len(status), self.model_id, object),
         }
+
+    def judged(
+        self, newest: FeatureRows, now: datetime | str | None
+    ) -> tuple[FeatureRows, np.ndarray, np.ndarray]:
+        """Returns bars as a model reads them, status and unlikeness of each asked."""
+        newest = self.pipeline.finish(newest)
+        status = self._status(newest, moment_of(now))
+        unlikeness = np.full(len(status), np.nan)
+        if self.reference is not None:
+            asked = newest.values[newest.first :]
+            unlikeness = self.reference.unlikeness(asked, self.pipeline.scaler)
+            status[(status == OK) & (unlikeness > UNLIKE_ABOVE)] = UNLIKE
+        return newest, status, unlikeness
 
     def _status(self, newest: FeatureRows, now: pd.Timestamp) -> np.ndarray:
         """Returns the status of each bar that is asked for (num_asked,)."""
@@ -105,7 +125,7 @@ class AnswerRules:
         is_ok, count = status == OK, len(status)
         opens, close = newest.opens[newest.first :], newest.close[newest.first :]
         answers, signals = self.policy.decide(outputs)
-        columns: dict[str, Any] = {"timestamp": opens.view(_TIME)}
+        columns: dict[str, Any] = {"timestamp": opens.view(TIME)}
         columns |= {"close": close, "status": status}
         named = zip(self.policy.answer_names, np.atleast_2d(answers.T), strict=True)
         for name, values in named:
@@ -124,7 +144,7 @@ class AnswerRules:
         # The entry is the close, and the bars of the horizon follow it.
         reach = (self.config.future_window + 1) * self.config.bar_seconds * _SECOND
         ends = np.where(signal == HOLD, _NO_TIME, opens + reach)
-        columns["expires_at"] = ends.view(_TIME)
+        columns["expires_at"] = ends.view(TIME)
         columns["size"] = np.where(is_ok, 0.0, np.nan)
         if (signal != HOLD).any():
             columns["size"][signal != HOLD] = self._sizes(
@@ -170,7 +190,7 @@ def to_table(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Returns columns of `AnswerRules` as a table, its times in UTC."""
     return pd.DataFrame(
         {
-            name: pd.DatetimeIndex(cells, tz="UTC") if cells.dtype == _TIME else cells
+            name: pd.DatetimeIndex(cells, tz="UTC") if cells.dtype == TIME else cells
             for name, cells in columns.items()
         }
     )
@@ -179,7 +199,7 @@ def to_table(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
 def to_row(columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Returns the first row of such columns, its times in UTC."""
     return {
-        name: pd.Timestamp(cells[0], tz="UTC") if cells.dtype == _TIME else cells[0]
+        name: pd.Timestamp(cells[0], tz="UTC") if cells.dtype == TIME else cells[0]
         for name, cells in columns.items()
     }
 

@@ -7,6 +7,7 @@ how like the training rows new ones are (`reference`), opening (`predictor`).
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from artifacts.artifact import Artifact
 from artifacts.manifest import refuse_broken
 from artifacts.run_folder import RunFolder
 from data_loader import TrainingData
@@ -22,8 +24,10 @@ from evaluation.policies import Policy, ReturnPolicy, probabilities_of
 from files.strict import write_json
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import OK
-from signals.reference import write_reference
+from signals.reference import Reference, write_reference
 from utils import DataError, RefusedArtifactError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 TOLERANCE = 1e-4
@@ -198,6 +202,35 @@ class GoldenRows:
                 "since, or this version computes something else."
             )
         return {"recomputed": count, "largest_feature_difference": distance}
+
+
+def open_checks(
+    artifact: Artifact, kind: type[GoldenRows]
+) -> tuple[GoldenRows | None, Reference | None, list[str]]:
+    """Returns the golden rows and the reference of an artifact, and what is missing.
+
+    Models of earlier versions have none.
+
+    Raises:
+        RefusedArtifactError: If a file is not what it should be.
+    """
+    golden = reference = None
+    notes = []
+    if artifact.has("golden"):
+        golden = kind.from_dict(artifact.read_json("golden"), artifact.path)
+    else:
+        notes.append(_ABSENT.format(artifact.path, "golden rows", "proves its bits"))
+    if artifact.has("reference"):
+        found = artifact.read_json("reference")
+        reference = Reference.from_dict(found, artifact.path)
+    else:
+        notes.append(_ABSENT.format(artifact.path, "a reference", "is unlike"))
+    for note in notes:
+        logger.info("%s", note)
+    return golden, reference, notes
+
+
+_ABSENT = "{}: without {}, as models of earlier versions are: nothing {}"
 
 
 def _hexadecimal(values: np.ndarray) -> list[list[str]]:

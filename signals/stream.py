@@ -7,7 +7,7 @@ In: the next candle; bars that go on, and the same again. Out: features
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from candles.timestamps import timeframe_nanoseconds
 from preprocessing.bar_stream import BarStream
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import FeatureRows
-from signals.answers import moment_of, to_row
+from signals.answers import Answer, moment_of, to_row
 
 
 class SignalStream:
@@ -34,7 +34,7 @@ class SignalStream:
     def __init__(
         self,
         pipeline: PreprocessingPipeline,
-        answer: Callable[[FeatureRows, datetime | str | None], dict[str, Any]],
+        answer: Answer,
         history: pd.DataFrame | None = None,
     ) -> None:
         self._bars = BarStream(pipeline, history)

@@ -27,12 +27,13 @@ _WIDTHS = {
     **{"timestamp": 16, "status": 10, "signal": 6, "expires_at": 16, "size": 6},
     **dict.fromkeys(("close", "tp_price", "sl_price"), 12),
     **dict.fromkeys(("p_short", "p_hold", "p_long", "threshold", "unlikeness"), 9),
-    "log_return": 11,
+    **{"log_return": 11, "position": 8},
 }
 """Columns for a reader; the id of the model is said once, beside the rows."""
 _PLACES = {
     "unlikeness": 2,
     "log_return": 6,
+    "position": 3,
     "p_short": 4,
     "p_hold": 4,
     "p_long": 4,

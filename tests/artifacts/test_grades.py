@@ -97,3 +97,32 @@ def test_grades_have_an_order():
     assert [grade.value for grade in PerformanceGrade] == letters
     assert PerformanceGrade.B_PLUS.is_at_least(PerformanceGrade.B)
     assert not PerformanceGrade.UNGRADED.is_at_least(PerformanceGrade.F)
+
+
+def of_position(low, *, edge=False, net_low=0.1, seeds=()):
+    test = {
+        "net_bps": 0.2,
+        "intervals": {"net_bps": {"low": net_low}},
+        "comparisons": {"best_baseline": {"net_difference": {"low": low}}},
+        "spread": {"seeds": [{"net_bps": each} for each in seeds]},
+    }
+    return {"target": "position", "claims": {"edge": edge}, "test": test}
+
+
+@pytest.mark.parametrize(
+    ("results", "grade"),
+    [
+        (of_position(0.1, net_low=None), "ungraded"),
+        (of_position(None), "D"),  # it is a constant position
+        (of_position(-0.1, edge=True), "D"),
+        (of_position(0.1), "C"),
+        (of_position(0.1, edge=True, seeds=(1, 1, 1)), "A"),
+        (of_position(0.1, edge=True, seeds=(1, 1, 1, -1, -1)), "A"),
+        (of_position(0.1, edge=True, seeds=(1, 1, 1, 1, -1)), "A+"),
+    ],
+)
+def test_a_position_has_a_ladder_of_its_own(results, grade):
+    assert grade_of(results).grade == grade
+    confirmed = [{"days": 40.0, "is_confirmed": True}]
+    better = "S" if grade == "A+" else grade
+    assert grade_of(results, evaluations=confirmed).grade == better
