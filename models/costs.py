@@ -94,7 +94,12 @@ def plan_run(config: Config) -> Plan:
 
 
 def _epoch_of(data: TrainingData, config: Config) -> tuple[int, int]:
-    """Returns the windows and the steps of an epoch; of trees, targets and none."""
+    """Returns the windows and the steps of an epoch; of trees, targets and none.
+
+    A stack learns on validation.
+    """
+    if config.model == "stack":
+        return len(data.parts["validation"].targets), 0
     if config.model not in KERAS_MODELS:
         most = config.max_tabular_targets or len(data.train_targets)
         return min(most, len(data.train_targets)), 0

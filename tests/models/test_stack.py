@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,12 @@ from artifacts.artifact import load_artifact
 from artifacts.registry import Registry
 from config import Config
 from data_loader import TrainingDataLoader
+from evaluation.results import Parents
 from files.atomic import sha256_file
 from files.strict import to_jsonable
 from models.families import load_adapter
 from models.stack import Member
+from models.stacking import StackFindings
 from predictor import Predictor
 from preprocessing.inheritance import Inherited
 from preprocessing.templates import run_pipeline
@@ -118,6 +121,8 @@ def test_members_are_judged_beside_it_and_how_alike_they_err(stacked):
     found, test = results["stack"], results["test"]
     assert [each["name"] for each in found["members"]] == names
     assert results["parents"]["names"] == names
+    assert set(found) == set(get_type_hints(StackFindings))
+    assert set(results["parents"]) == set(get_type_hints(Parents))
     assert set(names) <= set(test["baselines"]) & set(test["comparisons"])
     best = min(names, key=lambda name: test["baselines"][name]["log_loss"])
     assert results["parents"]["best_on_test"] == best
