@@ -10,6 +10,9 @@ SMALL = {
     "demo_candles()": "demo_candles(num_bars=60_000)",
     "num_bars=200_000": "num_bars=60_000",
     "windows_per_epoch=15_000": "windows_per_epoch=1_000",
+    "num_bars=100_000": "num_bars=6_000",
+    '"windows_per_epoch": 15_000': '"windows_per_epoch": 500, "num_threads": 1',
+    '"agent_steps": 50_000, "agent_seeds": 2': '"agent_steps": 512, "agent_seeds": 1',
 }
 """What makes the runs of the notebooks small."""
 BLANK = (

@@ -1,14 +1,19 @@
 """What a pipeline trains, takes, stops and goes on with."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from world.frames import TINY, make_own_frame
 
+import utils
 from artifacts.registry import Registry
+from artifacts.run_folder import RunFolder
 from dataset import training_file
+from executors.tasks import Finished
 from experiments.__main__ import main
+from files.strict import write_json
 from stages.__main__ import command
 from stages.pipeline import run_pipeline
 from stages.plan import make_pipeline
@@ -103,3 +108,94 @@ def test_a_failed_stage_stops_those_above_it_alone(content, tmp_path):
     }
     status = ["pipeline", "status", "mine", "--outputs-dir", content["outputs_dir"]]
     assert main(status, pipeline=command()) == 65
+
+
+class Answers:
+    """An executor that does nothing: tasks end as they are told to.
+
+    Args:
+        slots: Tasks side by side.
+        ends: Name of a stage -> how it ends; an exception is raised.
+    """
+
+    def __init__(self, slots=1, **ends):
+        self.slots, self.ends = slots, ends
+        self.waiting, self.said = [], []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, task):
+        self.said.append(f"begin {task.name.split()[0]}")
+        self.waiting.append(task)
+
+    def wait(self, timeout):
+        if not self.waiting:
+            return []
+        task = self.waiting.pop(0)
+        self.said.append(f"end {task.name.split()[0]}")
+        end = self.ends.get(task.name, {"result": RESULT | {"model_id": task.name}})
+        if isinstance(end, BaseException):
+            raise end
+        self.values = task.values
+        return [Finished(name=task.name, **end)]
+
+    def stop(self):
+        self.waiting.clear()
+
+
+RESULT = {
+    **{"sha256": "0" * 64, "num_rows": 700, "num_features": 8},
+    **{"folder": "there", "manifest_sha256": "1" * 64, "skill": None, "parts": {}},
+}
+
+
+def test_stages_go_side_by_side_with_as_many_threads_as_they_began_with(content):
+    del content["num_threads"]
+    first = Answers(slots=2)
+    run_pipeline(make_pipeline(content), executor=first)
+    assert first.said == [
+        *("begin file", "end file"),
+        *("begin one", "begin two", "end one", "end two", "begin both", "end both"),
+    ]
+    share = max(1, utils.available_cores() // 2)
+    assert first.values["config"]["num_threads"] == share
+    again = Answers(slots=1)
+    run_pipeline(make_pipeline(content), executor=again, is_resumed=True)
+    assert again.values["config"]["num_threads"] == share
+    afresh = Answers(slots=1)
+    run_pipeline(make_pipeline(content), executor=afresh)
+    assert afresh.values["config"]["num_threads"] is None
+
+
+def test_an_interruption_keeps_what_is_finished_and_says_how_to_go_on(content):
+    stop = utils.Interrupted(signal.SIGINT)
+    pipeline = make_pipeline(content, name="mine", file="mine.yaml")
+    with pytest.raises(utils.Interrupted) as error:
+        run_pipeline(pipeline, executor=Answers(two=stop))
+    assert str(error.value).endswith(
+        "1 of 3 stages are finished, and stay. To go on: python -m experiments "
+        "pipeline mine.yaml --resume"
+    )
+    status = ["pipeline", "status", "mine", "--outputs-dir", content["outputs_dir"]]
+    assert main(status, pipeline=command()) == 143
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_an_interrupted_run_is_gone_on_with_where_that_is_wanted(content, is_resumed):
+    pipeline, answers = make_pipeline(content), Answers()
+    run_pipeline(pipeline, executor=answers)
+    note = Path(answers.values["note"])
+    begun = RunFolder.create(pipeline.stages[-1].config)
+    begun.unlock()
+    write_json(note, {"run_id": begun.run_id})
+    older = note.with_name("0" * 16 + ".json")
+    other = RunFolder.create(pipeline.stages[-1].config)
+    other.unlock()
+    write_json(older, {"run_id": other.run_id})
+    run_pipeline(pipeline, executor=answers, is_resumed=is_resumed)
+    assert (note.is_file(), begun.path.is_dir()) == (is_resumed, is_resumed)
+    assert not older.exists() and not other.path.exists()
