@@ -277,13 +277,12 @@ class StandaloneTrainer:
         """Where this run's model lies: in the run's folder, once published there."""
         return self.run.published if self.run.published.is_dir() else self.run.path
 
-    # Parts of steps
-
     def _report(self, run: RunFolder, data: TrainingData) -> None:
         from audit.run import quick_audit
         from evaluation import folds, importance, outlook, trials
         from evaluation.evaluate import judge, task_of
         from evaluation.verdict import heed_audit
+        from positions.beside import add_positions
         from positions.report import report_run
         from reports.report import write_run_report
         from signals.golden import write_checks
@@ -299,6 +298,7 @@ class StandaloneTrainer:
         judged, self.results = judge(run, data, self.adapter, calibrate_on=unseen)
         self.predictions = judged.table
         trials.add_search(self.results, self.config, judged)
+        add_positions(self.results, judged, data, self.adapter)
         write_checks(run, data, judged)
         if table is not None:
             self.results["cross_validation"] = folds.gather(run, table, said, data)

@@ -79,6 +79,8 @@ def judge(
         for part in ("validation", "test")
     }
     model = decide(data, outputs, adapter.config, calibrate_on=calibrate_on)
+    more = adapter.more_columns(data, outputs)
+    model = dataclasses.replace(model, table=model.table.assign(**more))
     write_json(run.file("calibrator", ".json"), model.policy.to_dict())
     tables.write_parquet(run.file("predictions", ".parquet"), model.table)
     trials = count_trials(data, adapter.config)

@@ -331,6 +331,8 @@ class Results(TypedDict, Generic[Part]):
     audit: NotRequired[dict[str, Any]]  # `audit.findings.AuditReport`
     tuning: NotRequired[Tuning]
     parents: NotRequired[Parents]
+    # Of a hybrid: `statement`, and of each part `positions.results.AgentPart`.
+    position: NotRequired[dict[str, Any]]
     stack: NotRequired[StackFindings]
 
 

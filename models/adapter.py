@@ -204,6 +204,15 @@ class ModelAdapter(abc.ABC):
         """
         return {}
 
+    def more_columns(
+        self, data: TrainingData, parts: Iterable[str]
+    ) -> dict[str, np.ndarray]:
+        """Returns what the table of predictions has beside its answers.
+
+        By name, for the targets of the parts, one part after the other.
+        """
+        return {}
+
     def findings(self, data: TrainingData) -> dict[str, Any]:
         """Returns what the family adds to the results of a run, by key."""
         return {}

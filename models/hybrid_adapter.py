@@ -43,6 +43,9 @@ _QUESTION = (
 
 _NUM_CLASSES = len(CLASS_NAMES)
 
+POSITION = "position"
+"""Column of the predictions, key of the results."""
+
 
 class HybridAdapter(KerasAdapter):
     """See `networks.hybrid`. Its answers are those of the classes."""
@@ -133,6 +136,13 @@ class HybridAdapter(KerasAdapter):
     def positions(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns the positions (num_rows,) in [-1, 1] that it takes at target rows."""
         return self.outputs_of(data, rows)[:, _NUM_CLASSES]
+
+    def more_columns(
+        self, data: TrainingData, parts: Iterable[str]
+    ) -> dict[str, np.ndarray]:
+        """Returns the positions."""
+        said = [self.positions(data, data.parts[part].targets) for part in parts]
+        return {POSITION: np.concatenate(said)}
 
     def said_by_parents(
         self, data: TrainingData, parts: Iterable[str]

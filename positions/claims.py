@@ -15,7 +15,7 @@ Validation chose the seed and the checkpoint, so nothing is claimed from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation import verdict
@@ -117,16 +117,20 @@ def _against_line(test: dict[str, Any]) -> str:
     name, found = NAMES[best["baseline"]], best["net_difference"]
     if found["estimate"] == 0.0 and found["p_value"] is None:
         return f"Against: the same as {name}, the best constant position"
-    low, high = found["low"], found["high"]
-    answer = "not told apart from"
-    if low is None:
-        answer = "too short to tell it from"
-    elif low > 0 or high < 0:
-        answer = "better than" if low > 0 else "worse than"
     return (
-        f"Against: {answer} {name}, the best constant position, "
+        f"Against: {told(found)} {name}, the best constant position, "
         f"{interval(found, '{:+.2f}')} bps a bar, {p_value(found['p_value'])}"
     )
+
+
+def told(found: Mapping[str, Any]) -> str:
+    """Returns whether one account earned more than another, by their difference."""
+    low, high = found["low"], found["high"]
+    if low is None:
+        return "too short to tell it from"
+    if low > 0 or high < 0:
+        return "better than" if low > 0 else "worse than"
+    return "not told apart from"
 
 
 def _costs_line(test: dict[str, Any], claims: Claims) -> str:

@@ -1,8 +1,8 @@
 """What a model is made of: what each feature is worth, what each model below it says.
 
-In: `importance`, `parents` and `stack` of the results as text, figure and sections of
-the page. Out: measuring them (`evaluation.importance`, `evaluation.evaluate`,
-`models.stacking`).
+In: `importance`, `parents`, `stack` and `position` of the results as text, figure and
+sections of the page. Out: measuring them (`evaluation.importance`,
+`evaluation.evaluate`, `models.stacking`, `positions.beside`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from evaluation.evaluate import task_of_results
-from metrics.wording import number
+from metrics.wording import interval, number
 from reports.blocks import Block, Material, Rows, Section, Table
 from reports.plots import BLUE, GREY, INK, new_axes
 from reports.text import format_table, number_table, wrap
@@ -236,3 +236,75 @@ def _pairs(material: Material, names: Sequence[str], kind: str) -> Table:
     ]
     numbered = [name.removeprefix("member ").partition(" ")[0] for name in names]
     return Table(caption=caption, head=["", *numbered], rows=rows)
+
+
+# Its position, of a model that has one beside its classes
+
+_POSITION: Rows = {
+    "from": ("first", "day"),
+    "to": ("last", "day"),
+    "bars": ("num_samples", "{:,}"),
+    "net a bar, bps": ("intervals.net_bps", "{:+.3f}"),
+    "gross a bar, bps": ("gross_bps", "{:+.3f}"),
+    "costs a bar, bps": ("cost_bps", "{:.3f}"),
+    "net return, %": ("total_return_pct", "{:+.1f}"),
+    "Sharpe ratio, a year": ("intervals.sharpe", "{:+.1f}"),
+    "the probability that it is above 0, deflated": ("deflated_sharpe", "{:.2f}"),
+    "largest drawdown, %": ("max_drawdown_pct", "{:.1f}"),
+    "change of position a bar": ("turnover", "{:.4f}"),
+    "mean size of the position, %": ("exposure_pct", "{:.1f}"),
+}
+
+
+def format_position(found: Mapping[str, Any]) -> str:
+    """Returns what a position came to, as text."""
+    lines = [wrap(f"its position: {found['statement']}")]
+    for part in _BY_TIME:
+        result = found[part]
+        sharpe = interval(result["intervals"]["sharpe"], "{:+.1f}")
+        lines.append(
+            f"  {part}: {result['total_return_pct']:+.1f}%, Sharpe {sharpe}, drawdown "
+            f"{result['max_drawdown_pct']:.1f}%, {result['exposure_pct']:.0f}% in the "
+            f"market, {result['turnover']:.4f} changed a bar"
+        )
+    return "\n".join(lines)
+
+
+def position_section(material: Material) -> Section | None:
+    """What a position came to, and beyond whom it earned."""
+    found, numbers = material.results.get("position"), material.numbers
+    if not found:
+        return None
+    rows = [
+        (
+            name.replace("_", " "),
+            [
+                numbers.show(f"position.test.baselines.{name}.net_bps", "{:+.3f}"),
+                numbers.interval(f"{against}.net_difference", "{:+.3f}"),
+                numbers.show(f"{against}.net_difference.p_value", "{:.3f}"),
+            ],
+        )
+        for name in found["test"]["baselines"]
+        for against in [f"position.test.comparisons.{name}"]
+    ]
+    statement = found["statement"]
+    return Section(
+        key="position",
+        title="Its position",
+        lead="Taken at the close of each target's bar, held until the next close; fee "
+        f"and slippage are paid for each change. {statement[0].upper()}{statement[1:]}",
+        blocks=[
+            numbers.by_row(
+                "What it came to",
+                {part: f"position.{part}" for part in _BY_TIME},
+                _POSITION,
+                is_wide=True,
+                is_stacked=True,
+            ),
+            Table(
+                caption="Beside others on test, bar by bar",
+                head=["", "their net a bar, bps", "the position beyond it, bps", "p"],
+                rows=rows,
+            ),
+        ],
+    )

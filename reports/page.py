@@ -24,7 +24,11 @@ from files.strict import to_jsonable
 from reports import run_facts, trades
 from reports.blocks import Cell, Material, Section
 from reports.figures import draw_figures, to_svg
-from reports.importance import importance_section, parents_section
+from reports.importance import (
+    importance_section,
+    parents_section,
+    position_section,
+)
 from reports.outlook import promised_section
 from reports.tuning import tuning_section
 from reports.views import view_of
@@ -34,6 +38,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     trades.thresholds_section,
     trades.folds_section,
     parents_section,
+    position_section,
     tuning_section,
     importance_section,
     run_facts.labels_section,

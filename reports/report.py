@@ -24,7 +24,11 @@ from files.strict import write_json
 from metrics.wording import interval, number
 from reports.blocks import Numbers
 from reports.figures import save_figures
-from reports.importance import format_importance, format_parents
+from reports.importance import (
+    format_importance,
+    format_parents,
+    format_position,
+)
 from reports.outlook import confirmation, outlook_text, promised_text
 from reports.page import gather, render_page
 from reports.text import day, format_table, wrap
@@ -54,6 +58,8 @@ def format_results(results: Mapping[str, Any]) -> str:
     blocks.append(wrap(f"decided on validation: {view.decided(results)}"))
     if "parents" in results:
         blocks.append(format_parents(results))
+    if "position" in results:
+        blocks.append(format_position(results["position"]))
     if "tuning" in results:
         blocks.append(format_tuning(results["tuning"]))
     if "importance" in results:
