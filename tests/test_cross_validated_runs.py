@@ -26,9 +26,9 @@ RUN = TINY | {
     "epochs": 2,
     "windows_per_epoch": 200,
     "dropout_rate": 0.3,
-    "baseline_model": False,
-    "importance_windows": None,
+    "report": "light",
 }
+PAGE = {"report": "full", "baseline_model": False, "importance_windows": None}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def frame():
 
 
 def make_trainer(frame, folder, **options):
-    config = Config(**RUN | {"outputs_dir": str(folder)})
+    config = Config(**RUN | {"outputs_dir": str(folder), "n_splits": 2})
     return StandaloneTrainer(config, frame=frame, **options)
 
 
@@ -57,18 +57,18 @@ def test_folds_are_reported_one_by_one_with_mean_and_spread(finished):
     report = json.loads(path.read_text())["cross_validation"]
     assert (report["cv"], report["num_folds"], len(report["folds"])) == (
         "walk_forward",
-        3,
-        3,
+        2,
+        2,
     )
     losses = report["metrics"]["log_loss"]
     assert losses["mean"] == pytest.approx(np.mean(losses["folds"]))
     assert losses["std"] == pytest.approx(np.std(losses["folds"], ddof=1))
-    assert len(set(losses["folds"])) == 3
+    assert len(set(losses["folds"])) == 2
 
 
 def test_out_of_fold_predictions_are_kept_aligned(finished, frame):
     table = oof(finished.artifact_dir)
-    assert table["fold"].unique().tolist() == [1, 2, 3]
+    assert table["fold"].unique().tolist() == [1, 2]
     assert table["row"].is_monotonic_increasing and table["row"].is_unique
     assert table["row"].max() < finished.data.parts["test"].start
     rows = table["row"].to_numpy()
@@ -111,19 +111,19 @@ def test_finished_folds_are_not_repeated(frame, tmp_path, finished, monkeypatch)
     trained = []
     original = folds.train_fold
 
-    def die_in_the_third(run, ranges, number, rows):
+    def die_in_the_second(run, ranges, number, rows):
         trained.append(number)
-        if len(trained) == 3:
+        if len(trained) == 2:
             raise ZeroDivisionError
         return original(run, ranges, number, rows)
 
-    monkeypatch.setattr(folds, "train_fold", die_in_the_third)
+    monkeypatch.setattr(folds, "train_fold", die_in_the_second)
     with pytest.raises(ZeroDivisionError):
         trainer.run_training()
     trainer.run.unlock()
     again = make_trainer(frame, tmp_path, resume="newest")
     again.run_training()
-    assert trained == [1, 2, 3, 3]
+    assert trained == [1, 2, 2]
     pd.testing.assert_frame_equal(oof(again.artifact_dir), oof(finished.artifact_dir))
     key = "weights_sha256"
     assert again._metadata["model"][key] == finished._metadata["model"][key]
@@ -264,7 +264,7 @@ def test_folds_trade_in_one_simulation_beside_the_first_model(walk):
 
 def test_combinatorial_folds_have_paths_that_are_judged(frame, tmp_path):
     fields = {"n_splits": 4, "cv": "combinatorial", "model": "logistic"}
-    config = Config(**RUN | fields | {"outputs_dir": str(tmp_path)})
+    config = Config(**RUN | PAGE | fields | {"outputs_dir": str(tmp_path)})
     trainer = StandaloneTrainer(config, frame=frame)
     folder = trainer.run_training()
     report = json.loads((folder / "confusion_matrix_report.json").read_text())

@@ -4,6 +4,7 @@ A block without a language has commands, `python` has code, `text` shows output 
 not run. What needs the network or minutes is held against the command's own `--help`.
 """
 
+import functools
 import hashlib
 import http.server
 import os
@@ -171,6 +172,12 @@ def test_the_way_from_candles_to_a_signal_works(tmp_path):
     assert len(lines) == 3 and lines[-1].split()[0] == "2024-02-04"
 
 
+@functools.cache
+def help_of(*words):
+    """What a program says of itself; pages name the same ones."""
+    return run([sys.executable, *words, "--help"], PROJECT)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_commands_are_understood(page, monkeypatch):
     monkeypatch.chdir(PROJECT)
@@ -184,8 +191,7 @@ def test_commands_are_understood(page, monkeypatch):
         elif program == "python":
             size = 1 if words[0].endswith(".py") else 2
             inner = [w for w in words[size : size + 1] if w.isalpha()]
-            program = [sys.executable, *words[:size], *inner, "--help"]
-            known = run(program, PROJECT)
+            known = help_of(*words[:size], *inner)
             flags = [word for word in words[size:] if word.startswith("--")]
             assert all(flag in known for flag in flags), command
         else:

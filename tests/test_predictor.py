@@ -35,7 +35,7 @@ def candles():
 def finished(candles, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     places = {"inputs_dir": str(folder), "outputs_dir": str(folder)}
-    config = Config(**TINY | places, timeframe="4h", baseline_model=False)
+    config = Config(**TINY | places, timeframe="4h", report="light")
     path = build_training_file(candles, config)
     return pd.read_feather(path), StandaloneTrainer(config).run_training()
 

@@ -25,7 +25,7 @@ from settings.sources import load_config
 from trainer import StandaloneTrainer
 
 NUM_ROWS = 1200
-PLAIN = {"baseline_model": False, "importance_windows": None}
+LIGHT = {"report": "light"}
 
 
 def pattern(row):
@@ -230,7 +230,7 @@ def test_metadata_repeat_the_headlines_of_each_part(finished):
 
 def test_metadata_name_what_the_run_was_trained_with(planted, tmp_path):
     fields = {"optimizer": "sgd", "loss": "focal", "epochs": 1}
-    config = Config(**TINY | PLAIN | fields | {"outputs_dir": str(tmp_path)})
+    config = Config(**TINY | LIGHT | fields | {"outputs_dir": str(tmp_path)})
     folder = StandaloneTrainer(config, frame=planted).run_training()
     model = read_json(next(folder.glob("metadata_*.json")))["model"]
     assert (model["optimizer"], model["loss"]) == ("sgd", "focal")
@@ -262,7 +262,7 @@ def test_every_report_says_what_was_looked_for(finished):
 
 def test_same_configuration_gives_the_same_weights(finished, planted, tmp_path):
     """And callbacks of one's own see every epoch."""
-    config = Config(**TINY | PLAIN | {"outputs_dir": str(tmp_path)})
+    config = Config(**TINY | LIGHT | {"outputs_dir": str(tmp_path)})
     again, seen = StandaloneTrainer(config, frame=planted), []
     watch = LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, logs)))
     again.run_training(callbacks=[watch])
@@ -293,7 +293,8 @@ def test_steps_out_of_order_name_the_missing_one(tmp_path):
 
 
 def test_failing_report_keeps_the_model(planted, tmp_path, monkeypatch):
-    config = Config(**TINY | PLAIN | {"outputs_dir": str(tmp_path)})
+    plain = {"baseline_model": False, "importance_windows": None}
+    config = Config(**TINY | plain | {"outputs_dir": str(tmp_path)})
 
     def fail(*_, **__):
         raise ZeroDivisionError("in the report")
@@ -350,7 +351,7 @@ def test_unwritable_outputs_end_with_74(tmp_path):
 
 
 def test_command_line_runs_a_file_end_to_end(tmp_path):
-    config = Config(**TINY | PLAIN)
+    config = Config(**TINY | LIGHT)
     path = tmp_path / "inputs" / config.expected_filename
     path.parent.mkdir()
     make_own_frame(1000).to_feather(path)
@@ -378,14 +379,15 @@ DEMO = {
     "windows_per_epoch": 8_000,
     "validation_windows": 2_000,
     "tensorboard": False,
-    **PLAIN,
+    **LIGHT,
 }
 
 
 @pytest.mark.parametrize(("strength", "found"), [(1.0, True), (0.0, False)])
 def test_planted_direction_is_found_and_noise_is_not(tmp_path, strength, found):
     config = Config(**DEMO | {"outputs_dir": str(tmp_path)})
-    frame, _ = build_training_frame(demo_candles(strength=strength), config)
+    candles = demo_candles(num_bars=100_000, strength=strength)
+    frame, _ = build_training_frame(candles, config)
     run = StandaloneTrainer(config, frame=frame)
     run.run_training()
     skill = run.results["test"]["direction_skill_vs_train_prior"]
@@ -457,8 +459,8 @@ def test_a_light_report_is_numbers_alone(tmp_path):
 
 
 def test_a_finished_run_that_was_changed_is_refused(tmp_path):
-    own = {"outputs_dir": str(tmp_path), "model": "logistic", "baseline_model": False}
-    config, frame = Config(**TINY | own), make_own_frame(900)
+    own = {"outputs_dir": str(tmp_path), "model": "logistic"}
+    config, frame = Config(**TINY | LIGHT | own), make_own_frame(900)
     folder = StandaloneTrainer(config, frame=frame).run_training()
 
     def resume(how, **fields):
@@ -487,7 +489,7 @@ def test_a_finished_run_is_not_taken_for_one_of_another_file(tmp_path):
     frame = make_own_frame(900)
     frame.to_feather(path)
     fields = {"outputs_dir": str(tmp_path / "outputs"), "training_file": str(path)}
-    config = Config(**TINY | fields | {"model": "logistic", "baseline_model": False})
+    config = Config(**TINY | LIGHT | fields | {"model": "logistic"})
     folder = StandaloneTrainer(config).run_training()
     again = StandaloneTrainer(config, resume="newest")
     assert again.run_training() == folder

@@ -49,8 +49,8 @@ def test_analysts_train_from_one_file_of_minutes(tmp_path, capsys):
     minutes.to_parquet(path)
     words = [str(path), "--pair", "TESTUSDT", "--groups", "analysts"]
     words += ["--timeframes", "15m", "5m", "--num-trees", "5", "--n-splits", "2"]
-    words += ["--inputs-dir", str(tmp_path / "in"), "--no-baseline-model"]
-    words += ["--outputs-dir", str(tmp_path / "out"), "--importance-windows", "none"]
+    words += ["--inputs-dir", str(tmp_path / "in"), "--report", "light"]
+    words += ["--outputs-dir", str(tmp_path / "out")]
     assert main(["analysts", *words]) == 0, capsys.readouterr().err
     (folder,) = (tmp_path / "out" / "analysts" / "TESTUSDT").iterdir()
     written = json.loads((folder / "analysts.json").read_text())
@@ -101,8 +101,8 @@ def test_groups_that_do_not_exist_are_refused(groups, timeframes, message):
 
 def test_scores_of_a_group_are_those_of_long(tmp_path):
     sides = np.random.default_rng(0).choice([0, 2], 2500, p=[0.4, 0.6])
-    fields = {"class_balancing_method": "none", "importance_windows": None}
-    fields |= {"baseline_model": False, "num_trees": 5, "outputs_dir": str(tmp_path)}
+    fields = {"class_balancing_method": "none", "report": "light"}
+    fields |= {"num_trees": 5, "outputs_dir": str(tmp_path)}
     config = Config(**TINY | fields, model="random_forest")
     frame = make_own_frame(2500, label=sides)
     folder = trainer.StandaloneTrainer(config, frame=frame).run_training()
@@ -131,8 +131,8 @@ def test_a_timeframe_that_fails_is_told_and_resume_repeats_it_alone(tmp_path, ca
     path = tmp_path / "TESTUSDT-1m.parquet"
     synthetic_candles(4000, seed=1).to_parquet(path)  # 66 hours are not enough
     words = [str(path), "--groups", "analysts", "--timeframes", "1h", "5m"]
-    words += ["--num-trees", "3", "--n-splits", "none", "--no-baseline-model"]
-    words += ["--inputs-dir", str(tmp_path / "in"), "--importance-windows", "none"]
+    words += ["--num-trees", "3", "--n-splits", "none", "--report", "light"]
+    words += ["--inputs-dir", str(tmp_path / "in")]
     words += ["--outputs-dir", str(tmp_path / "out")]
     assert main(["analysts", *words]) != 0
     assert "1 of 2 runs failed: analysts 1h" in capsys.readouterr().err
@@ -145,7 +145,7 @@ def test_a_timeframe_that_fails_is_told_and_resume_repeats_it_alone(tmp_path, ca
 
 
 def test_nested_settings_train_load_and_tell(tmp_path):
-    small = {"num_trees": 3, "n_splits": 2, "importance_windows": None}
+    small = {"num_trees": 3, "n_splits": 2}
     settings = {
         "ray": {"num_cpus": 1, "num_gpus": 0, "logging_level": "info"},
         "model_trainer": {
@@ -155,7 +155,7 @@ def test_nested_settings_train_load_and_tell(tmp_path):
             "analyst_models": {"timeframes": ["1h", "5m"], **small},
         },
     }
-    fields = {"inputs_dir": str(tmp_path / "in"), "baseline_model": False}
+    fields = {"inputs_dir": str(tmp_path / "in"), "report": "light"}
     group = analysts.from_settings(settings, **fields)
     told = {
         "is_training": False,

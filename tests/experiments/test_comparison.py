@@ -26,8 +26,7 @@ from settings import options
 from trainer import StandaloneTrainer, train_run
 
 FIELDS = TINY | {
-    "baseline_model": False,
-    "importance_windows": None,
+    "report": "light",
     "num_trees": 5,
     "class_balancing_method": "none",
     "timeframe": "1h",  # ten days are enough for an interval
@@ -72,21 +71,21 @@ def test_the_boosting_baseline_is_trained_once_for_the_same_data(
     monkeypatch.setattr(
         baselines.Boosting, "learn", lambda self: (fits.append(self), learn(self))
     )
-    config = config.replace(baseline_model=True, n_splits=2)
-    models = ["logistic", "random_forest", "gradient_boosting"]
+    config = config.replace(report="full", importance_windows=None, n_splits=2)
+    models = ["logistic", "random_forest"]
     found = compare.compare_models(config, models, train=trainer_of(frame))
-    assert [entry["status"] for entry in found["models"]] == ["completed"] * 3
+    assert [entry["status"] for entry in found["models"]] == ["completed"] * 2
     assert len(fits) == 3  # the whole, and two folds
     results = [
         json.loads(path.read_text())
         for path in Path(config.outputs_dir).glob("models/*/*/2*/confusion*.json")
     ]
-    assert len(results) == 3
+    assert len(results) == 2
     for part in ("validation", "test"):
         said = [each[part]["baselines"]["gradient_boosting"] for each in results]
-        assert said[0] == said[1] == said[2]
-    trainer_of(frame)(config.replace(model="logistic"))
-    assert len(fits) == 6
+        assert said[0] == said[1]
+    trainer_of(frame)(config.replace(model="logistic", n_splits=None))
+    assert len(fits) == 4
 
 
 def test_a_model_that_fails_is_a_row_and_the_others_go_on(config, frame):
@@ -187,7 +186,7 @@ def test_command_line_writes_table_and_picture(tmp_path, config, frame, capsys):
     for name in named:
         words += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
     words += ["--undersampling-min-samples", "100", "--num-trees", "5"]
-    words += ["--no-baseline-model", "--importance-windows", "none"]
+    words += ["--report", "light"]
     models = ["--compare", "logistic", "random_forest"]
     assert commands.train([*words, *models]) == 0
     (folder,) = (tmp_path / "outputs" / "comparisons" / "TESTUSDT").iterdir()

@@ -133,20 +133,17 @@ def test_run_that_died_in_its_report_is_finished_by_resume(
     assert load_artifact(again.artifact_dir)
 
 
-def test_resume_of_a_finished_run_changes_nothing(frame, tmp_path):
-    first = make_trainer(frame, tmp_path, epochs=1).run_training()
-    before = sorted(path.stat().st_mtime_ns for path in first.rglob("*"))
-    assert (
-        make_trainer(frame, tmp_path, epochs=1, resume="newest").run_training() == first
-    )
-    assert make_trainer(frame, tmp_path, epochs=1, resume=first).run_training() == first
-    assert before == sorted(path.stat().st_mtime_ns for path in first.rglob("*"))
-
-
-def test_nothing_to_resume_starts_afresh(frame, tmp_path):
+def test_what_is_finished_is_not_resumed_and_nothing_to_resume_starts_afresh(
+    frame, tmp_path
+):
     trainer = make_trainer(frame, tmp_path, epochs=1, resume="newest")
-    trainer.run_training()
+    first = trainer.run_training()
     assert trainer._metadata["training"]["resumes"] == []
+    before = sorted(path.stat().st_mtime_ns for path in first.rglob("*"))
+    for resume in ("newest", first):
+        again = make_trainer(frame, tmp_path, epochs=1, resume=resume)
+        assert again.run_training() == first
+    assert before == sorted(path.stat().st_mtime_ns for path in first.rglob("*"))
 
 
 def test_epochs_may_grow(frame, tmp_path):
@@ -210,30 +207,37 @@ def test_epochs_of_a_cosine_may_not_grow(frame, tmp_path):
         longer.run_training()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"seed": 7}, "the configuration is not the one it began with"),
-        ({"seed": 7, "batch_size": 60}, "batch_size: began with 64, now 60"),
-        ({"frame": make_own_frame(900, seed=4)}, "the data is not the one"),
-        ({"num_branches": 1}, "num_branches: began with 2, now 1"),
-    ],
-)
-def test_other_runs_are_refused_or_marked(frame, tmp_path, change, message):
+CHANGES = [
+    ({"seed": 7}, "the configuration is not the one it began with"),
+    ({"batch_size": 60}, "batch_size: began with 64, now 60"),
+    ({"frame": make_own_frame(900, seed=4)}, "the data is not the one"),
+    ({"num_branches": 1}, "num_branches: began with 2, now 1"),
+]
+
+
+def test_other_runs_are_refused_or_marked(frame, tmp_path):
+    """Each change is refused; a forced run names them all."""
     dead = make_trainer(frame, tmp_path, epochs=2)
     run_and_die(dead, 1)
-    fields = {"epochs": 2} | change
-    other = fields.pop("frame", frame)
-    refused = make_trainer(other, tmp_path, resume=dead.run.path, **fields)
-    with pytest.raises(ConfigError, match=message) as caught:
-        refused.run_training()
-    assert "--resume-anyway" in str(caught.value)
-    forced = make_trainer(
-        other, tmp_path, resume=dead.run.path, resume_anyway=True, **fields
-    )
+
+    def changed(changes, **options):
+        fields = {"epochs": 2, "frame": frame, "resume": dead.run.path}
+        for change in changes:
+            fields |= change
+        return make_trainer(fields.pop("frame"), tmp_path, **fields | options)
+
+    for change, message in CHANGES:
+        with pytest.raises(ConfigError, match=message) as caught:
+            changed([change]).run_training()
+        assert "--resume-anyway" in str(caught.value)
+        assert not any(
+            other in str(caught.value) for _, other in CHANGES[1:] if other != message
+        )
+    forced = changed([change for change, _ in CHANGES], resume_anyway=True)
     forced.run_training()
     [note] = forced._metadata["training"]["resumes"]
-    assert note["is_exact"] is False and message in " ".join(note["differences"])
+    assert note["is_exact"] is False
+    assert all(message in " ".join(note["differences"]) for _, message in CHANGES)
 
 
 def test_a_living_run_is_not_resumed(frame, tmp_path):

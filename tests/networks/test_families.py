@@ -428,7 +428,7 @@ def test_a_run_of_the_ensemble_is_published_and_answers(tmp_path):
             "model": "ensemble",
             "outputs_dir": str(tmp_path),
             "windows_per_epoch": 128,
-            "baseline_model": False,
+            "report": "light",
         }
     )
     frame = make_own_frame(900, seed=3)

@@ -39,7 +39,6 @@ from networks.sample_losses import (
     QuantileLoss,
 )
 from preprocessing.stretches import consecutive_stretches
-from reports import report
 from settings import loss_fields
 from settings.loss_fields import loss_names
 from trainer import StandaloneTrainer
@@ -620,12 +619,6 @@ def own_losses():
         yield
 
 
-@pytest.fixture
-def no_report(monkeypatch):
-    """Plots and page take most of a small run's time."""
-    monkeypatch.setattr(report, "write_report", lambda *_, **__: None)
-
-
 def steep_loss(name):
     """Cross-entropy to the fourth: unlike any that is built in."""
     entropy = keras.losses.sparse_categorical_crossentropy
@@ -638,11 +631,11 @@ def steep_loss(name):
 
 
 def own_run(outputs, **fields):
-    values = TINY | {"windows_per_epoch": 200, "outputs_dir": str(outputs)} | fields
-    return Config(**values)
+    values = TINY | {"windows_per_epoch": 200, "report": "light"} | fields
+    return Config(**values, outputs_dir=str(outputs))
 
 
-def test_a_loss_of_ones_own_trains(tmp_path, own_losses, no_report):
+def test_a_loss_of_ones_own_trains(tmp_path, own_losses):
     config = own_run(tmp_path, loss="steep", epochs=1)
     register_loss("steep", steep_loss, y_true="class")
     run = StandaloneTrainer(config, frame=make_own_frame())
@@ -660,7 +653,7 @@ def test_a_loss_of_ones_own_trains(tmp_path, own_losses, no_report):
     )
 
 
-def test_a_stopped_run_goes_on_with_a_loss_of_ones_own(tmp_path, own_losses, no_report):
+def test_a_stopped_run_goes_on_with_a_loss_of_ones_own(tmp_path, own_losses):
     register_loss("steep", steep_loss, y_true="class")
     whole, halves = (
         own_run(tmp_path / name, loss="steep") for name in ("whole", "halves")

@@ -14,8 +14,7 @@ RUN = TINY | {
     "reduce_lr_patience": 1,
     "early_stopping_patience": 3,
     "learning_rate": 0.02,
-    "baseline_model": False,
-    "importance_windows": None,
+    "report": "light",
 }
 
 
