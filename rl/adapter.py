@@ -363,6 +363,9 @@ class AgentAdapter(ModelAdapter):
             family=self.parents[0].family if self.parents else "",
         )
         spread = described.spread_of(self.trained)
+        learned = len(self.seeds) * self.config.agent_steps
+        targets = self._data.parts["validation"].targets
+        judged = len(self.trained.candidates) * len(targets)
         return {
             "model": {
                 **self.identity(),
@@ -373,7 +376,7 @@ class AgentAdapter(ModelAdapter):
                 **known.to_dict(),
             },
             "training": self._trained()
-            | {"num_steps": len(self.seeds) * self.config.agent_steps, "seeds": spread},
+            | {"num_bars": learned + judged, "seeds": spread},
             "runtime": self._runtime,
         }
 

@@ -31,14 +31,14 @@ from rl.ppo import PPO
 from rl.sac import SAC
 from rl.simulator import FLAT, Market, TradingSimulator
 from rl.td3 import TD3
+from settings.stage_fields import AGENT_CHECKPOINTS
 from utils import Interrupted, StopSignals
 
 logger = logging.getLogger(__name__)
 
 ALGORITHMS: Mapping[str, type[Agent]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
 
-CHECKPOINTS = 8
-"""Times that validation looks at each seed, the last one at its end."""
+CHECKPOINTS = AGENT_CHECKPOINTS
 
 SURE = 0.95
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 import utils
-from config import FIELDS, Config
+from config import AGENTS, FIELDS, Config
 from settings.feature_fields import FEATURE_SETS
 
 
@@ -29,8 +29,9 @@ class Plan:
         test_days: Days that the targets of the test part fill.
         test_horizons: Horizons of a label that they fill.
         num_folds: Folds before the final model.
-        windows: Windows of an epoch; of trees the targets that they are fitted on.
-        steps: Steps of an epoch; 0 of trees.
+        windows: Windows of an epoch; of trees the targets that they are fitted on, of
+            agents the bars that all seeds act on, those of validation included.
+        steps: Steps of an epoch; 0 of trees and agents.
         memory: Bytes above the imports, from `settings.sizes`.
         free_bytes: Memory that can still be taken; None where it is not known.
         seconds: Rough time of an epoch, of trees of all of them; None if not known.
@@ -97,13 +98,23 @@ def describe_plan(config: Config, plan: Plan) -> str:
         f"{utils.counted(plan.num_features, 'feature', 'features')}, {plan.first} to "
         f"{plan.last}",
         f"test:    {plan.test_days:.1f} days, {plan.test_horizons:.0f} horizons",
-        f"epoch:   {plan.windows:,} windows in {plan.steps:,} steps"
-        if plan.steps
-        else f"fit:     on at most {plan.windows:,} targets",
+        _describe_work(config, plan),
         f"memory:  {_describe_memory(config, plan)}",
         f"time:    {_describe_time(config, plan)}",
     ]
     return "\n".join([*lines, *_doubts(plan.notes)])
+
+
+def _describe_work(config: Config, plan: Plan) -> str:
+    if config.model in AGENTS:
+        seeds = utils.counted(config.agent_seeds, "seed", "seeds")
+        return (
+            f"agents:  {seeds} of {config.agent_steps:,} steps, {config.agent_envs} "
+            f"episodes of {config.agent_episode_bars:,} bars side by side"
+        )
+    if plan.steps:
+        return f"epoch:   {plan.windows:,} windows in {plan.steps:,} steps"
+    return f"fit:     on at most {plan.windows:,} targets"
 
 
 def _doubts(notes: Iterable[str]) -> list[str]:
@@ -121,11 +132,9 @@ def _describe_memory(config: Config, plan: Plan) -> str:
             f"not known for {config.model}, beyond the feature array: "
             f"{shown['feature_array']}{free}"
         )
-    return (
-        f"{shown['total']} above the imports{free}: parameters {shown['parameters']}, "
-        f"activations {shown['activations']}, runtime {shown['runtime']}, feature "
-        f"array {shown['feature_array']}"
-    )
+    total = shown.pop("total")
+    parts = ", ".join(f"{key.replace('_', ' ')} {size}" for key, size in shown.items())
+    return f"{total} above the imports{free}: {parts}"
 
 
 def _describe_time(config: Config, plan: Plan) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import utils
 from config import Config
 from settings.network_fields import ENSEMBLE_MEMBERS, NetworkFields
+from settings.stage_fields import AGENTS
 
 # Peak growth over the imports at window 120, 8 features, default sizes (TensorFlow
 # 2.21, two cores, batches of 64, 256, 512; benchmarks/bench_memory.py): what remains
@@ -31,6 +32,8 @@ _FUSED_RUNTIME_BYTES = 175_000_000
 _KEPT_PER_FUSED_UNIT, _KEPT_PER_RECURRENT_UNIT = 10, 11
 _KEPT_PER_FILTER = 4.5
 _KEPT_PER_DIM, _KEPT_PER_SCORE, _KEPT_PER_FF_UNIT = 12, 3, 2
+_AGENT_RUNTIME_BYTES = 150_000_000
+_REPLAYED_STEPS = 200_000
 LEAST_WINDOWS = 8
 """Fewest windows of a piece of a batch, where memory asks for pieces."""
 # A prediction step of 512 windows keeps less of each.
@@ -45,11 +48,15 @@ def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[st
     backward pass keeps of a batch, or what a prediction step takes, where that is more.
 
     Returns:
-        `parameters`, `activations`, `runtime`, `feature_array` and their `total`; for
+        `parameters`, `activations` (of an agent `experience`, what it learns from),
+        `runtime`, `feature_array` and their `total`; for
         another family than a built-in network `feature_array` alone, as the rest is not
         known.
     """
     array = {"feature_array": num_rows * num_features * 4}
+    if config.model in AGENTS:
+        parts = _agent_memory(config, num_features) | array
+        return parts | {"total": sum(parts.values())}
     if config.model not in _PARAMETERS:
         return array
     kept = 4 * _KEPT[config.model](config)  # bytes of one window
@@ -61,6 +68,25 @@ def estimate_memory(config: Config, num_features: int, num_rows: int) -> dict[st
         "runtime": _FUSED_RUNTIME_BYTES if _is_fused(config) else usual,
     } | array
     return parts | {"total": sum(parts.values())}
+
+
+def _agent_memory(config: Config, num_features: int) -> dict[str, int]:
+    """Returns the memory of one agent: policy, critics, what is learned from."""
+    num_inputs = num_features + 3  # and its account
+    weights = 0
+    for units in config.agent_hidden:
+        weights += _dense(num_inputs, units)
+        num_inputs = units
+    is_replayed = config.model != "ppo"
+    # A policy and a critic; with a replay two critics, and slow copies.
+    copies = 6 if is_replayed else 2
+    seen = 4 * (num_features + 5)
+    kept = min(_REPLAYED_STEPS, config.agent_steps) * 2 if is_replayed else 0
+    return {
+        "parameters": 4 * 3 * copies * weights,
+        "experience": seen * (kept or 64 * config.agent_envs),
+        "runtime": _AGENT_RUNTIME_BYTES,
+    }
 
 
 def next_pieces(config: Config, recoveries: Sequence[Mapping[str, Any]]) -> int | None:
@@ -84,7 +110,7 @@ def memory_problem(config: Config, num_features: int, num_rows: int = 0) -> str 
         num_rows: Rows that are still to be read.
     """
     needed = estimate_memory(config, num_features, num_rows).get("total")
-    if needed is None or config.allow_swap:
+    if needed is None or config.model in AGENTS or config.allow_swap:
         return None
     pieces = config.replace(batch_size=min(config.batch_size, LEAST_WINDOWS))
     least = estimate_memory(pieces, num_features, num_rows)["total"]

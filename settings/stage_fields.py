@@ -16,6 +16,9 @@ from settings.part import Part, field
 AGENTS = ("ppo", "sac", "td3")
 """Model families that learn a position by acting in the market."""
 
+AGENT_CHECKPOINTS = 8
+"""Times that validation looks at each seed of an agent, the last one at its end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageFields(Part):

@@ -179,3 +179,18 @@ def test_labels_of_one_class_are_refused(look, tmp_path):
     make_own_frame(1000, label=np.ones(1000, int)).to_feather(path)
     code, _, err = look("--training-file", path, *SMALL)
     assert code == 65 and "expected at least two classes" in err
+
+
+def test_what_an_agent_takes(look, file):
+    words = ("--model", "sac", "--agent-steps", "6000", "--agent-seeds", "2")
+    code, lines, _ = look("--training-file", file, *SMALL, *words)
+    assert code == 0
+    assert starting(lines, "agents:") == (
+        "agents:  2 seeds of 6,000 steps, 64 episodes of 240 bars side by side"
+    )
+    # 2 x 6,000 transitions of 8 features and 5 numbers; six networks of 11-64-64
+    assert starting(lines, "memory:") == (
+        "memory:  151.1 MB above the imports, of 8.00 GB that are free: parameters "
+        "354.8 kB, experience 624.0 kB, runtime 150.0 MB, feature array 96.0 kB"
+    )
+    assert starting(lines, "time:").endswith("(6,000 bars/s)")
