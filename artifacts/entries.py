@@ -51,7 +51,9 @@ HIGHER_IS_BETTER = {
     **dict.fromkeys(("trading_sharpe", "trading_mean_net_return_bps"), True),
     **dict.fromkeys(("trading_total_return_pct", "trading_profit_factor"), True),
     **dict.fromkeys(("log_loss", "brier", "expected_calibration_error"), False),
+    **dict.fromkeys(("net_bps", "sharpe", "total_return_pct"), True),  # of a position
     **dict.fromkeys(("mae", "rmse", "trading_max_drawdown_pct"), False),
+    "max_drawdown_pct": False,
 }
 """Metric of a test part -> whether more of it is better."""
 

@@ -1,6 +1,7 @@
 """Step 8 of an agent: table, numbers, text, page, golden rows; later rows."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from world.classes import SMALL, load, market
 
 from artifacts.run_folder import RunFolder
-from evaluation.policies import PositionPolicy
+from evaluation.policies import PositionPolicy, SignalPolicy
 from evaluation.trials import FIRST_LOOK
 from positions import report
 from positions.golden import GoldenObservations
@@ -146,6 +147,32 @@ def test_later_rows_are_judged_at_the_costs_in_force(reported):
     assert (later["cost"] == 0).all() and (own["cost"] > 0).any()
     assert found["promised"]["net_a_bar"]["found"] == found["test"]["net_bps"]
     assert "validation" not in found and "learning" not in found
+
+
+def test_the_parents_own_trades_are_a_baseline(reported):
+    _, data, agent, _, _ = reported
+    rows = data.parts["test"].targets
+    signals = np.random.default_rng(2).choice(3, len(rows), p=[0.1, 0.8, 0.1])
+    parent = SimpleNamespace(
+        artifact=SimpleNamespace(read_json=lambda _: SignalPolicy().to_dict()),
+        adapter=SimpleNamespace(predict_rows=lambda *_: np.eye(3)[signals]),
+    )
+    child = agent_of(agent.config, data)
+    child.__dict__["parents"] = [parent]
+    lived = report.live_on(child, data, agent.config, ("test",))
+    found = report.results_of(child, data, agent.config, lived, trials=FIRST_LOOK)
+    position, free = np.zeros(len(lived["test"].held.rows)), 0
+    for k, side in enumerate(signals - 1):
+        if side and k >= free:
+            name = "long_exit_bars" if side > 0 else "short_exit_bars"
+            free = k + int(data.outcomes[name][rows[k]])
+            position[k:free] = side
+    expected = lived["test"].stretch.account(position)
+    told = found["test"]["baselines"]["parent"]
+    assert told["net_bps"] == pytest.approx(1e4 * expected.net.mean(), rel=1e-12)
+    assert told["exposure_pct"] == pytest.approx(100 * np.abs(position).mean())
+    assert found["test"]["comparisons"]["parent"]["net_difference"]["p_value"] < 1
+    assert "the parent's own thresholds" in format_results(found)
 
 
 def test_who_stays_flat_holds_nothing_and_promises_nothing(reported):

@@ -11,6 +11,7 @@ from world.frames import CORE8, make_own_frame
 from artifacts.artifact import load_artifact
 from config import Config, ConfigError
 from models.families import load_adapter
+from predictor import Predictor
 from rl.adapter import shares_of
 from rl.checkpoints import KeptTraining
 from rl.ppo import PPO
@@ -70,6 +71,20 @@ def test_an_agent_is_published_and_opened(published):
     found = opened.predict_windows(windows)
     np.testing.assert_array_equal(found, trainer.adapter.predict_windows(windows))
     assert set(np.unique(found)) <= {0.0, 1.0}
+
+
+def test_a_predictor_proves_it_and_answers_with_positions(published):
+    trainer, artifact = published
+    predictor = Predictor(artifact.path)
+    assert predictor.check() == {"windows": 16, "largest_difference": 0.0}
+    data, table = trainer.data, trainer.predictions
+    held = predictor.predict_windows(data.golden_windows)
+    assert set(held) <= {-1.0, 0.0, 1.0} and len(held) == 16
+    assert predictor.signals(held).tolist() == (held + 1).tolist()
+    test = table[table["part"] == "test"]
+    about = artifact.metadata["results"]["test"]
+    assert about["net_bps"] == pytest.approx(1e4 * test["net"].mean())
+    assert about["num_samples"] == len(test)
 
 
 def test_a_checkpoint_is_a_row_of_the_history(published):
