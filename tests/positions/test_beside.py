@@ -86,7 +86,7 @@ def test_a_position_is_paid_bar_by_bar_and_held_against_the_agents(data):
     assert against["estimate"] == pytest.approx(1e4 * (earned - other) / len(rows))
     assert against["low"] > 0 and against["p_value"] < 0.05
     said = " ".join(format_position(results["position"]).split())
-    assert "bps net a bar on test; better than " in said
+    assert "on test; not told apart from always short, the best constant" in said
     assert "; better than its agent, +" in said
 
 
