@@ -34,7 +34,7 @@ from rl import accounts, training
 from rl.agent import AgentSettings
 from rl.training import ALGORITHMS, MarketSettings
 
-STEPS = {"ppo": 100_000, "sac": 40_000, "td3": 40_000}
+STEPS = {"ppo": 100_000, "sac": 24_000, "td3": 24_000}
 """An agent with a replay learns from each step many times."""
 
 
