@@ -10,7 +10,7 @@ beforehand:
 - costs of 0, 5 and 15 basis points on the oracle: never below 0;
 - the same seed twice: the same weights.
 
-    python benchmarks/agent_checks.py [--algorithms ppo sac td3] [--steps N]
+    python benchmarks/agent_checks.py [--algorithms ppo sac td3] [--only noise]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -34,6 +35,8 @@ from rl import accounts, training
 from rl.agent import AgentSettings
 from rl.training import ALGORITHMS, MarketSettings
 
+BAR_SECONDS = 300
+"""Of a test part that is long enough, in days, for an interval."""
 STEPS = {"ppo": 100_000, "sac": 24_000, "td3": 24_000}
 """An agent with a replay learns from each step many times."""
 
@@ -59,7 +62,7 @@ def run(name: str, kind: str, seed: int, cost_bps: float, steps: int) -> dict:
         for side in (-1.0, 0.0, 1.0)
     ]
     best = max(constant, key=np.sum)
-    length = Length.of(len(held.net), horizon_bars=1, bar_seconds=60)
+    length = Length.of(len(held.net), horizon_bars=1, bar_seconds=BAR_SECONDS)
     against = paired_test(-held.net, -best, length=length)
     return {
         "net_bps": 1e4 * float(held.net.mean()),
@@ -72,44 +75,46 @@ def run(name: str, kind: str, seed: int, cost_bps: float, steps: int) -> dict:
     }
 
 
-def check(name: str, *, steps: int, seeds: int) -> list[str]:
-    """Prints what one algorithm came to; returns what it failed."""
-    failed = []
+Told = Iterator[tuple[str, list[dict], bool]]
+"""Words, the runs that they are about, whether they passed."""
 
-    def told(words: str, runs: list[dict], *, passed: bool) -> None:
-        nets = ", ".join(f"{each['net_bps']:+.2f}" for each in runs)
-        seconds = sum(each["seconds"] for each in runs)
-        mark = "passed" if passed else "FAILED"
-        print(f"{name}: {words}: {mark}; net bps a bar {nets}; {seconds:.0f} CPU s")
-        sys.stdout.flush()
-        if not passed:
-            failed.append(f"{name}: {words}")
 
-    print(f"{name}: {steps:,} steps")
+def oracle(name: str, steps: int, seeds: int) -> Told:
+    """The next return is a feature, at several costs."""
     one = run(name, "oracle", 1, 0.0, steps)
-    told(f"oracle, {one['share']:.1%} of |return|", [one], passed=one["share"] >= 0.95)
-    twice = [run(name, "oracle", 1, 0.0, steps // 4) for _ in range(2)]
-    is_same = all(map(np.array_equal, *(each["weights"] for each in twice)))
-    told("the same seed twice, the same weights", twice, passed=is_same)
+    yield f"oracle, {one['share']:.1%} of |return|", [one], one["share"] >= 0.95
     costs = [run(name, "oracle", 1, cost, steps) for cost in (5.0, 15.0)]
     turnovers = ", ".join(f"{each['turnover']:.2f}" for each in (one, *costs))
-    told(
-        f"oracle at 5 and 15 bps, turnover at 0, 5, 15: {turnovers}",
-        costs,
-        passed=min(each["net_bps"] for each in costs) >= 0.0,
+    words = f"oracle at 5 and 15 bps, turnover at 0, 5, 15: {turnovers}"
+    yield words, costs, min(each["net_bps"] for each in costs) >= 0.0
+
+
+def again(name: str, steps: int, seeds: int) -> Told:
+    """The same seed twice."""
+    twice = [run(name, "oracle", 1, 0.0, steps // 4) for _ in range(2)]
+    is_same = all(map(np.array_equal, *(each["weights"] for each in twice)))
+    yield "the same seed twice, the same weights", twice, is_same
+
+
+def planted(name: str, steps: int, seeds: int) -> Told:
+    """A part of the next return is a feature."""
+    runs = [run(name, "planted", seed, 0.0, steps) for seed in range(1, 6)]
+    above = sum(each["net_bps"] > 0 for each in runs)
+    yield f"planted, above 0 in {above} of 5", runs, above >= 4
+
+
+def noise(name: str, steps: int, seeds: int) -> Told:
+    """Nothing is there."""
+    runs = [run(name, "noise", seed, 5.0, steps) for seed in range(1, seeds + 1)]
+    flat = sum(each["flat"] > 0.95 for each in runs)
+    apart = sum(each["p_value"] < 0.05 for each in runs)
+    words = (
+        f"noise at 5 bps, flat in {flat} of {seeds}, {apart} told apart from constant"
     )
-    planted = [run(name, "planted", seed, 0.0, steps) for seed in range(1, 6)]
-    above = sum(each["net_bps"] > 0 for each in planted)
-    told(f"planted, above 0 in {above} of 5", planted, passed=above >= 4)
-    noise = [run(name, "noise", seed, 5.0, steps) for seed in range(1, seeds + 1)]
-    flat = sum(each["flat"] > 0.95 for each in noise)
-    apart = sum(each["p_value"] < 0.05 for each in noise)
-    told(
-        f"noise at 5 bps, flat in {flat} of {seeds}, {apart} told apart from constant",
-        noise,
-        passed=flat >= 0.9 * seeds and apart == 0,
-    )
-    return failed
+    yield words, runs, flat >= 0.9 * seeds and apart == 0
+
+
+CHECKS = {each.__name__: each for each in (oracle, again, planted, noise)}
 
 
 def main() -> int:
@@ -117,15 +122,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS))
     parser.add_argument("--steps", type=int, help="instead of each algorithm's own")
+    parser.add_argument("--only", nargs="+", choices=CHECKS, default=list(CHECKS))
     parser.add_argument("--seeds", type=int, default=10, help="of noise")
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     print(", ".join(map(str, machine().values())))
-    failed = []
+    failed = 0
     for name in options.algorithms:
         steps = options.steps or STEPS[name]
-        failed += check(name, steps=steps, seeds=options.seeds)
+        print(f"{name}: {steps:,} steps")
+        for check in options.only:
+            for words, runs, passed in CHECKS[check](name, steps, options.seeds):
+                nets = ", ".join(f"{each['net_bps']:+.2f}" for each in runs)
+                seconds = sum(each["seconds"] for each in runs)
+                mark = "passed" if passed else "FAILED"
+                told = f"net bps a bar {nets}; {seconds:.0f} CPU s"
+                print(f"{name}: {words}: {mark}; {told}", flush=True)
+                failed += not passed
     return 1 if failed else 0
 
 
