@@ -16,6 +16,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from config import LONG, SHORT
 from metrics import scores
 from metrics.intervals import block_error
 
@@ -46,7 +47,8 @@ class Alike(TypedDict):
     """How alike members err in a part, pair by pair (num_members, num_members)."""
 
     loss_correlation: list[list[float | None]]  # None of a loss that never changes
-    disagreement: list[list[float]]  # share of rows with another class, another sign
+    disagreement: list[list[float]]  # share of rows with another most probable class
+    side_disagreement: list[list[float]]  # LONG before SHORT, or another sign
 
 
 class StackFindings(TypedDict):
@@ -339,13 +341,16 @@ def alike(outputs: Sequence[np.ndarray], truth: np.ndarray) -> Alike:
     losses = np.stack([row_losses(truth, said) for said in outputs])
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = np.atleast_2d(np.corrcoef(losses))
-    said = np.stack(
-        [x.argmax(axis=1) if x.ndim == 2 else np.sign(x).astype(int) for x in outputs]
+    sides = [np.sign(x if x.ndim == 1 else x[:, LONG] - x[:, SHORT]) for x in outputs]
+    classes = [x.argmax(axis=1) for x in outputs if x.ndim > 1] or sides
+    apart, on_other_side = (
+        (said[:, None] != said[None]).mean(axis=2).tolist()
+        for said in map(np.stack, (classes, sides))
     )
-    apart = (said[:, None] != said[None]).mean(axis=2)
     return {
         "loss_correlation": [
             [float(x) if np.isfinite(x) else None for x in row] for row in correlation
         ],
-        "disagreement": apart.tolist(),
+        "disagreement": apart,
+        "side_disagreement": on_other_side,
     }

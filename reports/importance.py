@@ -110,9 +110,11 @@ def importance_section(material: Material) -> Section | None:
 
 # Models below it
 
+_SHARE = "{:.1%}"
 _ALIKE = {
     "loss_correlation": ("Correlation of their losses on test", "{:.3f}"),
-    "disagreement": ("Share of the test rows of which they say another", "{:.1%}"),
+    "disagreement": ("Share of the test rows with another most probable class", _SHARE),
+    "side_disagreement": ("Share of them with another side, LONG or SHORT", _SHARE),
 }
 """How alike members are -> what a table of it is called, and its format."""
 
@@ -134,7 +136,7 @@ def format_parents(results: Mapping[str, Any]) -> str:
         f"{task.loss_name} on validation "
         f"{stack['loss']:.5f}, {crossed}"
     )
-    rows = [["", "weight", "validation", "test", "correlation", "disagreement"]]
+    rows = [["", "weight", "validation", "test", "correlation", "class", "side"]]
     for k, member in enumerate(stack["members"]):
         name, key = member["name"], task.measures["skill"]
         skills = (results[part]["baselines"][name][key] for part in _BY_TIME)
@@ -152,7 +154,7 @@ def format_parents(results: Mapping[str, Any]) -> str:
             ]
         )
     lines += format_table(rows)
-    lines.append("  skills; with the other members on test: losses, answers")
+    lines.append("  skills; on test beside the others: losses, answers, sides")
     return "\n".join(lines)
 
 

@@ -346,7 +346,7 @@ def test_text_and_page_show_weights_and_likeness(stacked):
     ):
         assert re.search(rf"member {name} +{weight} +[+-]0", text)
     section = parents_section(Material(results=results))
-    members, correlation, disagreement = section.blocks
+    members, correlation, disagreement, _ = section.blocks
     assert [name for name, _ in members.rows][1] == "member 2 logistic"
     assert [cells[0].text for _, cells in members.rows] == weights
     assert correlation.rows[0][1][0].text == "1.000"

@@ -118,6 +118,8 @@ def test_how_alike_models_are():
         [0, pytest.approx(1 / 3)],
         [pytest.approx(1 / 3), 0],
     ]
+    # Row 2: LONG, and neither side.
+    assert found["side_disagreement"][0] == [0, pytest.approx(1 / 3)]
     numbers = [np.array([1.0, -1, 2]), np.array([1.0, 1, 2]), np.zeros(3)]
     found = stacking.alike(numbers, np.array([1.0, -1, 0]))
     assert found["disagreement"][0] == pytest.approx([0, 1 / 3, 1])
