@@ -20,19 +20,9 @@ if TYPE_CHECKING:
     from rl.training import TrainedAgent
 
 
-def best_of_seeds(trained: TrainedAgent) -> list[Candidate]:
-    """Returns the best checkpoint on validation of each seed, in their order."""
-    best: dict[int, Candidate] = {}
-    for each in trained.candidates:
-        if each.seed not in best or each.mean_bps > best[each.seed].mean_bps:
-            best[each.seed] = each
-    return list(best.values())
-
-
 def choice_of(trained: TrainedAgent) -> dict[str, Any]:
     """Returns `results.Choice`."""
-    best = max(trained.candidates, key=lambda each: each.mean_bps)
-    chosen, count = trained.chosen, len(trained.candidates)
+    best, chosen, count = trained.best, trained.chosen, len(trained.candidates)
     found = (
         f"the best of {counted(count, 'checkpoint', 'checkpoints')} earned "
         f"{best.mean_bps:+.2f} bps a bar, t {best.t_value:+.2f}"
@@ -60,7 +50,7 @@ def learning_of(trained: TrainedAgent) -> list[dict[str, Any]]:
             "steps": [x.steps for x in trained.candidates if x.seed == best.seed],
             "net_bps": [x.mean_bps for x in trained.candidates if x.seed == best.seed],
         }
-        for best in best_of_seeds(trained)
+        for best in trained.best_of_seeds()
     ]
 
 
@@ -69,7 +59,7 @@ def spread_of(trained: TrainedAgent, stretch: Stretch) -> dict[str, Any]:
 
     Each seed's best checkpoint on validation, whether it was sure enough or not.
     """
-    seeds = best_of_seeds(trained)
+    seeds = trained.best_of_seeds()
     if not all(len(each.weights) for each in seeds):
         return {}
     found = [

@@ -362,7 +362,7 @@ class AgentAdapter(ModelAdapter):
             self.embedding,
             family=self.parents[0].family if self.parents else "",
         )
-        spread = described.spread_of(self.trained)
+        spread = [each.facts() for each in self.trained.best_of_seeds()]
         learned = len(self.seeds) * self.config.agent_steps
         targets = self._data.parts["validation"].targets
         judged = len(self.trained.candidates) * len(targets)

@@ -20,7 +20,6 @@ from rl.simulator import ACCOUNT_NUMBERS, NUM_ACTIONS, Market
 
 if TYPE_CHECKING:
     from rl.agent import AgentSettings
-    from rl.checkpoints import Candidate
     from rl.markets import Embedding
     from rl.training import MarketSettings, TrainedAgent
 
@@ -69,18 +68,9 @@ def history_of(trained: TrainedAgent) -> dict[str, list[float]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def spread_of(trained: TrainedAgent) -> list[dict[str, Any]]:
-    """Returns the best checkpoint of each seed on validation, in their order."""
-    best: dict[int, Candidate] = {}
-    for each in trained.candidates:
-        if each.seed not in best or each.mean_bps > best[each.seed].mean_bps:
-            best[each.seed] = each
-    return [each.facts() for each in best.values()]
-
-
 def words_of(trained: TrainedAgent, seconds: float) -> str:
     """Returns what came of a training, for its log."""
-    best, seeds = trained.best, len(spread_of(trained))
+    best, seeds = trained.best, len(trained.best_of_seeds())
     found = f"{best.mean_bps:+.3f} bps a bar on validation, t {best.t_value:+.2f}"
     if trained.chosen is None:
         end = f"not sure enough (t {trained.needed:.2f} needed): it stays flat"

@@ -88,6 +88,14 @@ class TrainedAgent:
         """The checkpoint with the best mean net return on validation."""
         return max(self.candidates, key=lambda each: each.mean_bps)
 
+    def best_of_seeds(self) -> list[Candidate]:
+        """Returns the best checkpoint on validation of each seed, in their order."""
+        best: dict[int, Candidate] = {}
+        for each in self.candidates:
+            if each.seed not in best or each.mean_bps > best[each.seed].mean_bps:
+                best[each.seed] = each
+        return list(best.values())
+
     def published_weights(self) -> list[np.ndarray]:
         """Returns the weights of the policy that is published.
 
