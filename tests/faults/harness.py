@@ -33,6 +33,7 @@ ROOMS = {
     "short": ("shortage", "shortage_room"),
     "kill": ("killing", "kill_room"),
     "sweep": ("sweeping", "sweep_room"),
+    "stages": ("staging", "stage_room"),
     "course": ("courses", "course_room"),
     "agents": ("courses", "agent_room"),
     "disk": ("disk", "disk_room"),
