@@ -65,22 +65,22 @@ def to_onnx(predictor: Predictor) -> Converted:
         DependencyError: If a package is missing.
     """
     adapter = predictor.adapter
+    if not isinstance(adapter, KerasAdapter | TabularAdapter):
+        raise utils.ConfigError(
+            "format: expected a Keras network or plain arrays. Received: a model of "
+            f"{predictor.family}, which has no ONNX form here"
+        )
     graph = onnx_graph.Graph()
     x = onnx_graph.add_scaler(graph, predictor.scaler, "features")
     if isinstance(adapter, KerasAdapter):
         x = graph.include(onnx_networks.network_to_onnx(adapter.answering), x)
-    elif isinstance(adapter, TabularAdapter):
+    else:
         bars = {"window_bars": adapter.window_bars}
         inputs = WindowInputs.from_dict(predictor.metadata["model"], **bars)
         x = onnx_graph.add_window_inputs(graph, inputs, x)
         x = onnx_graph.add_arrays(graph, adapter.model, x)
         if adapter.mix is not None:
             x = onnx_graph.add_mix(graph, adapter.mix, x)
-    else:
-        raise utils.ConfigError(
-            "format: expected a Keras network or plain arrays. Received: a model of "
-            f"{predictor.family}, which has no ONNX form here"
-        )
     answer = onnx_graph.add_policy(graph, predictor.policy, x)
     sizes = adapter.window_bars, adapter.num_features
     name: str = "probabilities"

@@ -18,6 +18,7 @@ from data_loader import TrainingDataLoader
 from evaluation.results import Parents
 from files.atomic import sha256_file
 from files.strict import to_jsonable
+from live import export
 from models.families import load_adapter
 from models.stack import Member
 from models.stacking import StackFindings
@@ -136,6 +137,13 @@ def test_members_are_judged_beside_it_and_how_alike_they_err(stacked):
         assert 0 < apart[0, 1] < 0.5
     assert found["loss"] == pytest.approx(results["validation"]["log_loss"])
     assert found["crossed_loss"] == stacked.history["val_loss"][0] >= found["loss"]
+
+
+def test_a_stack_is_exported_to_no_other_program(stacked):
+    predictor = Predictor(stacked.artifact_dir)
+    for convert in export.FORMATS.values():
+        with pytest.raises(ConfigError, match="Received: a model of stack"):
+            convert(predictor)
 
 
 def test_one_artifact_under_two_names_is_one_model(outputs, members, tmp_path):
