@@ -1,5 +1,7 @@
 """`--model hybrid`: its parents, the rows it learns from, its phases, resumed."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -146,6 +148,32 @@ def test_its_layers_rest_then_join_and_it_resumes_to_the_same_bytes(
         (held, whole.adapter.positions(whole.data, rows)),
     ):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_its_position_begins_as_its_agents_while_that_holds_none(hybrid, base, outputs):
+    tiny = {"agent_steps": 256, "agent_seeds": 1, "agent_envs": 4, "agent_hidden": (6,)}
+    tiny |= {"agent_episode_bars": 60, "stage_share": 1.0, "outputs_dir": outputs}
+    agent = published(prepared(model="ppo", base_model=str(base), **tiny))
+    trainer = StandaloneTrainer(
+        Config(**hybrid | {"rl_model": str(agent)}), frame=FRAME
+    )
+    trainer.initialize_components()
+    data = trainer.load_and_validate_data()
+    assert data.parts["train"].start == 315  # the agent's own rows, once more
+    opened = trainer.adapter.parents[1].adapter
+    last = opened.model.layers[-1]
+    draw = np.random.default_rng(0)
+    last.set_weights([draw.standard_normal(w.shape) for w in last.get_weights()])
+    windows = draw.standard_normal((8, 8, 8)).astype(np.float32)
+    account = np.zeros((8, 3), np.float32)
+    seen = np.concatenate([opened.seen_of(windows), account], axis=1)
+    short, _, long = opened.model(seen).numpy().T
+    for chosen in (opened.trained.best, None):
+        opened.trained = dataclasses.replace(opened.trained, chosen=chosen)
+        trainer.create_generators()
+        found = trainer.build_model().network(windows).numpy()[:, 3]
+        expected = (long - short) / (long + short) if chosen else np.zeros(8)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_parents_that_will_not_do_are_refused(hybrid, base, outputs, tmp_path):
