@@ -54,6 +54,11 @@ def prepare(trainer):
         step()
 
 
+def train(trainer):
+    prepare(trainer)
+    trainer.train_model()
+
+
 def run_and_die(trainer, after_epoch, after_step=0, *, in_validation=False):
     class Die(keras.callbacks.Callback):
         epoch = None
@@ -87,7 +92,7 @@ def outcome(trainer):
 @pytest.fixture(scope="module")
 def uninterrupted(frame, tmp_path_factory):
     trainer = make_trainer(frame, tmp_path_factory.mktemp("whole"))
-    trainer.run_training()
+    train(trainer)
     assert len(trainer.history["loss"]) < RUN["epochs"]  # early stopping came in
     rates = trainer.history["learning_rate"]
     assert rates[-1] < rates[0]  # and the plateau
@@ -148,10 +153,10 @@ def test_what_is_finished_is_not_resumed_and_nothing_to_resume_starts_afresh(
 
 def test_epochs_may_grow(frame, tmp_path):
     more = make_trainer(frame, tmp_path / "a", epochs=3)
-    more.run_training()
+    train(more)
     run_and_die(make_trainer(frame, tmp_path / "b", epochs=2), 1)
     grown = make_trainer(frame, tmp_path / "b", epochs=3, resume="newest")
-    grown.run_training()
+    train(grown)
     assert outcome(grown) == outcome(more)
 
 
@@ -187,13 +192,11 @@ COURSES = {
 def test_every_optimizer_and_schedule_resumes_byte_identical(frame, tmp_path, course):
     fields = COURSES[course] | {"epochs": 4, "checkpoint_minutes": 0.0}
     whole = make_trainer(frame, tmp_path / "whole", **fields)
-    prepare(whole)
-    whole.train_model()
+    train(whole)
     assert len(set(whole.history["learning_rate"])) > 1
     run_and_die(make_trainer(frame, tmp_path / "dead", **fields), 2, 2)
     again = make_trainer(frame, tmp_path / "dead", resume="newest", **fields)
-    prepare(again)
-    again.train_model()
+    train(again)
     assert outcome(again) == outcome(whole)
 
 
@@ -266,7 +269,7 @@ def test_torn_checkpoint_falls_back_to_the_one_before(
     newest = list_checkpoints(trainer.run.checkpoints)[-1]
     newest.write_bytes(newest.read_bytes()[:-10])
     again = make_trainer(frame, tmp_path, resume="newest")
-    again.run_training()
+    train(again)
     assert "digest does not match" in caplog.text
     assert outcome(again) == uninterrupted
 
@@ -367,7 +370,7 @@ def test_signals_stop_after_the_batch_and_say_how_to_go_on(
         assert last == f"interrupted. To go on: python trainer.py --resume {run}"
         assert list_checkpoints(run / "checkpoints")[-1].name == name
     again = make_trainer(frame, tmp_path, resume="newest")
-    again.run_training()
+    train(again)
     assert outcome(again) == uninterrupted
 
 
@@ -412,9 +415,16 @@ class RunShort(keras.callbacks.Callback):
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
 
 
+@pytest.fixture(scope="module")
+def weights_of_an_epoch(frame, tmp_path_factory):
+    whole = make_trainer(frame, tmp_path_factory.mktemp("epoch"), epochs=1)
+    train(whole)
+    return whole.model.get_weights()
+
+
 @pytest.mark.parametrize("in_new_process", [False, True])
 def test_a_step_that_does_not_fit_is_done_in_pieces(
-    frame, tmp_path, monkeypatch, in_new_process
+    frame, tmp_path, monkeypatch, in_new_process, weights_of_an_epoch
 ):
     fields = {"epochs": 1, "checkpoint_minutes": 0.0}
     trainer = make_trainer(frame, tmp_path, **fields)
@@ -458,11 +468,8 @@ def test_a_step_that_does_not_fit_is_done_in_pieces(
     np.testing.assert_allclose(got, expected, atol=1e-6)
     assert trainer.model.micro_batches == 4
     monkeypatch.undo()
-    whole = make_trainer(frame, tmp_path / "whole", epochs=1)
-    prepare(whole)
-    whole.train_model()
     for got, expected in zip(
-        trainer.model.get_weights(), whole.model.get_weights(), strict=True
+        trainer.model.get_weights(), weights_of_an_epoch, strict=True
     ):
         np.testing.assert_allclose(got, expected, atol=1e-6)
 
@@ -515,7 +522,7 @@ def test_patience_and_best_weights_survive_a_death(frame, tmp_path, uninterrupte
     *_, best = uninterrupted
     run_and_die(make_trainer(frame, tmp_path), best + 1)  # one epoch without progress
     trainer = make_trainer(frame, tmp_path, resume="newest")
-    trainer.run_training()
+    train(trainer)
     assert outcome(trainer) == uninterrupted
 
 
