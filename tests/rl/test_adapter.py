@@ -1,7 +1,10 @@
 """Agents as a family of the trainer: published, opened, killed and resumed."""
 
+import json
 import os
+import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +13,13 @@ from world.frames import CORE8, make_own_frame
 
 from artifacts.artifact import load_artifact
 from config import Config, ConfigError
-from models.families import load_adapter
+from models.families import create_forecaster, load_adapter
 from predictor import Predictor
-from rl.adapter import shares_of
+from rl.adapter import AgentAdapter, shares_of
 from rl.checkpoints import KeptTraining
 from rl.ppo import PPO
 from trainer import StandaloneTrainer
-from utils import Interrupted
+from utils import Interrupted, RefusedArtifactError
 
 ROWS = 900
 TINY = {
@@ -179,3 +182,102 @@ def test_a_signal_ends_a_run_that_goes_on(tmp_path, monkeypatch):
     found = KeptTraining(kept.parent, owner=None)
     assert [each.steps for each in found.candidates] == [256, 512]
     assert found._state["agent"]["steps"] == 768  # what it was at is kept, too
+
+
+# On a network that was trained before
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """A network on the older half of train, and an agent that sees through it."""
+    outputs = str(tmp_path_factory.mktemp("stages"))
+    small = {"outputs_dir": outputs, "report": "light", "stage_share": 0.5}
+    network = {"model": "cnn", "cnn_filters": (4,), "cnn_kernels": (3,), "epochs": 1}
+    sizes = {"dense_units": (5,), "batch_size": 64, "tensorboard": False}
+    below = trained(SMALL.replace(**network, **sizes, **small)).run.publish()
+    asked = config(outputs, base_model=str(below), agent_seeds=1, agent_steps=256)
+    return below, trained(asked)
+
+
+def test_an_agent_sees_through_a_network_and_stands_alone(stages):
+    below, trainer = stages
+    older = load_artifact(below)
+    learned = older.metadata["split"]["train"]
+    assert trainer.data.parts["train"].start == learned["rows"] == 180
+    assert trainer.data.scaler == older.scaler
+    assert trainer.adapter.market.features.shape == (ROWS, 5)
+    found = load_artifact(trainer.run.publish())
+    assert found.metadata["lineage"]["parents"][0]["role"] == "base_model"
+    assert (
+        found.metadata["files"]["extractor"] == f"extractor_{trainer.config.tag}.keras"
+    )
+    shutil.rmtree(below)
+    opened, rows = load_adapter(found), trainer.data.parts["test"].targets
+    windows = trainer.data.features[rows[:200, None] + np.arange(-9, 1)]
+    np.testing.assert_array_equal(
+        opened.seen_of(windows), trainer.adapter.market.features[rows[:200]]
+    )
+    center, spread = opened.seen_units
+    assert center.shape == (5,) and (spread > 0).all()
+
+
+def test_below_an_agent_stands_a_network_with_one_last_layer(stages, tmp_path):
+    from rl.markets import extractor_of
+
+    below, trainer = stages
+    [parent] = trainer.adapter.parents
+    tree = replace(parent)
+    tree.__dict__["adapter"] = object()
+    with pytest.raises(ConfigError, match="base_model: expected a network that ends"):
+        extractor_of(tree)
+    with pytest.raises(ConfigError, match="of sequence_length 10, not 9"):
+        trained(config(tmp_path, base_model=str(below), sequence_length=9))
+
+
+# Hostile files
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"scale": "nan"}, "scale above 0"),
+        ({"scale": "-0x1p-9"}, "scale above 0"),
+        ({"num_inputs": 7}, "sizes"),
+        ({"num_inputs": True}, "numbers that it sees"),
+        ({"published": 16}, "one"),
+        ({"candidates": []}, "checkpoints"),
+        ({"candidates": [{"seed": 1}] * 16}, "Candidate"),
+        ({"around": {"cost": 2.0}}, "episode_bars"),
+        ({"embedding": {"family": "cnn", "center": [], "spread": []}}, "units of each"),
+        ({"family": "td3"}, "sizes"),
+        ({"family": "lstm"}, "one of ppo, sac, td3"),
+    ],
+)
+def test_a_description_of_another_agent_is_refused(published, change, said):
+    trainer, artifact = published
+    description = json.loads(json.dumps(artifact.metadata["model"]))
+    of_model = {k: v for k, v in change.items() if k == "family"}
+    description["agent"] |= {k: v for k, v in change.items() if k != "family"}
+    with pytest.raises(RefusedArtifactError, match="an agent that fits") as caught:
+        AgentAdapter.load(trainer.model, description | of_model, "here")
+    assert said in str(caught.value) or said in str(caught.value.__cause__)
+
+
+def test_a_network_of_other_arithmetic_is_refused(published):
+    import keras
+
+    trainer, artifact = published
+    inputs = keras.Input((11,))
+    hidden = keras.layers.Dense(8, "relu")(inputs)  # not tanh
+    other = keras.Model(inputs, keras.layers.Dense(3, "softmax")(hidden))
+    with pytest.raises(RefusedArtifactError, match="hidden layers of tanh"):
+        AgentAdapter.load(other, artifact.metadata["model"], "here")
+    flat = artifact.metadata["model"] | {"is_flat": True}
+    with pytest.raises(RefusedArtifactError, match="no position"):
+        AgentAdapter.load(trainer.model, flat, "here")
+
+
+def test_an_agent_is_not_compared_with_forecasts():
+    asked = Config(model="ppo")
+    with pytest.raises(ConfigError, match="because a sweep compares what forecasts"):
+        create_forecaster(asked, "a sweep")
