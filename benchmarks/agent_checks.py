@@ -6,7 +6,8 @@ beforehand:
 - oracle: the next return is a feature, no cost: at least 95 % of the mean |return|;
 - planted: it is correlated 0.3 with a feature, no cost: above 0 in four of five;
 - noise, 5 basis points a change: no position in over 95 % of the bars in nine of ten,
-  net never told apart from the best constant position;
+  net never surely above the best constant position, and not told apart from it with
+  p < 0.05 of as many tests as there are markets;
 - costs of 0, 5 and 15 basis points on the oracle: never below 0;
 - the same seed twice: the same weights.
 
@@ -70,6 +71,7 @@ def run(name: str, kind: str, seed: int, cost_bps: float, steps: int) -> dict:
         "flat": float((held.position == 0).mean()),
         "turnover": held.turnover,
         "p_value": against["p_value"] if np.any(held.net != best) else 1.0,
+        "is_better": bool(held.net.sum() > best.sum()),
         "weights": found.candidates[-1].weights,
         "seconds": time.process_time() - started,
     }
@@ -107,11 +109,12 @@ def noise(name: str, steps: int, seeds: int) -> Told:
     """Nothing is there."""
     runs = [run(name, "noise", seed, 5.0, steps) for seed in range(1, seeds + 1)]
     flat = sum(each["flat"] > 0.95 for each in runs)
-    apart = sum(each["p_value"] < 0.05 for each in runs)
-    words = (
-        f"noise at 5 bps, flat in {flat} of {seeds}, {apart} told apart from constant"
-    )
-    yield words, runs, flat >= 0.9 * seeds and apart == 0
+    claims = sum(each["p_value"] < 0.05 and each["is_better"] for each in runs)
+    # Of ten markets one drifts by chance: the lowest p-value is one of ten (Sidak).
+    lowest = 1.0 - (1.0 - min(each["p_value"] for each in runs)) ** seeds
+    words = f"noise at 5 bps, flat in {flat} of {seeds}, {claims} claims, apart from "
+    words += f"the best constant with p {lowest:.2f}"
+    yield words, runs, flat >= 0.9 * seeds and not claims and lowest >= 0.05
 
 
 CHECKS = {each.__name__: each for each in (oracle, again, planted, noise)}
