@@ -295,11 +295,11 @@ def draw(found, path):
     for axis, (name, where) in zip(axes.flat, cases, strict=False):
         for who, color in (("Stable-Baselines3", "0.6"), ("ours", "tab:blue")):
             curves = np.array([x["curve"] for x in found[who, name, where]])
-            x = points(name, where)[1:]
+            x = np.array(points(name, where)[1:]) / 1000
             axis.plot(x, curves.T, color=color, alpha=0.35, linewidth=0.8)
             axis.plot(x, curves.mean(axis=0), color=color, label=who)
         axis.set_title(f"{name.upper()}, {where}")
-        axis.set_xlabel("steps")
+        axis.set_xlabel("thousand steps")
         unit = "net bps a bar" if where == "market" else "return of an episode"
         axis.set_ylabel(unit)
     axes.flat[0].legend()
