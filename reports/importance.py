@@ -289,6 +289,10 @@ def position_section(material: Material) -> Section | None:
         for name in found["test"]["baselines"]
         for against in [f"position.test.comparisons.{name}"]
     ]
+    came_to = [
+        (name, [numbers.show(f"position.{part}.{key}", form) for part in _BY_TIME])
+        for name, (key, form) in _POSITION.items()
+    ]
     statement = found["statement"]
     return Section(
         key="position",
@@ -296,13 +300,7 @@ def position_section(material: Material) -> Section | None:
         lead="Taken at the close of each target's bar, held until the next close; fee "
         f"and slippage are paid for each change. {statement[0].upper()}{statement[1:]}",
         blocks=[
-            numbers.by_row(
-                "What it came to",
-                {part: f"position.{part}" for part in _BY_TIME},
-                _POSITION,
-                is_wide=True,
-                is_stacked=True,
-            ),
+            Table(caption="What it came to", head=["", *_BY_TIME], rows=came_to),
             Table(
                 caption="Beside others on test, bar by bar",
                 head=["", "their net a bar, bps", "the position beyond it, bps", "p"],

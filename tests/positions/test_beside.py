@@ -11,7 +11,8 @@ from world.frames import make_own_frame
 from data_loader import TrainingDataLoader
 from evaluation.part_scores import Judged
 from positions.beside import add_positions
-from reports.importance import format_position
+from reports.blocks import Material
+from reports.importance import format_position, position_section
 from rl.accounts import account_of, stretches
 from rl.markets import market_of
 
@@ -88,6 +89,16 @@ def test_a_position_is_paid_bar_by_bar_and_held_against_the_agents(data):
     said = " ".join(format_position(results["position"]).split())
     assert "on test; not told apart from always short, the best constant" in said
     assert "; better than its agent, +" in said
+    section = position_section(Material(results=results, history={}))
+    came_to, beside = section.blocks
+    shown = {name: [cell.text for cell in cells] for name, cells in came_to.rows}
+    assert shown["net a bar, bps"] == [
+        f"{results['position'][part]['net_bps']:+.3f}"
+        for part in ("validation", "test")
+    ]
+    name, [theirs, beyond, p_value] = beside.rows[-1]
+    assert (name, theirs.value) == ("agent", test["baselines"]["agent"]["net_bps"])
+    assert (beyond.value, p_value.value) == (against["estimate"], against["p_value"])
 
 
 def test_models_without_a_position_have_none_judged(data):
