@@ -173,6 +173,8 @@ def train_cell(values: Mapping[str, Any]) -> dict[str, Any]:
         raise _missing(config.expected_path, "inputs_dir")
     _require_digest(path, values["sha256"], sha256_file(path))
     is_resumed = begun is not None and begun.path.is_dir() and begun.has_progress()
+    if begun is not None and not is_resumed:
+        shutil.rmtree(begun.path, ignore_errors=True)  # dead, and nobody's from here on
     trainer = _CellTrainer(config, resume=begun.path if begun and is_resumed else None)
     trainer.note = note
     trainer.cell = {"sweep": values["sweep"], "cell": values["cell"]}

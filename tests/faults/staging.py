@@ -60,7 +60,8 @@ def stage_room(world: World) -> Row:
         found = _outcomes(folder)
         wrong = [name for name in known if found[name] != known[name]]
         row.add(f"pipeline {number}: others: {', '.join(wrong)}" if wrong else None)
-        left = [path.name for path in (folder / "outputs" / "runs").glob("2*")]
+        runs = folder / "outputs" / "runs"
+        left = [path.parent.name for path in runs.glob("2*/cell.json")]
         row.add(f"pipeline {number}: runs are left: {left}" if left else None)
     row.note = f"{deaths} kills of {number} pipelines"
     return row
