@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 from dataclasses import replace
 
@@ -211,7 +210,7 @@ def test_an_agent_sees_through_a_network_and_stands_alone(stages):
     assert (
         found.metadata["files"]["extractor"] == f"extractor_{trainer.config.tag}.keras"
     )
-    shutil.rmtree(below)
+    away = below.rename(below.with_name("away"))
     opened, rows = load_adapter(found), trainer.data.parts["test"].targets
     windows = trainer.data.features[rows[:200, None] + np.arange(-9, 1)]
     np.testing.assert_array_equal(
@@ -219,6 +218,7 @@ def test_an_agent_sees_through_a_network_and_stands_alone(stages):
     )
     center, spread = opened.seen_units
     assert center.shape == (5,) and (spread > 0).all()
+    away.rename(below)
 
 
 def test_below_an_agent_stands_a_network_with_one_last_layer(stages, tmp_path):
