@@ -136,11 +136,16 @@ def test_folds_side_by_side_are_those_of_one_after_another(
     path = tmp_path / "TESTUSDT.feather"
     frame.to_feather(path)
     fields = RUN | {"model": "logistic", "training_file": str(path)}
-    opened, trained, original = [], [], folds.train_fold
+    opened, needed, trained, original = [], [], [], folds.train_fold
+
+    class Noting(SerialExecutor):
+        def submit(self, task):
+            needed.append(task.memory_bytes)
+            super().submit(task)
 
     def open_executor(kind, *, max_workers, log_folder):
         opened.append((kind, max_workers, log_folder.name))
-        return SerialExecutor()
+        return Noting()
 
     def noted(run, ranges, number, rows):
         trained.append(number)
@@ -165,6 +170,7 @@ def test_folds_side_by_side_are_those_of_one_after_another(
     again.run_training()
     assert trained == [1, 2, 3, 1, 2, 3, 3]
     assert opened == [("processes", 2, "folds")] * 2
+    assert needed == [4 * len(frame) * 8 * 4] * 4  # four arrays of float32
     pd.testing.assert_frame_equal(oof(one.artifact_dir), oof(again.artifact_dir))
     said, also = (read_json(x.artifact_dir / NUMBERS) for x in (one, again))
     assert said["cross_validation"] == also["cross_validation"]
