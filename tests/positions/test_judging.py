@@ -132,6 +132,24 @@ def test_no_position_earns_nothing_and_claims_nothing():
     assert "FLAT in 100.0% of the bars: a constant position" in told["warnings"]
 
 
+@pytest.mark.parametrize(
+    ("low", "deflated", "is_claimed"),
+    [
+        (0.01, 0.951, True),
+        (0.0, 0.999, False),
+        (None, 0.999, False),
+        (0.01, 0.95, False),
+        (0.01, None, False),
+    ],
+)
+def test_an_edge_needs_both_more_than_a_constant_and_a_sure_ratio(
+    low, deflated, is_claimed
+):
+    best = {"baseline": "flat", "net_difference": {"low": low}}
+    test = {"comparisons": {"best_baseline": best}, "deflated_sharpe": deflated}
+    assert claims.claims_of(test) == {"edge": is_claimed}
+
+
 def test_what_is_no_better_than_chance_is_never_claimed():
     """Positions that know nothing, without costs: told apart once in forty at most."""
     generator = np.random.default_rng(3)

@@ -13,6 +13,14 @@ from evaluation.policies import PositionPolicy, SignalPolicy
 from evaluation.trials import FIRST_LOOK
 from positions import report
 from positions.golden import GoldenObservations
+from positions.results import (
+    AgentPart,
+    AgentResults,
+    AgentSettings,
+    Beside,
+    Choice,
+    SeedResult,
+)
 from reports.report import format_results
 from rl.adapter import AgentAdapter
 from rl.checkpoints import Candidate
@@ -97,6 +105,18 @@ def test_seeds_looks_and_the_choice_are_told(reported):
     assert seeds[1]["net_bps"] == pytest.approx(results["test"]["net_bps"])
     assert [each["seed"] for each in results["learning"]] == [5, 6]
     assert set(results["outlook"]) == {"net_a_bar"}
+
+
+def test_every_key_is_one_of_the_types(reported):
+    results = reported[-1]
+    names = AgentResults.__annotations__.keys() - {"promised"}
+    assert results.keys() == names
+    part = results["test"]
+    assert part.keys() == AgentPart.__annotations__.keys()
+    assert part["baselines"]["flat"].keys() == Beside.__annotations__.keys()
+    assert part["spread"]["seeds"][0].keys() == SeedResult.__annotations__.keys()
+    assert results["choice"].keys() == Choice.__annotations__.keys()
+    assert results["settings"].keys() == AgentSettings.__annotations__.keys()
 
 
 def test_text_and_page_say_the_same(reported):
