@@ -56,6 +56,17 @@ def test_an_older_share_is_learned_from_and_the_rest_left_to_who_builds_on_it():
     assert spans(whole)["train"] == (0, 1400)
 
 
+def test_rows_of_a_parent_that_is_trained_further_are_learned_from_again():
+    first = after(1399, 1799, fitted_until=at(699))  # one of both learned until 699
+    assert spans(load(first)) == {
+        "train": (700, 1400),
+        "validation": (1400, 1800),
+        "test": (1800, 2000),
+    }
+    with pytest.raises(DataError, match="validation: expected rows .* learned from"):
+        load(after(1400, 1799, fitted_until=at(699)))
+
+
 def test_rows_that_a_parent_has_seen_are_refused():
     with pytest.raises(
         DataError, match=r"train: expected rows behind .* --stage-share"
