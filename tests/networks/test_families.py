@@ -429,6 +429,11 @@ def test_a_run_of_the_ensemble_is_published_and_answers(tmp_path):
             "outputs_dir": str(tmp_path),
             "windows_per_epoch": 128,
             "report": "light",
+            # To trace what is deeper takes most of the time, and says no more.
+            "lstm_units": (4,),
+            "cnn_filters": (4,),
+            "cnn_kernels": (3,),
+            "attention_blocks": 1,
         }
     )
     frame = make_own_frame(900, seed=3)
