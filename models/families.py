@@ -106,7 +106,7 @@ def create_forecaster(config: Config, who: str) -> ModelAdapter:
     """
     if config.model in AGENTS:
         raise utils.ConfigError(
-            f"model: expected a family that forecasts, because {who} compares what "
+            f"model: expected a family that forecasts, because {who} goes by what "
             f"forecasts lose. Received: {config.model!r}, which holds positions and is "
             f"judged beside constant ones: python trainer.py --model {config.model}"
         )

@@ -279,5 +279,5 @@ def test_a_network_of_other_arithmetic_is_refused(published):
 
 def test_an_agent_is_not_compared_with_forecasts():
     asked = Config(model="ppo")
-    with pytest.raises(ConfigError, match="because a sweep compares what forecasts"):
+    with pytest.raises(ConfigError, match="because a sweep goes by what forecasts"):
         create_forecaster(asked, "a sweep")
