@@ -132,9 +132,11 @@ def make_pipeline(
     common = {ALIASES.get(key, key): value for key, value in content.items()}
     entries = _entries(common.pop("stages", None), problems)
     common, found = sources.overlaid(None, flags, base=common)
-    for line in found + [f"{key}: each stage has its own" for key in OWN_FIELDS]:
-        if line.partition(":")[0] in {*common, "pair"}:
-            problems.add(line)
+    for line in found:
+        problems.add(line)
+    for key in OWN_FIELDS:
+        if key in common:
+            problems.add(f"{key}: each stage has its own")
     name = str(common.setdefault("experiment_name", name))
     if not WORD.fullmatch(name):
         problems.add(
