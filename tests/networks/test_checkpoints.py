@@ -184,6 +184,7 @@ COURSES = {
         "lr_schedule": "constant",
         "warmup_epochs": 3,
         "gradient_accumulation_steps": 3,
+        "num_branches": 1,  # those of the first course are resumed, too
     },
 }
 
