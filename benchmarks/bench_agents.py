@@ -65,7 +65,7 @@ class GymEpisodes:
         space = self.envs[0].action_space
         self._limit = getattr(space, "high", [1.0])[0]
         self.is_continuous = not hasattr(space, "n")
-        self.num_actions = getattr(space, "n", 0)
+        self.num_actions = int(getattr(space, "n", 0))
         self.observation_size = self.envs[0].observation_space.shape[0]
         self._seen = np.zeros((num_envs, self.observation_size), np.float32)
 
