@@ -17,6 +17,7 @@ from artifacts.array_models import expect
 from config import Config
 from files.progress import in_words
 from rl.simulator import ACCOUNT_NUMBERS, NUM_ACTIONS, Market
+from utils import counted
 
 if TYPE_CHECKING:
     from rl.agent import AgentSettings
@@ -77,7 +78,7 @@ def words_of(trained: TrainedAgent, seconds: float) -> str:
     else:
         end = f"seed {best.seed} after {best.steps:,} steps is kept"
     return (
-        f"trained {seeds} agents in {in_words(seconds)}; best of "
+        f"trained {counted(seeds, 'agent', 'agents')} in {in_words(seconds)}; best of "
         f"{len(trained.candidates)} checkpoints: {found}; {end}"
     )
 

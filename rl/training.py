@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from files.progress import Progress
+from metrics.intervals import block_error
 from rl import accounts
 from rl.accounts import Account, Act, LiveAccount
 from rl.agent import Agent, AgentSettings
@@ -244,6 +245,22 @@ def needed_t_value(num_candidates: int) -> float:
     return float(special.ndtri(SURE ** (1.0 / num_candidates)))
 
 
+def t_value_of(net: np.ndarray, *, block_bars: int) -> float:
+    """Returns a mean net return over its standard error; 0 where nothing changes.
+
+    The larger error of single bars and of blocks of them: what a position earns of
+    neighbouring bars may go together.
+
+    Args:
+        net: Log returns after costs (num_bars,), in time order.
+        block_bars: Bars of a block.
+    """
+    if len(net) < 2:
+        return 0.0
+    error = max(block_error(net, block_rows=rows) for rows in (1, block_bars))
+    return float(net.mean()) / error if error > 0 else 0.0
+
+
 def _live(
     weights: Sequence[np.ndarray],
     is_continuous: bool,
@@ -290,14 +307,12 @@ def _candidate(
             f"{agent.steps:,} steps of seed {seed}. Try a lower agent_learning_rate."
         )
     net = _live(weights, agent.is_continuous, market, pieces, around).net
-    spread = float(net.std()) / math.sqrt(max(1, len(net)))
-    mean = float(net.mean()) if len(net) else 0.0
     return Candidate(
         seed=seed,
         steps=agent.steps,
         weights=weights,
-        mean_bps=1e4 * mean,
-        t_value=mean / spread if spread > 0 else 0.0,
+        mean_bps=1e4 * float(net.mean()) if len(net) else 0.0,
+        t_value=t_value_of(net, block_bars=around.episode_bars),
         reward=agent.told.get("reward"),
         loss=agent.told.get("loss"),
     )

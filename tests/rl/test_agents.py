@@ -175,6 +175,15 @@ def test_the_best_on_validation_is_kept_only_where_it_is_sure():
     assert training.choose([candidate(-0.5, -9.0)]) is None
 
 
+def test_bars_that_go_together_make_nobody_surer():
+    steady = np.tile(np.repeat([2e-4, -1e-4], 60), 10)
+    assert training.t_value_of(steady, block_bars=1) == pytest.approx(11.547, abs=1e-3)
+    assert training.t_value_of(steady, block_bars=60) == pytest.approx(1.491, abs=1e-3)
+    shuffled = np.tile([2e-4, -1e-4], 600)  # blocks alone would be sure of it
+    assert training.t_value_of(shuffled, block_bars=60) == pytest.approx(11.547, 1e-3)
+    assert training.t_value_of(np.zeros(200), block_bars=60) == 0.0
+
+
 def test_more_candidates_must_be_surer():
     assert training.needed_t_value(1) == pytest.approx(1.6449, abs=1e-4)
     assert training.needed_t_value(24) == pytest.approx(2.8575, abs=1e-4)
