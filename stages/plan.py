@@ -9,6 +9,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ STAGE_SHARE = 0.5
 """Share of the training part that an extractor learns from: the older half. What builds
 on it learns from the newer one, and so from numbers that are not too good."""
 
+EXTRACTORS = tuple(each for each in NETWORKS if each != "ensemble")
+"""Networks that end in one dense layer."""
+
 PARENTS: dict[str, dict[str, tuple[str, ...] | None]] = {
-    **dict.fromkeys(AGENTS, {"base_model": NETWORKS}),
-    "hybrid": {"base_model": NETWORKS, "rl_model": AGENTS},
+    **dict.fromkeys(AGENTS, {"base_model": EXTRACTORS}),
+    "hybrid": {"base_model": EXTRACTORS, "rl_model": AGENTS},
     "stack": {"members": None},
 }
-"""Family -> field of what it builds on -> families that will do; None: any."""
+"""Family -> field of what it builds on -> families that will do; None: all others."""
 NEEDED = {"hybrid": ("base_model",), "stack": ("members",)}
 """What a family cannot be trained without."""
 OWN_FIELDS = ("model", "base_model", "rl_model", "members")
@@ -195,9 +199,11 @@ def _entries(given: Any, problems: _Problems) -> dict[str, dict[str, Any]]:
                 near = utils.did_you_mean(str(key), _KEYS)
                 problems.add(f"unknown key {key!r:.100}.{near}", name)
         needs = [needs] if isinstance(needs, str) else needs
-        entry = {
+        needs = needs if isinstance(needs, list) else [needs]
+        entry: dict[str, Any] = {
             "model": each.get("model"),
-            "needs": needs if isinstance(needs, list) else [needs],
+            # What is no word, such as a list, names no stage.
+            "needs": [x if isinstance(x, str) else repr(x) for x in needs],
             "fields": each.get("fields") or {},
         }
         for key, kind in (("model", str), ("fields", dict)):
@@ -205,6 +211,10 @@ def _entries(given: Any, problems: _Problems) -> dict[str, dict[str, Any]]:
                 what = "a model family" if kind is str else "names and values"
                 problems.add(f"{key}: expected {what}. Received: {entry[key]!r}", name)
                 entry[key] = kind()
+        entry["fields"] = {
+            str(k): v.isoformat() if isinstance(v, date) else v
+            for k, v in entry["fields"].items()
+        }
         entries[name] = entry
     for name, entry in entries.items():
         for need in entry["needs"]:
@@ -276,9 +286,14 @@ def _roles(
     found: dict[str, str] = {}
     for need in needs:
         family = entries[need]["model"]
-        fitting = [k for k, known in wanted.items() if known is None or family in known]
+        fitting = [
+            role
+            for role, known in wanted.items()
+            if (family != model if known is None else family in known)
+        ]
         if not fitting:
-            kinds = " or ".join(", ".join(known or ()) for known in wanted.values())
+            others = (f"models other than {model}",)
+            kinds = " or ".join(", ".join(x or others) for x in wanted.values())
             problems.add(
                 f"needs: expected {kinds or 'none'} for model {model!r}. Received: "
                 f"{need}, of model {family!r}",
@@ -311,6 +326,19 @@ def _require_parents(
         if need not in stages:
             continue
         other = stages[need].config
+        if role == "base_model" and other.stage_share == 1:
+            problems.add(
+                "stage_share: expected below 1, so that rows are left to "
+                f"{stage.name}. Received: 1",
+                need,
+            )
+        below = [*stages[need].roles, *filter(None, [other.base_model])]
+        if role == "rl_model" and not (set(below) & {*stage.roles, config.base_model}):
+            problems.add(
+                f"needs: expected an rl_model on the same base_model. Received: {need}"
+                f", on {', '.join(below) or 'none'}",
+                stage.name,
+            )
         fields = [*QUESTION, *_SAME_ROWS]
         if role != "members":
             fields.append("sequence_length")

@@ -95,8 +95,8 @@ def test_everything_that_is_wrong_is_told_together():
         "'first'?",
         "model: each stage has its own",
         "needs: expected no circle. Received: a needs b needs a",
-        "stage a: needs: expected lstm, gru, cnn, cnn_lstm, attention, ensemble for "
-        "model 'ppo'. Received: b, of model 'lightgbm'",
+        "stage a: needs: expected lstm, gru, cnn, cnn_lstm, attention for model "
+        "'ppo'. Received: b, of model 'lightgbm'",
         "stage b: needs: expected none for model 'lightgbm'. Received: a, of model "
         "'ppo'",
         "stages a, b, c, first: unknown field 'stage_shares'. Did you mean "
@@ -155,6 +155,48 @@ def test_stages_are_told_what_they_lack():
         {"name": "s", "model": "stack", "needs": ["first", "trees"]}, wide, trees
     )
     assert line.startswith("stage s: sequence_length: expected at least 500")
+
+
+@pytest.mark.parametrize(
+    ("stage", "line"),
+    [
+        ({"needs": [["first"]]}, "expected names of stages. Received: \"['first']\""),
+        ({"needs": [{"first": 1}]}, "expected names of stages. Received"),
+        ({"needs": "first", "fields": {1: 2}}, "unknown field '1'"),
+        ({"needs": "mixed"}, "Received: mixed, of model 'ensemble'"),
+        ({"needs": "whole"}, "stage whole: stage_share: expected below 1"),
+        ({"model": "stack", "needs": ["stacked", "first", "deep"]}, "than stack"),
+        (
+            {"model": "hybrid", "needs": ["first", "rows"]},
+            "expected an rl_model on the same base_model. Received: rows, on none",
+        ),
+        (
+            {"model": "hybrid", "needs": ["first", "elsewhere"]},
+            "expected an rl_model on the same base_model. Received: elsewhere, on deep",
+        ),
+    ],
+)
+def test_what_would_fail_behind_hours_is_refused_before(stage, line):
+    first = STAGES[4]
+    others = [
+        first,
+        first | {"name": "whole", "fields": {"stage_share": 1}},
+        {"name": "mixed", "model": "ensemble"},
+        {"name": "deep", "model": "lstm"},
+        {"name": "elsewhere", "model": "ppo", "needs": "deep"},
+        {"name": "rows", "model": "ppo"},
+        {"name": "stacked", "model": "stack", "needs": ["first", "deep"]},
+    ]
+    [found] = refused({"name": "it", "model": "ppo"} | stage, *others)
+    assert line in found
+
+
+def test_days_of_a_stage_may_be_written_as_days(tmp_path):
+    file = tmp_path / "days.yaml"
+    file.write_text(
+        "stages:\n- {name: a, model: lstm, fields: {start_date: 2024-02-01}}\n"
+    )
+    assert read_pipeline(str(file)).stages[0].config.start_date == "2024-02-01"
 
 
 @pytest.mark.parametrize("given", [None, [], {"a": 1}, "first"])
