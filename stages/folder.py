@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import utils
-from artifacts.run_folder import LOCK, MANIFEST, RunFolder
+from artifacts.run_folder import LOCK, RunFolder
 from config import Config
 from experiments.sweep_folder import is_held, take_folder
-from files.atomic import sha256_file
 from files.locks import FileLock
 from files.strict import read_json, write_json
 from stages.plan import Stage
@@ -135,14 +134,6 @@ class PipelineFolder:
                 raise run.in_use()
             shutil.rmtree(run.path, ignore_errors=True)
             note.unlink()
-
-
-def is_whole(record: Mapping[str, Any]) -> bool:
-    """Whether a finished stage is there as it was when it was registered."""
-    if record["status"] != DONE:
-        return False
-    manifest = Path(record["folder"], MANIFEST)
-    return manifest.is_file() and sha256_file(manifest) == record["manifest_sha256"]
 
 
 def new_record(stage: Stage) -> Record:

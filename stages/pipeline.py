@@ -11,7 +11,6 @@ trained again; where something below it changed, it is.
 
 from __future__ import annotations
 
-import contextlib
 import graphlib
 import logging
 import shlex
@@ -40,7 +39,6 @@ from stages.folder import (
     WAITING,
     PipelineFolder,
     Record,
-    is_whole,
     new_record,
 )
 from stages.plan import Pipeline, Stage
@@ -203,11 +201,12 @@ class _Work:
             outputs = Path(self.pipeline.outputs_dir).absolute()
             models = {each["name"]: f"{outputs}/{each['model_id']}" for each in needs}
             record["key"] = self._key(stage, file["sha256"], needs)
+            # Of taken ones, too: who looked at the test part is counted by it.
+            self.configs[name] = self._threaded(stage.config_with(models))
             if self._is_finished(record):
                 record.update(self.before[name] | _about(record))
                 self._settle(name)
             else:
-                self.configs[name] = self._threaded(stage.config_with(models))
                 executor.submit(self._task(name, file))
                 return False
         return True
@@ -220,13 +219,19 @@ class _Work:
         return sha256_json([run_identity(config), config.epochs, sha256, roles])
 
     def _is_finished(self, record: Record) -> bool:
-        before = self.before.get(record["name"])
-        if before is None or before["key"] != record["key"] or not is_whole(before):
+        name, key = record["name"], record["key"]
+        before = self.before.get(name)
+        if before is None or before["key"] != key or before["status"] != DONE:
             return False
-        with contextlib.suppress(utils.MissingInputError):
-            self.registry.get(before["model_id"])
-            return True
-        return False
+        try:
+            self.registry.open(before["model_id"])
+        except utils.MissingInputError:
+            return False
+        except utils.RefusedArtifactError as error:
+            logger.warning("%s: trained again. %s", name, error)
+            self.folder.note_path(name, key).unlink(missing_ok=True)
+            return False
+        return True
 
     def _task(self, name: str, file: Mapping[str, Any]) -> Task:
         config, key = self.configs[name], self.records[name]["key"]

@@ -82,6 +82,9 @@ def test_finished_stages_are_taken_and_what_changed_is_trained_with_all_above_it
     model.write_bytes(model.read_bytes()[:-1] + b"!")
     [problem] = registry.validate(unregistered["both"]["model_id"])
     assert changed["one"]["model_id"] in problem and model.name in problem
+    mended = run()
+    assert states(mended) == {"one": TRAINED, "two": TAKEN, "both": TRAINED}
+    assert registry.validate(mended["both"]["model_id"]) == []
 
 
 def test_a_failed_stage_stops_those_above_it_alone(content, tmp_path):
@@ -169,6 +172,22 @@ def test_stages_go_side_by_side_with_as_many_threads_as_they_began_with(content)
     afresh = Answers(slots=1)
     run_pipeline(make_pipeline(content), executor=afresh)
     assert afresh.values["config"]["num_threads"] is None
+
+
+def test_who_is_taken_counts_once_as_a_look_at_the_test_part(content, monkeypatch):
+    networks = [
+        {"name": "first", "model": "cnn_lstm"},
+        {"name": "agent", "model": "ppo", "needs": "first"},
+        {"name": "joined", "model": "hybrid", "needs": ["first", "agent"]},
+    ]
+    pipeline = make_pipeline(content | {"stages": networks, "sequence_length": 20})
+    failed = Answers(joined={"error": "no", "exit_code": 70})
+    looks = Path(run_pipeline(pipeline, executor=failed).folder, "planned/joined.json")
+    before = json.loads(looks.read_text())
+    monkeypatch.setattr(Registry, "open", lambda *_: None)
+    again = run_pipeline(pipeline, executor=Answers())
+    assert states(again) == {"first": TAKEN, "agent": TAKEN, "joined": TRAINED}
+    assert json.loads(looks.read_text()) == before
 
 
 def test_an_interruption_keeps_what_is_finished_and_says_how_to_go_on(content):
