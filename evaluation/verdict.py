@@ -268,14 +268,17 @@ def test_lines(
     ]
 
 
-def of_length(found: Mapping[str, float]) -> list[str]:
+def of_length(
+    found: Mapping[str, float], *, counted_as: str = "label horizons"
+) -> list[str]:
     """Returns a warning where test is too short for intervals, or nearly so."""
     length = Length(**found)
+    words = _words(length, counted_as)
     if length.is_too_short:
-        return [f"test is {_words(length)}: no interval and no claim, {_NEEDED}"]
+        return [f"test is {words}: no interval and no claim, {_NEEDED}"]
     if length.days < WARN_DAYS:
         return [
-            f"test is {_words(length)}: its intervals are wide, and where volatility "
+            f"test is {words}: its intervals are wide, and where volatility "
             f"lasts for days too narrow; {WARN_DAYS:.0f} days are better"
         ]
     return []
@@ -284,7 +287,7 @@ def of_length(found: Mapping[str, float]) -> list[str]:
 _NEEDED = f"expected at least {MIN_DAYS:.0f} days and {MIN_HORIZONS:.0f} horizons"
 
 
-def _words(length: Length, counted_as: str = "label horizons") -> str:
+def _words(length: Length, counted_as: str) -> str:
     return f"{length.days:.1f} days, {length.horizons:,.0f} {counted_as}"
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from config import CLASS_NAMES, Config
 from models.keras_adapter import KerasAdapter
-from models.parents import Parent, inherited_from, open_parent
+from models.parents import Parent, inherited_from, open_network, open_parent
 from preprocessing.inheritance import Inherited
 from settings.label_fields import LabelFields
 from settings.stage_fields import AGENTS
@@ -58,7 +58,7 @@ class HybridAdapter(KerasAdapter):
             ConfigError: If one is missing, or does not suit the run or the other one.
         """
         config = self.config
-        base = open_parent("base_model", config.base_model, config, alike=_QUESTION)
+        base = open_network(config, alike=_QUESTION)
         if not base.has_network:
             raise ConfigError(
                 "base_model: expected a network, whose layers a hybrid begins with. "

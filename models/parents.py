@@ -23,6 +23,8 @@ from config import Config
 from files.atomic import sha256_file
 from models.adapter import ModelAdapter
 from preprocessing.inheritance import Inherited
+from settings.network_fields import HYBRID
+from settings.stage_fields import AGENTS
 from utils import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -127,6 +129,22 @@ def open_parent(
         if entry.manifest_sha256 == digest
     ]
     return Parent(role, name, artifact, digest, known[0] if known else None)
+
+
+def open_network(config: Config, *, alike: Sequence[str]) -> Parent:
+    """Opens `base_model`, whose last hidden layer a run goes on from.
+
+    Raises:
+        UserError: See `open_parent`.
+        ConfigError: If it is of a family that builds on others itself.
+    """
+    parent = open_parent("base_model", config.base_model, config, alike=alike)
+    if parent.family in (*AGENTS, HYBRID, "stack"):
+        raise ConfigError(
+            "base_model: expected a network that builds on no other model, such as "
+            f"cnn_lstm. Received: {parent.name}, of family {parent.family!r}"
+        )
+    return parent
 
 
 def inherited_from(

@@ -59,7 +59,7 @@ def add_verdict(results: dict[str, Any], *, notes: Sequence[str] = ()) -> None:
     results["warnings"] = [
         *verdict.too_good({honest: test["sharpe"]}),
         *_alike(test),
-        *verdict.of_length(test["length"]),
+        *verdict.of_length(test["length"], counted_as="bars"),
         *results["warnings"],
     ]
     results["claims"] = claims_of(test)

@@ -27,7 +27,7 @@ from models import families
 from models.adapter import ModelAdapter, read_sizes
 from models.device import import_tensorflow
 from models.keras_adapter import KerasAdapter
-from models.parents import Parent, inherited_from, open_parent
+from models.parents import Parent, inherited_from, open_network
 from preprocessing.inheritance import Inherited
 from rl import described
 from rl.accounts import Account, LiveAccount, plain_policy
@@ -93,10 +93,7 @@ class AgentAdapter(ModelAdapter):
         """The network whose embedding the agent sees; none where it sees the rows."""
         if self.config.base_model is None:
             return ()
-        alike = ("sequence_length",)
-        return [
-            open_parent("base_model", self.config.base_model, self.config, alike=alike)
-        ]
+        return [open_network(self.config, alike=("sequence_length",))]
 
     @property
     def inherited(self) -> Inherited:

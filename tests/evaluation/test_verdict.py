@@ -277,3 +277,15 @@ def test_a_leak_withdraws_every_claim():
     verdict.heed_audit(results, Classes())
     assert results["claims"]["skill"] and results["verdict"][0].startswith("Skill: yes")
     assert results["warnings"] == ["doubtful: column leads the price: x, z 9"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({}, "5.2 days, 62 label horizons"),
+        ({"counted_as": "bars"}, "5.2 days, 62 bars"),
+    ],
+)
+def test_a_short_test_is_counted_in_what_decides_its_answers(words, said):
+    [line] = verdict.of_length({"days": 5.2, "horizons": 62}, **words)
+    assert line.startswith(f"test is {said}: no interval and no claim")

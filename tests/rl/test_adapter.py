@@ -234,6 +234,12 @@ def test_below_an_agent_stands_a_network_with_one_last_layer(stages, tmp_path):
         trained(config(tmp_path, base_model=str(below), sequence_length=9))
 
 
+def test_no_agent_stands_on_an_agent(published, tmp_path):
+    below = str(published[1].path)
+    with pytest.raises(ConfigError, match="builds on no other model.* family 'ppo'"):
+        AgentAdapter(config(tmp_path, base_model=below)).parents  # noqa: B018
+
+
 # Hostile files
 
 
