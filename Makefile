@@ -60,11 +60,11 @@ next-stretch: .venv/run.stamp
 live: .venv/dev.stamp
 	$(BIN)/python benchmarks/live_parity.py $(CANDLES)
 
-# What agents must show before anyone believes them: oracle, noise, costs. An hour.
+# What agents must show before anyone believes them: oracle, noise, costs. Six CPU minutes.
 agents: .venv/run.stamp
 	$(BIN)/python benchmarks/agent_checks.py
 
-# The same algorithms of Stable-Baselines3, in an environment of their own. An hour.
+# The same algorithms of Stable-Baselines3, in an environment of their own. Eight CPU minutes.
 agents-reference: .venv-agents/stamp
 	.venv-agents/bin/python benchmarks/bench_agents.py --picture docs/pictures/agents.png
 
