@@ -22,10 +22,12 @@ class CompiledNetwork:
 
     Args:
         network: From (batch, window_bars, num_features).
+        say: What it says of many windows, where that is traced already.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, *, say: Any = None) -> None:
         self.network = network
+        self._traced = say
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """Returns the outputs (num_windows, num_outputs) of scaled windows."""
@@ -46,7 +48,7 @@ class CompiledNetwork:
 
     @functools.cached_property
     def _say_many(self) -> Any:
-        return self._compiled(None)
+        return self._traced or self._compiled(None)
 
     def _compiled(self, num_windows: int | None) -> Any:
         import tensorflow as tf

@@ -352,7 +352,8 @@ class KerasAdapter(ModelAdapter):
     @functools.cached_property
     def compiled(self) -> CompiledNetwork:
         """The network for windows that are in memory."""
-        return CompiledNetwork(self.network)
+        traced = self.model.say if self._loaded is None else None
+        return CompiledNetwork(self.network, say=traced)
 
     @property
     def answering(self) -> Any:
