@@ -23,7 +23,8 @@ import numpy as np
 
 ACCOUNT_NUMBERS = 3
 """Numbers of an observation beside the features: position, unrealised log return in
-units of a bar's deviation, bars in position as a share of an episode."""
+units of a bar's deviation, bars in position as a share of an episode. Neither of these
+leaves what episodes show, however long an account goes on."""
 
 NUM_ACTIONS, FLAT = 3, 1
 """SHORT, FLAT, LONG of a discrete agent, in the order of their ids; that of FLAT."""
@@ -118,7 +119,9 @@ class Holdings:
         """
         found = np.empty((len(self.position), ACCOUNT_NUMBERS), np.float32)
         found[:, 0] = self.position
-        found[:, 1] = self.unrealised / scale
+        # In an episode a random walk comes to its root; more was hardly learned from.
+        most = episode_bars**0.5
+        found[:, 1] = np.clip(self.unrealised / scale, -most, most)
         found[:, 2] = np.minimum(self.bars_held / episode_bars, 1.0)
         return found
 

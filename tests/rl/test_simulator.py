@@ -48,7 +48,9 @@ def test_an_account_is_seen_and_an_end_is_flat():
     seen = episodes.observe()[0]
     np.testing.assert_allclose(seen, [4, 5, 1, -1.0, 2 / 6], rtol=1e-6)
     episodes.step(np.array([0]))  # another side counts anew
-    np.testing.assert_allclose(episodes.observe()[0, 2:], [-1, -3, 1 / 6], rtol=1e-6)
+    np.testing.assert_allclose(
+        episodes.observe()[0, 2:], [-1, -(6**0.5), 1 / 6], rtol=1e-6
+    )
     for _ in range(3):
         _, terminated, truncated = episodes.step(np.array([0]))
     assert not terminated.any() and truncated.all()
@@ -124,9 +126,24 @@ def test_an_account_sees_in_any_stretch_what_it_saw_in_training(is_continuous):
     for bar, action in enumerate(actions):
         expected = episodes.observe()[0]
         expected[-1] = min(episodes.holdings.bars_held[0] / 4, 1.0)
+        expected[-2] = np.clip(expected[-2], -2.0, 2.0)
         assert shown[bar].tobytes() == expected.tobytes()
         assert held.position[bar] == episodes.targets(np.array([action]))[0]
         episodes.step(np.array([action]))
+
+
+def test_an_account_that_goes_on_sees_no_more_than_an_episode_shows():
+    account = LiveAccount(
+        lambda seen: np.array([2]),
+        scale=0.01,
+        episode_bars=9,
+        is_continuous=False,
+        dead_band=0.1,
+    )
+    for _ in range(50):
+        account.decide(np.zeros(2, np.float32))
+        account.earn(0.01)
+    assert account.numbers.tolist() == [1.0, 3.0, 1.0]
 
 
 def test_state_goes_through_json():
