@@ -401,10 +401,13 @@ def test_an_address_that_is_taken(capsys):
             service.run(app, host="127.0.0.1", port=99_999)
 
 
-@pytest.mark.parametrize("family, count", [("lstm", 1), ("logistic", 0)])
-def test_kernels_of_a_network_get_a_thread_each(monkeypatch, family, count):
+@pytest.mark.parametrize(
+    "file, count",
+    [("model_A.keras", 1), ("model_A.json", 0), ("members/2/model_A.keras", 1)],
+)
+def test_kernels_of_a_network_get_a_thread_each(monkeypatch, file, count):
     calls = []
-    artifact = SimpleNamespace(metadata={"model": {"family": family}})
+    artifact = SimpleNamespace(files={"metadata_A.json": {}, file: {}})
     monkeypatch.setattr(command, "open_model", lambda _: artifact)
     monkeypatch.setattr(runtime, "configure_runtime", calls.append)
     command._prepare_threads("a model")
