@@ -32,7 +32,7 @@ from settings.loss_fields import BOTH
 from settings.names import find_training_file
 from settings.network_fields import KERAS_MODELS, NETWORKS
 from settings.sizes import count_parameters, estimate_memory, memory_problem
-from settings.stage_fields import AGENT_CHECKPOINTS, AGENTS
+from settings.stage_fields import AGENT_CHECKPOINTS, AGENTS, STACK
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _epoch_of(data: TrainingData, config: Config) -> tuple[int, int]:
 
     A stack learns on validation.
     """
-    if config.model == "stack":
+    if config.model == STACK:
         return len(data.parts["validation"].targets), 0
     if config.model in AGENTS:
         judged = AGENT_CHECKPOINTS * len(data.parts["validation"].targets)

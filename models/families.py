@@ -20,7 +20,7 @@ from models.hybrid_adapter import HybridAdapter
 from models.keras_adapter import KerasAdapter
 from models.lightgbm_adapter import LightGBMAdapter
 from settings.network_fields import HYBRID, KERAS_MODELS, NETWORKS
-from settings.stage_fields import AGENTS
+from settings.stage_fields import AGENTS, STACK
 
 if TYPE_CHECKING:
     from artifacts.artifact import Artifact
@@ -35,7 +35,7 @@ FAMILIES: dict[str, type[ModelAdapter]] = {
     "classic_gradient_boosting": sklearn_adapter.ClassicGradientBoostingAdapter,
     "lightgbm": LightGBMAdapter,
     "logistic": sklearn_adapter.LogisticAdapter,
-    "stack": stack_adapter.StackAdapter,
+    STACK: stack_adapter.StackAdapter,
 }
 """Name of a family -> what answers for it."""
 

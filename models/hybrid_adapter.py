@@ -67,10 +67,8 @@ class HybridAdapter(KerasAdapter):
         if config.rl_model is None:
             return (base,)
         agent = open_parent("rl_model", config.rl_model, config)
-        seen = [
-            each["manifest_sha256"]
-            for each in agent.artifact.metadata["lineage"].get("parents", ())
-        ]
+        below = (agent.artifact.metadata.get("lineage") or {}).get("parents", ())
+        seen = [each["manifest_sha256"] for each in below]
         if agent.family not in AGENTS or base.manifest_sha256 not in seen:
             raise ConfigError(
                 "rl_model: expected an agent that sees what the last hidden layer of "

@@ -24,7 +24,7 @@ from files.atomic import sha256_file
 from models.adapter import ModelAdapter
 from preprocessing.inheritance import Inherited
 from settings.network_fields import HYBRID
-from settings.stage_fields import AGENTS
+from settings.stage_fields import AGENTS, STACK
 from utils import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def open_network(config: Config, *, alike: Sequence[str]) -> Parent:
         ConfigError: If it is of a family that builds on others itself.
     """
     parent = open_parent("base_model", config.base_model, config, alike=alike)
-    if parent.family in (*AGENTS, HYBRID, "stack"):
+    if parent.family in (*AGENTS, HYBRID, STACK):
         raise ConfigError(
             "base_model: expected a network that builds on no other model, such as "
             f"cnn_lstm. Received: {parent.name}, of family {parent.family!r}"

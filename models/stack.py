@@ -27,13 +27,12 @@ from models.stacking import SHARPNESS, Pool
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import TargetScaler
 from preprocessing.windows import chunks, cut_windows
-from settings.stage_fields import AGENTS
+from settings.stage_fields import AGENTS, STACK
 from utils import DataError
 
 if TYPE_CHECKING:
     from data_loader import TrainingData
 
-FAMILY = "stack"
 FOLDER = "members"
 """Of the members' artifacts, numbered from 1, inside that of the stack."""
 MAX_MEMBERS = 50
@@ -221,7 +220,7 @@ def _open_member(
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     artifact = load_artifact(folder / place)
     described = artifact.metadata["model"]
-    if found != digest or described["family"] == FAMILY:
+    if found != digest or described["family"] == STACK:
         raise ValueError(f"{place}: another member, or a stack")
     member = Member.of(artifact, description["feature_names"])
     bars, target = member.adapter.window_bars, described["target"]

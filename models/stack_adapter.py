@@ -32,10 +32,11 @@ from files.progress import track
 from models import stacking
 from models.adapter import ModelAdapter, read_sizes
 from models.parents import Parent, inherited_from, open_parent
-from models.stack import FAMILY, FOLDER, MAX_MEMBERS, Member, Stack
+from models.stack import FOLDER, MAX_MEMBERS, Member, Stack
 from models.window_tables import monitored_scores, scores_of
 from preprocessing.inheritance import Inherited
 from settings.label_fields import LabelFields
+from settings.stage_fields import STACK
 from utils import ConfigError, DataError, Made
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class StackAdapter(ModelAdapter):
 
     def _require_answer(self, parent: Parent) -> None:
         """Refuses a member whose answer cannot be weighed with others."""
-        if parent.family == FAMILY:
+        if parent.family == STACK:
             raise ConfigError(
                 f"members: expected models that are no stacks. Received: {parent.name}."
                 " Name its members instead."
@@ -227,7 +228,7 @@ class StackAdapter(ModelAdapter):
         with refuse_broken(f"{where}: expected a stack that fits its description"):
             window_bars, num_features = read_sizes(description, where)
             target = description["target"]
-            own = {"model": FAMILY, "target": target, "sequence_length": window_bars}
+            own = {"model": STACK, "target": target, "sequence_length": window_bars}
             adapter = cls(Config(**own))
             adapter.num_features = num_features
             if len(description["feature_names"]) != num_features:
@@ -269,7 +270,7 @@ class StackAdapter(ModelAdapter):
         )
         return {
             "model": {
-                "name": FAMILY,
+                "name": STACK,
                 **self.identity(),
                 "feature_names": list(self._feature_names),
                 "summary": f"stack, weights {self.model.rule}: {summary}",

@@ -36,7 +36,7 @@ from audit import run
 from config import Config
 from dataset import features
 from dataset.builder import DEMO_PAIR, build_training_frame, demo_candles
-from reports import importance, plots, trade_plots
+from reports import composition, plots, trade_plots
 from trainer import StandaloneTrainer
 
 config = Config(
@@ -183,7 +183,7 @@ print("\n".join(leaking["verdict"]))
 trade_plots.plot_equity(leaking["test"]["trading"], title="test")
 
 # %%
-importance.plot_importance(leaking["importance"])
+composition.plot_importance(leaking["importance"])
 
 # %% [markdown]
 # Suspicion is no proof. The audit is: it computes each feature again on candles that

@@ -2,7 +2,7 @@
 
 In: positions of a table of predictions, results of both parts. Out: one part's numbers
 (`judging`), the model (`models.hybrid_adapter`), how they are shown
-(`reports.importance`).
+(`reports.composition`).
 
 It is taken at the close of each target's bar and held until the next close. The agent
 is judged on the very same bars, with its own positions there.

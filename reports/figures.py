@@ -21,7 +21,7 @@ from matplotlib.figure import Figure, SubFigure
 from files.progress import track
 from reports import number_plots, plots
 from reports.blocks import PARTS, Material
-from reports.importance import plot_importance
+from reports.composition import plot_importance
 from reports.plots import CLASS_COLORS
 from reports.time_plots import plot_label_mix
 from reports.trade_plots import plot_equity, plot_prices, plot_thresholds

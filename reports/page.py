@@ -23,12 +23,12 @@ from evaluation.verdict import MIN_DEFLATED_SHARPE
 from files.strict import to_jsonable
 from reports import run_facts, trades
 from reports.blocks import Cell, Material, Section
-from reports.figures import draw_figures, to_svg
-from reports.importance import (
+from reports.composition import (
     importance_section,
     parents_section,
     position_section,
 )
+from reports.figures import draw_figures, to_svg
 from reports.outlook import promised_section
 from reports.tuning import tuning_section
 from reports.views import view_of

@@ -23,12 +23,12 @@ from files.atomic import atomic_write
 from files.strict import write_json
 from metrics.wording import interval, number
 from reports.blocks import Numbers
-from reports.figures import save_figures
-from reports.importance import (
+from reports.composition import (
     format_importance,
     format_parents,
     format_position,
 )
+from reports.figures import save_figures
 from reports.outlook import confirmation, outlook_text, promised_text
 from reports.page import gather, render_page
 from reports.text import day, format_table, wrap

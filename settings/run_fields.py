@@ -12,18 +12,18 @@ from pathlib import Path
 import utils
 from settings.network_fields import KERAS_MODELS, NETWORKS
 from settings.part import Part, field
-from settings.stage_fields import AGENTS
+from settings.stage_fields import AGENTS, STACK
 from settings.tree_fields import TABULAR_MODELS
 from settings.values import own_name_problems, timezone_problems
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What names an experiment, a tag, an alias of a model."""
 ALIAS = re.compile(rf"(?!v[0-9]+(\.[0-9]+){{2}}$){WORD.pattern}")
 """A word that is no version: `@` takes both."""
-"""What names an experiment, a tag, an alias of a model."""
 
 ALONE = NETWORKS + TABULAR_MODELS
 """Built-in model families that build on no other model."""
-MODELS = KERAS_MODELS + TABULAR_MODELS + AGENTS
+MODELS = (*KERAS_MODELS, *TABULAR_MODELS, *AGENTS, STACK)
 """Built-in model families; `models.families` may know more by the time they train."""
 
 

@@ -16,6 +16,9 @@ from settings.part import Part, field
 AGENTS = ("ppo", "sac", "td3")
 """Model families that learn a position by acting in the market."""
 
+STACK = "stack"
+"""The one that weighs trained models."""
+
 AGENT_CHECKPOINTS = 8
 """Times that validation looks at each seed of an agent, the last one at its end."""
 
@@ -61,7 +64,7 @@ class StageFields(Part):
             values: Fields of the run by name.
             has_folds: Whether it has folds.
         """
-        if values["model"] != "stack":
+        if values["model"] != STACK:
             return []
         problems, loss = [], values["loss"]
         if has_folds:

@@ -19,9 +19,9 @@ from experiments.candidates import QUESTION, differences
 from models.families import create_adapter
 from rl.adapter import register
 from settings import sources
-from settings.network_fields import NETWORKS
+from settings.network_fields import HYBRID, NETWORKS
 from settings.run_fields import WORD
-from settings.stage_fields import AGENTS
+from settings.stage_fields import AGENTS, STACK
 
 STAGE_SHARE = 0.5
 """Share of the training part that an extractor learns from: the older half. What builds
@@ -32,11 +32,11 @@ EXTRACTORS = tuple(each for each in NETWORKS if each != "ensemble")
 
 PARENTS: dict[str, dict[str, tuple[str, ...] | None]] = {
     **dict.fromkeys(AGENTS, {"base_model": EXTRACTORS}),
-    "hybrid": {"base_model": EXTRACTORS, "rl_model": AGENTS},
-    "stack": {"members": None},
+    HYBRID: {"base_model": EXTRACTORS, "rl_model": AGENTS},
+    STACK: {"members": None},
 }
 """Family -> field of what it builds on -> families that will do; None: all others."""
-NEEDED = {"hybrid": ("base_model",), "stack": ("members",)}
+NEEDED = {HYBRID: ("base_model",), STACK: ("members",)}
 """What a family cannot be trained without."""
 OWN_FIELDS = ("model", "base_model", "rl_model", "members")
 """Fields of a stage that neither the pipeline nor a flag sets for all of them."""

@@ -24,8 +24,8 @@ from files.asking import ask
 from models.families import create_adapter
 from rl.adapter import register
 from settings.names import parse_training_filename
-from settings.network_fields import NETWORKS
-from settings.stage_fields import AGENTS
+from settings.network_fields import HYBRID, NETWORKS
+from settings.stage_fields import AGENTS, STACK
 from stages.plan import PARENTS, STAGE_SHARE
 from trainer import train_run
 from tuning.search import TuneConfig
@@ -37,8 +37,8 @@ KINDS = {
     "cnn-lstm": "cnn_lstm",
     "cnn-lstm-enhanced": "cnn_lstm",
     **{name: name for name in AGENTS},
-    "hybrid": "hybrid",
-    "ensemble": "stack",
+    "hybrid": HYBRID,
+    "ensemble": STACK,
 }
 """Kind of model, by the words of system 001 -> family. Its ensemble weighs trained
 models: `stack`; the family `ensemble` is one network."""

@@ -8,7 +8,7 @@ from evaluation import importance
 from evaluation.importance import permutation_importance
 from preprocessing import windows
 from reports.blocks import Material
-from reports.importance import (
+from reports.composition import (
     MOST_FEATURES,
     format_importance,
     importance_section,

@@ -28,7 +28,7 @@ from preprocessing.templates import run_pipeline
 from preprocessing.windows import cut_windows
 from reports import report
 from reports.blocks import Material
-from reports.importance import parents_section
+from reports.composition import parents_section
 from trainer import StandaloneTrainer
 from utils import ConfigError, DataError, RefusedArtifactError
 

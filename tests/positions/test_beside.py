@@ -12,7 +12,7 @@ from data_loader import TrainingDataLoader
 from evaluation.part_scores import Judged
 from positions.beside import add_positions
 from reports.blocks import Material
-from reports.importance import format_position, position_section
+from reports.composition import format_position, position_section
 from rl.accounts import account_of, stretches
 from rl.markets import market_of
 
