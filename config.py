@@ -156,12 +156,11 @@ class Config(
                 "monitor: expected 'val_loss' with a loss that reads no classes. "
                 f"Received: 'val_accuracy' with loss {self.resolved_loss!r}"
             )
-        if self.class_balancing_method == "class_weights":
-            problems.append(
-                "class_balancing_method: expected 'none' with a loss that reads no "
-                f"classes. Received: 'class_weights' with loss {self.resolved_loss!r}"
-            )
-        return problems
+        return problems + self.weight_problems(
+            "a loss that reads no classes",
+            f"loss {self.resolved_loss!r}",
+            can_weigh=not self.loss_traits.is_sequential,
+        )
 
     def _hybrid_problems(self) -> list[str]:
         """Returns what does not suit a network of classes and a position."""
@@ -176,11 +175,9 @@ class Config(
                 f"batch_size: expected at least 2 bars with model {HYBRID!r}, whose "
                 f"positions have a deviation. Received: {self.batch_size}"
             )
-        if self.class_balancing_method == "class_weights":
-            problems.append(
-                "class_balancing_method: expected 'none' with a loss that has none of "
-                f"each sample. Received: 'class_weights' with model {HYBRID!r}"
-            )
+        problems += self.weight_problems(
+            "a loss that has none of each sample", f"model {HYBRID!r}", can_weigh=False
+        )
         if self.has_folds:
             problems.append(
                 f"n_splits, cv: expected no folds with model {HYBRID!r}, whose parents "

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from dataset.rows import shorter_warm_ups
 from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
 from files.locks import folder_lock
-from preprocessing.balance import class_fields
+from preprocessing.balance import class_fields, value_fields
 from preprocessing.inheritance import Inherited
 from preprocessing.parts import (
     PART_NAMES,
@@ -39,7 +40,7 @@ from preprocessing.parts import (
     require_windows,
     spans_of,
 )
-from preprocessing.scaling import TargetScaler
+from preprocessing.sample_weights import sample_weights
 from preprocessing.targets import segment_starts_of, split_targets, tell_few_targets
 from preprocessing.templates import run_pipeline
 from preprocessing.training_data import TrainingData, golden_targets
@@ -173,14 +174,18 @@ class TrainingDataLoader:
         pipeline = self._inherited.fitted(pipeline, parts["train"].take(features))
         train, width = parts["train"].targets, config.sequence_length
         golden = cut_windows(features, golden_targets(parts), window_bars=width)
+        outcomes = {name: column[kept] for name, column in rows.outcomes.items()}
+        weigh = partial(
+            sample_weights, timeline=timeline, outcomes=outcomes, config=config
+        )
         if rows.log_returns is None:
-            learned = class_fields(rows.labels[kept], train, config)
+            learned = class_fields(rows.labels[kept], train, config, weigh)
         else:
-            learned = _value_fields(rows.log_returns[kept], train)
+            learned = value_fields(rows.log_returns[kept], train, weigh)
         return TrainingData(
             features=pipeline.scaled(features, may_overwrite=given is None),
             timeline=timeline,
-            outcomes={name: column[kept] for name, column in rows.outcomes.items()},
+            outcomes=outcomes,
             parts=parts,
             pipeline=pipeline,
             window_bars=config.sequence_length,
@@ -375,20 +380,3 @@ def _helpful_warm_ups(
     if fits(num_rows):
         return {}
     return {k: v for k, v in shorter.items() if fits(num_rows + warm_up_bars - v)}
-
-
-def _value_fields(log_returns: np.ndarray, train: np.ndarray) -> dict[str, Any]:
-    """Returns the same fields as `class_fields` where the target is a number.
-
-    Units are learned from training targets, and all of these are trained on.
-    """
-    scaler = TargetScaler.fit(log_returns[train])
-    return {
-        "labels": np.empty(0, np.int8),
-        "train_targets": train,
-        "class_weights": None,
-        "class_odds": None,
-        "class_prior": np.empty(0),
-        "values": scaler.transform(log_returns),
-        "target_scaler": scaler,
-    }

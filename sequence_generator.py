@@ -157,7 +157,7 @@ class MemoryEfficientDataLoader:
                     yield self._batch(rows, weighted=True)
                 first = 0
 
-        return self._dataset(batches, weighted=self.data.class_weights is not None)
+        return self._dataset(batches, weighted=self.data.is_weighted)
 
     def validation_dataset(self) -> tf.data.Dataset:
         """Returns the monitored validation windows, once, unweighted, in time order."""
@@ -185,8 +185,8 @@ class MemoryEfficientDataLoader:
 
     def _batch(self, rows: np.ndarray, *, weighted: bool) -> tuple[np.ndarray, ...]:
         batch = (self._windows(rows), self._supervision(rows))
-        if weighted and self.data.class_weights is not None:
-            return (*batch, self.data.class_weights[self.data.labels[rows]])
+        if weighted and self.data.is_weighted:
+            return (*batch, self.data.loss_weights(rows))
         return batch
 
     def _supervision(self, rows: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from config import CLASS_NAMES, Config
 from data_loader import TrainingData
 from files.atomic import atomic_write
 from files.strict import write_json
+from preprocessing.sample_weights import effective_targets
 from preprocessing.training_data import Part
 
 if TYPE_CHECKING:
@@ -189,6 +190,9 @@ def describe_data(data: TrainingData) -> dict[str, Any]:
             "target_unit": "log return over the horizon",
             "target_scaler": data.target_scaler.to_dict(),
         }
+    if data.row_weights is not None:
+        weights = data.row_weights[data.train_targets]
+        learned["effective_targets"] = effective_targets(weights)
     return {
         **data.source,
         "target": data.target,

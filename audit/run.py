@@ -282,6 +282,7 @@ def _load_raw(config: Config, frame: pd.DataFrame | None) -> TrainingData:
     """Returns the same rows as the file has them: neither scaled nor balanced."""
     plain = {"scaler_type": "none", "clip_limit": _NO_CLIP}
     natural = {"class_balancing_method": "none", "manual_class_weights": None}
+    natural |= {"sample_weights": "uniform", "sample_half_life_days": None}
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # all that is to be said was said of the first
     try:

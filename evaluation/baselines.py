@@ -290,7 +290,11 @@ def _outputs(
         **fields,
     )
     data = dataclasses.replace(
-        data, train_targets=train.targets, class_weights=None, class_odds=None
+        data,
+        train_targets=train.targets,
+        row_weights=None,
+        class_weights=None,
+        class_odds=None,
     )
     kept = _KEPT.get()
     if kept is None:

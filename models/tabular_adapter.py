@@ -144,9 +144,7 @@ class TabularAdapter(ModelAdapter):
         limit = max(1000, MAX_CELLS // self._inputs.count())
         most = min(self.config.max_tabular_targets or limit, limit)
         self.table = self._inputs.table(
-            data,
-            evenly_spaced(data.train_targets, most),
-            class_weights=data.class_weights,
+            data, evenly_spaced(data.train_targets, most), is_training=True
         )
         monitored = data.parts["validation"].targets
         rows = evenly_spaced(monitored, self.config.validation_windows)

@@ -85,14 +85,17 @@ class WindowInputs:
         data: TrainingData,
         rows: np.ndarray,
         *,
-        class_weights: np.ndarray | None = None,
+        is_training: bool = False,
     ) -> Table:
-        """Returns target rows as a table, weighted by class where there are weights."""
-        targets, weights = data.supervision(rows), None
-        if class_weights is not None:
-            weights = class_weights[targets].astype(np.float64)
-        inputs = self.of_rows(data.features, rows)
-        return Table(inputs=inputs, targets=targets, weights=weights)
+        """Returns target rows as a table, weighted where training counts them so."""
+        weights = None
+        if is_training and data.is_weighted:
+            weights = data.loss_weights(rows).astype(np.float64)
+        return Table(
+            inputs=self.of_rows(data.features, rows),
+            targets=data.supervision(rows),
+            weights=weights,
+        )
 
     def names(self, feature_names: tuple[str, ...]) -> list[str]:
         """Returns the name of each input; each begins with its feature's."""
@@ -241,7 +244,8 @@ def scores_of(
 ) -> dict[str, float]:
     """Returns loss and accuracy of probabilities, or the squared error of numbers."""
     if outputs.ndim == 1:
-        return {"loss": float(np.square(outputs - targets).mean())}
+        squares = np.square(outputs - targets)
+        return {"loss": float(np.average(squares, weights=weights))}
     losses = metrics.row_log_loss(targets, outputs)
     hits = outputs.argmax(axis=1) == targets
     return {

@@ -1,4 +1,4 @@
-"""Classes of unequal size -> which targets are trained on, with which weights.
+"""Labels or returns -> which targets are trained on, with which weights.
 
 In: thinning, weighing, and by how much both changed the class mix. Out: which rows are
 targets at all (`data_loader`), taking the change back (`model_builder`).
@@ -7,18 +7,23 @@ targets at all (`data_loader`), taking the change back (`model_builder`).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from config import CLASS_NAMES, Config
+from preprocessing.scaling import TargetScaler
 from utils import DataError
 
 logger = logging.getLogger(__name__)
 
 
 def class_fields(
-    labels: np.ndarray, train: np.ndarray, config: Config
+    labels: np.ndarray,
+    train: np.ndarray,
+    config: Config,
+    weigh: Callable[[np.ndarray], np.ndarray | None],
 ) -> dict[str, Any]:
     """Returns the fields of `TrainingData` that depend on the classes of its rows.
 
@@ -26,6 +31,8 @@ def class_fields(
         labels: (num_rows,) class ids.
         train: (num_targets,) target rows of the training part.
         config: How classes are balanced.
+        weigh: Returns the weight of each row (num_rows,), or None, of the rows that
+            are trained on.
 
     Raises:
         DataError: If there are fewer than two classes in training.
@@ -33,12 +40,38 @@ def class_fields(
     counts = np.bincount(labels[train], minlength=len(CLASS_NAMES))
     _require_classes(counts)
     chosen, weights = _balance(train, labels, counts, config)
+    row_weights = weigh(chosen)
+    share = None if row_weights is None else row_weights[chosen]
+    kept = np.bincount(labels[chosen], weights=share, minlength=len(CLASS_NAMES))
     return {
         "labels": labels,
         "train_targets": chosen,
+        "row_weights": row_weights,
         "class_weights": weights,
-        "class_odds": _class_odds(labels[chosen], counts, weights),
+        "class_odds": _class_odds(kept, counts, weights),
         "class_prior": counts / counts.sum(),
+    }
+
+
+def value_fields(
+    log_returns: np.ndarray,
+    train: np.ndarray,
+    weigh: Callable[[np.ndarray], np.ndarray | None],
+) -> dict[str, Any]:
+    """Returns the same fields as `class_fields` where the target is a number.
+
+    Units are learned from training targets, and all of these are trained on.
+    """
+    scaler = TargetScaler.fit(log_returns[train])
+    return {
+        "labels": np.empty(0, np.int8),
+        "train_targets": train,
+        "row_weights": weigh(train),
+        "class_weights": None,
+        "class_odds": None,
+        "class_prior": np.empty(0),
+        "values": scaler.transform(log_returns),
+        "target_scaler": scaler,
     }
 
 
@@ -101,10 +134,9 @@ def systematic_undersample(
 
 
 def _class_odds(
-    kept_labels: np.ndarray, natural: np.ndarray, weights: np.ndarray | None
+    kept: np.ndarray, natural: np.ndarray, weights: np.ndarray | None
 ) -> np.ndarray | None:
     """Returns the (3,) kept / natural share of each class, or None if all are 1."""
-    kept = np.bincount(kept_labels, minlength=len(CLASS_NAMES)).astype(np.float64)
     if weights is not None:
         kept = kept * weights
     shares = np.maximum(natural, 1) / natural.sum()

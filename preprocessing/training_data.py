@@ -87,6 +87,8 @@ class TrainingData:
         target: What is predicted; see `settings.label_fields`.
         golden_windows: (num_golden, window_bars, num_features) float32, the windows of
             `golden_rows`, not scaled; None where they are not kept.
+        row_weights: (num_rows,) float32, how much each target that is trained on
+            counts, 1 on average; None where all are alike.
     """
 
     features: np.ndarray
@@ -106,6 +108,7 @@ class TrainingData:
     target_scaler: TargetScaler | None = None
     target: str = "signal"
     golden_windows: np.ndarray | None = None
+    row_weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Checks the promises above on the arrays themselves.
@@ -184,6 +187,20 @@ class TrainingData:
             return self.labels[rows].astype(np.int32)
         return self.values[rows]
 
+    @property
+    def is_weighted(self) -> bool:
+        """Whether targets that are trained on count differently."""
+        return self.class_weights is not None or self.row_weights is not None
+
+    def loss_weights(self, rows: np.ndarray) -> np.ndarray:
+        """Returns how much training targets count in a loss (num_targets,) float32."""
+        weights = np.ones(len(rows), np.float32)
+        if self.row_weights is not None:
+            weights *= self.row_weights[rows]
+        if self.class_weights is not None:
+            weights *= self.class_weights[self.labels[rows]]
+        return weights
+
     def log_returns(self, rows: np.ndarray) -> np.ndarray:
         """Returns a regression's log returns at the given rows (num_targets,)."""
         return self.units.inverse(self.supervision(rows))
@@ -192,7 +209,9 @@ class TrainingData:
         """Returns the SHA-256 of everything that training reads."""
         digest = hashlib.sha256()
         learned = self.labels if self.values is None else self.values
-        arrays = (self.features, learned, self.timestamps, self.train_targets)
+        arrays = [self.features, learned, self.timestamps, self.train_targets]
+        if self.row_weights is not None:
+            arrays.append(self.row_weights)
         for array in (*arrays, *(part.targets for part in self.parts.values())):
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)

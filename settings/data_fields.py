@@ -79,6 +79,10 @@ class DataFields(Part):
         undersampling_min_samples: No class is thinned below this many training targets.
         manual_class_weights: Weights of SHORT, HOLD, LONG for `class_weights`; None
             balances them.
+        sample_weights: How much a training target counts: all alike, less where its
+            label shares bars with others' (`uniqueness`), or less the older it is
+            (`recency`); outputs stay at the natural mix.
+        sample_half_life_days: Of `recency`: days by which a target counts half as much.
     """
 
     start_date: str | None = None
@@ -116,6 +120,8 @@ class DataFields(Part):
     )
     undersampling_min_samples: int = field(50_000, ge=1)
     manual_class_weights: tuple[float, ...] | None = field(None, gt=0)
+    sample_weights: str = field("uniform", choices=("uniform", "uniqueness", "recency"))
+    sample_half_life_days: float | None = field(None, gt=0)
 
     def problems(self) -> list[str]:
         """Returns what is wrong with dates, shares of the rows and class weights."""
@@ -130,7 +136,36 @@ class DataFields(Part):
                 "manual_class_weights: expected class_balancing_method 'class_weights' "
                 f"with them. Received: {self.class_balancing_method!r}"
             )
+        if (self.sample_half_life_days is None) == (self.sample_weights == "recency"):
+            problems.append(
+                "sample_weights, sample_half_life_days: expected days with 'recency', "
+                f"and none without. Received: {self.sample_weights!r} and "
+                f"{self.sample_half_life_days}"
+            )
         return problems + self._fold_problems() + self._date_problems()
+
+    def weight_problems(
+        self, reason: str, received: str, *, can_weigh: bool
+    ) -> list[str]:
+        """Returns which weights a loss that reads no classes alone has no use for.
+
+        Args:
+            reason: What such a loss is like.
+            received: Whose it is.
+            can_weigh: Whether it has a value for each sample.
+        """
+        problems = []
+        if self.class_balancing_method == "class_weights":
+            problems.append(
+                f"class_balancing_method: expected 'none' with {reason}. "
+                f"Received: 'class_weights' with {received}"
+            )
+        if self.sample_weights != "uniform" and not can_weigh:
+            problems.append(
+                "sample_weights: expected 'uniform' with a loss of whole batches. "
+                f"Received: {self.sample_weights!r} with {received}"
+            )
+        return problems
 
     @property
     def has_folds(self) -> bool:

@@ -77,6 +77,11 @@ class StageFields(Part):
                 f"loss: expected none with model 'stack'. Received: {loss!r}. Its "
                 "weights are learned by log-loss, of numbers by squared error."
             )
+        if values["sample_weights"] != "uniform":
+            problems.append(
+                "sample_weights: expected 'uniform' with model 'stack', whose members "
+                f"are trained. Received: {values['sample_weights']!r}"
+            )
         return problems
 
 
@@ -132,6 +137,7 @@ class AgentFields(Part):
             "monitor": ("val_loss", "'val_loss', minus the net return on validation"),
             "position_sizing": ("full", "'full', because it chooses its positions"),
             "funding_bps_per_day": (0.0, "0, because its account pays no funding"),
+            "sample_weights": ("uniform", "'uniform', because it learns from episodes"),
         }
         problems = [
             f"{name}: expected {words}, of model {model!r}. Received: {values[name]!r}"

@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "e1ee916b877ceccad784a55171e62218bb3538f2da63a18e4ca97f3524e793d9"
+        "a866c32046a1b9df5232bce44e40c005eb2808c5c2e390eb62741b58f7b3cd69"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "2f9ce4269e768ce748b07ee38af9dd369e78c745e3fce8857cda26aa8b9fe7d7"
+        "6e430bba7f2532659d6cf9819b6f6daebe38535363280f96bbf8908cf6ee7338"
     )
 
 
