@@ -20,7 +20,7 @@ from evaluation.trading import TradeOutcomes, TradeRules
 from metrics import significance
 from metrics.intervals import TOO_SHORT, Length, cosine_interval
 from metrics.position_sizes import kelly_sizes, volatility_target_sizes
-from preprocessing.windows import window_statistics
+from preprocessing.windows import change_spread
 
 OUTCOME_COLUMNS = (
     "close",
@@ -103,10 +103,7 @@ def sizes_of(
     if config.position_sizing == "full":
         return None
     if config.position_sizing == "volatility":
-        changes = np.diff(np.log(close), prepend=np.nan)
-        changes[0] = 0.0  # outside every window of changes
-        window = config.sequence_length - 1
-        spread = window_statistics(changes[:, None], rows, window_bars=window)[:, -1]
+        spread = change_spread(close, rows, window_bars=config.sequence_length)
         per_day = 100.0 * spread * math.sqrt(_DAY_SECONDS / config.bar_seconds)
         target = config.volatility_target_pct
         sizes = volatility_target_sizes(per_day, target_pct=target)

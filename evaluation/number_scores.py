@@ -68,6 +68,7 @@ class NumberScores(PartScores):
             ),
             self.skill(),
             self.signs(),
+            self.coverage(),
         ]
         intervals = {key: each for x in found for key, each in x["intervals"].items()}
         scores = {key: value for each in found for key, value in each.items()}
@@ -80,6 +81,29 @@ class NumberScores(PartScores):
             "errors": self.errors(),
             "residuals": self.residuals(),
             **self.money(),
+        }
+
+    def coverage(self) -> dict[str, Any]:
+        """Returns how much of what came the intervals held: `coverage`.
+
+        Its `level`, the share inside in `thirds` of the part, oldest first, and the
+        mean `width_bps`; the share of the whole part has an interval. Nothing where
+        there are none.
+        """
+        if "predicted_low" not in self.table:
+            return {"intervals": {}}
+        low, high = (
+            log_returns(self.table, self.data.target, f"predicted_{end}")
+            for end in ("low", "high")
+        )
+        inside = (low <= self.actual_returns) & (self.actual_returns <= high)
+        return {
+            "coverage": {
+                "level": self.config.interval_level,
+                "thirds": [float(each.mean()) for each in np.array_split(inside, 3)],
+                "width_bps": 1e4 * float((high - low).mean()),
+            },
+            "intervals": {"coverage": self.interval(inside.astype(np.float64))},
         }
 
     def skill(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ has no stable scale. A price is reported back as `close * exp(predicted return)`
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from config import Config
 from data_loader import TrainingData
 from evaluation import verdict
 from evaluation.number_scores import NumberScores
-from evaluation.policies import ReturnPolicy
+from evaluation.policies import ReturnPolicy, log_returns
 from evaluation.results import (
     PARTS,
     NumberPart,
@@ -29,10 +30,14 @@ from evaluation.results import (
 )
 from evaluation.task import Names, Task
 from metrics import scores, wording
+from metrics.conformal import SpreadInterval
 from preprocessing.training_data import Part
+from preprocessing.windows import change_spread
 from settings.evaluation_fields import EvaluationFields
 
 UNITS = {"return": "log return", "price": "price"}
+LEAST_WINDOW = 10
+"""Bars of a window that has a volatility, as in `Config.position_sizing`."""
 _NUM_PERIODS = 120
 _SPREAD_DRIFT = 1.5
 _LEAST_SPREAD = 0.01
@@ -101,7 +106,11 @@ class Numbers(Task[NumberResults, NumberPart]):
             "predicted": self._policy(data).calibrate(outputs),
         }
         if "close" in data.outcomes:
-            columns["known"] = data.outcomes["close"][rows]
+            close = data.outcomes["close"]
+            columns["known"] = close[rows]
+            if data.window_bars >= LEAST_WINDOW:
+                spread = change_spread(close, rows, window_bars=data.window_bars)
+                columns["volatility"] = spread
         if self.target == "price":
             columns["predicted"] = columns["known"] * np.exp(columns["predicted"])
         return columns
@@ -109,8 +118,21 @@ class Numbers(Task[NumberResults, NumberPart]):
     def learn_policy(
         self, validation: pd.DataFrame, data: TrainingData, config: EvaluationFields
     ) -> tuple[ReturnPolicy, dict[str, Any]]:
-        """Returns the units that training learned; validation adds nothing to them."""
-        return self._policy(data), {}
+        """Returns the units that training learned, and an interval by validation.
+
+        How it came about: `interval`, its values, or None where it is not known.
+        """
+        policy, interval = self._policy(data), None
+        if "volatility" in validation:
+            said = policy.answers_of(validation)
+            interval = SpreadInterval.fit(
+                log_returns(validation, self.target, "actual"),
+                *(said, said),
+                validation["volatility"].to_numpy(np.float64),
+                level=config.interval_level,
+            )
+        found = None if interval is None else interval.to_dict()
+        return dataclasses.replace(policy, interval=interval), {"interval": found}
 
     def _policy(self, data: TrainingData) -> ReturnPolicy:
         return ReturnPolicy(target=self.target, scaler=data.units)
@@ -162,6 +184,7 @@ class Numbers(Task[NumberResults, NumberPart]):
                     f"training, {test['actual_std_bps']:.1f} in test"
                 )
             found += verdict.of_length(test["length"])
+            found += _of_coverage(test)
         return found
 
     def source_line(self, test: NumberPart, claims: verdict.Claims) -> str:
@@ -238,6 +261,18 @@ def _of_sizes(part: str, result: NumberPart, *, has_sizes: bool) -> list[str]:
             f"{wording.interval(slope, '{:+.2f}')} of them"
         )
     return found
+
+
+def _of_coverage(test: NumberPart) -> list[str]:
+    """Returns a warning where intervals did not hold what they were to hold."""
+    if "coverage" not in test:
+        return []
+    level, found = test["coverage"]["level"], test["intervals"]["coverage"]
+    low, high = found["low"], found["high"]
+    if low is None or high is None or low <= level <= high:
+        return []
+    held = wording.interval(found, "{:.1%}")
+    return [f"intervals of {level:.0%} held {held} of what came in test"]
 
 
 def target_over_time(

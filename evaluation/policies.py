@@ -20,6 +20,7 @@ import pandas as pd
 from config import CLASS_NAMES, HOLD, LONG, SHORT
 from evaluation.calibration import Calibrator, calibrator_from_dict
 from evaluation.thresholds import threshold_signals
+from metrics.conformal import SpreadInterval
 from preprocessing.scaling import TargetScaler
 from utils import DataError
 
@@ -63,6 +64,9 @@ class Policy(abc.ABC):
 
     answer_names: ClassVar[tuple[str, ...]]
     """Name of each number of an answer."""
+
+    newer_names: ClassVar[frozenset[str]] = frozenset()
+    """Fields that older files do not have."""
 
     uses_thresholds: bool = False
     short_threshold: float | None = None
@@ -118,7 +122,8 @@ class Policy(abc.ABC):
             DataError: If the values are not those of a policy.
         """
         names = {field.name for field in dataclasses.fields(cls)}
-        is_whole = set(values) == names and isinstance(values["uses_thresholds"], bool)
+        is_whole = names - cls.newer_names <= set(values) <= names
+        is_whole = is_whole and isinstance(values["uses_thresholds"], bool)
         for limit in (values.get("short_threshold"), values.get("long_threshold")):
             is_number = isinstance(limit, float) and math.isfinite(limit)
             is_whole = is_whole and (limit is None or is_number)
@@ -188,12 +193,15 @@ class ReturnPolicy(Policy):
     Args:
         target: `return` or `price`.
         scaler: Units of the outputs, learned from the training targets.
+        interval: What most of the log returns that come lie in; None: not known.
     """
 
     answer_names = ("log_return",)
+    newer_names = frozenset({"interval"})
 
     target: str
     scaler: TargetScaler
+    interval: SpreadInterval | None = None
 
     def calibrate(self, outputs: Any) -> np.ndarray:
         """Returns log returns (num_rows,) for a model's outputs, of as many values."""
@@ -212,13 +220,28 @@ class ReturnPolicy(Policy):
         """Returns the predicted log returns (num_rows,)."""
         return log_returns(predictions, self.target)
 
+    def add_signals(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """Returns the table with the policy's signals, and the ends of the interval."""
+        table = super().add_signals(predictions)
+        if self.interval is None:
+            return table
+        answers = self.answers_of(table)
+        ends = self.interval.ends(answers, answers, table["volatility"].to_numpy())
+        if self.target == "price":
+            ends = tuple(table["known"].to_numpy() * np.exp(end) for end in ends)
+        return table.assign(predicted_low=ends[0], predicted_high=ends[1])
+
     @classmethod
     def _learned(cls, values: dict[str, Any]) -> dict[str, Any]:
         if values["target"] not in ("return", "price"):
             raise DataError(
                 f"expected a return or a price. Received: {values['target']!r:.50}"
             )
-        return {"scaler": TargetScaler.from_dict(values["scaler"])}
+        found = values.get("interval")
+        return {
+            "scaler": TargetScaler.from_dict(values["scaler"]),
+            "interval": None if found is None else _interval(found),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +280,13 @@ class PositionPolicy(Policy):
     @classmethod
     def _learned(cls, values: dict[str, Any]) -> dict[str, Any]:
         return {}
+
+
+def _interval(values: dict[str, Any]) -> SpreadInterval:
+    try:
+        return SpreadInterval.from_dict(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"expected an interval. Received: {values!r:.200}") from error
 
 
 def policy_from_dict(values: dict[str, Any]) -> Policy:

@@ -310,6 +310,7 @@ class NumberPart(PartResults):
     bins: dict[str, list[Any]]  # what followed tenths of the predictions
     errors: dict[str, list[Any]]  # in stretches of time
     residuals: dict[str, Any]  # distribution of actual - predicted
+    coverage: NotRequired[dict[str, Any]]  # level, thirds, width_bps of intervals
 
 
 class Results(TypedDict, Generic[Part]):
@@ -351,6 +352,7 @@ class NumberResults(Results[NumberPart]):
     unit: str
     settings: NumberSettings
     target_scaler: dict[str, Any]  # units of a model's outputs
+    interval: dict[str, Any] | None  # `metrics.conformal.SpreadInterval`
     train: dict[str, float]  # mean_bps, std_bps, num_targets of training
     target_over_time: dict[str, Any]  # `numbers.target_over_time`
 

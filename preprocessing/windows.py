@@ -88,6 +88,22 @@ def window_statistics(
     return result
 
 
+def change_spread(close: Any, rows: np.ndarray, *, window_bars: int) -> np.ndarray:
+    """Returns the deviation of the log changes of the closes in each row's window.
+
+    Args:
+        close: Closes of all rows (all_rows,).
+        rows: Rows whose windows end there (num_rows,).
+        window_bars: Bars of a window, which hold one change less.
+
+    Returns:
+        (num_rows,) float32, of one bar.
+    """
+    changes = np.diff(np.log(close), prepend=np.nan)
+    changes[0] = 0.0  # outside every window of changes
+    return window_statistics(changes[:, None], rows, window_bars=window_bars - 1)[:, -1]
+
+
 def statistic_units(limits: Any, window_bars: int) -> Any:
     """Returns what a value is counted in, of each limit: n squares fit into 63 bits."""
     return limits / 2 ** min(_BITS, 31 - int(window_bars - 1).bit_length())

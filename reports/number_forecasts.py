@@ -42,6 +42,8 @@ _SCORES: Rows = {
     "by chance": ("sign_expected", "{:.1%}"),
     "beyond chance": ("intervals.sign_excess", "{:+.3f}"),
     "sign, p-value": ("sign_p_value", "{:.3f}"),
+    "inside the intervals": ("intervals.coverage", "{:.1%}"),
+    "mean width of the intervals, bps": ("coverage.width_bps", "{:.1f}"),
     "deviation of the forecasts, bps": ("predicted_std_bps", "{:.1f}"),
     "deviation of what followed, bps": ("actual_std_bps", "{:.1f}"),
 }
@@ -89,6 +91,7 @@ def part_lines(result: Mapping[str, Any]) -> list[str]:
         *_error_lines(result),
         *_skill_lines(result),
         *_sign_lines(result),
+        *_coverage_lines(result),
         *_baseline_lines(result),
     ]
 
@@ -140,6 +143,18 @@ def _sign_lines(result: Mapping[str, Any]) -> list[str]:
         f"{result['sign_expected']:.1%} by chance: "
         f"{interval(result['intervals']['sign_excess'])}; shuffle test in blocks: "
         f"{shown}"
+    ]
+
+
+def _coverage_lines(result: Mapping[str, Any]) -> list[str]:
+    if "coverage" not in result:
+        return []
+    found = result["coverage"]
+    thirds = ", ".join(f"{share:.1%}" for share in found["thirds"])
+    held = interval(result["intervals"]["coverage"], "{:.1%}")
+    return [
+        f"  intervals of {found['level']:.0%}: {held} inside (by thirds {thirds}), "
+        f"{found['width_bps']:.1f} bps wide"
     ]
 
 

@@ -36,6 +36,8 @@ class EvaluationFields(Part):
             equity.
         volatility_target_pct: Daily volatility that `volatility` aims at, in percent;
             at most all equity.
+        interval_level: Of a return or a price: share of what comes that the intervals
+            of the report and of the predictor are to hold.
         baseline_model: Trains gradient boosting and a linear regression (logistic for
             classes) beside, for comparison in the report.
         report: `"light"` leaves numbers, predictions, verdict and metadata alone: no
@@ -60,6 +62,7 @@ class EvaluationFields(Part):
     position_sizing: str = field("full", choices=("full", "kelly", "volatility"))
     kelly_fraction: float = field(0.25, gt=0, le=1)
     volatility_target_pct: float = field(2.0, gt=0, le=1000)
+    interval_level: float = field(0.9, gt=0, lt=1)
     baseline_model: bool = True
     report: str = field("full", choices=("full", "light"))
     importance_windows: int | None = field(1000, ge=10, le=1_000_000)

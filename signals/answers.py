@@ -21,7 +21,7 @@ from evaluation.policies import Policy
 from evaluation.thresholds import side_sizes
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import OK, FeatureRows
-from preprocessing.windows import chunks
+from preprocessing.windows import change_spread, chunks
 from signals.reference import UNLIKE_ABOVE, Reference
 from utils import DataError
 
@@ -131,6 +131,7 @@ class AnswerRules:
         for name, values in named:
             columns[name] = np.full(count, np.nan)
             columns[name][is_ok] = values
+        columns |= self._ends(newest, answers, is_ok)
         signal = np.full(count, HOLD, np.int8)
         signal[is_ok] = signals
         columns["signal"] = signal
@@ -150,6 +151,24 @@ class AnswerRules:
             columns["size"][signal != HOLD] = self._sizes(
                 newest, answers, signal, is_ok
             )
+        return columns
+
+    def _ends(
+        self, newest: FeatureRows, answers: np.ndarray, is_ok: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Returns the ends of a number's interval; nothing where it has none."""
+        found = getattr(self.policy, "interval", None)
+        if found is None:
+            return {}
+        rows = newest.first + np.flatnonzero(is_ok)
+        bars = self.config.sequence_length
+        spread = change_spread(newest.close, rows, window_bars=bars)
+        columns = {}
+        for end, values in zip(
+            ("low", "high"), found.ends(answers, answers, spread), strict=True
+        ):
+            columns[end] = np.full(len(is_ok), np.nan)
+            columns[end][is_ok] = values
         return columns
 
     def _sides(self) -> list[tuple[int, float, float, float]]:

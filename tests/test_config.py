@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "a866c32046a1b9df5232bce44e40c005eb2808c5c2e390eb62741b58f7b3cd69"
+        "219cb0a44f9fdaf2ea15a5b5dbf656a6b5360470f11e531e1cfe4fe0b176358c"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "6e430bba7f2532659d6cf9819b6f6daebe38535363280f96bbf8908cf6ee7338"
+        "432c3f184b90f9624b30e687997678c11fad39c2db3559341f9ad6195c4fb0bc"
     )
 
 

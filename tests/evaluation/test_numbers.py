@@ -232,7 +232,51 @@ def test_signals_follow_from_the_table_and_the_stored_policy(known):
         policy_from_dict(stored | {"target": "signal"})
     with pytest.raises(DataError, match="expected a signal policy"):
         policy_from_dict(stored | {"long_threshold": "0.1"})
+    with pytest.raises(DataError, match="expected an interval"):
+        policy_from_dict(stored | {"interval": stored["interval"] | {"level": 2.0}})
+    del stored["interval"]  # a file from before there were intervals
+    assert policy_from_dict(stored).interval is None
     assert isinstance(policy_from_dict(SignalPolicy().to_dict()), SignalPolicy)
+
+
+def test_intervals_hold_what_they_are_to_hold(known):
+    target, data, table, policy, results = known
+    of = {part: table[table["part"] == part] for part in ("validation", "test")}
+    for part, rows in of.items():
+        low, high = rows["predicted_low"], rows["predicted_high"]
+        inside = (low <= rows["actual"]) & (rows["actual"] <= high)
+        found = results[part]["intervals"]["coverage"]
+        assert found["estimate"] == pytest.approx(inside.mean())
+        assert found["low"] < 0.9 < found["high"]
+        assert results[part]["coverage"]["thirds"][0] == pytest.approx(
+            inside[: -(-len(rows) // 3)].mean()
+        )
+    # The spread is that of the bars of the window, one change less than closes.
+    row = int(of["test"]["row"].iloc[7])
+    closes = data.outcomes["close"][row - data.window_bars + 1 : row + 1]
+    spread = np.diff(np.log(closes)).std()
+    assert of["test"]["volatility"].iloc[7] == pytest.approx(spread, rel=1e-5)
+    half = policy.interval.factor * max(spread, policy.interval.least_spread)
+    end = log_returns(of["test"], target, "predicted_high")[7]
+    assert end - log_returns(of["test"], target)[7] == pytest.approx(half, rel=1e-5)
+
+
+def test_intervals_that_do_not_hold_are_told():
+    data = load(market())
+    values = outputs(data)
+    values["test"] = values["test"] + 3  # of the deviation of a target
+    results = judge(data, values)[2]
+    told = [text for text in results["warnings"] if text.startswith("intervals of 90%")]
+    assert len(told) == 1 and told[0].endswith("of what came in test")
+    assert results["test"]["intervals"]["coverage"]["high"] < 0.9
+
+
+def test_a_short_window_has_no_interval():
+    frame = market()
+    data = load(frame, sequence_length=9)
+    _, policy, results = judge(data, outputs(data), sequence_length=9)
+    assert policy.interval is results["interval"] is None
+    assert "coverage" not in results["test"]
 
 
 def test_the_policy_learns_from_validation_alone(known):

@@ -6,17 +6,26 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from world.signals import answer, features_of, make_candles, make_recipe, make_rules
+from world.signals import (
+    LATER,
+    answer,
+    features_of,
+    make_candles,
+    make_recipe,
+    make_rules,
+)
 
 from dataset import features
 from dataset.fingerprints import feature_set_digests
 from evaluation.calibration import create_calibrator
 from evaluation.policies import ReturnPolicy, SignalPolicy
+from metrics.conformal import SpreadInterval
 from preprocessing.row_kinds import FeatureRows
 from preprocessing.scaling import TargetScaler
 from preprocessing.templates import run_pipeline
 from signals.answers import moment_of, to_table
 from signals.reference import LEVELS, Reference
+from signals.stream import SignalStream
 from utils import DataError, RefusedArtifactError
 
 END = pd.Timestamp("2024-03-01", tz="UTC")
@@ -76,6 +85,32 @@ def test_a_number_has_no_levels():
     assert rows["log_return"].tolist() == pytest.approx([-0.009, 0.005])
     assert rows["signal"].tolist() == [1, 2] and rows["tp_price"].isna().all()
     assert rows["threshold"][1] == 0.004 and "p_long" not in rows
+    assert "low" not in rows  # no interval was learned
+
+
+def test_a_number_has_the_ends_of_its_interval():
+    recipe = make_recipe(target="return")
+    candles, bars = make_candles(281), recipe.config.sequence_length
+    policy = ReturnPolicy(
+        target="return",
+        scaler=TargetScaler(center=0.0, scale=0.01, num_rows=9),
+        interval=SpreadInterval(level=0.9, factor=3.0, least_spread=1e-9, num_rows=500),
+    )
+    rules = dataclasses.replace(
+        make_rules(recipe),
+        policy=policy,
+        say=lambda windows: windows[:, -1, 0].astype(np.float64),
+    )
+    table = to_table(rules.answer(candles, 5, LATER))
+    closes = candles["close"].to_numpy()
+    for row, end in zip(table.to_dict("records"), range(277, 282), strict=True):
+        half = 3.0 * np.diff(np.log(closes[end - bars : end])).std()
+        assert row["high"] - row["log_return"] == pytest.approx(half, rel=1e-5)
+        assert row["log_return"] - row["low"] == pytest.approx(half, rel=1e-5)
+    stream = SignalStream(recipe.pipeline, rules.columns, candles[:-1])
+    last = stream.update(candles.iloc[-1], now=LATER)
+    for name in ("log_return", "low", "high"):
+        assert last[name] == pytest.approx(table[name].iloc[-1], rel=1e-5)
 
 
 def test_open_and_stale_bars_have_no_answer():
