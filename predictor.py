@@ -31,6 +31,7 @@ from signals.answers import AnswerRules, to_table
 from signals.command import answer, answer_and_follow, writer_of
 from signals.follow import GrowingCandles
 from signals.golden import MIXED_TOLERANCE, TOLERANCE, GoldenRows, open_checks
+from signals.reference import Reference
 from signals.stream import SignalStream
 from signals.windows import checked_windows
 from signals.writer import FORMATS
@@ -154,6 +155,11 @@ class Predictor:
         last = pd.Timestamp(self.metadata["split"]["validation"]["last"])
         bars = pd.Timedelta(self.horizon_bars * self.config.bar_seconds, "s")
         return (last if last.tzinfo else last.tz_localize("UTC")) + bars
+
+    @property
+    def reference(self) -> Reference | None:
+        """What the rows of the run were like; None of runs that kept nothing of it."""
+        return self._reference
 
     @property
     def model_id(self) -> str:

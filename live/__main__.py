@@ -1,4 +1,4 @@
-"""The command line of models in use: `python -m live export`, `serve`."""
+"""The command line of models in use: `python -m live export`, `serve`, `watch`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import utils
 from artifacts.registry import open_model
 from candles.table import read_candles
 from config import Config
+from files.hooks import Hooks
 from live import export
 from predictor import Predictor
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return utils.run_command_line(lambda: _run(arguments))
 
 
-def _run(arguments: Sequence[str] | None) -> None:
+def _run(arguments: Sequence[str] | None) -> int | None:
     parser = argparse.ArgumentParser(
         prog="python -m live", description="A trained model in other programs."
     )
@@ -57,8 +58,10 @@ def _run(arguments: Sequence[str] | None) -> None:
         "--training-file", help="where the run's training file is now, if it was moved"
     )
     _add_serve(commands)
+    _add_watch(commands)
     parsed = parser.parse_args(arguments)
-    parsed.run(parsed)
+    code: int | None = parsed.run(parsed)
+    return code
 
 
 def _export(parsed: argparse.Namespace) -> None:
@@ -112,6 +115,45 @@ def _add_serve(commands: Any) -> None:
         type=float,
         help="days after the training from which on bars are stale (default: never)",
     )
+
+
+def _add_watch(commands: Any) -> None:
+    text = "hold later candles against what the report promised"
+    command = commands.add_parser("watch", help=text, description=text)
+    command.set_defaults(run=_watch)
+    command.add_argument("model", metavar="MODEL", help="folder of a published run")
+    command.add_argument(
+        "candles", nargs="+", metavar="CANDLES", help="files, with the look-back"
+    )
+    command.add_argument(
+        "--since",
+        help="first moment that is watched, UTC (default: behind the report's rows)",
+    )
+    command.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        help="folder for watch.json and watch.html (default: outputs/watches/RUN_ID)",
+    )
+    command.add_argument(
+        "--feature-file", help="Python file that registers feature sets of your own"
+    )
+    Hooks.add_options(command)
+
+
+def _watch(parsed: argparse.Namespace) -> int:
+    from live import watch_report
+    from live.watching import EXIT_CODES, watch
+
+    hooks = Hooks.of(parsed)
+    _prepare_threads(parsed.model)
+    predictor = Predictor(parsed.model, feature_file=parsed.feature_file)
+    found = watch(predictor, parsed.candles, since=parsed.since)
+    logger.info("%s", watch_report.format_watch(found))
+    folder = watch_report.write_watch(found, parsed.output_dir, predictor)
+    logger.info("watch: %s", folder)
+    if found.level != "ok":
+        hooks.send(watch_report.short(found) | {"folder": str(folder)})
+    return EXIT_CODES[found.level]
 
 
 def _prepare_threads(where: str) -> None:

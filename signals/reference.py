@@ -23,6 +23,7 @@ from evaluation.part_scores import Judged
 from files.strict import write_json
 from preprocessing.scaling import FeatureScaler
 from preprocessing.windows import evenly_spaced
+from signals.drift import UsualDrift
 
 FORMAT = 1
 LEVELS = tuple(percent / 100 for percent in range(0, 101, 5))
@@ -32,7 +33,7 @@ UNLIKE_ABOVE = 2.0
 _LOW, _HIGH = LEVELS.index(0.05), LEVELS.index(0.95)
 _LEAST_REACH = 0.5
 """In widths: a feature that hardly left its bulk in the run may do so a little."""
-_MOST_ROWS = 200_000
+_MOST_ROWS, _MOST_DRIFT_ROWS = 200_000, 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +48,8 @@ class Reference:
         reach: Largest distance of any row of the run (num_features,).
         targets: `label_shares`, or moments of the `log_return`, of training targets.
         answers: Of each probability, or of the log return, at `LEVELS`, in validation.
+        drift: How far blocks of the training part lie apart from all of it; None of a
+            run from before that was kept.
     """
 
     feature_names: tuple[str, ...]
@@ -55,6 +58,7 @@ class Reference:
     reach: np.ndarray
     targets: Mapping[str, Any]
     answers: Mapping[str, list[float]]
+    drift: UsualDrift | None = None
 
     @classmethod
     def of(cls, data: TrainingData, judged: Judged) -> Self:
@@ -69,6 +73,12 @@ class Reference:
         table = judged.table[judged.table["part"] == "validation"]
         answers = judged.policy.answers_of(table)
         names = judged.policy.answer_names
+        some = evenly_spaced(np.arange(len(taken)), _MOST_DRIFT_ROWS)
+        places = np.concatenate([np.arange(*span) for span in train.spans])[some]
+        drift = UsualDrift.of(
+            *(taken[some], data.timeline.at(places), scaled),
+            bar_seconds=int(data.timeline.bar / np.timedelta64(1, "s")),
+        )
         return cls(
             feature_names=scaler.feature_names,
             quantiles=center + scale * scaled,
@@ -79,6 +89,7 @@ class Reference:
                 name: np.quantile(column, LEVELS).tolist()
                 for name, column in zip(names, np.atleast_2d(answers.T), strict=True)
             },
+            drift=drift,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,6 +106,7 @@ class Reference:
             },
             "targets": self.targets,
             "validation_answers": self.answers,
+            "drift": None if self.drift is None else self.drift.to_dict(),
         }
 
     @classmethod
@@ -116,7 +128,9 @@ class Reference:
                 raise ValueError(f"quantiles of shape {columns[0].shape}")
             if not all(np.isfinite(column).all() for column in columns):
                 raise ValueError("numbers that are not finite")
+            drift = values.get("drift")
             return cls(
+                drift=drift and UsualDrift.from_dict(drift, len(features)),
                 feature_names=tuple(features),
                 quantiles=columns[0],
                 clip_shares=columns[1],
@@ -125,6 +139,11 @@ class Reference:
                 answers=dict(values["validation_answers"]),
             )
 
+    def scaled_quantiles(self, scaler: FeatureScaler) -> np.ndarray:
+        """Returns the quantiles of scaled features (num_features, 21)."""
+        center, scale = (np.array(x)[:, None] for x in (scaler.center, scaler.scale))
+        return (self.quantiles - center) / scale
+
     def unlikeness(self, scaled: np.ndarray, scaler: FeatureScaler) -> np.ndarray:
         """Returns how far rows are, 1 as the farthest of the run (num_rows,).
 
@@ -132,8 +151,7 @@ class Reference:
             scaled: (num_rows, num_features), NaN where a row has no value.
             scaler: What they went through.
         """
-        center, scale = (np.array(x)[:, None] for x in (scaler.center, scaler.scale))
-        distances = _distances(scaled, (self.quantiles - center) / scale)
+        distances = _distances(scaled, self.scaled_quantiles(scaler))
         return (distances / np.maximum(self.reach, _LEAST_REACH)).max(axis=1)
 
 

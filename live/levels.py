@@ -1,0 +1,107 @@
+"""When days no longer are what they were: cumulative sums, and levels they may reach.
+
+In: how far is too far, at a stated rate of false alarms. Out: which numbers of a day
+are watched (`live.watching`).
+
+Each day's number is held against the days that the report was made of. Small steps into
+one direction add up (Page 1954, "Continuous inspection schemes"): S = max(0, S + z - k)
+with z in deviations of a day. What S reaches in a quarter by luck is learned from those
+days themselves, drawn again in stretches, because neighbouring days are alike: as many
+as there were to learn the usual day from, and a quarter that is held against it. So the
+error of what is usual counts, too.
+Source of the draws: Politis and Romano (1994), "The stationary bootstrap".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+QUARTER_DAYS = 91
+WARNINGS_A_QUARTER, ALARMS_A_QUARTER = 0.1, 0.005
+"""Most that all watched numbers of a market that stays as it was give in a quarter."""
+LEAST_DAYS = 10
+"""Fewer days say nothing of what is usual."""
+SLACK = 0.5
+"""k: half of a shift of one deviation, which is found soonest."""
+_NUM_DRAWS = 8000
+_STRETCH_DAYS = 7.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """What is usual of a number a day, and how far its sums may go.
+
+    Args:
+        center: Mean of a usual day.
+        spread: Deviation of a usual day.
+        sides: 1 where only more is bad, -1 where only less is, 0 where both are.
+        warning: A sum above it is a warning.
+        alarm: A sum above it is an alarm.
+    """
+
+    center: float
+    spread: float
+    sides: int
+    warning: float
+    alarm: float
+
+    def sums(self, days: np.ndarray) -> np.ndarray:
+        """Returns the larger of both sums after each day (num_days,)."""
+        z = (days - self.center) / self.spread
+        return _sums(z[None], self.sides)[0]
+
+
+def learn_levels(
+    days: np.ndarray, *, sides: int, share: float, unit_days: int = 1, seed: int = 0
+) -> Levels | None:
+    """Returns the levels of a number a day; None of fewer than `LEAST_DAYS`.
+
+    Args:
+        days: Its usual days, in order (num_days,).
+        sides: See `Levels`.
+        share: Of the false alarms there may be, as there are other numbers.
+        unit_days: What counts as a day, in days.
+        seed: Of the draws.
+    """
+    if len(days) < LEAST_DAYS or not days.std() > 0:
+        return None
+    rng, count = np.random.default_rng(seed), len(days)
+    later = max(1, round(QUARTER_DAYS / unit_days))
+    shape = (_NUM_DRAWS, count + later)
+    starts = rng.random(shape) < 1 / _STRETCH_DAYS
+    starts[:, [0, count]] = True  # what is usual and the quarter are drawn apart
+    jumps = rng.integers(count, size=shape)
+    run = np.arange(shape[1])
+    begun = np.maximum.accumulate(np.where(starts, run, 0), axis=1)
+    places = (np.take_along_axis(jumps, begun, axis=1) + run - begun) % count
+    drawn = days[places]
+    usual = drawn[:, :count]
+    spread = np.maximum(usual.std(axis=1, keepdims=True), 1e-3 * days.std())
+    z = (drawn[:, count:] - usual.mean(axis=1, keepdims=True)) / spread
+    most = _sums(z, sides).max(axis=1)
+    warning, alarm = (
+        float(np.quantile(most, 1 - rate * share))
+        for rate in (WARNINGS_A_QUARTER, ALARMS_A_QUARTER)
+    )
+    return Levels(
+        center=float(days.mean()),
+        spread=float(days.std()),
+        sides=sides,
+        warning=warning,
+        alarm=alarm,
+    )
+
+
+def _sums(z: np.ndarray, sides: int) -> np.ndarray:
+    """Returns the larger of both sums (num_series, num_days) of standardised days."""
+    found = np.zeros(z.shape)
+    for sign in (1.0, -1.0):
+        if sides and sign != sides:
+            continue
+        total = np.zeros(len(z))
+        for day in range(z.shape[1]):
+            total = np.maximum(0.0, total + sign * z[:, day] - SLACK)
+            found[:, day] = np.maximum(found[:, day], total)
+    return found

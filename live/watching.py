@@ -1,0 +1,317 @@
+"""Is the market still the one that a model learned from? `watch` says what it sees.
+
+In: later candles held against what the report and the training rows promised, one
+level of all. Out: numbers of a row (`watched`), levels of a day (`levels`), distances
+of features (`signals.drift`), judging later rows as the report did (`evaluation`).
+
+Nothing is kept between calls: a level of today follows from the candles and the
+artifact alone, however often it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from artifacts.artifact import load_artifact
+from candles.sources import CandleSource
+from config import AGENTS
+from evaluation.evaluate import evaluate, predictions_table, task_of
+from evaluation.outlook import held
+from evaluation.part_scores import Judged
+from experiments.candidates import Candidate, common_times, open_candidate
+from files.strict import to_jsonable
+from live.levels import Levels, learn_levels
+from live.watched import days_of, watched_numbers
+from predictor import Predictor
+from preprocessing.later_rows import by_name, later_data
+from signals.drift import daily_drift, stability_index, unit_days
+from utils import ConfigError
+
+Level = Literal["ok", "warning", "alarm"]
+RANK: tuple[Level, ...] = ("ok", "warning", "alarm")
+EXIT_CODES: dict[Level, int] = {"ok": 0, "warning": 10, "alarm": 11}
+MAX_P_VALUE = 0.05
+_DRIFT = "drift"
+_WORDS = {_DRIFT: "mean log distance of the features"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What later candles show of a model.
+
+    Args:
+        level: The worst of `numbers`, and `warning` where a feature lies apart.
+        model_id: The run.
+        about: Rows, first and last, age in days, bars that are missing or clipped,
+            mixes of predictions and labels.
+        numbers: Each watched number: `level`, `sum`, `warning`, `alarm` (levels of the
+            sum), `usual` and `now` (means of a day), `since` (day from which on it has
+            been at its level), `days`, `means` and `sums` for a picture.
+        features: Each feature: `distance`, `usual` (the 95 % level of as many training
+            days), `p_value` (Holm), over the last `days`.
+        promised: Ranges of the report and what came; see `results.Promised`.
+        notes: What could not be said, and why.
+    """
+
+    level: Level
+    model_id: str
+    about: Mapping[str, Any]
+    numbers: Mapping[str, Mapping[str, Any]]
+    features: Mapping[str, Any]
+    promised: Mapping[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns strict JSON values."""
+        found: dict[str, Any] = to_jsonable(vars(self))
+        return found
+
+
+def watch(
+    model: str | os.PathLike[str] | Predictor,
+    candles: CandleSource,
+    *,
+    since: str | None = None,
+    feature_file: str | None = None,
+) -> Watch:
+    """Holds later candles against what a finished model promised.
+
+    Args:
+        model: A published artifact, a name of the registry, or an opened one.
+        candles: Files or a table of its pair and timeframe, with its look-back.
+        since: First moment that is watched, UTC; None begins behind the rows of the
+            model's own report.
+        feature_file: Python file that registers feature sets of one's own.
+
+    Raises:
+        ConfigError: If the model is an agent.
+        DataError: If there is no later row whose outcome is known.
+        RefusedArtifactError: If the model was changed since it was published.
+    """
+    if not isinstance(model, Predictor):
+        model = Predictor(model, feature_file=feature_file)
+    if model.family in AGENTS:
+        raise ConfigError(
+            "expected a model that forecasts: an agent is watched by `python -m "
+            f"experiments evaluate`. Received: {model.model_id}"
+        )
+    each = open_candidate(model, candles, {"baseline_model": False, "report": "light"})
+    later = str(each.first_later(("train", "validation", "test")))
+    times = common_times([each], since or later, None)
+    told = _judge(each, times)
+    usual = _predictions(model)
+    notes = [*each.predictor.notes]
+    unit = unit_days(each.config.bar_seconds)
+    numbers = _numbers(each, usual, told.table, unit)
+    rows = each.rows.timestamps >= times[0]
+    features = _features(each, rows, numbers, notes)
+    shown = _leveled(numbers, unit, notes)
+    apart = features.get("features", {}).values()
+    rank = max((RANK.index(number["level"]) for number in shown.values()), default=0)
+    return Watch(
+        level=RANK[max(rank, int(any(x["p_value"] < MAX_P_VALUE for x in apart)))],
+        model_id=model.model_id,
+        about=_about(each, rows, told.table, usual),
+        numbers=shown,
+        features=features,
+        promised=told.promised,
+        notes=notes,
+    )
+
+
+def _predictions(model: Predictor) -> pd.DataFrame:
+    """Returns what the model's own report said of validation and test."""
+    table = load_artifact(model.path).open_table("predictions")
+    return pd.DataFrame({k: table.read(k).to_pandas() for k in table.names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    table: pd.DataFrame
+    promised: Mapping[str, Any]
+
+
+def _judge(each: Candidate, times: np.ndarray) -> _Told:
+    """Returns what the model says of the rows of the given times, and of its ranges."""
+    predictor, at = each.predictor, np.searchsorted(each.rows.timestamps, times)
+    data = later_data(each.rows, each.learned, each.config, at.astype(np.int32))
+    said = predictor.adapter.predict_rows(data, data.parts["test"].targets)
+    policy = predictor.policy
+    choice = {
+        k: each.results[k] for k in ("calibration", "thresholds") if k in each.results
+    }
+    table = policy.add_signals(predictions_table(data, {"test": said}))
+    model = Judged(table=table, policy=policy, choice=choice)
+    results: Any = evaluate(model, data, each.config)
+    promised = held(each.results.get("outlook", {}), results, task_of(data.target))
+    return _Told(table=table, promised=promised)
+
+
+def _numbers(
+    each: Candidate, usual: pd.DataFrame, table: pd.DataFrame, unit: int
+) -> dict[str, dict[str, Any]]:
+    """Returns days before and after of each number, by name."""
+    prior, found = each.learned.class_prior, {}
+    before = watched_numbers(usual, each.config, prior)
+    after = watched_numbers(table, each.config, prior)
+    for name in before.keys() & after.keys():
+        _, past = days_of(_times(usual), before[name].values, unit)
+        days, means = days_of(_times(table), after[name].values, unit)
+        found[name] = {
+            "words": after[name].words,
+            "sides": after[name].sides,
+            "past": past,
+            "days": days,
+            "means": means,
+        }
+    return {name: found[name] for name in after if name in found}
+
+
+def _features(
+    each: Candidate,
+    rows: np.ndarray,
+    numbers: dict[str, dict[str, Any]],
+    notes: list[str],
+) -> dict[str, Any]:
+    """Returns distances of features, and adds their days to the numbers."""
+    reference = each.predictor.reference
+    if reference is None or reference.drift is None:
+        notes.append("distances of features: not known, the run kept none of its own")
+        return {}
+    names, drift = each.predictor.feature_names, reference.drift
+    scaled = each.predictor.pipeline.scaled(by_name(each.rows, names)[rows])
+    times = each.rows.timestamps[rows]
+    quantiles = reference.scaled_quantiles(each.predictor.scaler)
+    days, means = daily_drift(scaled, times, quantiles, drift.unit_days)
+    if len(means):
+        numbers[_DRIFT] = {
+            "words": _WORDS[_DRIFT],
+            "sides": 1,
+            "past": drift.daily,
+            "days": days,
+            "means": means,
+        }
+    span = (times[-1] - times[0]) / np.timedelta64(1, "D") + 1
+    fitting = [length for length in drift.blocks if length <= span]
+    if not fitting:
+        notes.append(
+            f"distances of features: not known of {span:.1f} days, the training part "
+            f"has blocks of {', '.join(map(str, drift.blocks)) or 'no'} days"
+        )
+        return {}
+    length = max(fitting)
+    recent = times > times[-1] - np.timedelta64(length, "D")
+    found = stability_index(scaled[recent], quantiles)
+    p_values = _holm(drift.p_values(found, length))
+    usual = np.quantile(drift.blocks[length], 0.95, axis=0)
+    return {
+        "days": length,
+        "features": {
+            name: {"distance": distance, "usual": limit, "p_value": p_value}
+            for name, distance, limit, p_value in zip(
+                names, found, usual, p_values, strict=True
+            )
+        },
+    }
+
+
+def _holm(p_values: np.ndarray | None) -> np.ndarray:
+    """Returns adjusted p-values (Holm 1979)."""
+    raw = np.asarray(p_values, np.float64)
+    order = np.argsort(raw)
+    adjusted = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
+    found = np.empty(len(raw))
+    found[order] = np.minimum(1.0, adjusted)
+    return found
+
+
+def _leveled(
+    numbers: Mapping[str, Mapping[str, Any]], unit: int, notes: list[str]
+) -> dict[str, dict[str, Any]]:
+    """Returns the numbers with the level of their last day."""
+    found = {}
+    for name, each in numbers.items():
+        levels = learn_levels(
+            each["past"],
+            sides=each["sides"],
+            share=1 / len(numbers),
+            unit_days=unit,
+        )
+        if levels is None:
+            notes.append(
+                f"{each['words']}: not watched, {len(each['past'])} days of the report "
+                "show nothing of what is usual"
+            )
+            continue
+        found[name] = _level_of(each, levels)
+    return found
+
+
+def _level_of(each: Mapping[str, Any], levels: Levels) -> dict[str, Any]:
+    sums = levels.sums(each["means"])
+    rank = (sums > levels.warning).astype(int) + (sums > levels.alarm)
+    changed = np.flatnonzero(np.diff(rank, prepend=-1))
+    days = each["days"].astype(str).tolist()
+    is_known = len(days) > 0
+    return {
+        "words": each["words"],
+        "level": RANK[int(rank[-1])] if is_known else "ok",
+        "since": days[int(changed[-1])] if is_known else None,
+        "sum": float(sums[-1]) if is_known else 0.0,
+        "warning": levels.warning,
+        "alarm": levels.alarm,
+        "usual": levels.center,
+        "spread": levels.spread,
+        "now": float(each["means"].mean()) if is_known else None,
+        "days": days,
+        "means": each["means"].tolist(),
+        "sums": sums.tolist(),
+    }
+
+
+def _about(
+    each: Candidate, rows: np.ndarray, table: pd.DataFrame, usual: pd.DataFrame
+) -> dict[str, Any]:
+    """Returns what the rows are, and how they were answered."""
+    predictor, times = each.predictor, each.rows.timestamps[rows]
+    bar = np.timedelta64(each.config.bar_seconds, "s")
+    expected = int((times[-1] - times[0]) / bar) + 1
+    scaled = predictor.pipeline.scaled(
+        by_name(each.rows, predictor.feature_names)[rows]
+    )
+    limit = predictor.scaler.clip_limit
+    until = predictor.trained_until.tz_localize(None)
+    return {
+        "pair": predictor.pair,
+        "timeframe": predictor.timeframe,
+        "first": f"{times[0].astype('datetime64[s]')}Z",
+        "last": f"{times[-1].astype('datetime64[s]')}Z",
+        "rows": len(times),
+        "judged_rows": len(table),
+        "missing_share": 1 - len(times) / expected,
+        "clip_share": float((np.abs(scaled) >= limit).mean()),
+        "age_days": float((pd.Timestamp(times[-1]) - until) / pd.Timedelta(1, "D")),
+        "signals": _mix(table, "signal"),
+        "signals_usual": _mix(usual, "signal"),
+        "labels": _mix(table, "label"),
+        "labels_usual": _mix(usual, "label"),
+    }
+
+
+def _mix(table: pd.DataFrame, column: str) -> list[float] | None:
+    """Returns the shares of SHORT, HOLD and LONG (3,)."""
+    if column not in table:
+        return None
+    counts = np.bincount(table[column].to_numpy(), minlength=3)
+    return [float(count) for count in counts / max(1, counts.sum())]
+
+
+def _times(table: pd.DataFrame) -> np.ndarray:
+    times: np.ndarray = table["timestamp"].dt.tz_localize(None).to_numpy()
+    return times
