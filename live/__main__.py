@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -59,6 +60,7 @@ def _run(arguments: Sequence[str] | None) -> int | None:
     )
     _add_serve(commands)
     _add_watch(commands)
+    _add_retrain(commands)
     parsed = parser.parse_args(arguments)
     code: int | None = parsed.run(parsed)
     return code
@@ -154,6 +156,38 @@ def _watch(parsed: argparse.Namespace) -> int:
     if found.level != "ok":
         hooks.send(watch_report.short(found) | {"folder": str(folder)})
     return EXIT_CODES[found.level]
+
+
+def _add_retrain(commands: Any) -> None:
+    text = "train a challenger when it is due; it must win on rows that neither read"
+    command = commands.add_parser("retrain", help=text, description=text)
+    command.set_defaults(run=_retrain)
+    command.add_argument("schedule", metavar="SCHEDULE.yaml", help="what, when, how")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--once", action="store_true", help="look once (the default)")
+    how.add_argument("--follow", action="store_true", help="look again every minute")
+    how.add_argument(
+        "--rollback", action="store_true", help="go back to the champion before"
+    )
+
+
+def _retrain(parsed: argparse.Namespace) -> None:
+    from live import decisions
+    from live.schedule import read_schedule
+
+    schedule = read_schedule(parsed.schedule)
+    with decisions.owned(schedule) as folder:
+        if parsed.follow:
+            with contextlib.suppress(utils.Interrupted):
+                decisions.follow(schedule)
+            return
+        now = pd.Timestamp.now(tz="UTC")
+        if parsed.rollback:
+            found = decisions.rollback(schedule, now)
+        else:
+            found = decisions.look(schedule, decisions.read_now(schedule))
+        logger.info("%s", decisions.words(found))
+        logger.info("decisions: %s", folder / decisions.DECISIONS)
 
 
 def _prepare_threads(where: str) -> None:

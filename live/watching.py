@@ -21,6 +21,7 @@ import pandas as pd
 from artifacts.artifact import load_artifact
 from candles.sources import CandleSource
 from config import AGENTS
+from data_loader import TrainingData
 from evaluation.evaluate import evaluate, predictions_table, task_of
 from evaluation.outlook import held
 from evaluation.part_scores import Judged
@@ -139,18 +140,28 @@ class _Told:
 
 def _judge(each: Candidate, times: np.ndarray) -> _Told:
     """Returns what the model says of the rows of the given times, and of its ranges."""
-    predictor, at = each.predictor, np.searchsorted(each.rows.timestamps, times)
-    data = later_data(each.rows, each.learned, each.config, at.astype(np.int32))
-    said = predictor.adapter.predict_rows(data, data.parts["test"].targets)
-    policy = predictor.policy
+    data, table = _answers(each, times)
+    policy = each.predictor.policy
     choice = {
         k: each.results[k] for k in ("calibration", "thresholds") if k in each.results
     }
-    table = policy.add_signals(predictions_table(data, {"test": said}))
     model = Judged(table=table, policy=policy, choice=choice)
     results: Any = evaluate(model, data, each.config)
     promised = held(each.results.get("outlook", {}), results, task_of(data.target))
     return _Told(table=table, promised=promised)
+
+
+def judged_rows(each: Candidate, times: np.ndarray) -> pd.DataFrame:
+    """Returns what a model says of the rows of the given times, with its signals."""
+    return _answers(each, times)[1]
+
+
+def _answers(each: Candidate, times: np.ndarray) -> tuple[TrainingData, pd.DataFrame]:
+    predictor, at = each.predictor, np.searchsorted(each.rows.timestamps, times)
+    data = later_data(each.rows, each.learned, each.config, at.astype(np.int32))
+    said = predictor.adapter.predict_rows(data, data.parts["test"].targets)
+    table = predictions_table(data, {"test": said})
+    return data, predictor.policy.add_signals(table)
 
 
 def _numbers(
