@@ -61,6 +61,7 @@ def _run(arguments: Sequence[str] | None) -> int | None:
     _add_serve(commands)
     _add_watch(commands)
     _add_retrain(commands)
+    _add_simulate(commands)
     parsed = parser.parse_args(arguments)
     code: int | None = parsed.run(parsed)
     return code
@@ -188,6 +189,31 @@ def _retrain(parsed: argparse.Namespace) -> None:
             found = decisions.look(schedule, decisions.read_now(schedule))
         logger.info("%s", decisions.words(found))
         logger.info("decisions: %s", folder / decisions.DECISIONS)
+
+
+def _add_simulate(commands: Any) -> None:
+    text = "follow a schedule on history, beside never retraining and always"
+    command = commands.add_parser("simulate", help=text, description=text)
+    command.set_defaults(run=_simulate)
+    command.add_argument("schedule", metavar="SCHEDULE.yaml", help="what, when, how")
+    command.add_argument("candles", nargs="+", metavar="CANDLES", help="the history")
+    command.add_argument(
+        "--start",
+        metavar="DAY",
+        help="where the first model's candles end (default: the middle)",
+    )
+
+
+def _simulate(parsed: argparse.Namespace) -> None:
+    from live import decisions, simulation, simulation_report
+    from live.schedule import read_schedule
+
+    schedule = read_schedule(parsed.schedule)
+    candles = decisions.read_candles_of(schedule, parsed.candles)
+    found = simulation.simulate(schedule, candles, start=parsed.start)
+    logger.info("%s", simulation_report.format_simulation(found))
+    page = simulation_report.write_simulation(found, simulation.folder_of(schedule))
+    logger.info("simulation: %s", page)
 
 
 def _prepare_threads(where: str) -> None:

@@ -14,7 +14,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from files.locks import FileLock
 from files.periods import plan_periods
 from files.strict import parse_json, write_json
 from live.retraining import (
+    KEPT,
+    PROMOTED,
     Decision,
     champion_of,
     closed,
@@ -43,6 +45,8 @@ from utils import DependencyError, InUseError, StopSignals, UserError
 
 logger = logging.getLogger(__name__)
 
+LOOKED = (PROMOTED, KEPT)
+"""Outcomes after which the rows of a look score nobody again."""
 DECISIONS, PENDING = "decisions.jsonl", "pending.json"
 _SECONDS_BETWEEN_LOOKS, _POLL_SECONDS = 60.0, 0.2
 
@@ -90,9 +94,24 @@ def read_now(schedule: Schedule) -> pd.DataFrame:
     config = predictor.config
     if schedule.download is not None:
         _download(schedule, config)
-    files = resolve_candles(list(schedule.candles), config, data_dir=Path("data"))
-    table = predictor.pipeline.checked(read_checked(files, config))
-    return closed(table, config, pd.Timestamp.now(tz="UTC"))
+    return closed(
+        read_candles_of(schedule, schedule.candles),
+        config,
+        pd.Timestamp.now(tz="UTC"),
+    )
+
+
+def read_candles_of(schedule: Schedule, paths: Sequence[str]) -> pd.DataFrame:
+    """Reads candle files or folders as the champion's own were read.
+
+    Raises:
+        MissingInputError: If there are none.
+        DataError: If they are no good candles of its pair.
+    """
+    _, predictor = champion_of(schedule)
+    config = predictor.config
+    files = resolve_candles(list(paths), config, data_dir=Path("data"))
+    return predictor.pipeline.checked(read_checked(files, config))
 
 
 def _download(schedule: Schedule, config: Config) -> None:
@@ -128,7 +147,7 @@ def look(schedule: Schedule, candles: pd.DataFrame) -> Decision:
     """
     folder = schedule.folder
     pending, made = folder / PENDING, read_decisions(folder)
-    looked = [pd.Timestamp(each["now"]) for each in made if each["duel"]]
+    looked = [pd.Timestamp(each["now"]) for each in made if each["outcome"] in LOOKED]
     since = max(looked, default=None)
     begun = parse_json(pending.read_bytes(), pending) if pending.is_file() else None
     name, predictor = champion_of(schedule)

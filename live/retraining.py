@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from artifacts.registry import Registry, register_run
 from config import AGENTS, Config
 from dataset.builder import DatasetBuilder
 from evaluation.evaluate import task_of
-from experiments.candidates import Candidate, common_times, open_candidate
+from experiments.candidates import Candidate, open_candidate
 from files.strict import to_jsonable
 from live.schedule import Schedule
 from live.watching import judged_rows, watch
@@ -178,10 +178,13 @@ def decide(
             **about,
         )
     started = time.perf_counter()
-    folder = _train(schedule, config, candles, begin)
+    folder = train_until(schedule, config, candles, begin)
     own = config.replace(outputs_dir=schedule.outputs_dir)
     entry = register_run(own, folder, alias=None)
     seconds = time.perf_counter() - started
+    if entry.model_id == name:
+        reason = "what is known apart from the duel is what the champion learned from"
+        return Decision(trigger=trigger, outcome=KEPT, reason=reason, **about)
     challenger = Predictor(folder)
     duel = score(predictor, challenger, candles, begin, schedule)
     outcome, reason = verdict(duel)
@@ -206,7 +209,7 @@ def seen_until(predictor: Predictor) -> pd.Timestamp:
     return last + pd.Timedelta((config.future_window + 1) * config.bar_seconds, "s")
 
 
-def _train(
+def train_until(
     schedule: Schedule, config: Config, candles: pd.DataFrame, begin: pd.Timestamp
 ) -> Path:
     """Returns the folder of a challenger that knows nothing from a moment on."""
@@ -247,7 +250,10 @@ def score(
         for each in (champion, challenger)
     ]
     start = max(begin.tz_localize(None).to_datetime64(), *map(_first_unread, both))
-    times = common_times(both, str(start), None)
+    times = _common(both, start)
+    if not len(times):
+        nothing: dict[str, Any] = dict.fromkeys(("estimate", "low", "high"))
+        return {"rows": 0, "gain": nothing, "leaks": []}
     champion_losses, losses = (row_losses(each, times) for each in both)
     config = champion.config
     length = Length.of(
@@ -270,11 +276,12 @@ def score(
 
 def verdict(duel: Mapping[str, Any]) -> tuple[str, str]:
     """Returns the outcome of a duel, and why."""
-    low, limit = duel["gain"]["low"], 0.0 - duel["tolerance"]
+    low = duel["gain"]["low"]
     if duel["leaks"]:
         return KEPT, f"the challenger's data leak: {', '.join(map(str, duel['leaks']))}"
     if low is None:
-        return KEPT, "the duel is too short to tell a gain"
+        return KEPT, f"{duel['rows']:,} rows that neither read are too few to tell"
+    limit = 0.0 - duel["tolerance"]
     told = f"the gain is {duel['gain']['estimate']:+.4f}, its lower end {low:+.4f}"
     if low > limit:
         return PROMOTED, f"{told}, above {limit:+.4f}"
@@ -287,6 +294,13 @@ def row_losses(each: Candidate, times: np.ndarray) -> np.ndarray:
     task = task_of(each.config.target)
     _, losses = task.truth_and_losses(lambda name: table[name].to_numpy())
     return losses
+
+
+def _common(both: Sequence[Candidate], start: np.datetime64) -> np.ndarray:
+    """Returns the times from a moment on at which both can be scored."""
+    one, other = (each.rows.timestamps[each.is_usable] for each in both)
+    times = np.intersect1d(one, other, assume_unique=True)
+    return times[times >= start]
 
 
 def _first_unread(each: Candidate) -> np.datetime64:
