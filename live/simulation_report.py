@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from files.strict import write_json
-from live.simulation import NEVER, SCHEDULE, WAYS, Simulation
+from live.pages import Picture, Section, plot_days, write_page
+from live.simulation import CLOCK, NEVER, SCHEDULE, WAYS, Simulation
 from metrics.wording import interval, p_value
+from reports.plots import BLUE, GREY, INK, VIOLET
 from reports.text import format_table
+
+_COLORS = {SCHEDULE: BLUE, NEVER: GREY, CLOCK: VIOLET}
 
 
 def format_simulation(found: Simulation) -> str:
@@ -64,7 +68,53 @@ def gain_lines(found: Simulation) -> list[str]:
 def write_simulation(found: Simulation, folder: Path) -> Path:
     """Writes `simulation.json` and `simulation.html`; returns the page."""
     write_json(folder / "simulation.json", found.to_dict())
-    return folder / "simulation.html"
+    days = [each["first"] for each in found.periods]
+    skills = [
+        (
+            name,
+            days,
+            [_or_nan(each["skill"][way]) for each in found.periods],
+            _COLORS[way],
+        )
+        for way, name in WAYS.items()
+    ]
+    figures = [
+        Picture(
+            drawn=plot_days(skills, [("", 0.0, INK)]),
+            caption="Skill between looks, at the first day of each stretch.",
+        )
+    ]
+    curves = [
+        (name, curve["time"], curve["equity"], _COLORS[way])
+        for way, name in WAYS.items()
+        if (curve := found.ways[way]["trading"].get("curve"))
+    ]
+    if curves:
+        caption = "Equity after costs, 1 at the start."
+        figures.append(Picture(drawn=plot_days(curves), caption=caption))
+    sections = [
+        Section(
+            key="ways",
+            title="Three ways",
+            lead="Skill is the share of the loss taken away from the first model's "
+            "train prior (of numbers: from persistence), on the same rows.",
+            rows=way_rows(found),
+            figures=figures,
+        ),
+        Section(
+            key="decisions",
+            title="Decisions",
+            lead="A challenger is promoted where the lower end of its gain on rows "
+            "that neither model read lies above minus the tolerance. A promotion is a "
+            "decision; what all of them were worth is said above.",
+            rows=decision_rows(found),
+        ),
+    ]
+    head, *_ = format_simulation(found).splitlines()
+    lead = [head, *gain_lines(found)]
+    return write_page(
+        folder / "simulation.html", f"{found.schedule}: simulated", lead, sections
+    )
 
 
 def decision_rows(found: Simulation) -> list[list[Any]]:
@@ -87,3 +137,7 @@ def decision_rows(found: Simulation) -> list[list[Any]]:
 
 def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.4f}"
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
