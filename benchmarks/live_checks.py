@@ -1,0 +1,193 @@
+"""What a watch and a schedule do in markets whose truth is known.
+
+`levels`: quarters of hours of a market that stays as it was, each with a model of its
+own: how many see a warning or an alarm when looked at every day; and, where the planted
+direction turns round on the first day of the quarter, the days until they do.
+`simulate`: a schedule over a market that turns round in its middle, and over noise.
+"""
+
+import argparse
+import contextlib
+import io
+import logging
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from common import show
+
+from artifacts.registry import Registry
+from candles.synthetic import synthetic_candles
+from config import Config
+from dataset.builder import build_training_file
+from live.levels import QUARTER_DAYS
+from live.schedule import make_schedule
+from live.simulation import NEVER, SCHEDULE, simulate
+from live.watching import MAX_P_VALUE, watch
+from trainer import StandaloneTrainer
+
+HOUR = {
+    "timeframe": "1h",
+    "model": "logistic",
+    "report": "light",
+    "sequence_length": 24,
+}
+HOUR |= {"future_window": 12, "feature_sets": ("core8",), "long_tp_pct": 1.0}
+TRAIN_DAYS = 700
+QUIET = {"baseline_model": False, "tensorboard": False, "verbose_logging": False}
+
+
+def market(days, strengths, seed, timeframe="1h", bars_a_day=24):
+    """Returns candles whose direction has a strength in each of equal stretches."""
+    pieces, start, price = [], pd.Timestamp("2020-01-01", tz="UTC"), None
+    for number, strength in enumerate(strengths):
+        count = days[number] * bars_a_day
+        piece = synthetic_candles(
+            count,
+            seed=seed + 7919 * number,
+            strength=strength,
+            timeframe=timeframe,
+            start=start,
+        )
+        if price is not None:
+            scale = price / piece["open"].iloc[0]
+            piece[["open", "high", "low", "close"]] *= scale
+        price, start = piece["close"].iloc[-1], start + pd.Timedelta(days[number], "D")
+        pieces.append(piece)
+    return pd.concat(pieces, ignore_index=True)
+
+
+def trained(candles, folder, **fields):
+    """Returns the folder of a model of some candles."""
+    places = {"inputs_dir": f"{folder}/inputs", "outputs_dir": str(folder)}
+    config = Config(pair="MADEUSDT", **places, **QUIET | fields)
+    build_training_file(candles, config)
+    with contextlib.redirect_stderr(io.StringIO()):
+        return StandaloneTrainer(config).run_training()
+
+
+def first_days(seed, strengths):
+    """Returns the day of the first warning and alarm, None where there is none."""
+    candles = market((TRAIN_DAYS, QUARTER_DAYS), strengths, seed)
+    known = candles[: TRAIN_DAYS * 24]
+    with tempfile.TemporaryDirectory() as folder:
+        model = trained(known, folder, **HOUR)
+        found = watch(model, candles)
+        apart = [
+            day
+            for day in (30, 60, QUARTER_DAYS)
+            for each in [watch(model, candles[: (TRAIN_DAYS + day) * 24]).features]
+            if any(x["p_value"] < MAX_P_VALUE for x in each["features"].values())
+        ]
+    days = {"warning": [], "alarm": []}
+    for each in found.numbers.values():
+        for name, passed in days.items():
+            over = np.flatnonzero(np.array(each["sums"]) > each[name])
+            passed += over[:1].tolist()
+    return {k: min(v, default=None) for k, v in days.items()} | {
+        "features": min(apart, default=None)
+    }
+
+
+def levels(arguments):
+    rows, figures = [], {}
+    for name, strengths in (
+        ("noise", (0.0, 0.0)),
+        ("a direction that stays", (1.0, 1.0)),
+        ("a direction that turns round", (1.0, -1.0)),
+    ):
+        found = [first_days(seed, strengths) for seed in range(arguments.quarters)]
+        cells = []
+        for what in ("warning", "features", "alarm"):
+            days = [each[what] for each in found if each[what] is not None]
+            middle = f", day {np.median(days):.0f}" if days else ""
+            cells.append(f"{len(days)} of {len(found)}{middle}")
+        rows.append([name, *cells])
+        figures[name] = found
+    columns = ["a quarter of", "warning", "a feature apart", "alarm"]
+    show("Quarters with a warning or an alarm", columns, rows, figures, arguments.json)
+
+
+def simulated(name, strengths, seed, days=(240, 240)):
+    """Returns what a schedule does from the middle of the first stretch on."""
+    candles = market(days, strengths, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        start = candles["timestamp"].iloc[0] + pd.Timedelta(days[0] - 60, "D")
+        first = trained(candles[candles["timestamp"] < start], folder, **HOUR)
+        Registry(folder).register(first, alias="champion")
+        schedule = make_schedule(
+            {
+                "champion": "logistic/MADEUSDT-1h-signal@champion",
+                "candles": "none",
+                "outputs_dir": folder,
+                "name": name,
+                "every_days": 21,
+                "duel_days": 21,
+                "rolling_days": 120,
+            }
+        )
+        with contextlib.redirect_stderr(io.StringIO()):
+            found = simulate(schedule, candles, start=f"{start:%Y-%m-%d}")
+    broken = candles["timestamp"].iloc[0] + pd.Timedelta(days[0], "D")
+    return found, broken
+
+
+def weeks_until(found, broken, way):
+    """Returns the weeks from a break to skill above 0 that stays; None: never."""
+    after = [each for each in found.periods if pd.Timestamp(each["first"]) >= broken]
+    bad = [each for each in after if (each["skill"][way] or 0) <= 0]
+    if bad and bad[-1] is after[-1]:
+        return None
+    good = after[after.index(bad[-1]) + 1] if bad else after[0]
+    return (pd.Timestamp(good["first"]) - broken) / pd.Timedelta(7, "D")
+
+
+def schedules(arguments):
+    rows, figures = [], {}
+    for name, strengths in (("turns", (1.0, -1.0)), ("noise", (0.0, 0.0))):
+        gains, promotions, weeks, never = 0, [], [], 0
+        for seed in range(arguments.markets):
+            found, broken = simulated(name, strengths, seed)
+            low = found.gains[NEVER]["low"]
+            gains += low is not None and low > 0
+            promotions.append(found.promotions)
+            weeks.append(weeks_until(found, broken, SCHEDULE))
+            never += weeks_until(found, broken, NEVER) is not None
+            figures[f"{name} {seed}"] = found.to_dict()
+        known = [each for each in weeks if each is not None]
+        back = f"{len(known)}, {np.median(known):.0f} weeks" if known else "0"
+        rows.append(
+            [
+                "turns round" if name == "turns" else "noise",
+                str(arguments.markets),
+                f"{np.mean(promotions):.1f}",
+                f"{gains}",
+                back if name == "turns" else "-",
+                f"{never}" if name == "turns" else "-",
+            ]
+        )
+    columns = [
+        "market",
+        "seeds",
+        "promotions",
+        "a gain over never retraining",
+        "skill is back, after",
+        "without retraining",
+    ]
+    show("A schedule on history", columns, rows, figures, arguments.json)
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("what", choices=["levels", "simulate"])
+    options.add_argument("--quarters", type=int, default=200)
+    options.add_argument("--markets", type=int, default=10)
+    options.add_argument("--json", type=Path)
+    arguments = options.parse_args()
+    logging.disable(logging.WARNING)
+    {"levels": levels, "simulate": schedules}[arguments.what](arguments)
+
+
+if __name__ == "__main__":
+    main()
