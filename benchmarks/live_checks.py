@@ -1,6 +1,6 @@
 """What a watch and a schedule do in markets whose truth is known.
 
-`levels`: quarters of hours of a market that stays as it was, each with a model of its
+`levels`: quarters of a market that stays as it was, each with a model of its
 own: how many see a warning or an alarm when looked at every day; and, where the planted
 direction turns round on the first day of the quarter, the days until they do.
 `simulate`: a schedule over a market that turns round in its middle, and over noise.
@@ -27,27 +27,30 @@ from live.simulation import NEVER, SCHEDULE, simulate
 from live.watching import MAX_P_VALUE, watch
 from trainer import StandaloneTrainer
 
-HOUR = {
-    "timeframe": "1h",
+BAR = {
+    "timeframe": "15m",
     "model": "logistic",
     "report": "light",
-    "sequence_length": 24,
+    "sequence_length": 32,
+    "future_window": 12,
+    # A bar of the made-up market moves as a minute, however long it is.
+    **dict.fromkeys(("long_tp_pct", "short_tp_pct"), 0.25),
+    **dict.fromkeys(("long_sl_pct", "short_sl_pct"), 0.25),
 }
-HOUR |= {"future_window": 12, "feature_sets": ("core8",), "long_tp_pct": 1.0}
-TRAIN_DAYS = 700
+TRAIN_DAYS, BARS_A_DAY = 300, 96
 QUIET = {"baseline_model": False, "tensorboard": False, "verbose_logging": False}
 
 
-def market(days, strengths, seed, timeframe="1h", bars_a_day=24):
+def market(days, strengths, seed):
     """Returns candles whose direction has a strength in each of equal stretches."""
     pieces, start, price = [], pd.Timestamp("2020-01-01", tz="UTC"), None
     for number, strength in enumerate(strengths):
-        count = days[number] * bars_a_day
+        count = days[number] * BARS_A_DAY
         piece = synthetic_candles(
             count,
             seed=seed + 7919 * number,
             strength=strength,
-            timeframe=timeframe,
+            timeframe=BAR["timeframe"],
             start=start,
         )
         if price is not None:
@@ -70,14 +73,16 @@ def trained(candles, folder, **fields):
 def first_days(seed, strengths):
     """Returns the day of the first warning and alarm, None where there is none."""
     candles = market((TRAIN_DAYS, QUARTER_DAYS), strengths, seed)
-    known = candles[: TRAIN_DAYS * 24]
+    known = candles[: TRAIN_DAYS * BARS_A_DAY]
     with tempfile.TemporaryDirectory() as folder:
-        model = trained(known, folder, **HOUR)
+        model = trained(known, folder, **BAR)
         found = watch(model, candles)
         apart = [
             day
             for day in (30, 60, QUARTER_DAYS)
-            for each in [watch(model, candles[: (TRAIN_DAYS + day) * 24]).features]
+            for each in [
+                watch(model, candles[: (TRAIN_DAYS + day) * BARS_A_DAY]).features
+            ]
             if any(x["p_value"] < MAX_P_VALUE for x in each["features"].values())
         ]
     days = {"warning": [], "alarm": []}
@@ -94,8 +99,8 @@ def levels(arguments):
     rows, figures = [], {}
     for name, strengths in (
         ("noise", (0.0, 0.0)),
-        ("a direction that stays", (1.0, 1.0)),
-        ("a direction that turns round", (1.0, -1.0)),
+        ("a direction that stays", (3.0, 3.0)),
+        ("a direction that turns round", (3.0, -3.0)),
     ):
         found = [first_days(seed, strengths) for seed in range(arguments.quarters)]
         cells = []
@@ -114,17 +119,17 @@ def simulated(name, strengths, seed, days=(240, 240)):
     candles = market(days, strengths, seed)
     with tempfile.TemporaryDirectory() as folder:
         start = candles["timestamp"].iloc[0] + pd.Timedelta(days[0] - 60, "D")
-        first = trained(candles[candles["timestamp"] < start], folder, **HOUR)
+        first = trained(candles[candles["timestamp"] < start], folder, **BAR)
         Registry(folder).register(first, alias="champion")
         schedule = make_schedule(
             {
-                "champion": "logistic/MADEUSDT-1h-signal@champion",
+                "champion": "logistic/MADEUSDT-15m-signal@champion",
                 "candles": "none",
                 "outputs_dir": folder,
                 "name": name,
                 "every_days": 21,
                 "duel_days": 21,
-                "rolling_days": 120,
+                "rolling_days": 60,
             }
         )
         with contextlib.redirect_stderr(io.StringIO()):
@@ -145,7 +150,7 @@ def weeks_until(found, broken, way):
 
 def schedules(arguments):
     rows, figures = [], {}
-    for name, strengths in (("turns", (1.0, -1.0)), ("noise", (0.0, 0.0))):
+    for name, strengths in (("turns", (3.0, -3.0)), ("noise", (0.0, 0.0))):
         gains, promotions, weeks, never = 0, [], [], 0
         for seed in range(arguments.markets):
             found, broken = simulated(name, strengths, seed)
