@@ -2,7 +2,7 @@
 
 `levels`: quarters of a market that stays as it was, each with a model of its
 own: how many see a warning or an alarm when looked at every day; and, where the planted
-direction turns round on the first day of the quarter, the days until they do.
+direction is lost on the first day of the quarter, the days until they do.
 `simulate`: a schedule over a market that turns round in its middle, and over noise.
 """
 
@@ -71,7 +71,7 @@ def trained(candles, folder, **fields):
 
 
 def first_days(seed, strengths):
-    """Returns the day of the first warning and alarm, None where there is none."""
+    """Returns the first day, None where there is none, and how often it began anew."""
     candles = market((TRAIN_DAYS, QUARTER_DAYS), strengths, seed)
     known = candles[: TRAIN_DAYS * BARS_A_DAY]
     with tempfile.TemporaryDirectory() as folder:
@@ -85,29 +85,36 @@ def first_days(seed, strengths):
             ]
             if any(x["p_value"] < MAX_P_VALUE for x in each["features"].values())
         ]
-    days = {"warning": [], "alarm": []}
-    for each in found.numbers.values():
-        for name, passed in days.items():
-            over = np.flatnonzero(np.array(each["sums"]) > each[name])
-            passed += over[:1].tolist()
-    return {k: min(v, default=None) for k, v in days.items()} | {
-        "features": min(apart, default=None)
-    }
+    told = {"features": min(apart, default=None)}
+    for name in ("warning", "alarm"):
+        over = sorted(
+            {
+                day
+                for each in found.numbers.values()
+                for day, total in enumerate(each["sums"])
+                if total > each[name]
+            }
+        )
+        told[name] = over[0] if over else None
+        told[f"{name}s"] = sum(day - 1 not in over for day in over)
+    return told
 
 
 def levels(arguments):
     rows, figures = [], {}
     for name, strengths in (
         ("noise", (0.0, 0.0)),
-        ("a direction that stays", (3.0, 3.0)),
-        ("a direction that turns round", (3.0, -3.0)),
+        ("a direction that stays", (6.0, 6.0)),
+        ("a direction that is lost", (6.0, 0.0)),
     ):
         found = [first_days(seed, strengths) for seed in range(arguments.quarters)]
         cells = []
         for what in ("warning", "features", "alarm"):
             days = [each[what] for each in found if each[what] is not None]
             middle = f", day {np.median(days):.0f}" if days else ""
-            cells.append(f"{len(days)} of {len(found)}{middle}")
+            times = f", {np.mean([each[f'{what}s'] for each in found]):.2f} times"
+            times = times if what != "features" else ""
+            cells.append(f"{len(days)} of {len(found)}{times}{middle}")
         rows.append([name, *cells])
         figures[name] = found
     columns = ["a quarter of", "warning", "a feature apart", "alarm"]

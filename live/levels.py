@@ -26,7 +26,7 @@ LEAST_DAYS = 10
 SLACK = 0.5
 """k: half of a shift of one deviation, which is found soonest."""
 _NUM_DRAWS = 8000
-_STRETCH_DAYS = 7.0
+_STRETCH_DAYS = 14.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ the rows come from (`watching`).
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +62,15 @@ def _of_classes(table: pd.DataFrame, prior: np.ndarray) -> dict[str, Watched]:
     excess = scores.row_log_loss(labels, said) - scores.row_log_loss(labels, known)
     moved = (labels != HOLD).astype(np.float64)
     side = (labels == LONG).astype(np.float64) - (labels == SHORT)
+    traded = said[:, SHORT] + said[:, LONG]
+    told = np.where(moved > 0, np.take_along_axis(said, labels[:, None], 1)[:, 0], 1)
+    doubt = np.log(np.maximum(traded, scores.EPSILON))
+    doubt -= np.log(np.maximum(told, scores.EPSILON)) + math.log(2.0)
     return {
         "loss": Watched(excess, 1, "log-loss above the train prior's"),
+        "direction": Watched(
+            np.where(moved > 0, doubt, 0.0), 1, "log-loss of the side above a coin's"
+        ),
         "activity": Watched(
             1 - said[:, HOLD] - moved, 0, "trades expected above those that came"
         ),
