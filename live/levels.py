@@ -5,11 +5,10 @@ are watched (`live.watching`).
 
 Each day's number is held against the days that the report was made of. Small steps into
 one direction add up (Page 1954, "Continuous inspection schemes"): S = max(0, S + z - k)
-with z in deviations of a day. What S reaches in a quarter by luck is learned from those
-days themselves, drawn again in stretches, because neighbouring days are alike: as many
-as there were to learn the usual day from, and a quarter that is held against it. So the
-error of what is usual counts, too.
-Source of the draws: Politis and Romano (1994), "The stationary bootstrap".
+with z in deviations of a day. What S reaches in a quarter by luck is learned from
+series that move from day to day as those days do: as many days as there were to learn
+the usual one from, and a quarter that is held against it. So the error of what is usual
+counts, too.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 
 QUARTER_DAYS = 91
-WARNINGS_A_QUARTER, ALARMS_A_QUARTER = 0.1, 0.005
+WARNINGS_A_QUARTER, ALARMS_A_QUARTER = 0.3, 0.02
 """Most that all watched numbers of a market that stays as it was give in a quarter."""
 LEAST_DAYS = 10
 """Fewer days say nothing of what is usual."""
 SLACK = 0.5
 """k: half of a shift of one deviation, which is found soonest."""
 _NUM_DRAWS = 8000
-_STRETCH_DAYS = 14.0
+_MOST_PHI, _WARM_UP = 0.95, 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +68,7 @@ def learn_levels(
         return None
     rng, count = np.random.default_rng(seed), len(days)
     later = max(1, round(QUARTER_DAYS / unit_days))
-    shape = (_NUM_DRAWS, count + later)
-    starts = rng.random(shape) < 1 / _STRETCH_DAYS
-    starts[:, [0, count]] = True  # what is usual and the quarter are drawn apart
-    jumps = rng.integers(count, size=shape)
-    run = np.arange(shape[1])
-    begun = np.maximum.accumulate(np.where(starts, run, 0), axis=1)
-    places = (np.take_along_axis(jumps, begun, axis=1) + run - begun) % count
-    drawn = days[places]
+    drawn = _alike(days, (_NUM_DRAWS, count + later), rng)
     usual = drawn[:, :count]
     spread = np.maximum(usual.std(axis=1, keepdims=True), 1e-3 * days.std())
     z = (drawn[:, count:] - usual.mean(axis=1, keepdims=True)) / spread
@@ -92,6 +84,30 @@ def learn_levels(
         warning=warning,
         alarm=alarm,
     )
+
+
+def _alike(
+    days: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Returns series that move as days do, around their mean (num_series, num_days).
+
+    x_t = phi x_(t - 1) + e, phi corrected for the few days it is learned from, e drawn
+    from what is left of them.
+    Source of the correction: Kendall (1954), "Note on bias in the estimation of
+    autocorrelation".
+    """
+    moved = days - days.mean()
+    found = float(moved[1:] @ moved[:-1] / (moved @ moved))
+    phi = min(_MOST_PHI, max(0.0, found + (1 + 3 * found) / len(days)))
+    left = moved[1:] - phi * moved[:-1]
+    left = (left - left.mean()) * np.sqrt(len(days) / (len(days) - 2))
+    steps = rng.choice(left, (shape[0], _WARM_UP + shape[1]))
+    series = np.zeros(len(steps))
+    drawn = np.empty(steps.shape)
+    for day in range(steps.shape[1]):
+        series = phi * series + steps[:, day]
+        drawn[:, day] = series
+    return days.mean() + drawn[:, _WARM_UP:]
 
 
 def _sums(z: np.ndarray, sides: int) -> np.ndarray:
