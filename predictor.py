@@ -8,6 +8,7 @@ Out: features of candles (`preprocessing.pipelines`), rows of signals
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import os
 import sys
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from artifacts.registry import open_model
+from artifacts.registry import model_folder, open_model
 from config import AGENTS, Config
 from evaluation.policies import policy_from_dict
 from models.families import load_adapter
@@ -29,13 +30,13 @@ from preprocessing.scaling import FeatureScaler
 from rl import adapter as agents
 from signals.answers import AnswerRules, to_table
 from signals.command import answer, answer_and_follow, writer_of
+from signals.expected import require_model
 from signals.follow import GrowingCandles
 from signals.golden import MIXED_TOLERANCE, TOLERANCE, GoldenRows, open_checks
-from signals.reference import Reference
 from signals.stream import SignalStream
 from signals.windows import checked_windows
 from signals.writer import FORMATS
-from utils import ConfigError, DataError, RefusedArtifactError
+from utils import DataError, RefusedArtifactError
 
 
 class Predictor:
@@ -55,6 +56,7 @@ class Predictor:
 
     Attributes:
         notes: What is not known of it, a line each.
+        reference: What the rows of its run were like; None where it kept nothing.
 
     Raises:
         MissingInputError: If there is no folder.
@@ -75,6 +77,7 @@ class Predictor:
         max_age_days: float | None = None,
     ) -> None:
         agents.register()
+        self._opened = (where, expect, feature_file, max_age_days)
         artifact = open_model(where)
         self.path = artifact.path
         self.metadata = artifact.metadata
@@ -94,10 +97,35 @@ class Predictor:
             from audit.feature_files import load_feature_file
 
             load_feature_file(os.fspath(feature_file))
-        self._require(expect or {})
+        require_model(self, expect or {})
         kind = GoldenObservations if self.family in AGENTS else GoldenRows
-        self._golden, self._reference, self.notes = open_checks(artifact, kind)
+        self._golden, self.reference, self.notes = open_checks(artifact, kind)
+        _ = self._rules
         self.check()
+
+    def reload_if_changed(self) -> bool:
+        """Opens the model that an alias or a link leads to by now; whether it changed.
+
+        Calls that are under way, of other threads too, end with the model that they
+        began with; a stream keeps its own.
+
+        Raises:
+            RefusedArtifactError: If the new one was changed since it was published, or
+                answers another question; this predictor then stays as it was.
+        """
+        where, expect, feature_file, max_age_days = self._opened
+        if model_folder(where) == self.path.resolve():
+            return False
+        question = ("pair", "timeframe", "target", "horizon_bars")
+        asked = {name: getattr(self, name) for name in question}
+        new = Predictor(
+            where,
+            expect=dict(expect or {}) | asked,
+            feature_file=feature_file,
+            max_age_days=max_age_days,
+        )
+        self.__dict__ = new.__dict__  # at once: no call sees half of both
+        return True
 
     # What it is
 
@@ -157,33 +185,9 @@ class Predictor:
         return (last if last.tzinfo else last.tz_localize("UTC")) + bars
 
     @property
-    def reference(self) -> Reference | None:
-        """What the rows of the run were like; None of runs that kept nothing of it."""
-        return self._reference
-
-    @property
     def model_id(self) -> str:
         """Name of the run that trained it."""
         return str(self.metadata.get("run_id", self.path.name))
-
-    def _require(self, expected: Mapping[str, Any]) -> None:
-        """Refuses another model than the expected one."""
-        wrong = []
-        for name, value in expected.items():
-            is_own = isinstance(getattr(type(self), name, None), property)
-            if not is_own and name not in self.config.to_dict():
-                raise ConfigError(
-                    "expect: expected names such as pair, timeframe, target or "
-                    f"horizon_bars. Received: {name!r}"
-                )
-            found = getattr(self if is_own else self.config, name)
-            value = tuple(value) if isinstance(value, list) else value
-            if found != value:
-                wrong.append(f"{name} {value!r}, found {found!r}")
-        if wrong:
-            raise RefusedArtifactError(
-                f"{self.path}: expected a model of {'; '.join(wrong)}. Open another."
-            )
 
     def check(self, candles: pd.DataFrame | None = None) -> dict[str, Any]:
         """Proves that it says what its run said of some validation windows.
@@ -259,9 +263,10 @@ class Predictor:
         Raises:
             DataError: If they are not candles of the model's market, in order.
         """
+        own = copy.copy(self)
         if history is not None and len(history):
-            history = self.pipeline.checked(history)
-        return SignalStream(self.pipeline, self._rules.begin(history), history)
+            history = own.pipeline.checked(history)
+        return SignalStream(own.pipeline, own._rules.begin(history), history)
 
     @functools.cached_property
     def _rules(self) -> AnswerRules:
@@ -275,7 +280,7 @@ class Predictor:
             pipeline=self.pipeline,
             say=self.adapter.predict_windows,
             model_id=self.model_id,
-            reference=self._reference,
+            reference=self.reference,
             stale_after=None if age is None else until + pd.Timedelta(age, "D"),
         )
 
@@ -291,7 +296,8 @@ class Predictor:
             window: (window_bars, num_features) features as in the training file, the
                 newest row last; those of a DataFrame are taken by their names.
         """
-        return self._answers(self._windows(window, one=True)[None])[0]
+        own = copy.copy(self)  # what reloads meanwhile is not mixed
+        return own._answers(own._windows(window, one=True)[None])[0]
 
     def predict_windows(self, windows: np.ndarray | pd.DataFrame) -> np.ndarray:
         """Returns calibrated probabilities (num_windows, 3), or log returns.
@@ -303,7 +309,8 @@ class Predictor:
                 training file; or a DataFrame of consecutive bars, of which every one
                 but the first `window_bars - 1` ends a window.
         """
-        return self._answers(self._windows(windows))
+        own = copy.copy(self)
+        return own._answers(own._windows(windows))
 
     def _windows(self, given: Any, *, one: bool = False) -> np.ndarray:
         """Returns windows, or one, as float32."""

@@ -317,7 +317,7 @@ def train_run(
     """Trains as the command line does; `words` are those of `StandaloneTrainer`."""
     folder = StandaloneTrainer(config, **words).run_training()
     if register:
-        from artifacts.registry import register_run
+        from artifacts.model_registry import register_run
 
         register_run(config, folder, alias=alias)
     return folder

@@ -25,6 +25,7 @@ from artifacts.entry_store import EntryStore, new_version, versions_of
 from artifacts.grades import PerformanceGrade
 from artifacts.manifest import refuse_broken
 from artifacts.registry import Registry
+from artifacts.run_folder import MANIFEST
 from config import Config
 from files.atomic import atomic_write, sha256_file
 from files.strict import read_json, to_json, write_json
@@ -354,3 +355,16 @@ def _differences(what: str, one: Any, other: Any) -> list[str]:
             )
         ]
     return [] if one == other else [f"{what}: {one!s:.100} and {other!s:.100}"]
+
+
+def register_run(config: Config, folder: Path, *, alias: str | None) -> ModelMetadata:
+    """Registers once what a run of this configuration published; says its name."""
+    registry = Registry(config.outputs_dir)
+    digest = sha256_file(folder / MANIFEST)
+    known = [e.model_id for e in registry.list() if e.manifest_sha256 == digest]
+    if known and alias:
+        registry.set_alias(known[0], alias)
+    entry = registry.get(known[0]) if known else registry.register(folder, alias=alias)
+    graded = f"grade {entry.performance_grade} ({entry.grade_reason})"
+    logger.info("registered: %s, %s", entry.model_id, graded)
+    return entry

@@ -32,7 +32,7 @@ from artifacts.entries import (
 from artifacts.entry_store import EntryStore, walk
 from artifacts.evaluations import read_evaluations
 from artifacts.grades import grade_of, parse_grade
-from config import Config
+from artifacts.publication import followed
 from files.atomic import sha256_file
 from utils import ConfigError, MissingInputError
 
@@ -369,14 +369,28 @@ def open_model(where: str | os.PathLike[str]) -> Artifact:
         MissingInputError: If there is neither.
         RefusedArtifactError: If a file is not what it was.
     """
+    found = _named(where)
+    return load_artifact(where) if found is None else found[0].open(found[1])
+
+
+def model_folder(where: str | os.PathLike[str]) -> Path:
+    """Returns the folder that `open_model` would open now; nothing in it is read."""
+    found = _named(where)
+    if found is None:
+        return followed(Path(where)).resolve()
+    registry, name = found
+    return registry.folder_of(registry.get(name)).resolve()
+
+
+def _named(where: str | os.PathLike[str]) -> tuple[Registry, str] | None:
+    """Returns the registry and the name that words are; None of a folder."""
     parts = Path(where).parts
     # A word that is no folder is a part of a name, or a slip: those near it are told.
     is_word = len(parts) == 1 and not Path(where).exists()
     if not (names_registered(where) or (is_word and Registry("outputs").root.is_dir())):
-        return load_artifact(where)
+        return None
     own = 2 if "@" in parts[-1] else 1
-    registry = Registry(Path(*(parts[:-own] or ["outputs"])))
-    return registry.open("/".join(parts[-own:]))
+    return Registry(Path(*(parts[:-own] or ["outputs"]))), "/".join(parts[-own:])
 
 
 def names_registered(where: str | os.PathLike[str]) -> bool:
@@ -384,16 +398,3 @@ def names_registered(where: str | os.PathLike[str]) -> bool:
     name = Path(where).name
     is_name = "@" in name or parse_version(name.rpartition("_")[2]) is not None
     return is_name and not Path(where).exists()
-
-
-def register_run(config: Config, folder: Path, *, alias: str | None) -> ModelMetadata:
-    """Registers once what a run of this configuration published; says its name."""
-    registry = Registry(config.outputs_dir)
-    digest = sha256_file(folder / run_folder.MANIFEST)
-    known = [e.model_id for e in registry.list() if e.manifest_sha256 == digest]
-    if known and alias:
-        registry.set_alias(known[0], alias)
-    entry = registry.get(known[0]) if known else registry.register(folder, alias=alias)
-    graded = f"grade {entry.performance_grade} ({entry.grade_reason})"
-    logger.info("registered: %s, %s", entry.model_id, graded)
-    return entry

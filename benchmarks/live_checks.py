@@ -112,8 +112,9 @@ def levels(arguments):
         for what in ("warning", "features", "alarm"):
             days = [each[what] for each in found if each[what] is not None]
             middle = f", day {np.median(days):.0f}" if days else ""
-            times = f", {np.mean([each[f'{what}s'] for each in found]):.2f} times"
-            times = times if what != "features" else ""
+            times = ""
+            if what != "features":
+                times = f", {np.mean([each[f'{what}s'] for each in found]):.2f} times"
             cells.append(f"{len(days)} of {len(found)}{times}{middle}")
         rows.append([name, *cells])
         figures[name] = found

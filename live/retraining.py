@@ -21,7 +21,8 @@ import pandas as pd
 
 from artifacts import resuming
 from artifacts.artifact import load_artifact
-from artifacts.registry import Registry, register_run
+from artifacts.model_registry import register_run
+from artifacts.registry import Registry
 from config import AGENTS, Config
 from dataset.builder import DatasetBuilder
 from evaluation.evaluate import task_of

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from artifacts.registry import Registry, register_run
+from artifacts.model_registry import register_run
+from artifacts.registry import Registry
 from config import CLASS_TARGETS, Config
 from evaluation.backtest import backtest, trading_problem
 from evaluation.evaluate import task_of

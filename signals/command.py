@@ -7,6 +7,7 @@ In: which bars are asked for, where their rows go, when to stop. Out: its words
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from typing import Protocol
 
@@ -20,6 +21,8 @@ from signals.follow import GrowingCandles, answer_new, follow
 from signals.stream import SignalStream
 from signals.writer import FORMATS, RowWriter
 from utils import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 _WAIT_SECONDS = 0.1
@@ -35,6 +38,13 @@ class Answers(Protocol):
     @property
     def pipeline(self) -> PreprocessingPipeline:
         """How features are made of candles."""
+
+    @property
+    def model_id(self) -> str:
+        """The run."""
+
+    def reload_if_changed(self) -> bool:
+        """Opens the model that an alias leads to by now; whether it changed."""
 
     def predict_candles(self, table: pd.DataFrame, *, last: int) -> pd.DataFrame:
         """Returns a row for each of the last bars."""
@@ -131,4 +141,32 @@ def answer_and_follow(
                     time.sleep(_WAIT_SECONDS)
                 return signals.received is None
 
-            follow(candles, stream, writer.write, wait)
+            follow(candles, stream, writer.write, wait, _Renewal(predictor, candles))
+
+
+class _Renewal:
+    """Gives way to the model that an alias leads to by now; says why where it cannot.
+
+    Args:
+        predictor: What made the stream.
+        candles: Of which a new stream gets those that were answered.
+    """
+
+    def __init__(self, predictor: Answers, candles: GrowingCandles) -> None:
+        self._predictor, self._candles = predictor, candles
+        self._told = ""
+
+    def __call__(self, stream: SignalStream) -> SignalStream:
+        """Returns the stream, or one of the new model behind the same bar."""
+        try:
+            if not self._predictor.reload_if_changed():
+                return stream
+            history = self._candles.read_until(stream.newest)
+            new = self._predictor.stream(history)
+        except utils.UserError as error:
+            if str(error) != self._told:
+                self._told = str(error)
+                logger.warning("the model stays as it was: %s", error)
+            return stream
+        logger.info("the model is %s from here on", self._predictor.model_id)
+        return new

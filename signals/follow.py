@@ -58,6 +58,12 @@ class GrowingCandles:
         self._read = state
         return table
 
+    def read_until(self, newest: pd.Timestamp | None) -> pd.DataFrame:
+        """Returns the candles up to a bar; `read_changed` returns later ones again."""
+        table = self.read()
+        self._read = ()
+        return table if newest is None else table[table["timestamp"] <= newest]
+
     def read_changed(self) -> pd.DataFrame | None:
         """Returns the candles if files have changed since; else None.
 
@@ -90,6 +96,7 @@ def follow(
     stream: SignalStream,
     write: Callable[[pd.DataFrame], None],
     wait: Callable[[], bool],
+    renew: Callable[[SignalStream], SignalStream] = lambda stream: stream,
 ) -> None:
     """Writes a row for each new bar that has closed, as they come.
 
@@ -98,8 +105,10 @@ def follow(
         stream: What answers.
         write: Takes a row.
         wait: Waits; returns whether to go on.
+        renew: Returns what answers from here on.
     """
     while wait():
+        stream = renew(stream)
         table = candles.read_changed()
         if table is not None:
             answer_new(table, stream, write)

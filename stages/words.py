@@ -14,7 +14,8 @@ from typing import Any
 
 import utils
 from artifacts.entries import ModelMetadata, ModelSummary
-from artifacts.registry import Registry, register_run
+from artifacts.model_registry import register_run
+from artifacts.registry import Registry
 from candles.sources import pair_of_files, timeframe_of_files
 from config import Config, build_config
 from dataset.builder import DatasetBuilder, write_training_file

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.artifact import load_artifact
-from artifacts.registry import register_run
+from artifacts.model_registry import register_run
 from config import build_config
 from experiments.cells import train_cell
 

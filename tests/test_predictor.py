@@ -204,3 +204,38 @@ def test_tensorflow_is_silenced_before_a_file_brings_it_in(finished, monkeypatch
     )
     Predictor(finished[1])
     assert calls == ["quiet", "file"]
+
+
+def test_an_alias_that_moved_is_followed_between_calls(finished, tmp_path, candles):
+    link = tmp_path / "latest"
+    link.symlink_to(finished[1])
+    predictor = Predictor(link)
+    assert not predictor.reload_if_changed()
+    before = predictor.predict_candles(candles, last=2)
+    copied = shutil.copytree(finished[1], tmp_path / "other")
+    link.unlink()
+    link.symlink_to(copied)
+    stream, say = predictor.stream(candles[:-1]), predictor.adapter.predict_windows
+    assert predictor.reload_if_changed() and not predictor.reload_if_changed()
+    assert predictor.path == copied.resolve()
+    assert predictor.adapter.predict_windows is not say
+    pd.testing.assert_frame_equal(before, predictor.predict_candles(candles, last=2))
+    assert stream.update(candles.iloc[-1])["status"] == "ok"  # it keeps its own
+
+
+def test_an_alias_that_leads_to_another_question_is_refused(
+    finished, tmp_path, candles, monkeypatch
+):
+    link = tmp_path / "latest"
+    link.symlink_to(finished[1])
+    predictor = Predictor(link)
+    link.unlink()
+    link.symlink_to(shutil.copytree(finished[1], tmp_path / "other"))
+    own = predictor.path
+    monkeypatch.setattr(
+        Predictor, "horizon_bars", property(lambda self: 5 if self.path == own else 9)
+    )
+    with pytest.raises(RefusedArtifactError, match="horizon_bars 5, found 9"):
+        predictor.reload_if_changed()
+    assert predictor.path == own
+    assert predictor.predict_candles(candles)["status"].iloc[0] == "ok"

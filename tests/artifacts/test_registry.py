@@ -10,7 +10,8 @@ from world.artifacts import BEST, publish
 
 from artifacts import evaluations, manifest
 from artifacts.entry_store import EntryStore, walk
-from artifacts.registry import Registry, open_model, register_run
+from artifacts.model_registry import register_run
+from artifacts.registry import Registry, open_model
 from config import Config
 from files.locks import FileLock
 from files.strict import write_json

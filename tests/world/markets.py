@@ -27,9 +27,9 @@ FIELDS = {
 PRICES = ["open", "high", "low", "close"]
 
 
-def market(strengths, days, moves=(1.0, 1.0)):
+def market(strengths, days, moves=(1.0, 1.0), start="2024-01-01"):
     """Candles in stretches of days, each with a direction and moves of its own."""
-    pieces, start, price = [], pd.Timestamp("2024-01-01", tz="UTC"), None
+    pieces, start, price = [], pd.Timestamp(start, tz="UTC"), None
     for seed, (strength, count) in enumerate(zip(strengths, days, strict=True)):
         piece = synthetic_candles(
             count * BARS_A_DAY,
