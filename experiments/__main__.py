@@ -27,6 +27,7 @@ from experiments import (
     sweep_folder,
     sweep_report,
 )
+from files.hooks import Hooks
 from settings import options, presets, sources
 from settings.presets import GROUPS
 from settings.values import list_words, parse_text
@@ -245,6 +246,7 @@ def _sweep_parser() -> argparse.ArgumentParser:
     ):
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=kind, help=text, default=argparse.SUPPRESS)
+    Hooks.add_options(parser)
     names = [name for name in FIELDS if name not in plan.AXES.values()]
     options.add_config_arguments(parser, names)
     return parser
@@ -254,6 +256,7 @@ def _sweep(arguments: Sequence[str]) -> int | None:
     if arguments[:1] == ["status"]:
         return _status(arguments[1:])
     parsed, fields, problems = options.parse_fields(_sweep_parser(), arguments)
+    hooks = Hooks.of(parsed)
     utils.configure_logging(verbose=bool(fields.get("verbose_logging")))
     preset = presets.preset_values(parsed.preset)
     bases = {}
@@ -280,10 +283,13 @@ def _sweep(arguments: Sequence[str]) -> int | None:
         data_dir = asked.schedule.data_dir
         logger.info("%s", plan.format_cells(asked.cells, data_dir=data_dir))
         return None
-    result = sweep.train(asked)
-    logger.info("\n%s", sweep_report.format_sweep(result.results))
-    logger.info("sweep: %s", result.folder)
-    result.require_success()
+    with hooks.telling("sweep") as told:
+        told["cells"] = len(asked.cells)
+        result = sweep.train(asked)
+        told["folder"] = str(result.folder)
+        logger.info("\n%s", sweep_report.format_sweep(result.results))
+        logger.info("sweep: %s", result.folder)
+        result.require_success()
     return None
 
 

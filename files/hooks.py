@@ -9,6 +9,7 @@ body would go where nobody sent it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -18,20 +19,21 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from files.strict import to_jsonable
 from files.time_limit import TimeLimit, TimeLimitError
-from utils import ConfigError
+from utils import ConfigError, Interrupted
 
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10.0
 PAUSES_SECONDS = (1.0, 4.0)
 """Between tries, of which there is one more."""
+_MOST_CHARACTERS = 500
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -127,6 +129,24 @@ class Hooks:
                 problems.append(f"{name}: not told in {tries} tries: {problem}")
                 logger.warning("%s", problems[-1])
         return problems
+
+    @contextlib.contextmanager
+    def telling(self, event: str) -> Iterator[dict[str, Any]]:
+        """Tells everyone at the end of a block, however it ends.
+
+        Yields what is told, to be filled: `event`, `state` (`done`, `failed` or
+        `interrupted`), `error`.
+        """
+        told: dict[str, Any] = {"event": event, "state": "done"}
+        try:
+            yield told
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+            told |= {"state": "interrupted" if stopped else "failed"}
+            told["error"] = str(error)[:_MOST_CHARACTERS]
+            raise
+        finally:
+            self.send(told)
 
     def _post(self, body: bytes, timeout_seconds: float) -> str:
         """Returns why the address did not take it, or nothing."""

@@ -11,6 +11,7 @@ from functools import partial
 import utils
 from config import Config, build_config
 from executors.kinds import KINDS, open_executor
+from files.hooks import Hooks
 from networks import allocator
 from settings import options, sources
 from tuning.search import TuneConfig, begun_with
@@ -66,12 +67,14 @@ def _parser() -> argparse.ArgumentParser:
         help="search fields that change the question, too: target, horizon, levels, "
         "costs; their files must be there",
     )
+    Hooks.add_options(parser)
     options.add_config_arguments(parser)
     return parser
 
 
 def _tune(arguments: Sequence[str], *, is_program: bool = False) -> None:
     parsed, fields, problems = options.parse_fields(_parser(), arguments)
+    hooks = Hooks.of(parsed)
     values, found = sources.overlaid(parsed.config, fields)
     asked = {name: getattr(parsed, name) for name in _WORDS}
     given = {
@@ -92,8 +95,9 @@ def _tune(arguments: Sequence[str], *, is_program: bool = False) -> None:
     executor = open_executor(
         parsed.executor, max_workers=parsed.max_workers, address=parsed.address
     )
-    with utils.StopSignals(), executor:
+    with hooks.telling("study") as told, utils.StopSignals(), executor:
         ended = tune(config, how, executor=executor)
+        told |= {"study": how.study, "folders": ended["folders"]}
     logger.info("winner: %s", [*ended["folders"].values()][-1])
 
 

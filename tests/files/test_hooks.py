@@ -1,5 +1,6 @@
 """Hooks against a server and commands that misbehave, on loopback."""
 
+import contextlib
 import http.server
 import json
 import logging
@@ -181,3 +182,25 @@ def test_what_is_none_is_refused_before_any_work(fields):
     with pytest.raises(ConfigError) as caught:
         Hooks(**fields)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (None, "done"),
+        (ValueError("no"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_the_end_of_a_work_is_told_however_it_ends(error, state, tmp_path):
+    there = tmp_path / "told"
+    code = "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())"
+    line = shlex.join([sys.executable, "-c", code, str(there)])
+    caught = pytest.raises(type(error)) if error else contextlib.nullcontext()
+    with caught, Hooks(command=line).telling("sweep") as told:
+        told["cells"] = 3
+        if error:
+            raise error
+    found = json.loads(there.read_text())
+    assert found.pop("error", "") == ("no" if state == "failed" else "")
+    assert found == {"event": "sweep", "state": state, "cells": 3}
