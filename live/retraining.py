@@ -33,6 +33,7 @@ from live.watching import judged_rows, watch
 from metrics.intervals import Length, paired_test
 from predictor import Predictor
 from reports.report import NUMBERS
+from settings.network_fields import NETWORKS
 from trainer import StandaloneTrainer
 from utils import ConfigError, DataError
 
@@ -99,6 +100,11 @@ def champion_of(schedule: Schedule, name: str | None = None) -> tuple[str, Predi
         raise ConfigError(
             "champion: expected a model that is trained from candles alone. Received: "
             f"{entry.model_id}, {predictor.family}, which builds on others"
+        )
+    if schedule.warm_start and config.model not in NETWORKS:
+        raise ConfigError(
+            "warm_start: expected a champion that is a network on its own. Received: "
+            f"{entry.model_id}, {predictor.family}"
         )
     if config.train_end is not None:
         raise ConfigError(
@@ -179,7 +185,7 @@ def decide(
             **about,
         )
     started = time.perf_counter()
-    folder = train_until(schedule, config, candles, begin)
+    folder = train_until(schedule, config, candles, begin, champion=predictor)
     own = config.replace(outputs_dir=schedule.outputs_dir)
     entry = register_run(own, folder, alias=None)
     seconds = time.perf_counter() - started
@@ -211,9 +217,22 @@ def seen_until(predictor: Predictor) -> pd.Timestamp:
 
 
 def train_until(
-    schedule: Schedule, config: Config, candles: pd.DataFrame, begin: pd.Timestamp
+    schedule: Schedule,
+    config: Config,
+    candles: pd.DataFrame,
+    begin: pd.Timestamp,
+    *,
+    champion: Predictor | None = None,
 ) -> Path:
-    """Returns the folder of a challenger that knows nothing from a moment on."""
+    """Returns the folder of a challenger that knows nothing from a moment on.
+
+    Args:
+        schedule: The rules.
+        config: The champion's.
+        candles: A candle table, cut here.
+        begin: The moment.
+        champion: Whose weights a warm start begins with; None: cold.
+    """
     known = closed(candles, config, begin)
     name = f"{begin:%Y%m%dT%H%M}"
     inputs = schedule.folder / "inputs" / name
@@ -226,6 +245,7 @@ def train_until(
         outputs_dir=schedule.outputs_dir,
         start_date=start,
         end_date=f"{begin:%Y-%m-%d}",
+        init_from=str(champion.path) if champion and schedule.warm_start else None,
     )
     builder = DatasetBuilder(config, use_cache=False)
     config = config.replace(

@@ -37,6 +37,7 @@ class Schedule(Part):
         on_alarm: Train when `live watch` of the champion says alarm, too.
         rolling_days: Days of candles that a challenger learns from and chooses on; None
             takes all there are.
+        warm_start: Challengers of a network begin with the champion's weights.
         duel_days: Days of the newest candles that are held back, on which both are
             scored.
         tolerance: Share of the champion's loss that the lower end of the challenger's
@@ -60,6 +61,7 @@ class Schedule(Part):
     every_bars: int | None = field(None, ge=1)
     on_alarm: bool = False
     rolling_days: float | None = field(None, gt=0)
+    warm_start: bool = False
     duel_days: float = field(14.0, gt=0)
     tolerance: float = field(0.0, ge=0, le=1)
     keep: int = field(5, ge=1)

@@ -66,18 +66,22 @@ class ModelAdapter(abc.ABC):
 
     @functools.cached_property
     def parents(self) -> Sequence[Parent]:
-        """The trained models that the run builds on; none for most families.
+        """The trained models that the run builds on; for most families `init_from`.
 
         Raises:
             ConfigError: If one is missing, or of another market.
             RefusedArtifactError: If a file of one is not what its manifest says.
         """
-        return ()
+        from models.parents import warm_parents  # which opens adapters itself
+
+        return warm_parents(self.config)
 
     @property
     def inherited(self) -> Inherited:
-        """What they leave to the run."""
-        return Inherited()
+        """What they leave to the run: rows that none learned from choose and test."""
+        from models.parents import inherited_from
+
+        return inherited_from(self.parents, learns=False)
 
     @property
     def sized(self) -> Config:

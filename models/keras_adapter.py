@@ -23,6 +23,7 @@ from files.progress import Progress
 from models.adapter import ModelAdapter, read_sizes
 from models.compiled_network import BATCH_WINDOWS, CompiledNetwork
 from models.device import import_tensorflow
+from models.parents import begin_with
 from preprocessing.windows import chunks, cut_windows, evenly_spaced, whole_batches
 from settings.sizes import (
     LEAST_WINDOWS,
@@ -100,6 +101,7 @@ class KerasAdapter(ModelAdapter):
         rows = data.num_rows
         memory = estimate_memory(self.sized, data.num_features, rows).get("total")
         self.model = self.model_builder.build_model(data.class_odds)
+        begin_with(self.parents, self.model.network, data.feature_names)
         needs = "memory not estimated: a network of your own"
         if memory is not None:
             needs = f"about {utils.format_bytes(memory)} of memory"

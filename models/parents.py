@@ -131,6 +131,47 @@ def open_parent(
     return Parent(role, name, artifact, digest, known[0] if known else None)
 
 
+def warm_parents(config: Config) -> tuple[Parent, ...]:
+    """Returns the network whose weights a run begins with, where it names one.
+
+    Raises:
+        UserError: See `open_parent`.
+        ConfigError: If it is of another family.
+    """
+    if config.init_from is None:
+        return ()
+    alike = ("model", "target", "sequence_length")
+    parent = open_parent("init_from", config.init_from, config, alike=alike)
+    return (parent,)
+
+
+def begin_with(parents: Sequence[Parent], network: Any, names: Sequence[str]) -> None:
+    """Gives a new network the weights of the one that `init_from` names, if any does.
+
+    Args:
+        parents: Of the run.
+        network: A Keras network, not yet trained.
+        names: Its features.
+
+    Raises:
+        ConfigError: If features or sizes differ.
+    """
+    for parent in parents:
+        if parent.role != "init_from":
+            continue
+        weights = parent.adapter.network.get_weights()  # type: ignore[attr-defined]
+        own = [each.shape for each in network.get_weights()]
+        found = parent.artifact.metadata["data"]["feature_names"]
+        if list(found) != list(names) or [each.shape for each in weights] != own:
+            raise ConfigError(
+                "init_from: expected a network of the same features and sizes. "
+                f"Received: {parent.name}, of {len(found)} features and "
+                f"{sum(each.size for each in weights):,} weights"
+            )
+        network.set_weights(weights)
+        logger.info("weights begin with those of %s", parent.name)
+
+
 def open_network(config: Config, *, alike: Sequence[str]) -> Parent:
     """Opens `base_model`, whose last hidden layer a run goes on from.
 

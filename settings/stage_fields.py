@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from settings.label_fields import CLASS_TARGETS
+from settings.network_fields import HYBRID, NETWORKS
 from settings.part import Part, field
+from settings.tree_fields import TABULAR_MODELS
 
 AGENTS = ("ppo", "sac", "td3")
 """Model families that learn a position by acting in the market."""
@@ -23,6 +25,15 @@ AGENT_CHECKPOINTS = 8
 """Times that validation looks at each seed of an agent, the last one at its end."""
 
 
+_BUILT_IN = (*NETWORKS, *TABULAR_MODELS, *AGENTS, HYBRID, STACK)
+_READ_BY = {
+    "base_model": (*AGENTS, HYBRID),
+    "rl_model": (HYBRID,),
+    "init_from": NETWORKS,
+    "members": (STACK,),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageFields(Part):
     """Stages that build on others.
@@ -32,6 +43,9 @@ class StageFields(Part):
             from: a folder, or a registered model such as
             `cnn_lstm/ETHUSDT-1h-signal@champion`.
         rl_model: Trained agent that a hybrid starts from, named alike.
+        init_from: Published network, named alike, whose weights a network begins
+            with: of the same family, features, window and sizes, trained on rows before
+            those that choose and test here.
         members: Trained models that `stack` weighs, named alike.
         stack_weights: How much each of them counts: all alike, those of the least loss
             on validation as far as they last, or chosen one after another.
@@ -43,6 +57,7 @@ class StageFields(Part):
 
     base_model: str | None = None
     rl_model: str | None = None
+    init_from: str | None = None
     members: tuple[str, ...] = ()
     stack_weights: str = field("convex", choices=("convex", "equal", "greedy"))
     hybrid_class_weight: float = field(0.5, ge=0, le=1)
@@ -64,9 +79,21 @@ class StageFields(Part):
             values: Fields of the run by name.
             has_folds: Whether it has folds.
         """
-        if values["model"] != STACK:
-            return []
-        problems, loss = [], values["loss"]
+        model = values["model"]
+        problems = [
+            f"{name}: expected none with model {model!r}, which builds on no other "
+            f"model so. Received: {values[name]!r}"
+            for name, families in _READ_BY.items()
+            if values[name] and model in _BUILT_IN and model not in families
+        ]
+        if values["init_from"] and has_folds:
+            problems.append(
+                "init_from: expected none with folds, whose tests it has learned from. "
+                f"Received: {values['init_from']!r}"
+            )
+        if model != STACK:
+            return problems
+        loss = values["loss"]
         if has_folds:
             problems.append(
                 "n_splits, cv_test_days: expected none with model 'stack', whose "

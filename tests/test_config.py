@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "219cb0a44f9fdaf2ea15a5b5dbf656a6b5360470f11e531e1cfe4fe0b176358c"
+        "403996f9aa3405baa3a11d3eeae7f45565d853736ef8a0d46e5b63f7b0249fb3"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "432c3f184b90f9624b30e687997678c11fad39c2db3559341f9ad6195c4fb0bc"
+        "54de7fb5aad95ba948e88e85fcab3309107072878e17fe1b5e249276a670871a"
     )
 
 
