@@ -167,12 +167,15 @@ def _parser(program: str) -> argparse.ArgumentParser:
     parser = new_parser(
         program,
         "Trains a model of SHORT / HOLD / LONG signals.",
-        usage=f"{program} [--config FILE.yaml] [--FIELD VALUE ...] [--config-test] "
+        usage=f"{program} [--config FILE.yaml ...] [--FIELD VALUE ...] [--config-test] "
         "[--preset NAME] [--compare MODEL MODEL ...] [--compare-configs FILE FILE ...] "
         "[--audit] [--resume [RUN_DIR]] "
         "[--status [RUN]] [--help [SECTION]]",
     )
-    parser.add_argument("--config", help="YAML file with the same names as the flags")
+    text = "YAML files with the same names as the flags; a later one wins"
+    parser.add_argument(
+        "--config", nargs="+", action="extend", metavar="FILE", help=text
+    )
     parser.add_argument(
         "--config-test",
         action="store_true",

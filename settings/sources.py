@@ -30,7 +30,7 @@ MAX_YAML_BYTES = 2**17
 
 
 def load_config(
-    path: str | None = None,
+    path: str | Sequence[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
     base: Mapping[str, Any] | None = None,
@@ -38,7 +38,8 @@ def load_config(
 ) -> Config:
     """Returns `base`, overlaid by the YAML at `path`, overlaid by `overrides`.
 
-    `problems` are refused together with those of the values.
+    Of several files a later one wins. `problems` are refused together with those of the
+    values.
 
     Raises:
         MissingInputError: If there is no file at `path`.
@@ -49,7 +50,7 @@ def load_config(
 
 
 def overlaid(
-    path: str | None,
+    path: str | Sequence[str] | None,
     overrides: Mapping[str, Any] | None = None,
     *,
     base: Mapping[str, Any] | None = None,
@@ -59,14 +60,16 @@ def overlaid(
     Raises:
         UserError: If there is no file at `path`, or it is no flat YAML mapping.
     """
-    found = []
-    values = read_yaml(path) if path is not None else {}
-    for alias, name in ALIASES.items():
-        if alias in values and name in values:
-            found.append(f"{alias}: another word for {name}. Received: both")
-        if alias in values:
-            values[name] = values.pop(alias)
-    values = {**(base or {}), **values, **(overrides or {})}
+    found, given = [], dict[str, Any]()
+    for file in [path] if isinstance(path, str) else path or ():
+        values = read_yaml(file)
+        for alias, name in ALIASES.items():
+            if alias in values and name in values:
+                found.append(f"{alias}: another word for {name}. Received: both")
+            if alias in values:
+                values[name] = values.pop(alias)
+        given |= values
+    values = {**(base or {}), **given, **(overrides or {})}
     for name, cure in _ONE_EACH.items():
         words = values.get(name)
         words = list_words([words]) if isinstance(words, str) else words

@@ -30,7 +30,13 @@ def _parser() -> argparse.ArgumentParser:
         "[--space FILE.yaml] [--objective NAME] [--study NAME] [--resume] "
         "[--timeout-minutes M] [--config FILE.yaml] [--FIELD VALUE ...]",
     )
-    parser.add_argument("--config", help="YAML file with the same names as the flags")
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="YAML files with the same names as the flags; a later one wins",
+    )
     parser.add_argument(
         "--n-trials",
         type=int,

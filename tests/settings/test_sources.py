@@ -204,3 +204,16 @@ def test_command_flags_repeat_a_configuration():
 def test_a_folder_is_no_yaml_file(tmp_path):
     with pytest.raises(MissingInputError, match="which is a folder"):
         load_config(str(tmp_path))
+
+
+def test_of_several_files_a_later_one_wins(tmp_path):
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("epochs: 3\nbatch_size: 64\nseed: 1\n")
+    second.write_text("epochs: 5\nseed: 2\n")
+    found = load_config([str(first), str(second)], {"seed": 3})
+    assert (found.epochs, found.batch_size, found.seed) == (5, 64, 3)
+    words = ["--config", str(first), str(second), "--seed", "4"]
+    _, found = options.parse(words)
+    assert (found.epochs, found.batch_size, found.seed) == (5, 64, 4)
+    _, found = options.parse(["--config", str(second), "--config", str(first)])
+    assert (found.epochs, found.seed) == (3, 1)
