@@ -34,6 +34,7 @@ ROOMS = {
     "kill": ("killing", "kill_room"),
     "sweep": ("sweeping", "sweep_room"),
     "stages": ("staging", "stage_room"),
+    "renew": ("renewing", "renew_room"),
     "course": ("courses", "course_room"),
     "agents": ("courses", "agent_room"),
     "disk": ("disk", "disk_room"),
