@@ -25,7 +25,7 @@ lowest: .venv-lowest/stamp
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 # Half an hour or more each, on an idle machine; not part of `make test`.
 bench: .venv/bench.stamp

@@ -8,6 +8,14 @@ from world.pictures import pictures
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+LONGEST = ("test_faults_sample.py", "test_notebooks.py", "test_docs.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest first: for one that begins last, the other worker waits."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_collection_finish(session):
     """Sets threads as a run does: TensorFlow takes them before its first operation.
 
