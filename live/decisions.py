@@ -30,8 +30,10 @@ from files.locks import FileLock
 from files.periods import plan_periods
 from files.strict import parse_json, write_json
 from live.retraining import (
+    ABANDONED,
     KEPT,
     PROMOTED,
+    ROLLED_BACK,
     Decision,
     champion_of,
     closed,
@@ -45,7 +47,7 @@ from utils import DependencyError, InUseError, StopSignals, UserError
 
 logger = logging.getLogger(__name__)
 
-LOOKED = (PROMOTED, KEPT)
+LOOKED = (PROMOTED, KEPT, ABANDONED)
 """Outcomes after which the rows of a look score nobody again."""
 DECISIONS, PENDING = "decisions.jsonl", "pending.json"
 _SECONDS_BETWEEN_LOOKS, _POLL_SECONDS = 60.0, 0.2
@@ -149,7 +151,7 @@ def look(schedule: Schedule, candles: pd.DataFrame) -> Decision:
     pending, made = folder / PENDING, read_decisions(folder)
     looked = [pd.Timestamp(each["now"]) for each in made if each["outcome"] in LOOKED]
     since = max(looked, default=None)
-    begun = parse_json(pending.read_bytes(), pending) if pending.is_file() else None
+    begun = _begun(pending)
     name, predictor = champion_of(schedule)
     if begun is None:
         read_until = seen_until(predictor)
@@ -170,6 +172,11 @@ def look(schedule: Schedule, candles: pd.DataFrame) -> Decision:
     _keep_few(schedule)
     pending.unlink()
     return found
+
+
+def _begun(pending: Path) -> dict[str, Any] | None:
+    """Returns the look that was begun and has not ended."""
+    return parse_json(pending.read_bytes(), pending) if pending.is_file() else None
 
 
 def _made(made: list[dict[str, Any]], begun: dict[str, Any]) -> Decision | None:
@@ -198,30 +205,49 @@ def _keep_few(schedule: Schedule) -> None:
     registry, made = Registry(schedule.outputs_dir), read_decisions(schedule.folder)
     names = [*dict.fromkeys(each["challenger"] for each in made if each["challenger"])]
     for name in names[: -schedule.keep]:
-        entry = registry.get(name)
-        if entry.status == ACTIVE and not registry.aliases_of(entry):
-            with contextlib.suppress(UserError):  # a model that others build on stays
+        # One that others build on stays; one that was deleted is gone already.
+        with contextlib.suppress(UserError):
+            entry = registry.get(name)
+            if entry.status == ACTIVE and not registry.aliases_of(entry):
                 registry.archive(name)
 
 
 def rollback(schedule: Schedule, now: pd.Timestamp) -> Decision:
     """Points the alias at the champion before, and writes that down.
 
+    A look that was begun ends here: going on with it could promote again what is
+    taken back.
+
     Raises:
         ConfigError: If there is none.
     """
     name, _ = champion_of(schedule)
+    _abandon(schedule)
     entry = Registry(schedule.outputs_dir).rollback(schedule.group, schedule.alias)
     found = Decision(
         now=now.isoformat(),
         trigger="rollback",
-        outcome="rolled back",
+        outcome=ROLLED_BACK,
         reason=f"{schedule.champion} is {entry.model_id} again",
         champion=name,
     )
     _append(schedule.folder / DECISIONS, found)
     tell(schedule, found)
     return found
+
+
+def _abandon(schedule: Schedule) -> None:
+    """Ends a look that was begun, in a line; its rows score nobody again."""
+    pending = schedule.folder / PENDING
+    begun = _begun(pending)
+    if begun is None:
+        return
+    if _made(read_decisions(schedule.folder), begun) is None:
+        reason = "a rollback was asked for"
+        found = Decision(outcome=ABANDONED, reason=reason, **begun)
+        _append(schedule.folder / DECISIONS, found)
+        tell(schedule, found)
+    pending.unlink()
 
 
 def follow(schedule: Schedule) -> None:

@@ -40,6 +40,7 @@ from utils import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 PROMOTED, KEPT, NOT_DUE, TOO_EARLY = "promoted", "kept", "not due", "too early"
+ABANDONED, ROLLED_BACK = "abandoned", "rolled back"
 _DAY = pd.Timedelta(1, "D")
 
 
@@ -49,8 +50,9 @@ class Decision:
 
     Args:
         now: End of the newest bar, UTC.
-        trigger: `clock`, `bars`, `alarm`; empty where nothing was due.
-        outcome: `promoted`, `kept`, `not due`, `too early`.
+        trigger: `clock`, `bars`, `alarm`, `rollback`; empty where nothing was due.
+        outcome: `promoted`, `kept`, `not due`, `too early`; `rolled back`, and
+            `abandoned` for a look that a rollback ended.
         reason: In words.
         champion: Id of the model in use before.
         challenger: Id of the one that was trained; None without.
@@ -283,7 +285,7 @@ def score(
     found = paired_test(champion_losses, losses, length=length)
     unit, ends = float(champion_losses.mean()), ("estimate", "low", "high")
     gain = {k: None if found[k] is None else found[k] / unit for k in ends}
-    audit = load_artifact(challenger.path).read_listed_json(NUMBERS).get("audit") or {}
+    audit = load_artifact(challenger.path).read_listed_json(NUMBERS)["audit"]
     return {
         "rows": len(times),
         "first": f"{times[0].astype('datetime64[s]')}Z",
@@ -291,7 +293,7 @@ def score(
         "gain": gain,
         "p_value": found["p_value"],
         "tolerance": schedule.tolerance,
-        "leaks": list(audit.get("leaks", ())),
+        "leaks": list(audit["leaks"]),
     }
 
 

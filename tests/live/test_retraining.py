@@ -121,12 +121,18 @@ def test_rows_that_decided_decide_no_more(promoted, candles):
     assert len(read_decisions(rules.folder)) == 1
 
 
-def test_back_to_the_champion_before(promoted):
+def test_back_to_the_champion_before(promoted, candles):
     rules, found = promoted
     registry = Registry(rules.outputs_dir)
+    pending = rules.folder / decisions.PENDING
+    begun = {"now": "2024-04-30T00:00:00+00:00", "trigger": "clock"}
+    pending.write_text(json.dumps(begun | {"champion": found.champion}))
     again = rollback(rules, pd.Timestamp("2024-05-01", tz="UTC"))
     assert registry.get(ALIAS).model_id == found.champion
     assert read_decisions(rules.folder)[-1]["outcome"] == again.outcome == "rolled back"
+    ended = read_decisions(rules.folder)[-2]
+    assert ended["outcome"] == "abandoned" and ended["now"] == begun["now"]
+    assert look(rules, first(candles, 120)).outcome == NOT_DUE and not pending.exists()
     registry.set_alias(found.challenger)
 
 
@@ -215,7 +221,7 @@ def test_old_challengers_are_archived(outputs, candles, monkeypatch):
     monkeypatch.setattr(
         decisions,
         "read_decisions",
-        lambda _: [{"challenger": name} for name in [*names, *names[::-1]]],
+        lambda _: [{"challenger": name} for name in ["gone_1", *names, *names[::-1]]],
     )
     in_use = registry.get(ALIAS).model_id
     decisions._keep_few(rules)
