@@ -21,6 +21,8 @@ from config import LONG, SHORT
 from dataset.labels import STOP_LOSS, TAKE_PROFIT, TIMEOUT
 
 DAYS_PER_YEAR = 365  # crypto trades every day
+LEAST_ANNUAL_DAYS = 30
+"""Fewer days say nothing of a year."""
 _DAY_SECONDS = 86_400
 
 TRADE_DTYPE = np.dtype(
@@ -255,7 +257,8 @@ def equity_metrics(equity: Any, *, num_days: float) -> dict[str, Any]:
     """Returns the keys of `results.Equity` that follow from an equity curve.
 
     Calmar: annualised return over maximum drawdown. Source: Young (1991), "Calmar
-    ratio: a smoother tool"; annualised by 365 days.
+    ratio: a smoother tool"; annualised by 365 days. Neither of fewer than
+    `LEAST_ANNUAL_DAYS`: a good week is no year.
 
     Args:
         equity: Equity from the start of 1 on, never negative (num_points,).
@@ -266,7 +269,8 @@ def equity_metrics(equity: Any, *, num_days: float) -> dict[str, Any]:
     drawdown = float((1.0 - equity / peaks).max())
     final = float(equity[-1])
     exponent = DAYS_PER_YEAR / num_days * math.log(final) if final > 0 else -math.inf
-    annual = math.expm1(exponent) if exponent < 100 else None
+    is_known = final <= 0 or (exponent < 100 and num_days >= LEAST_ANNUAL_DAYS)
+    annual = math.expm1(exponent) if is_known else None
     return {
         "total_return_pct": 100.0 * (final - 1.0),
         "annualised_return_pct": None if annual is None else 100.0 * annual,
