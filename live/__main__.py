@@ -1,4 +1,4 @@
-"""The command line of models in use: `python -m live export`, `serve`, `watch`."""
+"""The command line of models in use: export, serve, watch, retrain, simulate."""
 
 from __future__ import annotations
 
