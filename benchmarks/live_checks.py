@@ -3,7 +3,7 @@
 `levels`: quarters of a market that stays as it was, each with a model of its
 own: how many see a warning or an alarm when looked at every day; and, where the planted
 direction is lost on the first day of the quarter, the days until they do.
-`simulate`: a schedule over a market that turns round in its middle, and over noise.
+`simulate`: a schedule over a market whose moves shrink in its middle, and over noise.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from candles.synthetic import synthetic_candles
 from config import Config
 from dataset.builder import build_training_file
 from live.levels import QUARTER_DAYS
+from live.retraining import PROMOTED
 from live.schedule import make_schedule
 from live.simulation import NEVER, SCHEDULE, simulate
 from live.watching import MAX_P_VALUE, watch
@@ -41,8 +42,11 @@ TRAIN_DAYS, BARS_A_DAY = 300, 96
 QUIET = {"baseline_model": False, "tensorboard": False, "verbose_logging": False}
 
 
-def market(days, strengths, seed):
-    """Returns candles whose direction has a strength in each of equal stretches."""
+PRICES = ["open", "high", "low", "close"]
+
+
+def market(days, strengths, seed, moves=(1.0, 1.0)):
+    """Returns candles in stretches, each with a direction and moves of its own."""
     pieces, start, price = [], pd.Timestamp("2020-01-01", tz="UTC"), None
     for number, strength in enumerate(strengths):
         count = days[number] * BARS_A_DAY
@@ -53,9 +57,8 @@ def market(days, strengths, seed):
             timeframe=BAR["timeframe"],
             start=start,
         )
-        if price is not None:
-            scale = price / piece["open"].iloc[0]
-            piece[["open", "high", "low", "close"]] *= scale
+        begin = piece["open"].iloc[0]
+        piece[PRICES] = (price or begin) * (piece[PRICES] / begin) ** moves[number]
         price, start = piece["close"].iloc[-1], start + pd.Timedelta(days[number], "D")
         pieces.append(piece)
     return pd.concat(pieces, ignore_index=True)
@@ -122,9 +125,10 @@ def levels(arguments):
     show("Quarters with a warning or an alarm", columns, rows, figures, arguments.json)
 
 
-def simulated(name, strengths, seed, days=(240, 240)):
-    """Returns what a schedule does from the middle of the first stretch on."""
-    candles = market(days, strengths, seed)
+def simulated(name, moves, seed, days=(240, 240)):
+    """Returns what a schedule does from day 180 on, and the moment of the break."""
+    strength = 0.0 if name == "noise" else 3.0
+    candles = market(days, (strength, strength), seed, moves)
     with tempfile.TemporaryDirectory() as folder:
         start = candles["timestamp"].iloc[0] + pd.Timedelta(days[0] - 60, "D")
         first = trained(candles[candles["timestamp"] < start], folder, **BAR)
@@ -146,38 +150,48 @@ def simulated(name, strengths, seed, days=(240, 240)):
     return found, broken
 
 
-def weeks_until(found, broken, way):
-    """Returns the weeks from a break to skill above 0 that stays; None: never."""
-    after = [each for each in found.periods if pd.Timestamp(each["first"]) >= broken]
-    bad = [each for each in after if (each["skill"][way] or 0) <= 0]
-    if bad and bad[-1] is after[-1]:
+def renewed(found, broken):
+    """Returns weeks from a break to the first promotion, and both skills behind it."""
+    made = [
+        pd.Timestamp(each["now"])
+        for each in found.decisions
+        if each["outcome"] == PROMOTED and pd.Timestamp(each["now"]) >= broken
+    ]
+    if not made:
         return None
-    good = after[after.index(bad[-1]) + 1] if bad else after[0]
-    return (pd.Timestamp(good["first"]) - broken) / pd.Timedelta(7, "D")
+    rest = [x for x in found.periods if pd.Timestamp(x["first"]) >= made[0]]
+    skills = [
+        np.average([x["skill"][way] for x in rest], weights=[x["rows"] for x in rest])
+        for way in (SCHEDULE, NEVER)
+    ]
+    return (made[0] - broken) / pd.Timedelta(7, "D"), *skills
 
 
 def schedules(arguments):
     rows, figures = [], {}
-    for name, strengths in (("turns", (3.0, -3.0)), ("noise", (0.0, 0.0))):
-        gains, promotions, weeks, never = 0, [], [], 0
+    for name, moves in (("breaks", (1.0, 0.25)), ("noise", (1.0, 1.0))):
+        gains, promotions, again = 0, [], []
         for seed in range(arguments.markets):
-            found, broken = simulated(name, strengths, seed)
+            found, broken = simulated(name, moves, seed)
             low = found.gains[NEVER]["low"]
             gains += low is not None and low > 0
             promotions.append(found.promotions)
-            weeks.append(weeks_until(found, broken, SCHEDULE))
-            never += weeks_until(found, broken, NEVER) is not None
+            again.append(renewed(found, broken))
             figures[f"{name} {seed}"] = found.to_dict()
-        known = [each for each in weeks if each is not None]
-        back = f"{len(known)}, {np.median(known):.0f} weeks" if known else "0"
+        known = [each for each in again if each is not None]
+        back, skills = "-", "-"
+        if known:
+            weeks, own, other = np.median(known, axis=0)
+            back = f"{len(known)}, {weeks:.0f} weeks"
+            skills = f"{own:+.2f}, {other:+.2f}"
         rows.append(
             [
-                "turns round" if name == "turns" else "noise",
+                "moves shrink to a quarter" if name == "breaks" else "noise",
                 str(arguments.markets),
                 f"{np.mean(promotions):.1f}",
                 f"{gains}",
-                back if name == "turns" else "-",
-                f"{never}" if name == "turns" else "-",
+                back if name == "breaks" else "-",
+                skills if name == "breaks" else "-",
             ]
         )
     columns = [
@@ -185,8 +199,8 @@ def schedules(arguments):
         "seeds",
         "promotions",
         "a gain over never retraining",
-        "skill is back, after",
-        "without retraining",
+        "promoted behind the break, after",
+        "skill from then on, and without",
     ]
     show("A schedule on history", columns, rows, figures, arguments.json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import itertools
 import logging
@@ -286,7 +287,8 @@ def _sweep(arguments: Sequence[str]) -> int | None:
     with hooks.telling("sweep") as told:
         told["cells"] = len(asked.cells)
         result = sweep.train(asked)
-        told["folder"] = str(result.folder)
+        states = collections.Counter(cell["status"] for cell in result.cells)
+        told |= {"folder": str(result.folder), "counts": dict(states)}
         logger.info("\n%s", sweep_report.format_sweep(result.results))
         logger.info("sweep: %s", result.folder)
         result.require_success()

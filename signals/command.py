@@ -154,15 +154,17 @@ class _Renewal:
 
     def __init__(self, predictor: Answers, candles: GrowingCandles) -> None:
         self._predictor, self._candles = predictor, candles
-        self._told = ""
+        self._told, self._is_due = "", False
 
     def __call__(self, stream: SignalStream) -> SignalStream:
         """Returns the stream, or one of the new model behind the same bar."""
         try:
-            if not self._predictor.reload_if_changed():
+            self._is_due |= self._predictor.reload_if_changed()
+            if not self._is_due:
                 return stream
             history = self._candles.read_until(stream.newest)
             new = self._predictor.stream(history)
+            self._is_due = False  # not before: candles may be torn at this moment
         except utils.UserError as error:
             if str(error) != self._told:
                 self._told = str(error)

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from files.strict import read_json
 from models import families
 from predictor import Predictor, main
 from sequence_generator import cut_windows
+from signals import command
 from trainer import StandaloneTrainer
 from utils import ConfigError, DataError, MissingInputError, RefusedArtifactError
 
@@ -239,3 +241,29 @@ def test_an_alias_that_leads_to_another_question_is_refused(
         predictor.reload_if_changed()
     assert predictor.path == own
     assert predictor.predict_candles(candles)["status"].iloc[0] == "ok"
+
+
+def test_a_model_that_changed_while_candles_were_torn_is_taken_later(caplog):
+    class Changed:
+        model_id, changes = "the new one", [True, False, False]
+
+        def reload_if_changed(self):
+            return self.changes.pop(0)
+
+        def stream(self, history):
+            return history
+
+    class Torn:
+        answers = [DataError("a torn line"), "history"]
+
+        def read_until(self, newest):
+            found = self.answers.pop(0)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    old = SimpleNamespace(newest=None)
+    renew = command._Renewal(Changed(), Torn())
+    assert renew(old) is old and "the model stays as it was: a torn" in caplog.text
+    assert renew(old) == "history"
+    assert renew("history") == "history"
