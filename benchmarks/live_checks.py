@@ -110,6 +110,8 @@ def levels(arguments):
         ("a direction that stays", (6.0, 6.0)),
         ("a direction that is lost", (6.0, 0.0)),
     ):
+        if arguments.only and name not in arguments.only:
+            continue
         found = [first_days(seed, strengths) for seed in range(arguments.quarters)]
         cells = []
         for what in ("warning", "features", "alarm"):
@@ -210,6 +212,7 @@ def main():
     options.add_argument("what", choices=["levels", "simulate"])
     options.add_argument("--quarters", type=int, default=200)
     options.add_argument("--markets", type=int, default=10)
+    options.add_argument("--only", nargs="+", help="of the quarters, by their name")
     options.add_argument("--json", type=Path)
     arguments = options.parse_args()
     logging.disable(logging.WARNING)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 QUARTER_DAYS = 91
-WARNINGS_A_QUARTER, ALARMS_A_QUARTER = 0.2, 0.01
+WARNINGS_A_QUARTER, ALARMS_A_QUARTER = 0.1, 0.002
 """Most that all watched numbers of a market that stays as it was give in a quarter."""
 LEAST_DAYS = 10
 """Fewer days say nothing of what is usual."""
