@@ -13,7 +13,6 @@ from typing import Any
 
 from files.atomic import require_creatable
 from files.strict import write_json
-from live.levels import ALARMS_A_QUARTER, WARNINGS_A_QUARTER
 from live.pages import RED, Picture, Section, plot_days, write_page
 from live.watching import MAX_P_VALUE, Watch
 from predictor import Predictor
@@ -121,9 +120,9 @@ def write_watch(
         Section(
             key="numbers",
             title="Numbers of a day",
-            lead="A sum adds up how far days lie from usual ones. A market that stays "
-            f"as it was passes a warning in {WARNINGS_A_QUARTER:g} and an alarm in "
-            f"{ALARMS_A_QUARTER:g} of quarters by design, all numbers together.",
+            lead="A sum adds up how far days lie from usual ones. How seldom a market "
+            "that stays as it was passes the levels is measured in docs/live.md. Rows "
+            "whose horizon is not over are left out.",
             rows=number_rows(found),
             figures=[_picture(each) for each in found.numbers.values() if each["days"]],
         )

@@ -32,7 +32,7 @@ from live.watched import days_of, watched_numbers
 from predictor import Predictor
 from preprocessing.later_rows import by_name, later_data
 from signals.drift import daily_drift, stability_index, unit_days
-from utils import ConfigError
+from utils import ConfigError, DataError
 
 Level = Literal["ok", "warning", "alarm"]
 RANK: tuple[Level, ...] = ("ok", "warning", "alarm")
@@ -104,7 +104,7 @@ def watch(
         )
     each = open_candidate(model, candles, {"baseline_model": False, "report": "light"})
     later = str(each.first_later(("train", "validation", "test")))
-    times = common_times([each], since or later, None)
+    times = common_times([each], _start(each, since) or later, None)
     told = _judge(each, times)
     usual = _predictions(model)
     notes = [*each.predictor.notes]
@@ -124,6 +124,26 @@ def watch(
         promised=told.promised,
         notes=notes,
     )
+
+
+def _start(each: Candidate, since: str | None) -> str | None:
+    """Returns a given moment, behind all that the model learned and chose on."""
+    if since is None:
+        return None
+    try:
+        given = pd.Timestamp(since)
+    except ValueError as error:
+        raise ConfigError(
+            f"--since: expected a moment such as 2025-07-01. Received: {since!r:.50}"
+        ) from error
+    given = given.tz_convert(None) if given.tzinfo else given
+    first = pd.Timestamp(each.first_later(("train", "validation")))
+    if not given >= first:
+        raise DataError(
+            f"--since: expected a moment from {first} on, behind what the model "
+            f"learned and chose on. Received: {since}"
+        )
+    return since
 
 
 def _predictions(model: Predictor) -> pd.DataFrame:

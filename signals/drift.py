@@ -25,9 +25,13 @@ BLOCK_UNITS = (1, 7, 28)
 """Lengths of blocks, in the shortest that has `LEAST_ROWS`."""
 LEAST_BLOCKS = 8
 """Fewer blocks one behind the other say nothing of what is usual."""
-_MOST_BLOCKS = 100
+_BLOCKS_A_FEATURE, _FEWEST_BLOCKS, _MOST_CELLS = 25, 100, 40_000
+"""Holm's first step is the number of features: a block farther than all of the training
+has to pass it. Of more than 40 features none is told apart by itself."""
 _MOST_DAYS = 400
 _LEAST_SHARE = 1e-4
+_ROUNDED = 1e-4
+"""Blocks are kept to five digits: a column that lies in one bin is as far as ever."""
 
 
 def unit_days(bar_seconds: int) -> int:
@@ -98,19 +102,23 @@ class UsualDrift:
         unit = unit_days(bar_seconds)
         units, starts = _units(times, unit)
         ends = np.append(starts[1:], len(rows))
+        width = rows.shape[1]
+        count = max(_FEWEST_BLOCKS, _BLOCKS_A_FEATURE * width)
+        count = min(count, max(LEAST_BLOCKS, _MOST_CELLS // width))
         blocks = {}
         for length in BLOCK_UNITS:
             if len(units) < length * LEAST_BLOCKS:
                 break
-            count = min(_MOST_BLOCKS, len(units) - length + 1)
-            firsts = np.linspace(0, len(units) - length, count).astype(int)
-            blocks[length * unit] = np.sort(
-                [
-                    stability_index(rows[starts[k] : ends[k + length - 1]], quantiles)
-                    for k in firsts
-                ],
-                axis=0,
-            )
+            span = np.timedelta64(length * unit, "D")
+            newest = int(np.searchsorted(times, times[-1] - span))
+            firsts = np.unique(np.linspace(0, newest, count).astype(int))
+            after = np.searchsorted(times, times[firsts] + span)
+            found = [
+                stability_index(rows[a:b], quantiles)
+                for a, b in zip(firsts, after, strict=True)
+                if b - a >= LEAST_ROWS
+            ]
+            blocks[length * unit] = np.sort(found, axis=0)
         last = range(max(0, len(units) - _MOST_DAYS), len(units))
         whole = [k for k in last if ends[k] - starts[k] >= LEAST_ROWS]
         daily = [
@@ -127,7 +135,7 @@ class UsualDrift:
         if days not in self.blocks:
             return None
         usual = self.blocks[days]
-        as_far = (usual >= found).sum(axis=0)
+        as_far = (usual >= found * (1 - _ROUNDED)).sum(axis=0)
         return (1 + as_far) / (1 + len(usual))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A model in a market that stays as it was, and in one whose direction is lost."""
 
+import dataclasses
 import json
 import sys
 
@@ -122,3 +123,26 @@ def test_an_agent_is_sent_elsewhere(model, same, monkeypatch):
     monkeypatch.setattr(watching, "AGENTS", (predictor.family,))
     with pytest.raises(ConfigError, match="experiments evaluate"):
         watch(predictor, same)
+
+
+def test_a_start_inside_the_training_is_refused(model, same):
+    with pytest.raises(DataError, match="--since: expected a moment from 2024-0"):
+        watch(model, same, since="2024-02-15")
+    with pytest.raises(ConfigError, match="--since: expected a moment such as"):
+        watch(model, same, since="soon")
+    found = watch(model, same, since="2024-05-20")
+    assert found.about["first"] == "2024-05-20T00:00:00Z"
+
+
+def test_features_farther_than_ever_are_a_warning(model, same):
+    predictor = Predictor(model)
+    drift = predictor.reference.drift
+    near = {days: 1e-3 * block for days, block in drift.blocks.items()}
+    predictor.reference = dataclasses.replace(
+        predictor.reference, drift=dataclasses.replace(drift, blocks=near)
+    )
+    found = watch(predictor, same[: (DAYS + 8) * 96])
+    assert all(x["p_value"] < 0.05 for x in found.features["features"].values())
+    assert found.level != "ok"
+    usual = watch(model, same[: (DAYS + 8) * 96])
+    assert not any(x["p_value"] < 0.05 for x in usual.features["features"].values())

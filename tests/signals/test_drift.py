@@ -61,7 +61,7 @@ def test_a_unit_holds_enough_bars(seconds, days):
 def test_blocks_of_the_training_say_what_is_usual():
     found = UsualDrift.of(ROWS, TIMES, QUANTILES, bar_seconds=900)
     assert set(found.blocks) == {1, 7}  # 8 blocks of 28 days are longer than 200
-    assert found.blocks[7].shape == (100, 2)
+    assert found.blocks[7].shape == (100, 2)  # 25 a feature, and no fewer
     assert len(found.daily) == 200
     own = stability_index(ROWS[:96], QUANTILES)
     assert found.daily[0] == pytest.approx(log_index(own), rel=1e-4)
@@ -92,3 +92,20 @@ def test_json_keeps_it_and_other_values_are_refused():
         UsualDrift.from_dict(found.to_dict(), 3)
     with pytest.raises(ValueError, match="apart"):
         UsualDrift.from_dict(found.to_dict() | {"daily": [float("nan")]}, 2)
+
+
+@pytest.mark.parametrize("width", [8, 20, 34])
+def test_a_feature_far_away_passes_holm(width):
+    rows = RNG.normal(size=(200 * 96, width))
+    quantiles = np.quantile(rows, LEVELS, axis=0).T
+    found = UsualDrift.of(rows, TIMES, quantiles, bar_seconds=900)
+    far = found.blocks[7][-1] + 1.0  # farther than any block of the training
+    assert (found.p_values(far, 7) * width < 0.05).all()
+
+
+def test_as_far_as_ever_is_not_farther():
+    found = UsualDrift.of(ROWS, TIMES, QUANTILES, bar_seconds=900)
+    kept = UsualDrift.from_dict(found.to_dict(), 2)
+    farthest = found.blocks[7][-1]
+    assert (kept.p_values(farthest, 7) >= 2 / 101).all()
+    assert (kept.p_values(farthest * 1.01, 7) == 1 / 101).all()
