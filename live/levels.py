@@ -19,7 +19,8 @@ import numpy as np
 
 QUARTER_DAYS = 91
 WARNINGS_A_QUARTER, ALARMS_A_QUARTER = 0.1, 0.002
-"""Most that all watched numbers of a market that stays as it was give in a quarter."""
+"""What all watched numbers give in a quarter by design, where a day remembers one day;
+what they do is measured in docs/live.md."""
 LEAST_DAYS = 10
 """Fewer days say nothing of what is usual."""
 SLACK = 0.5
