@@ -18,7 +18,7 @@ import pandas as pd
 from common import show
 
 from artifacts.registry import Registry
-from candles.synthetic import synthetic_candles
+from candles.synthetic import synthetic_stretches
 from config import Config
 from dataset.builder import build_training_file
 from live.levels import QUARTER_DAYS
@@ -42,26 +42,16 @@ TRAIN_DAYS, BARS_A_DAY = 300, 96
 QUIET = {"baseline_model": False, "tensorboard": False, "verbose_logging": False}
 
 
-PRICES = ["open", "high", "low", "close"]
-
-
-def market(days, strengths, seed, moves=(1.0, 1.0)):
+def market(days, strengths, seed, moves=None):
     """Returns candles in stretches, each with a direction and moves of its own."""
-    pieces, start, price = [], pd.Timestamp("2020-01-01", tz="UTC"), None
-    for number, strength in enumerate(strengths):
-        count = days[number] * BARS_A_DAY
-        piece = synthetic_candles(
-            count,
-            seed=seed + 7919 * number,
-            strength=strength,
-            timeframe=BAR["timeframe"],
-            start=start,
-        )
-        begin = piece["open"].iloc[0]
-        piece[PRICES] = (price or begin) * (piece[PRICES] / begin) ** moves[number]
-        price, start = piece["close"].iloc[-1], start + pd.Timedelta(days[number], "D")
-        pieces.append(piece)
-    return pd.concat(pieces, ignore_index=True)
+    return synthetic_stretches(
+        [count * BARS_A_DAY for count in days],
+        seeds=[seed + 7919 * number for number in range(len(days))],
+        strengths=strengths,
+        moves=moves,
+        timeframe=BAR["timeframe"],
+        start="2020-01-01",
+    )
 
 
 def trained(candles, folder, **fields):

@@ -6,12 +6,16 @@ the demo (`dataset.builder`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from candles.columns import make_table
 from candles.timestamps import SECOND, first_boundary, timeframe_nanoseconds
 from utils import ConfigError
+
+_PRICES = ["open", "high", "low", "close"]
 
 
 def synthetic_candles(
@@ -87,6 +91,43 @@ def _prices_around(
         for side in ("open", "close"):
             columns[name] = rule(columns[name], columns[side])
     return columns
+
+
+def synthetic_stretches(
+    lengths: Sequence[int],
+    *,
+    seeds: Sequence[int],
+    strengths: Sequence[float],
+    moves: Sequence[float] | None = None,
+    timeframe: str = "1m",
+    start: str | pd.Timestamp = "2024-01-01",
+) -> pd.DataFrame:
+    """Draws markets one behind the other, each from the last close of the one before.
+
+    Args:
+        lengths: Bars of each.
+        seeds: Of each, as in `synthetic_candles`.
+        strengths: Of each, likewise.
+        moves: What the logarithms of its moves are multiplied by; None: 1.
+        timeframe: Distance of the bars.
+        start: Open of the first bar, UTC.
+
+    Returns:
+        The candle table of all of them.
+    """
+    moves = moves or [1.0] * len(lengths)
+    pieces, first, price = [], pd.to_datetime(start, utc=True), None
+    stretches = zip(lengths, seeds, strengths, moves, strict=True)
+    for num_bars, seed, strength, factor in stretches:
+        piece = synthetic_candles(
+            num_bars, seed=seed, strength=strength, timeframe=timeframe, start=first
+        )
+        begin = piece["open"].iloc[0]
+        piece[_PRICES] = (price or begin) * (piece[_PRICES] / begin) ** factor
+        price = piece["close"].iloc[-1]
+        first += num_bars * pd.Timedelta(timeframe_nanoseconds(timeframe), "ns")
+        pieces.append(piece)
+    return pd.concat(pieces, ignore_index=True)
 
 
 def _ar1(rng: np.random.Generator, length: int, half_life_bars: float) -> np.ndarray:

@@ -222,8 +222,10 @@ def rollback(schedule: Schedule, now: pd.Timestamp) -> Decision:
         ConfigError: If there is none.
     """
     name, _ = champion_of(schedule)
-    _abandon(schedule)
-    entry = Registry(schedule.outputs_dir).rollback(schedule.group, schedule.alias)
+    registry = Registry(schedule.outputs_dir)
+    if registry.read_alias(schedule.group, schedule.alias)["previous"]:
+        _abandon(schedule)
+    entry = registry.rollback(schedule.group, schedule.alias)
     found = Decision(
         now=now.isoformat(),
         trigger="rollback",

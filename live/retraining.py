@@ -186,28 +186,38 @@ def decide(
             f"{(now - since) / _DAY:.1f} are new",
             **about,
         )
+    return Decision(
+        trigger=trigger, **about, **_duel(schedule, predictor, name, candles, begin)
+    )
+
+
+def _duel(
+    schedule: Schedule,
+    champion: Predictor,
+    name: str,
+    candles: pd.DataFrame,
+    begin: pd.Timestamp,
+) -> dict[str, Any]:
+    """Trains a challenger, scores both, promotes; returns fields of the decision."""
     started = time.perf_counter()
-    folder = train_until(schedule, config, candles, begin, champion=predictor)
-    own = config.replace(outputs_dir=schedule.outputs_dir)
+    folder = train_until(schedule, champion.config, candles, begin, champion=champion)
+    own = champion.config.replace(outputs_dir=schedule.outputs_dir)
     entry = register_run(own, folder, alias=None)
     seconds = time.perf_counter() - started
     if entry.model_id == name:
         reason = "what is known apart from the duel is what the champion learned from"
-        return Decision(trigger=trigger, outcome=KEPT, reason=reason, **about)
-    challenger = Predictor(folder)
-    duel = score(predictor, challenger, candles, begin, schedule)
+        return {"outcome": KEPT, "reason": reason}
+    duel = score(champion, Predictor(folder), candles, begin, schedule)
     outcome, reason = verdict(duel)
     if outcome == PROMOTED:
         Registry(schedule.outputs_dir).set_alias(entry.model_id, schedule.alias)
-    return Decision(
-        trigger=trigger,
-        outcome=outcome,
-        reason=reason,
-        challenger=entry.model_id,
-        duel=duel,
-        seconds=seconds,
-        **about,
-    )
+    return {
+        "outcome": outcome,
+        "reason": reason,
+        "challenger": entry.model_id,
+        "duel": duel,
+        "seconds": seconds,
+    }
 
 
 def seen_until(predictor: Predictor) -> pd.Timestamp:
@@ -313,10 +323,15 @@ def verdict(duel: Mapping[str, Any]) -> tuple[str, str]:
 
 def row_losses(each: Candidate, times: np.ndarray) -> np.ndarray:
     """Returns a model's loss of the rows of the given times (num_rows,)."""
-    table = judged_rows(each, times)
-    task = task_of(each.config.target)
-    _, losses = task.truth_and_losses(lambda name: table[name].to_numpy())
-    return losses
+    return truth_and_losses(judged_rows(each, times), each.config)[1]
+
+
+def truth_and_losses(
+    table: pd.DataFrame, config: Config
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what came, and the loss of each row (num_rows,), of answers to rows."""
+    task = task_of(config.target)
+    return task.truth_and_losses(lambda name: table[name].to_numpy())
 
 
 def _common(both: Sequence[Candidate], start: np.datetime64) -> np.ndarray:

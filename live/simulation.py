@@ -23,7 +23,7 @@ import pandas as pd
 
 from artifacts.model_registry import register_run
 from artifacts.registry import Registry
-from config import CLASS_TARGETS, Config
+from config import Config
 from evaluation.backtest import backtest, trading_problem
 from evaluation.evaluate import task_of
 from experiments.candidates import Candidate, open_candidate
@@ -37,6 +37,7 @@ from live.retraining import (
     end_of,
     seen_until,
     train_until,
+    truth_and_losses,
 )
 from live.schedule import Schedule
 from live.watching import judged_rows
@@ -208,9 +209,12 @@ def _judged(
     answers = _Answers(Registry(schedule.outputs_dir), candles)
     tables, bounds = _tables(answers, first, made)
     config, prior = answers.of(first).config, answers.of(first).learned.class_prior
-    task = task_of(config.target)
-    losses = {way: _losses(task, table) for way, table in tables.items()}
-    reference = _reference(config, tables[NEVER], prior)
+    found = {way: truth_and_losses(each, config) for way, each in tables.items()}
+    losses = {way: each for way, (_, each) in found.items()}
+    first_said: Any = {"train_prior": prior}
+    reference = task_of(config.target).reference_losses(
+        found[NEVER][0], first_said, lambda name: tables[NEVER][name].to_numpy()
+    )
     length = Length.of(
         len(reference),
         horizon_bars=config.future_window,
@@ -308,21 +312,6 @@ def _tables(
 
 def _skill(losses: np.ndarray, reference: np.ndarray) -> float | None:
     return scores.skill(float(losses.mean()), float(reference.mean()))
-
-
-def _losses(task: Any, table: pd.DataFrame) -> np.ndarray:
-    _, losses = task.truth_and_losses(lambda name: table[name].to_numpy())
-    found: np.ndarray = losses
-    return found
-
-
-def _reference(config: Config, table: pd.DataFrame, prior: np.ndarray) -> np.ndarray:
-    """Returns the loss of the train prior, or of persistence (num_rows,)."""
-    if config.target in CLASS_TARGETS:
-        labels = table["label"].to_numpy()
-        return scores.row_log_loss(labels, np.broadcast_to(prior, (len(labels), 3)))
-    known = table["known"].to_numpy() if config.target == "price" else 0.0
-    return np.square(table["actual"].to_numpy(np.float64) - known)
 
 
 def _trading(table: pd.DataFrame, config: Config) -> dict[str, Any]:

@@ -25,10 +25,16 @@ from data_loader import TrainingData
 from evaluation.evaluate import evaluate, predictions_table, task_of
 from evaluation.outlook import held
 from evaluation.part_scores import Judged
-from experiments.candidates import Candidate, common_times, open_candidate
+from experiments.candidates import (
+    Candidate,
+    common_times,
+    not_later,
+    open_candidate,
+)
 from files.strict import to_jsonable
 from live.levels import Levels, learn_levels
 from live.watched import days_of, watched_numbers
+from metrics.significance import adjust_p_values
 from predictor import Predictor
 from preprocessing.later_rows import by_name, later_data
 from signals.drift import daily_drift, stability_index, unit_days
@@ -39,7 +45,6 @@ RANK: tuple[Level, ...] = ("ok", "warning", "alarm")
 EXIT_CODES: dict[Level, int] = {"ok": 0, "warning": 10, "alarm": 11}
 MAX_P_VALUE = 0.05
 _DRIFT = "drift"
-_WORDS = {_DRIFT: "mean log distance of the features"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,25 +108,28 @@ def watch(
             f"experiments evaluate`. Received: {model.model_id}"
         )
     each = open_candidate(model, candles, {"baseline_model": False, "report": "light"})
-    later = str(each.first_later(("train", "validation", "test")))
-    times = common_times([each], _start(each, since) or later, None)
-    told = _judge(each, times)
+    first = str(each.first_later(("train", "validation", "test")))
+    times = common_times([each], _start(each, since) or first, None)
+    table, promised = _judge(each, times)
     usual = _predictions(model)
-    notes = [*each.predictor.notes]
+    notes = [*model.notes, *not_later(each.count(times))]
     unit = unit_days(each.config.bar_seconds)
-    numbers = _numbers(each, usual, told.table, unit)
+    numbers = _numbers(each, usual, table, unit)
     rows = each.rows.timestamps >= times[0]
-    features = _features(each, rows, numbers, notes)
+    values = by_name(each.rows, model.feature_names)[rows]
+    scaled = model.pipeline.scaled(values)
+    later = _Later(times=each.rows.timestamps[rows], scaled=scaled)
+    features = _features(model, later, numbers, notes)
     shown = _leveled(numbers, unit, notes)
     apart = features.get("features", {}).values()
     rank = max((RANK.index(number["level"]) for number in shown.values()), default=0)
     return Watch(
         level=RANK[max(rank, int(any(x["p_value"] < MAX_P_VALUE for x in apart)))],
         model_id=model.model_id,
-        about=_about(each, rows, told.table, usual),
+        about=_about(model, later, table, usual),
         numbers=shown,
         features=features,
-        promised=told.promised,
+        promised=promised,
         notes=notes,
     )
 
@@ -152,13 +160,9 @@ def _predictions(model: Predictor) -> pd.DataFrame:
     return pd.DataFrame({k: table.read(k).to_pandas() for k in table.names})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Told:
-    table: pd.DataFrame
-    promised: Mapping[str, Any]
-
-
-def _judge(each: Candidate, times: np.ndarray) -> _Told:
+def _judge(
+    each: Candidate, times: np.ndarray
+) -> tuple[pd.DataFrame, Mapping[str, Any]]:
     """Returns what the model says of the rows of the given times, and of its ranges."""
     data, table = _answers(each, times)
     policy = each.predictor.policy
@@ -167,8 +171,8 @@ def _judge(each: Candidate, times: np.ndarray) -> _Told:
     }
     model = Judged(table=table, policy=policy, choice=choice)
     results: Any = evaluate(model, data, each.config)
-    promised = held(each.results.get("outlook", {}), results, task_of(data.target))
-    return _Told(table=table, promised=promised)
+    ranges = each.results.get("outlook", {})
+    return table, held(ranges, results, task_of(data.target))
 
 
 def judged_rows(each: Candidate, times: np.ndarray) -> pd.DataFrame:
@@ -204,25 +208,31 @@ def _numbers(
     return {name: found[name] for name in after if name in found}
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Later:
+    """Rows that are watched: times (num_rows,), scaled (num_rows, num_features)."""
+
+    times: np.ndarray
+    scaled: np.ndarray
+
+
 def _features(
-    each: Candidate,
-    rows: np.ndarray,
+    model: Predictor,
+    later: _Later,
     numbers: dict[str, dict[str, Any]],
     notes: list[str],
 ) -> dict[str, Any]:
     """Returns distances of features, and adds their days to the numbers."""
-    reference = each.predictor.reference
+    reference, times, scaled = model.reference, later.times, later.scaled
     if reference is None or reference.drift is None:
         notes.append("distances of features: not known, the run kept none of its own")
         return {}
-    names, drift = each.predictor.feature_names, reference.drift
-    scaled = each.predictor.pipeline.scaled(by_name(each.rows, names)[rows])
-    times = each.rows.timestamps[rows]
-    quantiles = reference.scaled_quantiles(each.predictor.scaler)
+    names, drift = model.feature_names, reference.drift
+    quantiles = reference.scaled_quantiles(model.scaler)
     days, means = daily_drift(scaled, times, quantiles, drift.unit_days)
     if len(means):
         numbers[_DRIFT] = {
-            "words": _WORDS[_DRIFT],
+            "words": "mean log distance of the features",
             "sides": 1,
             "past": drift.daily,
             "days": days,
@@ -239,7 +249,7 @@ def _features(
     length = max(fitting)
     recent = times > times[-1] - np.timedelta64(length, "D")
     found = stability_index(scaled[recent], quantiles)
-    p_values = _holm(drift.p_values(found, length))
+    p_values = adjust_p_values(drift.p_values(found, length).tolist())
     usual = np.quantile(drift.blocks[length], 0.95, axis=0)
     return {
         "days": length,
@@ -250,16 +260,6 @@ def _features(
             )
         },
     }
-
-
-def _holm(p_values: np.ndarray | None) -> np.ndarray:
-    """Returns adjusted p-values (Holm 1979)."""
-    raw = np.asarray(p_values, np.float64)
-    order = np.argsort(raw)
-    adjusted = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
-    found = np.empty(len(raw))
-    found[order] = np.minimum(1.0, adjusted)
-    return found
 
 
 def _leveled(
@@ -307,26 +307,22 @@ def _level_of(each: Mapping[str, Any], levels: Levels) -> dict[str, Any]:
 
 
 def _about(
-    each: Candidate, rows: np.ndarray, table: pd.DataFrame, usual: pd.DataFrame
+    model: Predictor, later: _Later, table: pd.DataFrame, usual: pd.DataFrame
 ) -> dict[str, Any]:
     """Returns what the rows are, and how they were answered."""
-    predictor, times = each.predictor, each.rows.timestamps[rows]
-    bar = np.timedelta64(each.config.bar_seconds, "s")
+    times, limit = later.times, model.scaler.clip_limit
+    bar = np.timedelta64(model.config.bar_seconds, "s")
     expected = int((times[-1] - times[0]) / bar) + 1
-    scaled = predictor.pipeline.scaled(
-        by_name(each.rows, predictor.feature_names)[rows]
-    )
-    limit = predictor.scaler.clip_limit
-    until = predictor.trained_until.tz_localize(None)
+    until = model.trained_until.tz_localize(None)
     return {
-        "pair": predictor.pair,
-        "timeframe": predictor.timeframe,
+        "pair": model.pair,
+        "timeframe": model.timeframe,
         "first": f"{times[0].astype('datetime64[s]')}Z",
         "last": f"{times[-1].astype('datetime64[s]')}Z",
         "rows": len(times),
         "judged_rows": len(table),
         "missing_share": 1 - len(times) / expected,
-        "clip_share": float((np.abs(scaled) >= limit).mean()),
+        "clip_share": float((np.abs(later.scaled) >= limit).mean()),
         "age_days": float((pd.Timestamp(times[-1]) - until) / pd.Timedelta(1, "D")),
         "signals": _mix(table, "signal"),
         "signals_usual": _mix(usual, "signal"),

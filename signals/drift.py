@@ -127,13 +127,8 @@ class UsualDrift:
         ]
         return cls(unit_days=unit, blocks=blocks, daily=np.array(daily))
 
-    def p_values(self, found: np.ndarray, days: int) -> np.ndarray | None:
-        """Returns how often blocks of the training were as far (num_features,).
-
-        None where there are no blocks of so many days.
-        """
-        if days not in self.blocks:
-            return None
+    def p_values(self, found: np.ndarray, days: int) -> np.ndarray:
+        """Returns how often blocks of so many days were as far (num_features,)."""
         usual = self.blocks[days]
         as_far = (usual >= found * (1 - _ROUNDED)).sum(axis=0)
         return (1 + as_far) / (1 + len(usual))

@@ -269,7 +269,8 @@ def _names(part: type) -> set[str]:
 
 COSTS = {"fee_bps", "slippage_bps", "funding_bps_per_day"}
 _SCALING = {"scaler_type", "clip_limit", "class_balancing_method"}
-_SCALING |= {"undersampling_min_samples", "manual_class_weights", "sample_weights"}
+_SCALING |= {"undersampling_min_samples", "manual_class_weights"}
+_SCALING |= {"sample_weights", "sample_half_life_days"}
 _SHOWN = {"baseline_model", "report", "importance_windows", "calibrate_on"}
 
 

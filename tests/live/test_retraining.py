@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -192,7 +193,7 @@ def test_the_lower_end_decides(gain, leaks, tolerance, outcome):
     assert verdict(duel)[0] == outcome
 
 
-def test_two_at_once(outputs):
+def test_two_at_once(outputs, tmp_path):
     rules = schedule(outputs, name="twice")
     code = (
         "import sys; from live.decisions import owned\n"
@@ -209,9 +210,72 @@ def test_two_at_once(outputs):
         assert other.stdout.readline() == "mine\n"
         with pytest.raises(InUseError, match=f"process {other.pid}"), owned(rules):
             pass
+        path = tmp_path / "twice.yaml"
+        path.write_text(
+            f"champion: {ALIAS}\ncandles: x\noutputs_dir: {outputs}\nevery_days: 20\n"
+        )
+        assert main(["retrain", str(path)]) == 75
         other.communicate("\n")
     with owned(rules):
         pass
+
+
+@pytest.mark.parametrize(
+    ("fields", "level", "trigger"),
+    [
+        ({"every_days": 15}, "ok", "clock"),
+        ({"every_days": 30}, "alarm", ""),
+        ({"every_days": None, "every_bars": 20 * BARS_A_DAY}, "ok", "bars"),
+        ({"every_days": None, "every_bars": 21 * BARS_A_DAY}, "ok", ""),
+        ({"every_days": None, "on_alarm": True}, "alarm", "alarm"),
+        ({"every_days": None, "on_alarm": True}, "warning", ""),
+    ],
+)
+def test_what_asks_for_a_challenger(
+    fields, level, trigger, outputs, candles, monkeypatch
+):
+    watched = SimpleNamespace(level=level)
+    monkeypatch.setattr(retraining, "watch", lambda *_: watched)
+    _, predictor = retraining.champion_of(schedule(outputs))
+    table = first(candles, 80)
+    since = table["timestamp"][60 * BARS_A_DAY]
+    found = retraining.trigger_of(schedule(outputs, **fields), predictor, table, since)
+    assert found == trigger
+
+
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_a_warm_start_begins_with_the_champion(
+    is_warm, outputs, candles, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        retraining,
+        "StandaloneTrainer",
+        lambda config, **_: SimpleNamespace(run_training=lambda: asked.append(config)),
+    )
+    _, predictor = retraining.champion_of(schedule(outputs))
+    rules = dataclasses.replace(
+        schedule(outputs), outputs_dir=str(tmp_path), warm_start=is_warm
+    )
+    config = predictor.config.replace(model="lstm")
+    begin = candles["timestamp"][100 * BARS_A_DAY]
+    retraining.train_until(rules, config, candles, begin, champion=predictor)
+    [found] = asked
+    assert found.init_from == (str(predictor.path) if is_warm else None)
+    with pytest.raises(ConfigError, match="warm_start: expected a champion"):
+        retraining.champion_of(dataclasses.replace(schedule(outputs), warm_start=True))
+
+
+def test_nothing_to_go_back_to_leaves_a_look_alone(candles, tmp_path):
+    crown(first(candles, DAYS), tmp_path)
+    rules = schedule(tmp_path)
+    rules.folder.mkdir(parents=True)
+    begun = {"now": "2024-04-25T00:00:00+00:00", "trigger": "clock", "champion": "x"}
+    (rules.folder / decisions.PENDING).write_text(json.dumps(begun))
+    with pytest.raises(ConfigError, match="expected an earlier active model"):
+        rollback(rules, pd.Timestamp("2024-05-01", tz="UTC"))
+    assert (rules.folder / decisions.PENDING).exists()
+    assert read_decisions(rules.folder) == []
 
 
 def test_old_challengers_are_archived(outputs, candles, monkeypatch):

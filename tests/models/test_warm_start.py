@@ -4,11 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from world.frames import TINY, make_own_frame
 from world.networks import build
 
+from artifacts.artifact import load_artifact
 from config import Config
+from models.families import load_adapter
 from models.parents import begin_with
-from utils import ConfigError
+from trainer import StandaloneTrainer
+from utils import ConfigError, DataError
 
 
 def parent(network, names=("a", "b"), role="init_from"):
@@ -54,3 +58,24 @@ def test_other_features_and_sizes_are_refused():
 def test_a_family_that_does_not_read_it_says_so(fields, name):
     with pytest.raises(ConfigError, match=f"{name}: expected none with"):
         Config(**fields)
+
+
+def test_a_run_begins_with_the_published_weights(tmp_path):
+    frame = make_own_frame(900)
+    fields = TINY | {"epochs": 1, "report": "light", "outputs_dir": str(tmp_path)}
+    first = StandaloneTrainer(Config(**fields), frame=frame).run_training()
+    known = load_adapter(load_artifact(first)).network.get_weights()
+    config = Config(**fields | {"init_from": str(first), "seed": 7})
+    trainer = StandaloneTrainer(config, frame=frame)
+    trainer.initialize_components()
+    trainer.load_and_validate_data()
+    trainer.create_generators()
+    trainer.build_model()
+    found = trainer.adapter.model.network.get_weights()
+    assert all(map(np.array_equal, found, known))
+    assert [parent.role for parent in trainer.adapter.parents] == ["init_from"]
+    early = config.replace(validation_split=0.6)  # rows that the first learned from
+    loading = StandaloneTrainer(early, frame=frame)
+    loading.initialize_components()
+    with pytest.raises(DataError):
+        loading.load_and_validate_data()

@@ -1,8 +1,6 @@
 """A made-up market whose direction changes, and a quick model of its 15-minute bars."""
 
-import pandas as pd
-
-from candles.synthetic import synthetic_candles
+from candles.synthetic import synthetic_stretches
 from config import Config
 from dataset.builder import build_training_file
 from trainer import StandaloneTrainer
@@ -24,25 +22,16 @@ FIELDS = {
 }
 
 
-PRICES = ["open", "high", "low", "close"]
-
-
-def market(strengths, days, moves=(1.0, 1.0), start="2024-01-01"):
+def market(strengths, days, moves=None, start="2024-01-01"):
     """Candles in stretches of days, each with a direction and moves of its own."""
-    pieces, start, price = [], pd.Timestamp(start, tz="UTC"), None
-    for seed, (strength, count) in enumerate(zip(strengths, days, strict=True)):
-        piece = synthetic_candles(
-            count * BARS_A_DAY,
-            seed=seed,
-            strength=strength,
-            timeframe="15m",
-            start=start,
-        )
-        begin = piece["open"].iloc[0]
-        piece[PRICES] = (price or begin) * (piece[PRICES] / begin) ** moves[seed]
-        price, start = piece["close"].iloc[-1], start + pd.Timedelta(count, "D")
-        pieces.append(piece)
-    return pd.concat(pieces, ignore_index=True)
+    return synthetic_stretches(
+        [count * BARS_A_DAY for count in days],
+        seeds=range(len(days)),
+        strengths=strengths,
+        moves=moves,
+        timeframe="15m",
+        start=start,
+    )
 
 
 def trained(candles, folder, **fields):
