@@ -23,10 +23,10 @@ from candles.sources import refuse_candles
 from candles.timestamps import Timeline
 from config import DATASET_FIELDS, Config
 from dataset import training_file
+from dataset.blocks import shorter_warm_ups
 from dataset.columns import has_labels, name_columns
 from dataset.features import find_feature_sets
 from dataset.lengths import warm_up_words
-from dataset.rows import shorter_warm_ups
 from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
 from files.locks import folder_lock

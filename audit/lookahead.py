@@ -28,7 +28,7 @@ from audit.findings import (
 from candles.timestamps import nanoseconds_of
 from config import Config
 from data_loader import TrainingData
-from dataset import features
+from dataset import blocks, features
 from dataset import rows as dataset_rows
 from dataset.feature_sets import FeatureContext
 from settings.label_fields import LabelFields
@@ -142,9 +142,9 @@ def check_feature_sets(
     Raises:
         DataError: If a set breaks its contract otherwise than by looking ahead.
     """
-    size = max(MAX_BARS, 2 * dataset_rows.warm_up_bars(config))
+    size = max(MAX_BARS, 2 * blocks.warm_up_bars(config))
     candles = candles.iloc[-size:].reset_index(drop=True)
-    compute = functools.partial(dataset_rows.compute_features, config=config)
+    compute = functools.partial(blocks.compute_features, config=config)
     try:
         return check_look_back(candles, compute, seed=seed)
     except DataError:
@@ -259,7 +259,7 @@ def recompute(
     outcomes[common] = _outcomes(candles, config)[at]
     table = pd.DataFrame(index=candles.index)
     if has_features:
-        table = dataset_rows.compute_features(candles, config)
+        table = blocks.compute_features(candles, config)
     return Recomputed(
         rows=common,
         is_filled=is_filled,

@@ -52,7 +52,7 @@ from candles.sources import (
 from candles.synthetic import synthetic_candles
 from config import Config
 from data_loader import TrainingData, TrainingDataLoader
-from dataset import features, fingerprints
+from dataset import blocks, fingerprints
 from dataset import rows as dataset_rows
 from dataset.builder import DEMO_PAIR, demo_candles
 from files.atomic import require_creatable
@@ -337,7 +337,7 @@ def _audit_functions(
         )
     if bars is not None:
         return lookahead.check_feature_sets(bars, config)
-    count = dataset_rows.warm_up_bars(config) + _SYNTHETIC_BARS
+    count = blocks.warm_up_bars(config) + _SYNTHETIC_BARS
     if count > _MAX_SYNTHETIC_BARS:
         return Finding(
             check=LOOKS_AHEAD,
@@ -359,13 +359,7 @@ def _audit_functions(
 
 def _known_columns(raw: TrainingData, config: Config) -> list[str]:
     """Returns the file's columns that the configured feature sets have."""
-    names = set()
-    for timeframe in (config.timeframe, *config.higher_timeframes):
-        suffix = "" if timeframe == config.timeframe else f"_{timeframe}"
-        found = features.feature_names(
-            config.feature_sets, timeframe, raw_prices=config.raw_prices
-        )
-        names |= {f"{name}{suffix}" for name in found}
+    names = {*blocks.feature_names(config)}
     return [name for name in raw.feature_names if name in names]
 
 

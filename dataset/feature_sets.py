@@ -61,6 +61,13 @@ class FeatureSet:
     name: str
     function: FeatureFunction
     warm_up: WarmUp
+    reads: tuple[str, ...] = VALUES
+    """Candle columns that it reads."""
+
+    @property
+    def reads_market(self) -> bool:
+        """Whether it says anything of the market; else of the clock alone."""
+        return self.reads != ("timestamp",)
 
     def warm_up_bars(self, context: FeatureContext) -> int:
         """Leading rows of a segment without a value."""

@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 
 from candles.columns import VALUES, require_columns
+from candles.timestamps import nanoseconds_of
 from dataset import indicators
+from dataset.calendar import clock_columns
 from dataset.feature_sets import (
     Columns,
     FeatureContext,
@@ -29,7 +31,7 @@ from dataset.feature_sets import (
 )
 from dataset.indicators import rolling_mean_std
 from dataset.timeframes import segment_ranges
-from utils import ConfigError, DataError, did_you_mean
+from utils import ConfigError, DataError, did_you_mean, duration_seconds
 
 FEATURE_VERSION = "2"
 """Part of every cache key: raised when a built-in set gives other numbers."""
@@ -39,7 +41,11 @@ _REGISTRY: dict[str, FeatureSet] = {}
 
 
 def register_feature_set(
-    name: str, function: FeatureFunction, *, warm_up_bars: WarmUp
+    name: str,
+    function: FeatureFunction,
+    *,
+    warm_up_bars: WarmUp,
+    reads: Sequence[str] = VALUES,
 ) -> None:
     """Adds or replaces a feature set.
 
@@ -50,6 +56,7 @@ def register_feature_set(
             look ahead: the tests of this module show how that is checked.
         warm_up_bars: Leading rows of a segment without a value, or a function of the
             context that gives their number.
+        reads: Candle columns that the function reads.
 
     Raises:
         ValueError: If `name` or `warm_up_bars` cannot be used.
@@ -64,11 +71,11 @@ def register_feature_set(
             "`warm_up_bars`: expected a whole number of at least 0. "
             f"Received: warm_up_bars={warm_up_bars}"
         )
-    _REGISTRY[name] = FeatureSet(name, function, warm_up_bars)
+    _REGISTRY[name] = FeatureSet(name, function, warm_up_bars, tuple(reads))
 
 
 def feature_set(
-    name: str, *, warm_up_bars: WarmUp
+    name: str, *, warm_up_bars: WarmUp, reads: Sequence[str] = VALUES
 ) -> Callable[[FeatureFunction], FeatureFunction]:
     """Registers the decorated function; the arguments are `register_feature_set`'s.
 
@@ -80,7 +87,7 @@ def feature_set(
     """
 
     def register(function: FeatureFunction) -> FeatureFunction:
-        register_feature_set(name, function, warm_up_bars=warm_up_bars)
+        register_feature_set(name, function, warm_up_bars=warm_up_bars, reads=reads)
         return function
 
     return register
@@ -147,9 +154,10 @@ def compute_features(
         ConfigError: If a set is unknown.
         DataError: If a candle column is missing, or a set breaks its contract.
     """
-    require_columns(candles, VALUES)
     context = FeatureContext(timeframe, raw_prices, newest)
     sets = find_feature_sets(feature_sets)
+    reads = dict.fromkeys(name for item in sets for name in item.reads)
+    require_columns(candles, tuple(reads))
     names = feature_names(feature_sets, timeframe, raw_prices=raw_prices)
     begin = 0 if newest is None else max(0, len(candles) - newest)
     values = np.full((len(names), len(candles) - begin), np.nan, np.float32)
@@ -175,7 +183,8 @@ def newest_features(
     the time. None where a set is one of the user's, who is promised a table.
 
     Args:
-        candles: Columns of a gapless segment longer than the warm-up, by name.
+        candles: Columns of a gapless segment longer than the warm-up, by name;
+            `timestamp` as int64 nanoseconds.
         timeframe: As in `compute_features`, like those below.
         feature_sets: Names of registered sets.
         raw_prices: Give absolute prices.
@@ -280,6 +289,16 @@ def _ray12(candles: indicators.Candles, context: FeatureContext) -> Columns:
 def _indicators34(candles: indicators.Candles, context: FeatureContext) -> Columns:
     """Technical indicators, see `indicators.indicators34`."""
     return indicators.indicators34(candles, raw=context.raw_prices)
+
+
+@feature_set("calendar", warm_up_bars=0, reads=("timestamp",))
+def _calendar(candles: indicators.Candles, context: FeatureContext) -> Columns:
+    """The hour, the weekday and the time to funding, see `calendar.clock_columns`."""
+    opens = candles["timestamp"]
+    if isinstance(opens, pd.Series):
+        opens = nanoseconds_of(opens)
+    opens = opens[-(context.newest or len(opens)) :]
+    return clock_columns(opens, duration_seconds(context.timeframe))
 
 
 # Checks and look-ups

@@ -1,7 +1,8 @@
 """Candles + a configuration -> the rows of a dataset: which bars are kept, with what.
 
-In: filling, joining timeframes, features and targets side by side, the choice of rows,
-their description. Out: where candles come from and where rows go (`dataset_builder`).
+In: filling, features and targets side by side, the choice of rows, their description.
+Out: the features of bars (`blocks`), where candles come from and where rows go
+(`dataset_builder`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ from candles.checks import MOST_MISSING, detect_timeframe, increasing_stamps
 from candles.jumps import Jumps, find_jumps
 from candles.timestamps import nanoseconds_of
 from config import Config
-from dataset import features, labels, timeframes
+from dataset import features, labels
 from dataset.barriers import usual_move_pct
-from dataset.columns import NOT_FEATURES
+from dataset.blocks import (
+    compute_features,
+    has_value,
+    shorter_warm_ups,
+    warm_up_bars,
+)
 from dataset.dataset import Dataset, describe_frame
 from dataset.fingerprints import feature_set_digests
 from files.strict import to_jsonable
@@ -230,40 +236,6 @@ def own_timeframe(candles: pd.DataFrame, config: RunFields) -> str:
     return detect_timeframe(candles)
 
 
-def compute_features(
-    filled: pd.DataFrame, config: Config, *, newest: int | None = None
-) -> pd.DataFrame:
-    """Returns the feature columns of every bar, or of the `newest` ones.
-
-    NaN where a bar has no value yet. Those of a higher timeframe are of its last bar
-    that closed, named `{name}_{1h}`.
-    """
-    compute = functools.partial(
-        features.compute_features,
-        feature_sets=config.feature_sets,
-        raw_prices=config.raw_prices,
-    )
-    blocks = [compute(filled, timeframe=config.timeframe, newest=newest)]
-    asked = filled if newest is None else filled.iloc[-newest:]
-    for higher in config.higher_timeframes:
-        bars = timeframes.higher_candles(filled, config.timeframe, higher)
-        # At each bar a higher one may close, and the last may have closed before.
-        table = compute(bars, timeframe=higher, newest=newest and newest + 1)
-        table.insert(0, "timestamp", bars["timestamp"])
-        blocks.append(
-            timeframes.join_higher_timeframe(
-                asked, table, timeframe=config.timeframe, higher_timeframe=higher
-            )
-        )
-    table = blocks[0] if len(blocks) == 1 else pd.concat(blocks, axis=1)
-    if reserved := NOT_FEATURES.intersection(table.columns):
-        raise DataError(
-            "expected feature names that a training file does not use itself. "
-            f"Received: {', '.join(sorted(reserved))}. Rename them in the feature set."
-        )
-    return table
-
-
 def compute_outcomes(filled: pd.DataFrame, config: LabelFields) -> pd.DataFrame:
     """Returns the columns of `labels` for the configuration's target."""
     if config.target == "direction":
@@ -283,22 +255,6 @@ def compute_outcomes(filled: pd.DataFrame, config: LabelFields) -> pd.DataFrame:
         short_sl_pct=config.short_sl_pct,
         tie_policy=config.tie_policy,
     )
-
-
-def has_value(feature_table: pa.Table, config: Config) -> np.ndarray:
-    """Returns (num_bars,) whether a bar has every feature.
-
-    The columns of one timeframe have their values in the same rows: one is looked at.
-    """
-    known, first = np.ones(feature_table.num_rows, bool), 0
-    for timeframe in (config.timeframe, *config.higher_timeframes):
-        known &= np.isfinite(feature_table.column(first).to_numpy())
-        first += len(
-            features.feature_names(
-                config.feature_sets, timeframe, raw_prices=config.raw_prices
-            )
-        )
-    return known
 
 
 def assemble(
@@ -346,30 +302,6 @@ def _describe_candles(
             "filled_share": num_filled / len(filled),
         },
     }
-
-
-def warm_up_bars(config: Config, feature_sets: Sequence[str] = ()) -> int:
-    """Returns the bars a segment needs before its first value of every feature.
-
-    `feature_sets` are others than those of the configuration.
-    """
-    sets = feature_sets or config.feature_sets
-    needed = [features.warm_up_bars(sets, config.timeframe)]
-    for higher in config.higher_timeframes:
-        ratio = utils.duration_seconds(higher) // config.bar_seconds
-        bars = features.warm_up_bars(sets, higher) + 1
-        needed.append(bars * ratio - 1)
-    return max(needed)
-
-
-def shorter_warm_ups(config: Config, num_bars: int) -> dict[str, int]:
-    """Returns the warm-up of each feature set that needs fewer bars, longest first.
-
-    Joined with the higher timeframes of the configuration.
-    """
-    needed = {n: warm_up_bars(config, (n,)) for n in features.feature_set_names()}
-    names = sorted(needed, key=needed.__getitem__, reverse=True)
-    return {name: needed[name] for name in names if needed[name] < num_bars}
 
 
 def _nothing_kept_message(filled: pd.DataFrame, config: Config, jumps: Jumps) -> str:

@@ -24,7 +24,7 @@ from candles.timestamps import (
     parse_timestamps,
     timeframe_nanoseconds,
 )
-from dataset import features
+from dataset import blocks, features
 from dataset import rows as dataset_rows
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import FeatureRows
@@ -61,7 +61,7 @@ class BarStream:
         self.pipeline = pipeline
         self._step = timeframe_nanoseconds(config.timeframe)
         self._most_filled = longest_fill(config.max_fill_bars, config.timeframe)
-        self._least_bars = dataset_rows.warm_up_bars(config) + 1
+        self._least_bars = blocks.warm_up_bars(config) + 1
         self._kept = pipeline.min_candles + self._most_filled
         num_places = 2 * self._kept
         self._values = np.empty((len(VALUES), num_places))
@@ -241,10 +241,10 @@ class BarStream:
     def _newest_features(self) -> np.ndarray:
         config, num_bars = self.pipeline.config, self.pipeline.warm_up_bars + 1
         if not config.higher_timeframes:
-            stop = self._num_bars
-            values = self._values[:, max(0, stop - num_bars) : stop]
+            kept = slice(max(0, self._num_bars - num_bars), self._num_bars)
+            values: dict[str, np.ndarray] = {"timestamp": self._stamps[kept]}
             found = features.newest_features(
-                dict(zip(VALUES, values, strict=True)),
+                values | dict(zip(VALUES, self._values[:, kept], strict=True)),
                 timeframe=config.timeframe,
                 feature_sets=config.feature_sets,
                 raw_prices=config.raw_prices,
@@ -252,7 +252,7 @@ class BarStream:
             if found is not None:
                 return found
         table = self._table(num_bars)
-        rows = dataset_rows.compute_features(table, config, newest=1)
+        rows = blocks.compute_features(table, config, newest=1)
         return rows.to_numpy()[-1]
 
     def _describe_whole(self) -> FeatureRows:

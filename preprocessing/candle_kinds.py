@@ -20,7 +20,7 @@ from candles.checks import check_candles
 from candles.formats import as_table
 from candles.timestamps import nanoseconds_of
 from config import Config
-from dataset import features, indicators
+from dataset import blocks, features, indicators
 from dataset import rows as dataset_rows
 from dataset.fingerprints import feature_set_digests
 from preprocessing.row_kinds import FeatureRows
@@ -146,12 +146,7 @@ class ComputeFeatures(CandleKind):
         Raises:
             ConfigError: If a feature set is not registered.
         """
-        sets, raw = self.config.feature_sets, self.raw_prices
-        names = list(features.feature_names(sets, self.timeframe, raw_prices=raw))
-        for higher in self.config.higher_timeframes:
-            inner = features.feature_names(sets, higher, raw_prices=raw)
-            names += [f"{name}_{higher}" for name in inner]
-        return tuple(names)
+        return blocks.feature_names(self.config)
 
     @functools.cached_property
     def warm_up_bars(self) -> int:
@@ -164,7 +159,7 @@ class ComputeFeatures(CandleKind):
         higher = map(utils.duration_seconds, config.higher_timeframes)
         longest = max(higher, default=config.bar_seconds) // config.bar_seconds
         settling = max(_SETTLING_BARS.get(name, 0) for name in config.feature_sets)
-        return dataset_rows.warm_up_bars(config) + longest - 1 + settling * longest
+        return blocks.warm_up_bars(config) + longest - 1 + settling * longest
 
     def fit(self, filled: pd.DataFrame) -> dict[str, Any]:
         """Keeps the names of the features, and the digest of each set's source."""
@@ -175,7 +170,7 @@ class ComputeFeatures(CandleKind):
 
     def apply(self, filled: pd.DataFrame, state: State) -> FeatureRows:
         """Returns the rows of all bars, NaN where one has no value yet."""
-        table = dataset_rows.compute_features(filled, self.config)
+        table = blocks.compute_features(filled, self.config)
         return FeatureRows(
             names=tuple(table.columns),
             values=table.to_numpy(np.float32),

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from world.frames import SHARED_DATA
 
+from candles.columns import VALUES
+from candles.timestamps import nanoseconds_of
 from dataset import features
 from dataset.features import compute_features, feature_names, warm_up_bars
 from dataset.indicators import (
@@ -19,7 +21,7 @@ from dataset.indicators import (
 from utils import ConfigError, DataError, DependencyError, duration_seconds
 
 DATA = SHARED_DATA
-BUILT_IN = ("core8", "core8_7d", "window_stats", "ray12", "indicators34")
+BUILT_IN = ("core8", "core8_7d", "window_stats", "ray12", "indicators34", "calendar")
 needs_talib = pytest.mark.skipif(
     importlib.util.find_spec("talib") is None,
     reason="needs requirements-features.txt",
@@ -30,6 +32,7 @@ EVERY_SET = [
     "window_stats",
     "ray12",
     pytest.param("indicators34", marks=needs_talib),
+    "calendar",
     "my_set",
 ]
 
@@ -145,6 +148,44 @@ def test_volume_from_nothing_is_no_change_and_ratio_one():
     assert table["volume_to_ma30"].iloc[35] == 30.0
 
 
+def test_the_calendar_is_that_of_the_close():
+    # Monday's last hour closes on Tuesday at 00:00, when a funding is due.
+    hours = pd.date_range("2024-01-01 22:00", periods=4, freq="1h", tz="UTC")
+    candles = make_candles(4, timeframe="1h").assign(timestamp=hours)
+    table = compute_features(candles, timeframe="1h", feature_sets=["calendar"])
+    angles = {
+        "hour": [23 / 24, 0, 1 / 24, 2 / 24],
+        "weekday": [0, 1 / 7, 1 / 7, 1 / 7],
+        "to_funding": [1 / 8, 0, 7 / 8, 6 / 8],
+    }
+    for name, turns in angles.items():
+        for part, function in (("sin", np.sin), ("cos", np.cos)):
+            expected = function(2 * np.pi * np.array(turns))
+            np.testing.assert_allclose(table[f"{name}_{part}"], expected, atol=1e-7)
+    sunday = hours - pd.Timedelta("2D")  # 2023-12-30, a Saturday, until midnight
+    table = compute_features(
+        candles.assign(timestamp=sunday), timeframe="1h", feature_sets=["calendar"]
+    )
+    expected = np.sin(2 * np.pi * np.array([5, 6, 6, 6]) / 7)
+    np.testing.assert_allclose(table["weekday_sin"], expected, atol=1e-7)
+
+
+def test_the_calendar_leaves_out_what_the_length_of_a_bar_makes_constant():
+    every = feature_names(["calendar"], "1m")
+    assert len(every) == 6 and feature_names(["calendar"], "1h") == every
+    assert feature_names(["calendar"], "8h") == every[:4]
+    week = ("weekday_sin", "weekday_cos")
+    assert feature_names(["calendar"], "12h") == ("hour_cos", *week, "to_funding_cos")
+    assert feature_names(["calendar"], "1d") == week
+    assert feature_names(["calendar"], "1w") == ()
+    with pytest.raises(DataError, match="columns timestamp"):
+        compute_features(
+            make_candles(9).drop(columns="timestamp"),
+            timeframe="4h",
+            feature_sets=["calendar"],
+        )
+
+
 @pytest.mark.parametrize(
     ("timeframe", "windows"),
     [
@@ -168,9 +209,12 @@ def test_windows_follow_the_timeframe(timeframe, windows):
 
 @needs_talib
 def test_names_and_warm_up_without_data():
-    assert [len(feature_names([name], "1m")) for name in BUILT_IN] == [8, 8, 64, 12, 34]
+    assert [len(feature_names([name], "1m")) for name in BUILT_IN] == [
+        *(8, 8, 64, 12, 34),
+        6,
+    ]
     warm_ups = [warm_up_bars([name], "1m") for name in BUILT_IN]
-    assert warm_ups == [43199, 10079, 43318, 255, 300]
+    assert warm_ups == [43199, 10079, 43318, 255, 300, 0]
     assert feature_names(["ray12"], "1m") == (
         "price_change",
         "high_low_ratio",
@@ -320,7 +364,9 @@ def test_later_bars_change_nothing(name, seed, raw_prices):
         assert_same_bits(prefix, whole.iloc[: row + 1])
 
 
-@pytest.mark.parametrize("name", ["core8", "core8_7d", "window_stats", "ray12"])
+@pytest.mark.parametrize(
+    "name", ["core8", "core8_7d", "window_stats", "ray12", "calendar"]
+)
 def test_the_start_of_the_table_leaves_no_trace(name):
     candles = make_candles(900)
     candles.loc[:100, "volume"] = 1e12
@@ -336,11 +382,10 @@ def test_the_start_of_the_table_leaves_no_trace(name):
 def test_the_newest_features_need_no_table(raw_prices):
     candles = make_candles(500)
     options = {"timeframe": "4h", "raw_prices": raw_prices}
-    for names in (["core8", "core8_7d"], ["window_stats"], ["ray12"]):
+    for names in (["core8", "core8_7d"], ["window_stats"], ["ray12", "calendar"]):
         warm_up = warm_up_bars(names, "4h")
-        columns = {
-            name: candles[name].to_numpy()[: warm_up + 1] for name in candles.columns
-        }
+        columns = {name: candles[name].to_numpy()[: warm_up + 1] for name in VALUES}
+        columns["timestamp"] = nanoseconds_of(candles["timestamp"])[: warm_up + 1]
         found = features.newest_features(columns, feature_sets=names, **options)
         table = compute_features(candles, feature_sets=names, **options)
         assert found.tobytes() == table.to_numpy()[warm_up].tobytes()
@@ -366,8 +411,7 @@ def test_every_segment_starts_anew(name):
     table = compute_features(candles, **options)
     row = np.arange(1500)
     expected = ((row >= warm_up) & (row < 600)) | (row >= 630 + warm_up)
-    if name == "my_set":
-        expected |= (row >= 620) & (row < 630)
+    expected |= (row >= 600 + warm_up) & (row < 630)
     assert (table.notna().all(axis=1) == expected).all()
     assert (table.isna().any(axis=1) == ~expected).all()
     assert np.isfinite(table[expected]).all(axis=None)

@@ -65,7 +65,8 @@ CASES = [
     (["core8_7d"], ("1d",)),
     (["window_stats"], ()),
     (["ray12"], ()),
-    (["my_set"], ("8h",)),
+    (["ray12", "calendar"], ("1d",)),
+    (["my_set", "calendar"], ("8h",)),
     pytest.param(["indicators34"], (), marks=needs_talib),
 ]
 

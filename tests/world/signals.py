@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from config import Config
-from dataset.rows import warm_up_bars
+from dataset.blocks import warm_up_bars
 from evaluation.policies import SignalPolicy
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
