@@ -13,7 +13,16 @@ from common import interleaved, parser, show
 
 WINDOW, FEATURES, MANY = 120, 8, 256
 CALLS = 100
-FAMILIES = ("lstm", "bidirectional", "gru", "cnn", "cnn_lstm", "attention", "ensemble")
+FAMILIES = (
+    "lstm",
+    "bidirectional",
+    "gru",
+    "cnn",
+    "cnn_lstm",
+    "mlp",
+    "attention",
+    "ensemble",
+)
 
 
 def cpu_ms(call, count):

@@ -8,7 +8,7 @@ trained (`model_builder`, `optimizers`). Every layer is Keras's own, and one tha
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,10 @@ from keras import layers
 
 from artifacts.keras_files import load_keras_model
 from config import CLASS_TARGETS, Config
-from settings.label_fields import LabelFields
-from settings.network_fields import ENSEMBLE_MEMBERS
+from networks.graph import Graph, head_name
+from settings.network_fields import ENSEMBLE_MEMBERS, mean_blocks
 from settings.network_fields import NETWORKS as BUILT_IN
 from utils import ConfigError, RefusedArtifactError
-
-CLASS_HEAD = "trading_decisions"
-VALUE_HEAD = "forecast"
 
 
 def build_network(
@@ -90,134 +87,20 @@ def _require_usable(network: Any, config: Config, num_features: int) -> None:
             ) from error
 
 
-class _Graph:
-    """Layers of one family, each behind the last; `x` is what the newest gives.
-
-    Args:
-        config: Sizes of the layers.
-        num_features: Columns of a window.
-        dtype: Dtype policy of the layers.
-    """
-
-    def __init__(self, config: Config, num_features: int, dtype: str) -> None:
-        self.config = config
-        self.dtype = dtype
-        window = (config.sequence_length, num_features)
-        self.window = self.x = keras.Input(window, name="window")
-
-    def layer(self, kind: type[layers.Layer], *arguments: Any, **options: Any) -> Any:
-        return kind(*arguments, **{"dtype": self.dtype} | options)
-
-    def add(self, kind: type[layers.Layer], *arguments: Any, **options: Any) -> None:
-        self.x = self.layer(kind, *arguments, **options)(self.x)
-
-    def add_batch_norm(self, name: str) -> None:
-        # Keras's 0.99 has forgotten its initial statistics after 300 steps only: until
-        # then an epoch's validation says nothing.
-        self.add(layers.BatchNormalization, momentum=0.9, name=name)
-
-    def add_recurrent(
-        self,
-        cell: type[layers.Layer],
-        units: Sequence[int],
-        *,
-        keeps_steps: bool = False,
-    ) -> None:
-        """Stacks LSTM or GRU layers that leave the last step, or every one."""
-        kind, config = cell.__name__.lower(), self.config
-        for number, size in enumerate(units, start=1):
-            layer = self.layer(
-                cell,
-                size,
-                return_sequences=number < len(units) or keeps_steps,
-                recurrent_dropout=config.recurrent_dropout,
-                name=f"{kind}_{number}",
-            )
-            if config.bidirectional:
-                layer = self.layer(layers.Bidirectional, layer, name=layer.name)
-            self.x = layer(self.x)
-            # One mask for all time steps (Gal and Ghahramani, 2016): drawing one for
-            # each costs a tenth of a training step.
-            dropout = layers.Dropout if self.x.ndim == 2 else layers.SpatialDropout1D
-            self.add(dropout, config.dropout_rate, name=f"drop_{kind[0]}{number}")
-
-    def add_convolutions(
-        self, filters: Sequence[int], kernels: Sequence[int], *, is_residual: bool
-    ) -> None:
-        """Stacks convolutions, each of which halves the steps, drops whole filters."""
-        sizes = enumerate(zip(filters, kernels, strict=True), start=1)
-        for number, (size, bars) in sizes:
-            before = self.x
-            self.add(layers.Conv1D, size, bars, padding="same", name=f"conv_{number}")
-            if self.config.conv_batch_norm:
-                self.add_batch_norm(f"norm_c{number}")
-            if is_residual:
-                if before.shape[-1] != size:
-                    name = f"shortcut_{number}"
-                    before = self.layer(layers.Conv1D, size, 1, name=name)(before)
-                self.x = self.layer(layers.Add, name=f"add_{number}")([self.x, before])
-            self.add(layers.Activation, "relu", name=f"relu_{number}")
-            self.add(layers.MaxPooling1D, 2, name=f"pool_{number}")
-            rate = self.config.dropout_rate
-            self.add(layers.SpatialDropout1D, rate, name=f"drop_c{number}")
-
-    def add_attention_block(self, number: int) -> None:
-        """Adds self-attention and a feed-forward pair, each to what it read."""
-        config = self.config
-        is_pre = config.attention_norm == "pre"
-        for kind in ("a", "f"):
-            before = self.x
-            norm = self.layer(layers.LayerNormalization, name=f"norm_{kind}{number}")
-            if is_pre:
-                self.x = norm(self.x)
-            if kind == "a":
-                self.attend(f"attention_{number}")
-            else:
-                size, name = config.attention_ff_dim, f"ff_in_{number}"
-                self.add(layers.Dense, size, "relu", name=name)
-                self.add(layers.Dense, config.attention_dim, name=f"ff_out_{number}")
-            rate = config.attention_dropout
-            self.add(layers.Dropout, rate, name=f"drop_{kind}{number}")
-            add = self.layer(layers.Add, name=f"add_{kind}{number}")
-            self.x = add([before, self.x])
-            if not is_pre:
-                self.x = norm(self.x)
-
-    def attend(self, name: str) -> None:
-        heads, size = self.config.attention_heads, self.x.shape[-1]
-        attention = self.layer(
-            layers.MultiHeadAttention, heads, size // heads, name=name
-        )
-        self.x = attention(self.x, self.x)
-
-    def finished(self, name: str) -> keras.Model:
-        """Returns the network `name` that ends in dense layers and the output."""
-        config = self.config
-        for number, units in enumerate(config.dense_units, start=1):
-            self.add(layers.Dense, units, "relu", name=f"dense_{number}")
-            if config.dense_batch_norm:
-                self.add_batch_norm(f"norm_d{number}")
-            self.add(layers.Dropout, config.dropout_rate, name=f"drop_d{number}")
-        activation = "softmax" if config.target in CLASS_TARGETS else "linear"
-        output = {"dtype": "float32", "name": _head_name(config)}
-        self.add(layers.Dense, config.num_outputs, activation, **output)
-        return keras.Model(self.window, self.x, name=name)
-
-
-def _lstm(graph: _Graph) -> keras.Model:
+def _lstm(graph: Graph) -> keras.Model:
     """Returns stacked LSTM layers, one or two ways, then dense layers."""
     graph.add_recurrent(layers.LSTM, graph.config.lstm_units)
     is_both = graph.config.bidirectional
     return graph.finished("bidirectional_lstm" if is_both else "dual_window_lstm")
 
 
-def _gru(graph: _Graph) -> keras.Model:
+def _gru(graph: Graph) -> keras.Model:
     """Returns stacked GRU layers, one or two ways, then dense layers."""
     graph.add_recurrent(layers.GRU, graph.config.gru_units)
     return graph.finished("gru")
 
 
-def _cnn(graph: _Graph) -> keras.Model:
+def _cnn(graph: Graph) -> keras.Model:
     """Returns convolutions that halve the bars one after another, then dense layers."""
     config = graph.config
     graph.add_convolutions(config.cnn_filters, config.cnn_kernels, is_residual=False)
@@ -225,7 +108,28 @@ def _cnn(graph: _Graph) -> keras.Model:
     return graph.finished("cnn")
 
 
-def _attention(graph: _Graph) -> keras.Model:
+def _mlp(graph: Graph) -> keras.Model:
+    """Returns dense layers on all bars at once, or on means that are coarser with age.
+
+    The means are of the newest bar, the two before it, the four before those and so
+    on; the oldest one takes what is left, so that every bar counts.
+    """
+    if graph.config.mlp_inputs == "bars":
+        graph.add(layers.Flatten, name="flatten", dtype=None)
+        return graph.finished("mlp")
+    bars, means = graph.config.sequence_length, []
+    for number, (start, stop) in enumerate(mean_blocks(bars), start=1):
+        ends = (start, bars - stop)
+        block = graph.layer(layers.Cropping1D, ends, name=f"block_{number}")
+        mean = graph.layer(layers.GlobalAveragePooling1D, name=f"mean_{number}")
+        means.append(mean(block(graph.window)))
+    if len(means) > 1:
+        means = [graph.layer(layers.Concatenate, name="means")(means)]
+    [graph.x] = means
+    return graph.finished("mlp")
+
+
+def _attention(graph: Graph) -> keras.Model:
     """Returns blocks of self-attention over the bars, their mean, then dense layers.
 
     Vaswani et al. (2017), of which it is the encoder; normalised before each part
@@ -243,7 +147,7 @@ def _attention(graph: _Graph) -> keras.Model:
     return graph.finished("attention")
 
 
-def _cnn_lstm(graph: _Graph) -> keras.Model:
+def _cnn_lstm(graph: Graph) -> keras.Model:
     """Returns convolutions, LSTM layers on what they leave, then dense layers."""
     config = graph.config
     graph.add_convolutions(
@@ -263,7 +167,7 @@ def _cnn_lstm(graph: _Graph) -> keras.Model:
     return graph.finished("cnn_lstm")
 
 
-def _ensemble(graph: _Graph) -> keras.Model:
+def _ensemble(graph: Graph) -> keras.Model:
     """Returns three networks whose outputs a learned gate weighs, one trainable model.
 
     The gate reads mean and maximum of each feature over the window; its weights are
@@ -288,15 +192,15 @@ def _ensemble(graph: _Graph) -> keras.Model:
     graph.x = graph.layer(layers.Concatenate, name="answers", **plain)(answers)
     shape = (members, answers[0].shape[-1])
     graph.add(layers.Reshape, shape, name="by_member", **plain)
-    mix = graph.layer(layers.Dot, axes=1, name=_head_name(config), **plain)
+    mix = graph.layer(layers.Dot, axes=1, name=head_name(config), **plain)
     return keras.Model(window, mix([gate, graph.x]), name="ensemble")
 
 
-def _builder(family: Callable[[_Graph], keras.Model]) -> Callable[..., keras.Model]:
+def _builder(family: Callable[[Graph], keras.Model]) -> Callable[..., keras.Model]:
     def build(
         config: Config, num_features: int, *, dtype: str = "float32"
     ) -> keras.Model:
-        return family(_Graph(config, num_features, dtype))
+        return family(Graph(config, num_features, dtype))
 
     return build
 
@@ -306,6 +210,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "gru": _builder(_gru),
     "cnn": _builder(_cnn),
     "cnn_lstm": _builder(_cnn_lstm),
+    "mlp": _builder(_mlp),
     "attention": _builder(_attention),
     "ensemble": _builder(_ensemble),
 }
@@ -357,7 +262,3 @@ def sinusoidal_positions(num_bars: int, size: int) -> np.ndarray:
     result = np.empty((num_bars, size))
     result[:, 0::2], result[:, 1::2] = np.sin(angles), np.cos(angles)
     return result.round(7)
-
-
-def _head_name(config: LabelFields) -> str:
-    return CLASS_HEAD if config.target in CLASS_TARGETS else VALUE_HEAD

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from settings.part import Part, field
 
-NETWORKS = ("lstm", "gru", "cnn", "cnn_lstm", "attention", "ensemble")
+NETWORKS = ("lstm", "gru", "cnn", "cnn_lstm", "mlp", "attention", "ensemble")
 """Model families that are Keras networks whose layers are fields."""
 
 HYBRID = "hybrid"
@@ -45,6 +45,8 @@ class NetworkFields(Part):
             output.
         cnn_lstm_attention: `cnn_lstm` attends to all steps of its last LSTM layer, not
             to the last alone; with `attention_heads`.
+        mlp_inputs: What the dense layers of `mlp` read: every bar, or means of the
+            newest bar, the 2 before it, the 4 before those and so on.
         attention_blocks: Blocks of `attention`: self-attention and a feed-forward pair
             of layers each.
         attention_heads: Heads of a self-attention.
@@ -75,6 +77,7 @@ class NetworkFields(Part):
     cnn_lstm_units: tuple[int, ...] = field((256, 256), ge=1, le=8192)
     cnn_lstm_residual: bool = False
     cnn_lstm_attention: bool = False
+    mlp_inputs: str = field("bars", choices=("bars", "means"))
     attention_blocks: int = field(2, ge=1, le=100)
     attention_heads: int = field(8, ge=1, le=1024)
     attention_dim: int = field(128, ge=2, le=8192)
@@ -138,3 +141,17 @@ class NetworkFields(Part):
                 f"Received: {numbers}"
             )
         return problems
+
+
+def mean_blocks(num_bars: int) -> list[tuple[int, int]]:
+    """Returns [start, stop) of the bars of each mean of `mlp`, the newest first.
+
+    Example:
+        >>> mean_blocks(8)
+        [(7, 8), (5, 7), (1, 5), (0, 1)]
+    """
+    blocks, stop, size = [], num_bars, 1
+    while stop > 0:
+        blocks.append((max(0, stop - size), stop))
+        stop, size = stop - size, 2 * size
+    return blocks

@@ -12,7 +12,7 @@ from typing import Any
 
 import utils
 from config import Config
-from settings.network_fields import ENSEMBLE_MEMBERS, NetworkFields
+from settings.network_fields import ENSEMBLE_MEMBERS, NetworkFields, mean_blocks
 from settings.stage_fields import AGENTS
 
 # Peak growth over the imports at window 120, 8 features, default sizes (TensorFlow
@@ -24,6 +24,7 @@ _RUNTIME_BYTES = {
     "gru": 290_000_000,
     "cnn": 130_000_000,
     "cnn_lstm": 210_000_000,
+    "mlp": 72_000_000,
     "attention": 210_000_000,
     "ensemble": 500_000_000,
 }
@@ -31,6 +32,7 @@ _RUNTIME_BYTES = {
 _FUSED_RUNTIME_BYTES = 175_000_000
 _KEPT_PER_FUSED_UNIT, _KEPT_PER_RECURRENT_UNIT = 10, 11
 _KEPT_PER_FILTER = 4.5
+_KEPT_PER_DENSE_UNIT = 4
 _KEPT_PER_DIM, _KEPT_PER_SCORE, _KEPT_PER_FF_UNIT = 12, 3, 2
 _AGENT_RUNTIME_BYTES = 150_000_000
 _REPLAYED_STEPS = 200_000
@@ -229,6 +231,16 @@ def _cnn_lstm(config: Config, num_features: int) -> int:
     return total + _head(config, last)
 
 
+def _mlp(config: Config, num_features: int) -> int:
+    return _head(config, num_features * _mlp_steps(config))
+
+
+def _mlp_steps(config: NetworkFields) -> int:
+    """Returns how often `mlp` reads each feature."""
+    bars = config.sequence_length
+    return bars if config.mlp_inputs == "bars" else len(mean_blocks(bars))
+
+
 def _attention(config: Config, num_features: int) -> int:
     size, inner = config.attention_dim, config.attention_ff_dim
     feed_forward = _dense(size, inner) + _dense(inner, size)
@@ -252,6 +264,7 @@ _PARAMETERS: dict[str, Callable[[Config, int], int]] = {
     "gru": _stacked,
     "cnn": _cnn,
     "cnn_lstm": _cnn_lstm,
+    "mlp": _mlp,
     "attention": _attention,
     "ensemble": _ensemble,
 }
@@ -295,6 +308,10 @@ def _kept_attention(config: NetworkFields) -> float:
     return config.attention_blocks * steps * kept
 
 
+def _kept_mlp(config: Config) -> float:
+    return _KEPT_PER_DENSE_UNIT * (sum(config.dense_units) + config.num_outputs)
+
+
 def _kept_ensemble(config: Config) -> float:
     own = config.replace(bidirectional=True)
     return sum(_KEPT[name](own) for name in ENSEMBLE_MEMBERS)
@@ -305,6 +322,7 @@ _KEPT: dict[str, Callable[[Config], float]] = {
     "gru": lambda c: _kept_recurrent(c, c.gru_units, c.sequence_length),
     "cnn": lambda c: _kept_convolutions(c, c.cnn_filters),
     "cnn_lstm": _kept_cnn_lstm,
+    "mlp": _kept_mlp,
     "attention": _kept_attention,
     "ensemble": _kept_ensemble,
 }

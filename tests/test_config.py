@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "403996f9aa3405baa3a11d3eeae7f45565d853736ef8a0d46e5b63f7b0249fb3"
+        "aa1035a74e592d0b467ae182af59d9bb49ea3b4107bbfdb5541333e3bd8aebc4"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "54de7fb5aad95ba948e88e85fcab3309107072878e17fe1b5e249276a670871a"
+        "5b40923076aebc52b9d1ad747981c2f52dec43549c2403ad2ff24d55f3e0233e"
     )
 
 

@@ -71,6 +71,7 @@ SPACES: dict[str, dict[str, Any]] = {
             of=((False, 8), (True, 2), (True, 4), (True, 8)),
         ),
     },
+    "mlp": _NETWORK | {"mlp_inputs": ["bars", "means"], "dense_units": _LAYERS},
     "attention": _NETWORK
     | {
         "heads": _HEADS,

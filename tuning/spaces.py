@@ -302,6 +302,7 @@ _OF_FAMILIES = {
     "cnn_": ("cnn", "ensemble"),
     "attention_heads": ("attention", "ensemble", "cnn_lstm"),
     "attention_": ("attention", "ensemble"),
+    "mlp_": ("mlp",),
     "gate_": ("ensemble",),
     "bidirectional": ("lstm", "gru"),
     "logistic_": ("logistic",),

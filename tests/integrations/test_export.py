@@ -33,6 +33,7 @@ NETWORKS = {
         "cnn_lstm_attention": True,
         "cnn_lstm_residual": True,
     },
+    "mlp": {"mlp_inputs": "means"},
     "attention": {
         "attention_dim": 16,
         "attention_heads": 2,

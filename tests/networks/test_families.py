@@ -76,6 +76,8 @@ DEFAULTS = {
     # 64 (3 x 8 + 1) + 128 (3 x 64 + 1) + 256 (3 x 128 + 1) = 1,600 + 24,704 + 98,560;
     # 2 x 448 = 896 twice; 2 x 4 x 256 (256 + 257) = 1,050,624; head on 256: 8,803
     "cnn_lstm": (1_186_083, 1_185_187),
+    # 32 x (120 x 8 + 1) + 16 x 33 + 3 x 17 = 30,752 + 528 + 51
+    "mlp": (31_331, 31_331),
     # 128 x 9 = 1,152; a block 4 x 128 x 129 + 512 x 129 + 128 x 513 + 4 x 128
     # = 66,048 + 66,048 + 65,664 + 512 = 198,272, twice; the last norm 256; head 4,707
     "attention": (402_659, 402_659),
@@ -137,7 +139,7 @@ VARIANTS = [
     {"target": "price", "dense_units": ()},
     {"bidirectional": True, "dense_batch_norm": True},
     {"conv_batch_norm": False, "attention_norm": "post", "dense_units": (7, 6)},
-    {"cnn_lstm_residual": True, "cnn_lstm_attention": True},
+    {"cnn_lstm_residual": True, "cnn_lstm_attention": True, "mlp_inputs": "means"},
     {"sequence_length": 21, "cnn_lstm_filters": (6, 6), "cnn_lstm_residual": True},
 ]
 
@@ -243,6 +245,16 @@ def test_the_output_depends_on_every_bar_and_on_their_order(model):
         changed[:, bar] += 1.0
         assert not np.allclose(network(changed), before, atol=1e-7)
     assert not np.allclose(network(x[:, ::-1]), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("bars", [1, 2, 8])
+def test_means_of_the_mlp_are_coarser_with_age(bars):
+    network = small("mlp", sequence_length=bars, mlp_inputs="means", dense_units=())
+    x = windows()[:, -bars:]
+    blocks = {1: [[7]], 2: [[7], [6]], 8: [[7], [5, 6], [1, 2, 3, 4], [0]]}[bars]
+    means = np.hstack([windows()[:, block].mean(axis=1) for block in blocks])
+    features = feature_extractor(network)(x).numpy()
+    np.testing.assert_allclose(features, means, atol=1e-6)
 
 
 def test_positions():
