@@ -44,6 +44,7 @@ from settings.run_fields import RunFields
 from settings.stage_fields import AGENTS, AgentFields, StageFields
 from settings.training_fields import TrainingFields
 from settings.tree_fields import CLASS_MODELS, TABULAR_MODELS, TreeFields
+from settings.tree_fields import OPTIONAL_MODELS as OPTIONAL_MODELS
 from settings.values import checked
 from utils import ConfigError
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import utils
-from config import AGENTS, MODELS, Config
+from config import AGENTS, MODELS, OPTIONAL_MODELS, Config
 from utils import Made
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ def _run(arguments: Sequence[str] | None, compare: Callable[..., Any] | None) ->
     parsed, config = options.parse(arguments)
     utils.configure_logging(verbose=config.verbose_logging)
     config.require_losses()  # no command line registers one, nor a family
-    if config.model == "lightgbm" or config.model not in MODELS:
+    if config.model in OPTIONAL_MODELS or config.model not in MODELS:
         from models.families import create_adapter  # whose library may be missing
 
         create_adapter(config)

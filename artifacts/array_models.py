@@ -126,7 +126,10 @@ class ArrayModel(abc.ABC):
             )
         if not np.isfinite(inputs).all():
             raise ValueError("expected finite inputs. Received: NaN or infinity.")
-        scores = self._scores(inputs)
+        return self.linked(self._scores(inputs))
+
+    def linked(self, scores: np.ndarray) -> np.ndarray:
+        """Returns what `predict` makes of scores (num_rows, num_scores)."""
         if self.num_classes is None:
             return scores[:, 0]
         if self.link == "logistic":
@@ -239,6 +242,16 @@ class Trees(ArrayModel):
         # In the order and the layout of the library: sums in others have other bits.
         shape = (len(inputs), self.num_scores)
         scores = np.full(shape, self.start, order="C" if self.is_single else "F")
+        self.add_to(scores, inputs)
+        return scores / len(self.root) if self.link == "mean" else scores
+
+    def add_to(self, scores: np.ndarray, inputs: np.ndarray) -> None:
+        """Adds what each tree says, one after another.
+
+        Args:
+            scores: (num_rows, num_scores), changed in place.
+            inputs: (num_rows, num_inputs), finite; float32 where `is_single`.
+        """
         for rows in chunks(len(inputs), max(1, _CHUNK_NODES // len(self.root))):
             total, leaves = scores[rows], self._leaves(inputs[rows])
             for leaf, column in zip(leaves, self.column, strict=True):
@@ -246,7 +259,6 @@ class Trees(ArrayModel):
                     total[:, column] += self.value[:, 0].take(leaf)
                 else:
                     total += self.value.take(leaf, axis=0)
-        return scores / len(self.root) if self.link == "mean" else scores
 
     def _leaves(self, inputs: np.ndarray) -> np.ndarray:
         """Returns each tree's leaf of each row (num_trees, num_rows)."""

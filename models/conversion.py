@@ -7,7 +7,8 @@ arrays and what they predict (`artifacts.array_models`), fitting
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ _LIGHTGBM_NUMBERS = "regression regression_l1 huber fair quantile mape".split()
 _LIGHTGBM_LINKS = dict.fromkeys(_LIGHTGBM_NUMBERS, "identity")
 _LIGHTGBM_LINKS["multiclass"] = "softmax"
 _Arrays = TypeVar("_Arrays", bound=ArrayModel)
-_OWN_FILES = (
+OWN_FILES = (
     "Give the adapter a suffix, dump_model and open_model of its own; "
     "see models.TabularAdapter."
 )
@@ -53,7 +54,7 @@ def require_sklearn(model: Any) -> None:
     if problem is not None:
         raise ConfigError(
             "expected an estimator of trees or a linear one, alone or after a "
-            f"StandardScaler. Received: {problem}. {_OWN_FILES}"
+            f"StandardScaler. Received: {problem}. {OWN_FILES}"
         )
 
 
@@ -70,7 +71,7 @@ def require_lightgbm(parameters: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"expected an objective of {', '.join(_LIGHTGBM_LINKS)}, and trees whose "
             f"leaves are numbers that add up. Received: {dict(parameters)!r:.300}. "
-            f"{_OWN_FILES}"
+            f"{OWN_FILES}"
         )
 
 
@@ -94,7 +95,7 @@ def _plain(kind: type[_Arrays], **facts: Any) -> _Arrays:
         return kind(**facts)
     except ValueError as error:
         raise ConfigError(
-            f"expected a model that plain arrays express: {error}. {_OWN_FILES}"
+            f"expected a model that plain arrays express: {error}. {OWN_FILES}"
         ) from error
 
 
@@ -143,7 +144,7 @@ def of_sklearn(model: Any, *, family: str) -> ArrayModel:
     if is_single:
         importance = np.asarray(last.feature_importances_, np.float64)
     facts |= {"is_single": is_single, "importance": importance}
-    return _joined(trees, start=start, link=link, **facts)
+    return trees_of(trees, start=start, link=link, **facts)
 
 
 def _boosting_link(classes: Any, start: np.ndarray) -> str:
@@ -169,7 +170,7 @@ def columns_of_histogram(tree: Any) -> tuple[np.ndarray, ...]:
     is_leaf = nodes["is_leaf"] != 0
     if nodes["is_categorical"].any():
         raise ConfigError(
-            f"expected splits of numbers. Received: of categories. {_OWN_FILES}"
+            f"expected splits of numbers. Received: of categories. {OWN_FILES}"
         )
     feature = np.where(is_leaf, LEAF, nodes["feature_idx"].astype(np.int64))
     sides = (nodes[side].astype(np.int64) for side in ("left", "right"))
@@ -211,7 +212,7 @@ def of_lightgbm(booster: Any, *, family: str) -> Trees:
         _of_nested(info["tree_structure"]) + (number % width,)
         for number, info in enumerate(model["tree_info"])
     ]
-    return _joined(
+    return trees_of(
         trees,
         family=family,
         start=np.zeros(width),
@@ -240,7 +241,7 @@ def _rows_of(root: Mapping[str, Any]) -> Iterator[tuple[int, int, int, float, fl
             if node["decision_type"] != "<=" or node["missing_type"] == "Zero":
                 raise ConfigError(
                     "expected splits of numbers. Received: of categories, or where 0 "
-                    f"is a missing value. {_OWN_FILES}"
+                    f"is a missing value. {OWN_FILES}"
                 )
             left = count + len(following)
             following += [node["left_child"], node["right_child"]]
@@ -266,8 +267,55 @@ def checked_trees(trees: Iterable[tuple[np.ndarray, ...]], *, num_inputs: int) -
     )
 
 
-def _joined(trees: list[Any], **facts: Any) -> Trees:
+def trees_of(trees: list[Any], **facts: Any) -> Trees:
+    """Returns trees, each five columns and its score; ConfigError if they are none."""
     return _plain(Trees, **_columns(trees), **facts)
+
+
+def joined(rounds: Sequence[Trees], start: np.ndarray) -> Trees:
+    """Returns the trees of all rounds as one model; ConfigError if it is too large.
+
+    Args:
+        rounds: At least one.
+        start: (num_scores,) before the first.
+    """
+    sizes, roots = ([len(getattr(x, k)) for x in rounds] for k in ("feature", "root"))
+    begins = np.cumsum([0, *sizes[:-1]])
+    names = Trees.arrays().keys() - {"importance", "start"}
+    parts: dict[str, Any] = {
+        name: np.concatenate([getattr(each, name) for each in rounds]) for name in names
+    }
+    is_leaf, shift = parts["feature"] == LEAF, np.repeat(begins, sizes)
+    for side in ("left", "right"):
+        parts[side] = np.where(is_leaf, LEAF, parts[side] + shift).astype(np.int32)
+    parts["root"] += np.repeat(begins, roots).astype(np.int32)
+    parts["importance"] = np.sum([each.importance for each in rounds], axis=0)
+    facts = {f.name: getattr(rounds[0], f.name) for f in fields(Trees)}
+    return _plain(Trees, **facts | parts | {"start": start})
+
+
+def separated(model: Trees, importance: np.ndarray) -> tuple[Trees, ...]:
+    """Returns the trees of each round of what `joined` made, without a start.
+
+    Args:
+        model: As many trees in each round.
+        importance: (num_rounds, num_inputs) of each round.
+    """
+    per_round = len(model.root) // len(importance)
+    begins = model.root[::per_round]
+    ends, rounds = [*begins[1:], len(model.feature)], []
+    for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+        nodes = slice(begin, end)
+        trees = slice(number * per_round, (number + 1) * per_round)
+        names = ("feature", "threshold", "value")
+        parts: dict[str, Any] = {name: getattr(model, name)[nodes] for name in names}
+        for name in ("left", "right"):
+            side = getattr(model, name)[nodes]
+            parts[name] = np.where(side == LEAF, side, side - begin)
+        parts |= {"root": model.root[trees] - begin, "column": model.column[trees]}
+        parts |= {"start": np.zeros_like(model.start)}
+        rounds.append(replace(model, **parts, importance=importance[number]))
+    return tuple(rounds)
 
 
 def _columns(trees: list[Any]) -> dict[str, np.ndarray]:

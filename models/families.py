@@ -2,7 +2,7 @@
 
 In: which class answers for which name; an adapter for a run or for an artifact.
 Out: the classes themselves (`keras_adapter`, `sklearn_adapter`, `lightgbm_adapter`,
-`stack_adapter`).
+`xgboost_adapter`, `stack_adapter`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from models.device import import_quietly, import_tensorflow
 from models.hybrid_adapter import HybridAdapter
 from models.keras_adapter import KerasAdapter
 from models.lightgbm_adapter import LightGBMAdapter
+from models.xgboost_adapter import XGBoostAdapter
 from settings.network_fields import HYBRID, KERAS_MODELS, NETWORKS
 from settings.stage_fields import AGENTS, STACK
 
@@ -34,6 +35,7 @@ FAMILIES: dict[str, type[ModelAdapter]] = {
     "gradient_boosting": sklearn_adapter.GradientBoostingAdapter,
     "classic_gradient_boosting": sklearn_adapter.ClassicGradientBoostingAdapter,
     "lightgbm": LightGBMAdapter,
+    "xgboost": XGBoostAdapter,
     "logistic": sklearn_adapter.LogisticAdapter,
     STACK: stack_adapter.StackAdapter,
 }

@@ -1,8 +1,9 @@
 """The trees that a fit has done so far, kept in the folder of its run: `KeptRounds`.
 
 In: when they are written, trees of each library as columns of plain arrays and back,
-every check of them. Out: fitting (`sklearn_adapter`, `lightgbm_adapter`), the file's
-form (`artifacts.array_files`), which run goes on (`artifacts.resuming`).
+every check of them. Out: fitting (`sklearn_adapter`, `lightgbm_adapter`,
+`rounds_adapter`), the file's form (`artifacts.array_files`), which run goes on
+(`artifacts.resuming`).
 
 A library reads its trees without a look at their indices, so all of these are checked
 here before it does.
@@ -15,6 +16,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from artifacts.array_files import read_checkpoint, write_checkpoint
-from artifacts.array_models import LEAF, expect
+from artifacts.array_models import LEAF, Trees, expect
 from artifacts.manifest import parse_json, refuse_broken
 from files.strict import to_jsonable
 from models import conversion
@@ -249,6 +251,41 @@ def require_same_start(trees: Any, first: Any, *, num_inputs: int) -> None:
         ),
         "the first round that these rows give",
     )
+
+
+# Plain arrays
+
+
+def dump_trees(rounds: Sequence[Trees]) -> dict[str, np.ndarray]:
+    """Returns the trees of all rounds, and what each round says inputs are worth."""
+    model = conversion.joined(rounds, rounds[0].start)
+    importance = np.stack([each.importance for each in rounds])
+    return {k: getattr(model, k) for k in Trees.arrays()} | {"importance": importance}
+
+
+def load_trees(first: Trees, content: Columns) -> tuple[Trees, ...]:
+    """Returns the trees of each round in `dump_trees` of this very fit.
+
+    Args:
+        first: Those of the first round, fitted anew.
+        content: The arrays.
+
+    Raises:
+        ValueError: If they are no trees, or do not begin with that round.
+    """
+    num_rounds, importance = int(content["rounds_done"]), content["importance"]
+    arrays: dict[str, Any] = {name: content[name] for name in Trees.arrays()}
+    model = replace(first, **arrays | {"importance": first.importance})
+    num_trees = num_rounds * len(first.root)
+    expect(len(model.root) == num_trees, f"{len(first.root)} trees in each round")
+    shape = (num_rounds, first.num_inputs)
+    expect(importance.shape == shape, "importance of each round")
+    found = conversion.separated(model, importance)
+    expect(
+        all(np.array_equal(getattr(first, k), getattr(found[0], k)) for k in arrays),
+        "the first round that these rows give",
+    )
+    return found
 
 
 # LightGBM

@@ -2,7 +2,8 @@
 
 In: windows as rows of numbers, fitting, the best round on validation, probabilities at
 the natural class mix, resuming. Out: statistics (`preprocessing.windows`), each library
-(`sklearn_adapter`, `lightgbm_adapter`), plain arrays (`artifacts.array_files`).
+(`sklearn_adapter`, `lightgbm_adapter`, `rounds_adapter`), plain arrays
+(`artifacts.array_files`).
 """
 
 from __future__ import annotations
@@ -229,11 +230,15 @@ class TabularAdapter(ModelAdapter):
         with utils.one_thread():
             expected = self.library_outputs(fitted, inputs)
             found = self.raw_outputs(inputs)
+        self.require_alike(found, expected)
+
+    def require_alike(self, found: np.ndarray, expected: np.ndarray) -> None:
+        """Refuses what plain arrays answer other than the library, on some windows."""
         is_alike = found.shape == expected.shape
         apart = float(np.abs(found - expected).max()) if is_alike else np.inf
         if not apart <= self.tolerance:
             raise RefusedArtifactError(
-                f"{self.config.model}: expected the saved model to answer {len(inputs)}"
+                f"{self.config.model}: expected the saved model to answer {len(found)}"
                 f" windows as {self.package} does, at most {self.tolerance:g} apart. "
                 f"Received: {apart:g} apart. It is not published."
             )
@@ -337,7 +342,7 @@ class TabularAdapter(ModelAdapter):
         """Returns the sections `model`, `training`, `runtime` of the metadata."""
         train, mix = self.table, self.mix
         size = getattr(self.model, "num_parameters", None)
-        library = f"{self.package} {version(self.package)}"
+        library = f"{self.package} {self.library_version()}"
         num_inputs = train.inputs.shape[1]
         return {
             "model": {
@@ -369,9 +374,13 @@ class TabularAdapter(ModelAdapter):
         return {
             "python": platform.python_version(),
             "numpy": version("numpy"),
-            self.package: version(self.package),
+            self.package: self.library_version(),
             "machine": platform.machine(),
         }
+
+    def library_version(self) -> str:
+        """Returns the version of the library that fits."""
+        return version(self.package)
 
     @property
     def num_threads(self) -> int:

@@ -15,9 +15,13 @@ TABULAR_MODELS = (
     "gradient_boosting",
     "classic_gradient_boosting",
     "lightgbm",
+    "xgboost",
     "logistic",
 )
 """Model families that read a window as one row of a table."""
+
+OPTIONAL_MODELS = ("lightgbm", "xgboost")
+"""Those of them whose library may be missing."""
 
 CLASS_MODELS = ("logistic", HYBRID)
 """Model families that predict classes alone."""
@@ -36,11 +40,12 @@ class TreeFields(Part):
             class; those of the best `monitor` are kept.
         max_depth: Most splits above a leaf. None: 10 in random_forest, 3 in
             classic_gradient_boosting, no limit in the others.
-        max_leaf_nodes: Most leaves of a tree. None: 6 in gradient_boosting and
-            lightgbm, no limit in the others.
-        min_leaf_share: Least share of the training targets in a leaf. Labels of
-            neighbouring bars overlap: 1,000 targets may be eight independent ones.
-            None: 0.05 in boosting, 0.01 in random_forest.
+        max_leaf_nodes: Most leaves of a tree. None: 6 in gradient_boosting, lightgbm
+            and xgboost, no limit in the others.
+        min_leaf_share: Least share of the training targets in a leaf, in xgboost of
+            their second derivatives before the first tree. Labels of neighbouring bars
+            overlap: 1,000 targets may be eight independent ones. None: 0.05 in
+            boosting, 0.01 in random_forest.
         max_inputs_share: Share of the inputs that a split may choose from.
         boosting_rate: What each round of boosting is multiplied by.
         logistic_penalty: Weight of half the squared coefficients of `logistic` against

@@ -94,6 +94,7 @@ SPACES: dict[str, dict[str, Any]] = {
         "max_depth": {"low": 1, "high": 6},
     },
     "lightgbm": _BOOSTING,
+    "xgboost": _BOOSTING,
     "logistic": {
         "logistic_penalty": {"low": 1e-3, "high": 1e3, "log": True},
         "tabular_inputs": ["window_statistics", "last_row"],

@@ -306,7 +306,9 @@ _OF_FAMILIES = {
     "gate_": ("ensemble",),
     "bidirectional": ("lstm", "gru"),
     "logistic_": ("logistic",),
-    "boosting_": ("gradient_boosting", "classic_gradient_boosting", "lightgbm"),
+    "boosting_": (
+        *("gradient_boosting", "classic_gradient_boosting", "lightgbm", "xgboost"),
+    ),
 }
 """How fields begin -> the families that read them; the longest beginning counts."""
 

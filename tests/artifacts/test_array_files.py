@@ -17,6 +17,7 @@ from world.frames import PROJECT
 from artifacts import array_models
 from artifacts.array_files import dump_arrays, load_arrays
 from artifacts.array_models import LEAF, Linear, Trees
+from settings.tree_fields import OPTIONAL_MODELS
 from utils import RefusedArtifactError
 
 
@@ -159,7 +160,8 @@ def test_opening_and_predicting_needs_no_library(files, tmp_path):
     program = textwrap.dedent(
         f"""
         import pathlib, sys
-        for name in ("sklearn", "lightgbm", "joblib", "threadpoolctl", "tensorflow"):
+        for name in ("sklearn", "joblib", "threadpoolctl", "tensorflow",
+                     *{OPTIONAL_MODELS!r}):
             sys.modules[name] = None
         sys.path.insert(0, {str(PROJECT)!r})
         import numpy as np

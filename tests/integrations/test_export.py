@@ -55,6 +55,7 @@ TABLES = {
     "gradient_boosting": {"calibration_method": "isotonic"},
     "classic_gradient_boosting": {},
     "lightgbm": {"target": "price"},
+    "xgboost": {"target": "return"},
     "logistic": {},
 }
 

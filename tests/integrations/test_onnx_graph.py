@@ -8,9 +8,9 @@ from artifacts.array_models import LEAF, Trees
 from evaluation.calibration import CALIBRATORS, create_calibrator
 from evaluation.policies import ReturnPolicy, SignalPolicy
 from live import onnx_graph
-from models import conversion
 from models.window_tables import ClassMix, WindowInputs
 from preprocessing.scaling import FeatureScaler, TargetScaler
+from settings.tree_fields import OPTIONAL_MODELS
 
 pytest.importorskip("onnxruntime", reason="needs requirements-export.txt")
 pytest.importorskip("onnx", reason="needs requirements-export.txt")
@@ -66,10 +66,10 @@ def test_plain_arrays(name):
 
 
 @pytest.mark.parametrize("num_classes", [3, 0])
-def test_boosters(num_classes):
-    pytest.importorskip("lightgbm")
-    booster = models.booster(num_classes, rounds=5)
-    check_arrays(conversion.of_lightgbm(booster, family="lightgbm"))
+@pytest.mark.parametrize("library", OPTIONAL_MODELS)
+def test_boosters(library, num_classes):
+    pytest.importorskip(library)
+    check_arrays(models.boosted(library, num_classes, rounds=5)[0])
 
 
 def test_trees_without_a_decision():

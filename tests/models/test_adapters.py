@@ -26,7 +26,7 @@ from predictor import Predictor
 from preprocessing.windows import cut_windows
 from reports import report
 from rl.adapter import register as register_agents
-from settings.tree_fields import CLASS_MODELS, TABULAR_MODELS
+from settings.tree_fields import CLASS_MODELS, OPTIONAL_MODELS, TABULAR_MODELS
 from trainer import StandaloneTrainer
 from utils import ConfigError, DataError, DependencyError, RefusedArtifactError
 
@@ -195,7 +195,7 @@ def test_tabular_runs_import_no_tensorflow(tmp_path):
         from predictor import Predictor
         from trainer import StandaloneTrainer
         fields = {SMALL!r}
-        for model in ("random_forest", "lightgbm", "logistic"):
+        for model in {("random_forest", "logistic", *OPTIONAL_MODELS)!r}:
             own = {{"model": model, "outputs_dir": {str(tmp_path)!r}}}
             config = Config(**fields | own)
             run = StandaloneTrainer(config, frame=make_own_frame(900))
@@ -351,7 +351,7 @@ def test_training_targets_are_bounded_and_evenly_spaced(frame, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "model", ["gradient_boosting", "classic_gradient_boosting", "lightgbm"]
+    "model", ["gradient_boosting", "classic_gradient_boosting", *OPTIONAL_MODELS]
 )
 def test_the_best_round_is_kept(frame, model):
     data = load(frame)
@@ -505,13 +505,17 @@ def test_unknown_family_ends_the_command_line(capsys):
     assert "model: expected one of lstm" in capsys.readouterr().err
 
 
-def test_missing_library_names_its_requirements_file(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "lightgbm", None)
-    with pytest.raises(DependencyError, match="requirements-lightgbm.txt"):
-        create_adapter(Config(model="lightgbm"))
+@pytest.mark.parametrize("model", OPTIONAL_MODELS)
+def test_missing_library_names_its_requirements_file(
+    model, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setitem(sys.modules, model, None)
+    assert (PROJECT / f"requirements-{model}.txt").is_file()
+    with pytest.raises(DependencyError, match=f"requirements-{model}.txt"):
+        create_adapter(Config(model=model))
     monkeypatch.chdir(tmp_path)
-    assert trainer_module.main(["--model", "lightgbm"]) == 2
-    assert "pip install -r requirements-lightgbm.txt" in capsys.readouterr().err
+    assert trainer_module.main(["--model", model]) == 2
+    assert f"pip install -r requirements-{model}.txt" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -643,7 +647,8 @@ def test_predicting_needs_no_library(frame, tmp_path, no_report):
     program = textwrap.dedent(
         f"""
         import sys
-        for name in "sklearn lightgbm joblib threadpoolctl tensorflow keras".split():
+        for name in ("sklearn", "joblib", "threadpoolctl", "tensorflow", "keras",
+                     *{OPTIONAL_MODELS!r}):
             sys.modules[name] = None
         sys.path.insert(0, {str(PROJECT)!r})
         import numpy as np

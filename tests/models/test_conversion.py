@@ -12,7 +12,9 @@ from artifacts import array_files
 from config import Config
 from files.progress import Progress
 from models import conversion, sklearn_adapter
-from models.families import create_adapter
+from models.families import FAMILIES, create_adapter
+from models.window_tables import Table
+from models.xgboost_adapter import of_xgboost
 from utils import ConfigError, one_thread
 
 
@@ -67,6 +69,59 @@ def test_boosters_answer_within_1e_12(options):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_classes": 2},
+        {"num_classes": 0},
+        {"rounds": 30, "max_leaves": 31, "min_child_weight": 0, "max_depth": 9},
+        {"num_classes": 0, "objective": "reg:quantileerror", "quantile_alpha": 0.9},
+        {"num_classes": 0, "objective": "reg:absoluteerror", "num_parallel_tree": 2},
+        {"min_child_weight": 200},  # no split at all
+    ],
+)
+def test_boosters_of_xgboost_answer_in_single_precision(options):
+    xgboost = pytest.importorskip("xgboost")
+    found, booster = models.boosted("xgboost", **options)
+    draw = np.random.default_rng(1).standard_normal((500, 4)).astype(np.float32)
+    at_limits = np.nextafter(found.threshold.astype(np.float32), np.float32(9))
+    for inputs in (models.INPUTS, draw, np.repeat(at_limits[:, None], 4, axis=1)):
+        expected = booster.predict(xgboost.DMatrix(inputs))
+        assert found.num_scores == 1 or expected.shape == (
+            len(inputs),
+            found.num_scores,
+        )
+        np.testing.assert_allclose(found.predict(inputs), expected, rtol=0, atol=2e-6)
+    worth = np.zeros(4)
+    for name, gain in booster.get_score(importance_type="total_gain").items():
+        worth[int(name[1:])] = gain
+    np.testing.assert_allclose(found.importance, worth, rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["signal", "return"])
+def test_rounds_one_at_a_time_are_those_of_xgboost(target):
+    xgboost = pytest.importorskip("xgboost")
+    adapter = create_adapter(
+        Config(model="xgboost", target=target, num_trees=9, max_inputs_share=1.0)
+    )
+    adapter.mix = adapter.choose("a mix", None)
+    targets = adapter.choose(models.CLASSES, models.NUMBERS)
+    weights = np.random.default_rng(1).random(300)
+    table = Table(inputs=models.INPUTS, targets=targets, weights=weights)
+    model = adapter.create_model(300)
+    found = adapter.fit_model(model, table)
+    rows = adapter.make_rows(table)
+    rows.set_base_margin(found.begin(table.inputs).astype(np.float32).squeeze())
+    model |= adapter.parameters(table, adapter.choose(3, None)) | {"base_score": 0.0}
+    whole = of_xgboost(xgboost.train(model, rows, 9), family="xgboost")
+    ours = conversion.joined(found.trees, found.start)
+    for name in ("feature", "left", "right", "threshold", "root", "column"):
+        assert np.array_equal(getattr(ours, name), getattr(whole, name)), name
+    np.testing.assert_allclose(ours.value, whole.value, rtol=0, atol=1e-6)
+    assert len(ours.feature) > 2 * len(ours.root)
+
+
+@pytest.mark.parametrize(
     ("estimator", "message"),
     [
         (neighbors.KNeighborsClassifier(), "Received: KNeighborsClassifier. Give"),
@@ -105,18 +160,25 @@ def test_other_estimators_are_refused_before_training(estimator, message):
 
 
 @pytest.mark.parametrize(
-    "parameters",
+    ("family", "parameters"),
     [
-        {},
-        {"objective": "poisson"},
-        {"objective": "multiclassova"},
-        {"objective": "regression", "linear_tree": True},
-        {"objective": "regression", "boosting": "rf"},
+        ("lightgbm", {}),
+        ("lightgbm", {"objective": "poisson"}),
+        ("lightgbm", {"objective": "multiclassova"}),
+        ("lightgbm", {"objective": "regression", "linear_tree": True}),
+        ("lightgbm", {"objective": "regression", "boosting": "rf"}),
+        ("xgboost", {}),
+        ("xgboost", {"objective": "count:poisson"}),
+        ("xgboost", {"objective": "reg:squarederror", "booster": "dart"}),
+        (
+            "xgboost",
+            {"objective": "multi:softprob", "multi_strategy": "multi_output_tree"},
+        ),
     ],
 )
-def test_other_boosters_are_refused_before_training(parameters):
-    with pytest.raises(ConfigError, match="expected an objective of regression"):
-        conversion.require_lightgbm(parameters)
+def test_other_boosters_are_refused_before_training(family, parameters):
+    with pytest.raises(ConfigError, match="expected an objective of reg"):
+        FAMILIES[family](Config(model=family)).require_writable(parameters)
 
 
 def test_splits_of_categories_are_refused():
@@ -131,6 +193,8 @@ def test_splits_of_categories_are_refused():
     options = {"objective": "regression", "verbosity": -1, "min_data_per_group": 1}
     with pytest.raises(ConfigError, match="of categories"):
         conversion.of_lightgbm(lightgbm.train(options, rows, 3), family="own")
+    with pytest.raises(ConfigError, match="expected gbtree with an objective of reg"):
+        models.boosted("xgboost", booster="dart")
     rows = lightgbm.Dataset(models.INPUTS, models.NUMBERS)
     zeros = {"objective": "regression", "verbosity": -1, "zero_as_missing": True}
     with pytest.raises(ConfigError, match="where 0 is a missing value"):

@@ -10,6 +10,7 @@ import trainer
 import utils
 from config import Config
 from settings.sizes import count_parameters
+from settings.tree_fields import OPTIONAL_MODELS
 
 SMALL = ("--sequence-length", "8", "--future-window", "5", "--batch-size", "64")
 
@@ -168,7 +169,7 @@ def test_a_description_that_is_none_is_refused_as_by_the_run(look, tmp_path, con
 
 
 def test_nothing_heavy_is_imported(look, file, monkeypatch):
-    heavy = ("tensorflow", "keras", "sklearn", "scipy", "lightgbm", "matplotlib")
+    heavy = ("tensorflow", "keras", "sklearn", "scipy", "matplotlib", *OPTIONAL_MODELS)
     for name in heavy:
         monkeypatch.setitem(sys.modules, name, None)  # an import would fail
     assert look("--training-file", file, *SMALL, "--n-splits", "2")[0] == 0

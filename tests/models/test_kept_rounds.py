@@ -11,11 +11,12 @@ from models.families import create_adapter
 from models.kept_rounds import ROUNDS, KeptRounds
 from models.window_tables import Table
 from reports import report
+from settings.tree_fields import OPTIONAL_MODELS
 from trainer import StandaloneTrainer
 from utils import one_thread
 
 FAMILIES = ("random_forest", "gradient_boosting", "classic_gradient_boosting")
-FAMILIES += ("lightgbm",)
+FAMILIES += OPTIONAL_MODELS
 
 
 class Killed(BaseException):
@@ -33,8 +34,8 @@ def table(target, seed=0):
 
 
 def adapter_of(family, target="signal"):
-    if family == "lightgbm":
-        pytest.importorskip("lightgbm")
+    if family in OPTIONAL_MODELS:
+        pytest.importorskip(family)
     fields = {"num_trees": 9, "max_inputs_share": 0.3, "checkpoint_minutes": 0.0}
     return create_adapter(Config(model=family, target=target, **fields))
 
@@ -115,7 +116,10 @@ def changed(content, name, place, value):
 def poisons(content):
     """Yields what reads beyond a tree, runs in circles, or is none."""
     is_text = "left_child" in content
-    left = next(x for x in content if x.endswith("left_child") or x == "node_left")
+    left = next(
+        x for x in content if x.endswith("left_child") or x in ("node_left", "left")
+    )
+    sizes = "sizes" if "sizes" in content else "root"
     feature = next(x for x in content if "feature" in x)
     last = len(content[left]) - 1
     inner = (
@@ -131,8 +135,8 @@ def poisons(content):
     wide = content[feature].astype(np.int64)
     wide[place] += 2**32
     yield content | {feature: wide}
-    yield changed(content, "sizes", 0, content["sizes"][0] + 1)
-    yield changed(content, "sizes", -1, -5)
+    yield changed(content, sizes, 0, content[sizes][0] + 1)
+    yield changed(content, sizes, -1, -5)
     yield content | {left: content[left][:-1]}
     yield {k: v for k, v in content.items() if k != left}
     yield content | {"rounds_done": np.asarray(10**6)}

@@ -1,8 +1,11 @@
 """Small fitted models of every kind that is written as plain arrays."""
 
+import contextlib
 import io
+import itertools
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 from sklearn import ensemble, linear_model, tree
@@ -11,6 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from artifacts.array_files import dump_arrays
 from models import conversion
+from models.xgboost_adapter import of_xgboost
+from settings.tree_fields import OPTIONAL_MODELS
 
 DRAW = np.random.default_rng(0)
 INPUTS = DRAW.standard_normal((300, 4)).astype(np.float32)
@@ -77,6 +82,28 @@ def booster(num_classes=3, rounds=2, **options):
     return lightgbm.train(options | kind, rows, rounds)
 
 
+def xgboost_booster(num_classes=3, rounds=2, **options):
+    """Returns a fitted booster of XGBoost; of numbers for no classes."""
+    import xgboost
+
+    options = {"max_leaves": 4, "tree_method": "hist", "nthread": 1} | options
+    targets, kind = NUMBERS, {"objective": "reg:squarederror"}
+    if num_classes:
+        kind = {"objective": "multi:softprob", "num_class": num_classes}
+        targets = CLASSES % num_classes
+    rows = xgboost.DMatrix(INPUTS, targets)
+    return xgboost.train(kind | options, rows, rounds)
+
+
+def boosted(library, num_classes=3, **options):
+    """Returns the plain arrays of a booster of one of three libraries, and itself."""
+    if library == "lightgbm":
+        model = booster(num_classes, **options)
+        return conversion.of_lightgbm(model, family=library), model
+    model = xgboost_booster(num_classes, **options)
+    return of_xgboost(model, family=library), model
+
+
 def plain(name):
     """Returns the plain arrays of a fitted estimator."""
     return conversion.of_sklearn(fitted(name), family=name)
@@ -118,10 +145,9 @@ def pack(header, arrays, *, packed=False, others=None):
 def whole_files():
     """Returns name -> the bytes of a file of each kind."""
     files = {name: dump_arrays(plain(name)) for name in estimators()}
-    try:
-        boosters = {"boosted": booster(), "boosted_of_numbers": booster(0)}
-    except ImportError:
-        return files
-    for name, model in boosters.items():
-        files[name] = dump_arrays(conversion.of_lightgbm(model, family=name))
+    for library, num_classes in itertools.product(OPTIONAL_MODELS, (3, 0)):
+        with contextlib.suppress(ImportError):
+            model, _ = boosted(library, num_classes)
+            name = f"boosted_{library}_of_{num_classes}"
+            files[name] = dump_arrays(replace(model, family=name))
     return files
