@@ -116,8 +116,10 @@ class NetworkBuilder:
             # The layers of neighbouring bars run side by side: one branch keeps two
             # threads busy (2 branches on 2 cores: 0.94 of the speed of 1).
             threads = max(1, threads // 2)
-        elif self.config.bidirectional or self.config.model == "ensemble":
-            threads = 1  # has independent parts itself: 0.92 and 1.03 of the speed
+        elif self.config.bidirectional or self.config.model in ("mlp", "ensemble"):
+            # Has independent parts itself, or nothing to share: 0.92, 0.8 and 1.03 of
+            # the speed.
+            threads = 1
         return min(self.config.num_branches or threads, self.config.batch_size)
 
     def create_callbacks(self, run_dir: str | os.PathLike[str]) -> list[Any]:

@@ -20,6 +20,7 @@ FAMILIES = (
     "cnn",
     "cnn_lstm",
     "mlp",
+    "tcn",
     "attention",
     "ensemble",
 )

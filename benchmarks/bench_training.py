@@ -263,7 +263,7 @@ ON_A_GPU = {
 }
 FAMILIES = {"bidirectional": {"bidirectional": True}} | {
     name: {"model": name}
-    for name in ("gru", "cnn", "cnn_lstm", "mlp", "attention", "ensemble")
+    for name in ("gru", "cnn", "cnn_lstm", "mlp", "tcn", "attention", "ensemble")
 }
 BY_FAMILY = {
     f"{case}, {name}": functools.partial(CASES[case], **fields)

@@ -129,6 +129,22 @@ def _mlp(graph: Graph) -> keras.Model:
     return graph.finished("mlp")
 
 
+def _tcn(graph: Graph) -> keras.Model:
+    """Returns causal convolutions whose steps double, the newest bar, dense layers.
+
+    Bai, Kolter and Koltun (2018): residual blocks of two convolutions each, as many as
+    it takes for the last one to see the whole window. Batch normalisation takes the
+    place of their normalised weights.
+    """
+    config = graph.config
+    for number in range(1, config.tcn_blocks + 1):
+        graph.add_causal_block(number, config.tcn_filters, config.tcn_kernel)
+    older = (config.sequence_length - 1, 0)
+    graph.add(layers.Cropping1D, older, name="newest_bar")
+    graph.add(layers.Flatten, name="flatten", dtype=None)
+    return graph.finished("tcn")
+
+
 def _attention(graph: Graph) -> keras.Model:
     """Returns blocks of self-attention over the bars, their mean, then dense layers.
 
@@ -211,6 +227,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     "cnn": _builder(_cnn),
     "cnn_lstm": _builder(_cnn_lstm),
     "mlp": _builder(_mlp),
+    "tcn": _builder(_tcn),
     "attention": _builder(_attention),
     "ensemble": _builder(_ensemble),
 }

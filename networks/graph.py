@@ -93,6 +93,26 @@ class Graph:
             rate = self.config.dropout_rate
             self.add(layers.SpatialDropout1D, rate, name=f"drop_c{number}")
 
+    def add_causal_block(self, number: int, filters: int, kernel: int) -> None:
+        """Adds two convolutions over bars `2 ** (number - 1)` apart to what they read.
+
+        Neither sees a bar that comes later.
+        """
+        config, before = self.config, self.x
+        if before.shape[-1] != filters:
+            name = f"shortcut_{number}"
+            before = self.layer(layers.Conv1D, filters, 1, name=name)(before)
+        options = {"padding": "causal", "dilation_rate": 2 ** (number - 1)}
+        for each in "ab":
+            end = f"{number}{each}"
+            self.add(layers.Conv1D, filters, kernel, name=f"conv_{end}", **options)
+            if config.conv_batch_norm:
+                self.add_batch_norm(f"norm_c{end}")
+            self.add(layers.Activation, "relu", name=f"relu_{end}")
+            self.add(layers.SpatialDropout1D, config.dropout_rate, name=f"drop_c{end}")
+        self.x = self.layer(layers.Add, name=f"add_{number}")([self.x, before])
+        self.add(layers.Activation, "relu", name=f"relu_{number}")
+
     def add_attention_block(self, number: int) -> None:
         """Adds self-attention and a feed-forward pair, each to what it read."""
         config = self.config

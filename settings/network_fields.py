@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from settings.part import Part, field
 
-NETWORKS = ("lstm", "gru", "cnn", "cnn_lstm", "mlp", "attention", "ensemble")
+NETWORKS = ("lstm", "gru", "cnn", "cnn_lstm", "mlp", "tcn", "attention", "ensemble")
 """Model families that are Keras networks whose layers are fields."""
 
 HYBRID = "hybrid"
@@ -47,6 +47,9 @@ class NetworkFields(Part):
             to the last alone; with `attention_heads`.
         mlp_inputs: What the dense layers of `mlp` read: every bar, or means of the
             newest bar, the 2 before it, the 4 before those and so on.
+        tcn_filters: Filters of each convolution of `tcn`.
+        tcn_kernel: Bars that each convolution of `tcn` covers. Its blocks are as many
+            as see the whole window.
         attention_blocks: Blocks of `attention`: self-attention and a feed-forward pair
             of layers each.
         attention_heads: Heads of a self-attention.
@@ -78,6 +81,8 @@ class NetworkFields(Part):
     cnn_lstm_residual: bool = False
     cnn_lstm_attention: bool = False
     mlp_inputs: str = field("bars", choices=("bars", "means"))
+    tcn_filters: int = field(32, ge=1, le=8192)
+    tcn_kernel: int = field(3, ge=2, le=1000)
     attention_blocks: int = field(2, ge=1, le=100)
     attention_heads: int = field(8, ge=1, le=1024)
     attention_dim: int = field(128, ge=2, le=8192)
@@ -90,6 +95,16 @@ class NetworkFields(Part):
     gate_units: int = field(64, ge=1, le=65_536)
     dropout_rate: float = field(0.3, ge=0, lt=1)
     recurrent_dropout: float = field(0.0, ge=0, lt=1)
+
+    @property
+    def tcn_blocks(self) -> int:
+        """Fewest blocks whose two convolutions each see the whole window.
+
+        Block `n` looks back `2 (tcn_kernel - 1) 2^(n-1)` bars (Bai et al., 2018), all
+        of them `2 (tcn_kernel - 1) (2^blocks - 1)`.
+        """
+        spans = -(-(self.sequence_length - 1) // (2 * (self.tcn_kernel - 1)))
+        return max(1, spans.bit_length())
 
     def family_problems(self, model: str) -> list[str]:
         """Returns what is wrong with a family; the fields of the others rest."""

@@ -42,7 +42,8 @@ class RunFields(Part):
             `inputs_dir`.
         inputs_dir: Folder of the training files.
         outputs_dir: Folder that receives runs and models.
-        model: Model family: lstm, gru, cnn, cnn_lstm, mlp, attention, ensemble;
+        model: Model family: lstm, gru, cnn, cnn_lstm, mlp, tcn, attention,
+            ensemble;
             random_forest, gradient_boosting, classic_gradient_boosting, lightgbm,
             xgboost, logistic; agents ppo, sac, td3; hybrid and stack, of trained
             models; or your own by the name it is registered with. Fields of another

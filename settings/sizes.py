@@ -25,6 +25,7 @@ _RUNTIME_BYTES = {
     "cnn": 130_000_000,
     "cnn_lstm": 210_000_000,
     "mlp": 72_000_000,
+    "tcn": 155_000_000,
     "attention": 210_000_000,
     "ensemble": 500_000_000,
 }
@@ -241,6 +242,16 @@ def _mlp_steps(config: NetworkFields) -> int:
     return bars if config.mlp_inputs == "bars" else len(mean_blocks(bars))
 
 
+def _tcn(config: Config, num_features: int) -> int:
+    filters, kernels = [config.tcn_filters], [config.tcn_kernel]
+    total, inputs = 0, num_features
+    for _ in range(config.tcn_blocks):
+        block = _convolutions(config, inputs, 2 * filters, 2 * kernels)
+        total += block + _dense(inputs, *filters) * (inputs != config.tcn_filters)
+        inputs = config.tcn_filters
+    return total + _head(config, inputs)
+
+
 def _attention(config: Config, num_features: int) -> int:
     size, inner = config.attention_dim, config.attention_ff_dim
     feed_forward = _dense(size, inner) + _dense(inner, size)
@@ -265,6 +276,7 @@ _PARAMETERS: dict[str, Callable[[Config, int], int]] = {
     "cnn": _cnn,
     "cnn_lstm": _cnn_lstm,
     "mlp": _mlp,
+    "tcn": _tcn,
     "attention": _attention,
     "ensemble": _ensemble,
 }
@@ -312,6 +324,11 @@ def _kept_mlp(config: Config) -> float:
     return _KEPT_PER_DENSE_UNIT * (sum(config.dense_units) + config.num_outputs)
 
 
+def _kept_tcn(config: Config) -> float:
+    kept = 2 * config.tcn_filters * config.tcn_blocks * config.sequence_length
+    return _KEPT_PER_FILTER * kept
+
+
 def _kept_ensemble(config: Config) -> float:
     own = config.replace(bidirectional=True)
     return sum(_KEPT[name](own) for name in ENSEMBLE_MEMBERS)
@@ -323,6 +340,7 @@ _KEPT: dict[str, Callable[[Config], float]] = {
     "cnn": lambda c: _kept_convolutions(c, c.cnn_filters),
     "cnn_lstm": _kept_cnn_lstm,
     "mlp": _kept_mlp,
+    "tcn": _kept_tcn,
     "attention": _kept_attention,
     "ensemble": _kept_ensemble,
 }

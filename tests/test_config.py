@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "aa1035a74e592d0b467ae182af59d9bb49ea3b4107bbfdb5541333e3bd8aebc4"
+        "eab98edaaf6ca3b51c08bdddebbf57dabd47d39bf55a556d7165991db887c06f"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "5b40923076aebc52b9d1ad747981c2f52dec43549c2403ad2ff24d55f3e0233e"
+        "f2475befda0d0a4eb735b0b66f17bb4c81d4468cbf849e795e74c5489a37b4f2"
     )
 
 

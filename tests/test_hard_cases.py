@@ -29,6 +29,7 @@ TINIEST = TINY | {
     "cnn_lstm_filters": (4,),
     "cnn_lstm_kernels": (3,),
     "cnn_lstm_units": (4,),
+    "tcn_filters": 4,
     "attention_blocks": 1,
     "attention_heads": 2,
     "attention_dim": 8,

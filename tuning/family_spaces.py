@@ -72,6 +72,7 @@ SPACES: dict[str, dict[str, Any]] = {
         ),
     },
     "mlp": _NETWORK | {"mlp_inputs": ["bars", "means"], "dense_units": _LAYERS},
+    "tcn": _NETWORK | {"tcn_filters": [16, 32, 64, 128], "tcn_kernel": [2, 3, 5, 7]},
     "attention": _NETWORK
     | {
         "heads": _HEADS,

@@ -303,6 +303,7 @@ _OF_FAMILIES = {
     "attention_heads": ("attention", "ensemble", "cnn_lstm"),
     "attention_": ("attention", "ensemble"),
     "mlp_": ("mlp",),
+    "tcn_": ("tcn",),
     "gate_": ("ensemble",),
     "bidirectional": ("lstm", "gru"),
     "logistic_": ("logistic",),

@@ -26,6 +26,7 @@ COURSES: dict[str, dict[str, Any]] = {
     "cosine": {"lr_schedule": "cosine", "warmup_epochs": 1, "optimizer": "sgd"},
     "accumulation": {"gradient_accumulation_steps": 3},
     "focal": {"loss": "focal", "model": "attention", "attention_dim": 8},
+    "tcn": {"model": "tcn", "tcn_filters": 4},
     "mlp": {"model": "mlp", "mlp_inputs": "means", "dense_batch_norm": True},
     "sharpe": {"loss": "sharpe", "class_balancing_method": "none"},
     "few checkpoints": {"checkpoint_minutes": 5.0},

@@ -33,6 +33,7 @@ NETWORKS = {
         "cnn_lstm_attention": True,
         "cnn_lstm_residual": True,
     },
+    "tcn": {"tcn_filters": 8},
     "mlp": {"mlp_inputs": "means"},
     "attention": {
         "attention_dim": 16,

@@ -407,6 +407,7 @@ def test_numbers_are_predicted_too(model, tmp_path, no_report):
 NETWORKS = {
     "lstm": {"lstm_units": (3,)},
     "cnn": {"cnn_filters": (4,), "cnn_kernels": (3,)},
+    "tcn": {"tcn_filters": 4},
     "mlp": {"mlp_inputs": "means"},
     "attention": {"attention_blocks": 1, "attention_dim": 4, "attention_heads": 2},
     "ensemble": {

@@ -32,6 +32,7 @@ SMALL = {
     "cnn_lstm_filters": (4, 6),
     "cnn_lstm_kernels": (3, 3),
     "cnn_lstm_units": (8, 4),
+    "tcn_filters": 4,
     "attention_blocks": 2,
     "attention_heads": 2,
     "attention_dim": 8,
@@ -78,6 +79,9 @@ DEFAULTS = {
     "cnn_lstm": (1_186_083, 1_185_187),
     # 32 x (120 x 8 + 1) + 16 x 33 + 3 x 17 = 30,752 + 528 + 51
     "mlp": (31_331, 31_331),
+    # 32 (3 x 8 + 1) + 9 x 32 (3 x 32 + 1) = 800 + 27,936; shortcut 32 x 9 = 288; scale
+    # and shift 10 x 64 = 640, as many statistics; head on 32: 1,635
+    "tcn": (31_939, 31_299),
     # 128 x 9 = 1,152; a block 4 x 128 x 129 + 512 x 129 + 128 x 513 + 4 x 128
     # = 66,048 + 66,048 + 65,664 + 512 = 198,272, twice; the last norm 256; head 4,707
     "attention": (402_659, 402_659),
@@ -257,6 +261,42 @@ def test_means_of_the_mlp_are_coarser_with_age(bars):
     np.testing.assert_allclose(features, means, atol=1e-6)
 
 
+def causal_network(bars, kernel):
+    """A TCN without normalisation, what its last block says of each bar beside it."""
+    fields = {"sequence_length": bars, "tcn_kernel": kernel, "conv_batch_norm": False}
+    network = small("tcn", **fields, tcn_filters=16, dense_units=())
+    last = network.layers[-4].output
+    assert last.shape == (None, bars, 16)
+    return network, keras.Model(network.input, last)
+
+
+# 1 + 2 (kernel - 1) (2^blocks - 1) bars seen: 5, 13, 29 of kernel 3; 7, 19 of 4.
+@pytest.mark.parametrize(
+    ("bars", "kernel", "blocks"),
+    [(1, 3, 1), (5, 3, 1), (6, 3, 2), (13, 3, 2), (14, 3, 3), (29, 3, 3), (30, 3, 4)]
+    + [(3, 2, 1), (4, 2, 2), (7, 4, 1), (8, 4, 2), (19, 4, 2), (20, 4, 3)],
+)
+def test_blocks_of_the_tcn_see_the_oldest_bar_and_none_is_spare(bars, kernel, blocks):
+    network, _ = causal_network(bars, kernel)
+    assert sum(layer.name.startswith("add_") for layer in network.layers) == blocks
+    x = np.ones((1, bars, 3), np.float32)
+    oldest = x.copy()
+    oldest[:, 0] += 5.0
+    assert not np.allclose(network(oldest), network(x), atol=1e-7)
+
+
+def test_no_bar_of_the_tcn_sees_a_later_one():
+    _, by_bar = causal_network(21, 3)
+    x = windows(2)[:, :1] * np.linspace(-1, 1, 21, dtype=np.float32)[None, :, None]
+    before = by_bar(x).numpy()
+    for bar in range(21):
+        changed = x.copy()
+        changed[:, bar] += 5.0
+        after = by_bar(changed).numpy()
+        np.testing.assert_array_equal(after[:, :bar], before[:, :bar])
+        assert not np.allclose(after[:, bar], before[:, bar], atol=1e-6)
+
+
 def test_positions():
     positions = sinusoidal_positions(3, 4)
     # sin and cos of bar, then of bar / 100
@@ -337,6 +377,7 @@ def test_gradients_reach_every_weight_of_every_member(target):
         ({"model": "cnn_lstm", "dense_units": (), "cnn_lstm_attention": True}, 4),
         ({"model": "lstm", "dense_units": (), "bidirectional": True}, 6),
         ({"model": "cnn", "dense_units": ()}, 12),
+        ({"model": "tcn", "dense_units": ()}, 4),
         ({"model": "attention", "dense_units": ()}, 8),
     ],
 )
@@ -373,6 +414,7 @@ def test_an_ensemble_has_no_last_hidden_layer():
         ({"model": "cnn"}, True),
         ({"model": "cnn", "conv_batch_norm": False}, False),
         ({"model": "cnn_lstm"}, True),
+        ({"model": "tcn"}, True),
         ({"model": "ensemble"}, True),
         ({"model": "ensemble", "conv_batch_norm": False}, False),
     ],

@@ -95,8 +95,8 @@ def test_everything_that_is_wrong_is_told_together():
         "'first'?",
         "model: each stage has its own",
         "needs: expected no circle. Received: a needs b needs a",
-        "stage a: needs: expected lstm, gru, cnn, cnn_lstm, mlp, attention for model "
-        "'ppo'. Received: b, of model 'lightgbm'",
+        "stage a: needs: expected lstm, gru, cnn, cnn_lstm, mlp, tcn, attention for "
+        "model 'ppo'. Received: b, of model 'lightgbm'",
         "stage b: needs: expected none for model 'lightgbm'. Received: a, of model "
         "'ppo'",
         "stages a, b, c, first: unknown field 'stage_shares'. Did you mean "
