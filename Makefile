@@ -101,11 +101,11 @@ clean:
 	$(PIP) install -r requirements.txt
 	touch $@
 
-.venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt requirements-lightgbm.txt requirements-xgboost.txt requirements-serve.txt requirements-agents.txt requirements-tuning.txt | .venv/base.stamp
+.venv/dev.stamp: requirements.txt requirements-dev.txt requirements-features.txt requirements-lightgbm.txt requirements-xgboost.txt requirements-catboost.txt requirements-serve.txt requirements-agents.txt requirements-tuning.txt | .venv/base.stamp
 	$(PIP) install -r requirements-dev.txt
 	touch $@
 
-INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt requirements-xgboost.txt requirements-mlflow.txt requirements-ray.txt requirements-tuning.txt requirements-integrations.txt
+INTEGRATED := requirements.txt requirements-export.txt requirements-lightgbm.txt requirements-xgboost.txt requirements-catboost.txt requirements-mlflow.txt requirements-ray.txt requirements-tuning.txt requirements-integrations.txt
 .venv-integrations/stamp: $(INTEGRATED) requirements-dev.txt
 	rm -rf .venv-integrations
 	$(PYTHON) -m venv .venv-integrations
@@ -121,7 +121,7 @@ REFERENCE := requirements-bench.txt requirements-agents.txt
 	.venv-agents/bin/pip --disable-pip-version-check --quiet install $(REFERENCE:%=-r %)
 	touch $@
 
-LOWEST := requirements.txt requirements-features.txt requirements-lightgbm.txt requirements-xgboost.txt requirements-data.txt
+LOWEST := requirements.txt requirements-features.txt requirements-lightgbm.txt requirements-xgboost.txt requirements-catboost.txt requirements-data.txt
 .venv-lowest/stamp: $(LOWEST) requirements-dev.txt
 	rm -rf .venv-lowest
 	$(PYTHON) -m venv .venv-lowest

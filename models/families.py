@@ -2,7 +2,7 @@
 
 In: which class answers for which name; an adapter for a run or for an artifact.
 Out: the classes themselves (`keras_adapter`, `sklearn_adapter`, `lightgbm_adapter`,
-`xgboost_adapter`, `stack_adapter`).
+`xgboost_adapter`, `catboost_adapter`, `stack_adapter`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import utils
 from config import Config
 from models import sklearn_adapter, stack_adapter
 from models.adapter import ModelAdapter
+from models.catboost_adapter import CatBoostAdapter
 from models.device import import_quietly, import_tensorflow
 from models.hybrid_adapter import HybridAdapter
 from models.keras_adapter import KerasAdapter
@@ -36,6 +37,7 @@ FAMILIES: dict[str, type[ModelAdapter]] = {
     "classic_gradient_boosting": sklearn_adapter.ClassicGradientBoostingAdapter,
     "lightgbm": LightGBMAdapter,
     "xgboost": XGBoostAdapter,
+    "catboost": CatBoostAdapter,
     "logistic": sklearn_adapter.LogisticAdapter,
     STACK: stack_adapter.StackAdapter,
 }

@@ -45,9 +45,9 @@ class RunFields(Part):
         model: Model family: lstm, gru, cnn, cnn_lstm, mlp, tcn, attention,
             ensemble;
             random_forest, gradient_boosting, classic_gradient_boosting, lightgbm,
-            xgboost, logistic; agents ppo, sac, td3; hybrid and stack, of trained
-            models; or your own by the name it is registered with. Fields of another
-            family have no effect.
+            xgboost, catboost, logistic; agents ppo, sac, td3; hybrid and stack, of
+            trained models; or your own by the name it is registered with. Fields of
+            another family have no effect.
         experiment_name: What several runs belong to, in metadata and registry; decides
             nothing about a run.
         tags: Words to find a run by; they decide nothing either.

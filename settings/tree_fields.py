@@ -16,11 +16,12 @@ TABULAR_MODELS = (
     "classic_gradient_boosting",
     "lightgbm",
     "xgboost",
+    "catboost",
     "logistic",
 )
 """Model families that read a window as one row of a table."""
 
-OPTIONAL_MODELS = ("lightgbm", "xgboost")
+OPTIONAL_MODELS = ("lightgbm", "xgboost", "catboost")
 """Those of them whose library may be missing."""
 
 CLASS_MODELS = ("logistic", HYBRID)
@@ -39,9 +40,9 @@ class TreeFields(Part):
         num_trees: Trees of a forest, or most rounds of boosting, each a tree for each
             class; those of the best `monitor` are kept.
         max_depth: Most splits above a leaf. None: 10 in random_forest, 3 in
-            classic_gradient_boosting, no limit in the others.
-        max_leaf_nodes: Most leaves of a tree. None: 6 in gradient_boosting, lightgbm
-            and xgboost, no limit in the others.
+            classic_gradient_boosting, no limit in the others. catboost knows 16.
+        max_leaf_nodes: Most leaves of a tree. None: 6 in gradient_boosting, lightgbm,
+            xgboost and catboost, no limit in the others.
         min_leaf_share: Least share of the training targets in a leaf, in xgboost of
             their second derivatives before the first tree. Labels of neighbouring bars
             overlap: 1,000 targets may be eight independent ones. None: 0.05 in

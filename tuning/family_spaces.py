@@ -96,6 +96,7 @@ SPACES: dict[str, dict[str, Any]] = {
     },
     "lightgbm": _BOOSTING,
     "xgboost": _BOOSTING,
+    "catboost": _BOOSTING,
     "logistic": {
         "logistic_penalty": {"low": 1e-3, "high": 1e3, "log": True},
         "tabular_inputs": ["window_statistics", "last_row"],

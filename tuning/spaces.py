@@ -308,7 +308,8 @@ _OF_FAMILIES = {
     "bidirectional": ("lstm", "gru"),
     "logistic_": ("logistic",),
     "boosting_": (
-        *("gradient_boosting", "classic_gradient_boosting", "lightgbm", "xgboost"),
+        *("gradient_boosting", "classic_gradient_boosting", "lightgbm"),
+        *("xgboost", "catboost"),
     ),
 }
 """How fields begin -> the families that read them; the longest beginning counts."""

@@ -455,7 +455,7 @@ def test_a_file_that_is_there_is_taken_and_candles_that_are_named_win(cell, tmp_
             "--models all --symbols BTCUSDT ETHUSDT BNBUSDT --target-type direction "
             "--n-splits 7 --embargo 100 --fee-bps 10 --slippage-bps 5 --max-workers 4 "
             "--cache --experiment-name production_v1",
-            39,
+            45,
             "BNBUSDT-1m-lightgbm-direction-s42",
         ),
         ("--pairs BTCUSDT --timeframes 5m 60m --seeds 1 2", 4, "BTCUSDT-1h-lstm"),

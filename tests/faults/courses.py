@@ -37,6 +37,7 @@ COURSES: dict[str, dict[str, Any]] = {
     "classic boosting": {"model": "classic_gradient_boosting", "num_trees": 20},
     "lightgbm": {"model": "lightgbm", "num_trees": 40},
     "xgboost": {"model": "xgboost", "num_trees": 40},
+    "catboost": {"model": "catboost", "num_trees": 40},
     "folds of trees": _FOLDS | {"model": "gradient_boosting", "num_trees": 20},
 }
 _AGENT = {"agent_hidden": (8,), "agent_seeds": 2, "agent_episode_bars": 60}

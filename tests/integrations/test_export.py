@@ -57,6 +57,7 @@ TABLES = {
     "classic_gradient_boosting": {},
     "lightgbm": {"target": "price"},
     "xgboost": {"target": "return"},
+    "catboost": {},
     "logistic": {},
 }
 

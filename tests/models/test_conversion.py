@@ -12,9 +12,10 @@ from artifacts import array_files
 from config import Config
 from files.progress import Progress
 from models import conversion, sklearn_adapter
+from models.catboost_adapter import import_catboost
 from models.families import FAMILIES, create_adapter
 from models.window_tables import Table
-from models.xgboost_adapter import of_xgboost
+from models.xgboost_adapter import import_xgboost
 from utils import ConfigError, one_thread
 
 
@@ -98,22 +99,57 @@ def test_boosters_of_xgboost_answer_in_single_precision(options):
     np.testing.assert_allclose(found.importance, worth, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_classes": 2},
+        {"num_classes": 0},
+        {"rounds": 30, "depth": 6},
+        {"grow_policy": "Lossguide", "max_leaves": 9, "rounds": 20},
+        {"grow_policy": "Depthwise", "num_classes": 0, "min_data_in_leaf": 20},
+        {"num_classes": 0, "loss_function": "Quantile:alpha=0.9"},
+        {"grow_policy": "Lossguide", "min_data_in_leaf": 200},  # no split at all
+    ],
+)
+def test_models_of_catboost_answer_within_1e_15(options):
+    pytest.importorskip("catboost")
+    found, model = models.boosted("catboost", **options)
+    draw = np.random.default_rng(1).standard_normal((500, 4)).astype(np.float32)
+    at_limits = np.repeat(found.threshold.astype(np.float32)[:, None], 4, axis=1)
+    kind = "RawFormulaVal" if found.num_classes is None else "Probability"
+    for inputs in (models.INPUTS, draw, at_limits):
+        expected = model.predict(inputs, prediction_type=kind, thread_count=1)
+        np.testing.assert_allclose(found.predict(inputs), expected, rtol=0, atol=1e-15)
+    if "grow_policy" in options:  # of oblivious trees it takes pairs of leaves
+        worth = model.get_feature_importance(type="PredictionValuesChange")
+        total = found.importance.sum() or 1
+        np.testing.assert_allclose(100 * found.importance / total, worth, atol=1e-6)
+
+
 @pytest.mark.parametrize("target", ["signal", "return"])
-def test_rounds_one_at_a_time_are_those_of_xgboost(target):
-    xgboost = pytest.importorskip("xgboost")
+@pytest.mark.parametrize("family", ["xgboost", "catboost"])
+def test_rounds_one_at_a_time_are_the_library_s(family, target):
+    pytest.importorskip(family)
     adapter = create_adapter(
-        Config(model="xgboost", target=target, num_trees=9, max_inputs_share=1.0)
+        Config(model=family, target=target, num_trees=9, max_inputs_share=1.0)
     )
     adapter.mix = adapter.choose("a mix", None)
-    targets = adapter.choose(models.CLASSES, models.NUMBERS)
+    # On noise, where splits are worth the same, single precision would decide.
+    targets = adapter.choose(np.digitize(models.NUMBERS, [-1, 1]), models.NUMBERS)
     weights = np.random.default_rng(1).random(300)
     table = Table(inputs=models.INPUTS, targets=targets, weights=weights)
     model = adapter.create_model(300)
     found = adapter.fit_model(model, table)
-    rows = adapter.make_rows(table)
-    rows.set_base_margin(found.begin(table.inputs).astype(np.float32).squeeze())
-    model |= adapter.parameters(table, adapter.choose(3, None)) | {"base_score": 0.0}
-    whole = of_xgboost(xgboost.train(model, rows, 9), family="xgboost")
+    rows, start = adapter.make_rows(table), found.begin(table.inputs)
+    model |= adapter.parameters(table, adapter.choose(3, None))
+    if family == "xgboost":
+        rows.set_base_margin(start.astype(np.float32).squeeze())
+        booster = import_xgboost().train(model | {"base_score": 0.0}, rows, 9)
+    else:
+        rows.set_baseline(start)
+        booster = import_catboost().CatBoost(model | {"iterations": 9}).fit(rows)
+    whole = adapter.convert(booster)
     ours = conversion.joined(found.trees, found.start)
     for name in ("feature", "left", "right", "threshold", "root", "column"):
         assert np.array_equal(getattr(ours, name), getattr(whole, name)), name
@@ -174,10 +210,13 @@ def test_other_estimators_are_refused_before_training(estimator, message):
             "xgboost",
             {"objective": "multi:softprob", "multi_strategy": "multi_output_tree"},
         ),
+        ("catboost", {}),
+        ("catboost", {"loss_function": "MultiClassOneVsAll"}),
     ],
 )
 def test_other_boosters_are_refused_before_training(family, parameters):
-    with pytest.raises(ConfigError, match="expected an objective of reg"):
+    message = "expected an objective of reg|expected a loss_function of RMSE"
+    with pytest.raises(ConfigError, match=message):
         FAMILIES[family](Config(model=family)).require_writable(parameters)
 
 
@@ -195,6 +234,8 @@ def test_splits_of_categories_are_refused():
         conversion.of_lightgbm(lightgbm.train(options, rows, 3), family="own")
     with pytest.raises(ConfigError, match="expected gbtree with an objective of reg"):
         models.boosted("xgboost", booster="dart")
+    with pytest.raises(ConfigError, match="a loss of RMSE, .* float_features and P"):
+        models.boosted("catboost", 0, loss_function="Poisson")
     rows = lightgbm.Dataset(models.INPUTS, models.NUMBERS)
     zeros = {"objective": "regression", "verbosity": -1, "zero_as_missing": True}
     with pytest.raises(ConfigError, match="where 0 is a missing value"):

@@ -33,18 +33,18 @@ from settings.training_fields import TrainingFields
             RunFields(model="random_forst"),
             "model: expected one of lstm, gru, cnn, cnn_lstm, mlp, tcn, attention, "
             "ensemble, hybrid, random_forest, gradient_boosting, "
-            "classic_gradient_boosting, lightgbm, xgboost, logistic, ppo, sac, td3, "
-            "stack. Received: 'random_forst'. Did you mean 'random_forest'? A name of "
-            "your own must be less alike.",
+            "classic_gradient_boosting, lightgbm, xgboost, catboost, logistic, ppo, "
+            "sac, td3, stack. Received: 'random_forst'. Did you mean 'random_forest'? "
+            "A name of your own must be less alike.",
         ),
         (RunFields(model="mine"), ""),
         (
             RunFields(model="Mine"),
             "model: expected one of lstm, gru, cnn, cnn_lstm, mlp, tcn, attention, "
             "ensemble, hybrid, random_forest, gradient_boosting, "
-            "classic_gradient_boosting, lightgbm, xgboost, logistic, ppo, sac, td3, "
-            "stack, or a name of your own of small letters and digits, joined by "
-            "single _. Received: 'Mine'.",
+            "classic_gradient_boosting, lightgbm, xgboost, catboost, logistic, ppo, "
+            "sac, td3, stack, or a name of your own of small letters and digits, "
+            "joined by single _. Received: 'Mine'.",
         ),
         (FeatureFields(feature_sets=("Mine_2",)), ""),
         (

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from artifacts.array_files import dump_arrays
 from models import conversion
+from models.catboost_adapter import of_catboost
 from models.xgboost_adapter import of_xgboost
 from settings.tree_fields import OPTIONAL_MODELS
 
@@ -95,13 +96,29 @@ def xgboost_booster(num_classes=3, rounds=2, **options):
     return xgboost.train(kind | options, rows, rounds)
 
 
+def catboost_model(num_classes=3, rounds=2, **options):
+    """Returns a fitted model of CatBoost; of numbers for no classes."""
+    import catboost
+
+    options = {"depth": 3, "thread_count": 1, "allow_writing_files": False} | options
+    targets, kind = NUMBERS, {"loss_function": "RMSE"}
+    if num_classes:
+        kind = {"loss_function": "MultiClass", "classes_count": num_classes}
+        targets = CLASSES % num_classes
+    model = catboost.CatBoost(kind | options | {"iterations": rounds})
+    return model.fit(catboost.Pool(INPUTS, targets, thread_count=1), verbose=False)
+
+
 def boosted(library, num_classes=3, **options):
     """Returns the plain arrays of a booster of one of three libraries, and itself."""
     if library == "lightgbm":
         model = booster(num_classes, **options)
         return conversion.of_lightgbm(model, family=library), model
-    model = xgboost_booster(num_classes, **options)
-    return of_xgboost(model, family=library), model
+    if library == "xgboost":
+        model = xgboost_booster(num_classes, **options)
+        return of_xgboost(model, family=library), model
+    model = catboost_model(num_classes, **options)
+    return of_catboost(model, family=library), model
 
 
 def plain(name):
