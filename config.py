@@ -254,7 +254,8 @@ class Config(
             unused |= {"long_tp_pct", "long_sl_pct", "short_tp_pct", "short_sl_pct"}
             unused |= {"tie_policy"}
         unused |= set() if self.accept_jumps else {"accept_jumps"}
-        unused |= set() if self.timezone else {"timezone"}
+        given = {name for name in ("timezone", "context_pairs") if getattr(self, name)}
+        unused |= {"timezone", "context_pairs"} - given
         names = ("pair", "timeframe", "timezone", *DATASET_FIELDS)
         return {name: getattr(self, name) for name in names if name not in unused}
 
@@ -268,6 +269,7 @@ class Config(
             "JUMPS": "accepted" if self.accept_jumps else "",
             "RAW": "prices" if self.raw_prices else "",
             "HTF": "+".join(self.higher_timeframes),
+            "CTX": self.context_word,
         }
         usual = {"TIE": "pessimistic", "TARGET": "signal", "DZ": "0", "F": "core8"}
         return [

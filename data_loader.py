@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 STATED_FACTS = (
     "candles",
+    "context",
     "digests",
     "doubts",
     "feature_digests",

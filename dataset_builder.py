@@ -24,6 +24,7 @@ from dataset.builder import (
     demo_candles,
     write_training_file,
 )
+from dataset.context_files import parse_context
 from files import tables
 from files.atomic import require_creatable
 from settings import options, sources
@@ -113,6 +114,14 @@ def _build(arguments: Sequence[str]) -> None:
         "ETHUSDT-1m.parquet, give pair and timeframe where no flag does",
     )
     parser.add_argument(
+        "--context-candles",
+        nargs="+",
+        default=(),
+        metavar="PAIR=FILE",
+        help="candles of context pairs, PAIR=FILE[,FILE] (default: beside the pair's "
+        "own files, or in the folder data)",
+    )
+    parser.add_argument(
         "--demo", action="store_true", help="build the embedded demo market"
     )
     parser.add_argument(
@@ -138,11 +147,15 @@ def _build(arguments: Sequence[str]) -> None:
         config = _with_stated_words(parsed, config)
     elif config.pair == Config().pair:
         config = config.replace(pair=DEMO_PAIR)
+    context = parse_context(parsed.context_candles)
+    if context and not config.context_pairs:
+        config = config.replace(context_pairs=tuple(context))
     builder, started = _builder(parsed, config), time.perf_counter()
     source = demo_candles(strength=parsed.demo_strength) if parsed.demo else None
     tables.require_suffix(config.expected_path, "training_file")
     require_creatable(config.expected_path.parent)
-    built = builder.build_dataset(candles=parsed.candles if source is None else source)
+    source = parsed.candles if source is None else source
+    built = builder.build_dataset(candles=source, context=context)
     write_training_file(builder, built)
     logger.info("  built in %.1f s", time.perf_counter() - started)
 

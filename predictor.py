@@ -22,15 +22,16 @@ import pandas as pd
 import utils
 from artifacts.registry import model_folder, open_model
 from config import AGENTS, Config
+from dataset.context_files import ContextSource, parse_context, with_context
 from evaluation.policies import policy_from_dict
 from models.families import load_adapter
 from positions.answers import PositionRules
 from positions.golden import GoldenObservations
-from preprocessing.scaling import FeatureScaler
 from rl import adapter as agents
 from signals.answers import AnswerRules, to_table
 from signals.command import answer, answer_and_follow, writer_of
 from signals.expected import require_model
+from signals.facts import ModelFacts
 from signals.follow import GrowingCandles
 from signals.golden import MIXED_TOLERANCE, TOLERANCE, GoldenRows, open_checks
 from signals.stream import SignalStream
@@ -39,7 +40,7 @@ from signals.writer import FORMATS
 from utils import DataError, RefusedArtifactError
 
 
-class Predictor:
+class Predictor(ModelFacts):
     """Answers with the model, calibration and thresholds of one artifact.
 
     A single window of a network goes through a function compiled by XLA, which takes a
@@ -127,74 +128,23 @@ class Predictor:
         self.__dict__ = new.__dict__  # at once: no call sees half of both
         return True
 
-    # What it is
-
     @functools.cached_property
     def config(self) -> Config:
         """The configuration of the run that trained it."""
         return self._artifact.config
 
-    @property
-    def pair(self) -> str:
-        """Trading pair."""
-        return self.config.pair
-
-    @property
-    def timeframe(self) -> str:
-        """Length of a bar."""
-        return self.config.timeframe
-
-    @property
-    def target(self) -> str:
-        """What is predicted; see `config.TARGETS`."""
-        return self.config.target
-
-    @property
-    def family(self) -> str:
-        """Model family."""
-        return str(self.metadata["model"]["family"])
-
-    @property
-    def horizon_bars(self) -> int:
-        """Bars after the close of a bar that its answer is about."""
-        return self.config.future_window
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """Names of the features, in the model's order."""
-        return self.pipeline.feature_names
-
-    @property
-    def scaler(self) -> FeatureScaler:
-        """How its pipeline scales and clips."""
-        return self.pipeline.scaler
-
-    @property
-    def min_candles(self) -> int:
-        """Consecutive candles that an answer needs: warm-up and window."""
-        return self.pipeline.min_candles
-
-    @property
-    def trained_until(self) -> pd.Timestamp:
-        """Open of the last bar that training or choosing looked at.
-
-        That of the last label of the validation part, UTC.
-        """
-        last = pd.Timestamp(self.metadata["split"]["validation"]["last"])
-        bars = pd.Timedelta(self.horizon_bars * self.config.bar_seconds, "s")
-        return (last if last.tzinfo else last.tz_localize("UTC")) + bars
-
-    @property
-    def model_id(self) -> str:
-        """Name of the run that trained it."""
-        return str(self.metadata.get("run_id", self.path.name))
-
-    def check(self, candles: pd.DataFrame | None = None) -> dict[str, Any]:
+    def check(
+        self,
+        candles: pd.DataFrame | None = None,
+        *,
+        context: ContextSource | None = None,
+    ) -> dict[str, Any]:
         """Proves that it says what its run said of some validation windows.
 
         Args:
             candles: Candles of these windows, from which their features are made anew;
                 None takes the features as they are kept.
+            context: Those of context pairs, as in `predict_candles`.
 
         Returns:
             `windows` (number), `largest_difference` of the outputs; with candles
@@ -219,14 +169,20 @@ class Predictor:
             ),
         }
         if candles is not None:
-            table = self.pipeline.checked(candles)
+            table = with_context(candles, context, self.config)
+            table = self.pipeline.checked(table)
             found |= self._golden.check_features(self.pipeline, table, self.path)
         return found
 
     # Candles
 
     def predict_candles(
-        self, table: pd.DataFrame, *, last: int = 1, now: datetime | str | None = None
+        self,
+        table: pd.DataFrame,
+        *,
+        last: int = 1,
+        now: datetime | str | None = None,
+        context: ContextSource | None = None,
     ) -> pd.DataFrame:
         """Returns a row for each of the last bars, in order of time.
 
@@ -234,6 +190,8 @@ class Predictor:
             table: Candles of the model's pair and timeframe, at least `min_candles`.
             last: Bars that are asked for.
             now: The time, UTC where it states no zone; None asks the clock.
+            context: Candles of the context pairs (`config.context_pairs`) by pair, up
+                to the newest bar. None: `table` has their columns (docs/live.md).
 
         Returns:
             `timestamp` (open of the bar), `close`, `status`; of classes calibrated
@@ -244,27 +202,36 @@ class Predictor:
             agent has a `position` and its side as `signal` (`positions.answers`).
 
         Raises:
-            DataError: If the candles are of another market, unsorted, or too few.
+            DataError: If the candles are of another market, unsorted, or too few, or
+                those of a context pair are missing.
             RefusedArtifactError: If a feature set is not the one of the training.
         """
         if isinstance(last, bool) or not isinstance(last, int | np.integer) or last < 1:
             raise DataError(
                 f"last: expected a number of bars, at least 1. Received: {last!r:.50}"
             )
+        table = with_context(table, context, self.config)
         return to_table(self._rules.answer(table, last, now))
 
-    def stream(self, history: pd.DataFrame | None = None) -> SignalStream:
+    def stream(
+        self,
+        history: pd.DataFrame | None = None,
+        *,
+        context: ContextSource | None = None,
+    ) -> SignalStream:
         """Returns what answers to one new bar after another, in a few milliseconds.
 
         Args:
             history: Candles before the first one; with `min_candles` of them the first
                 answer has no need to warm up. None begins cold.
+            context: Those of context pairs, as in `predict_candles`.
 
         Raises:
             DataError: If they are not candles of the model's market, in order.
         """
         own = copy.copy(self)
         if history is not None and len(history):
+            history = with_context(history, context, own.config)
             history = own.pipeline.checked(history)
         return SignalStream(own.pipeline, own._rules.begin(history), history)
 
@@ -373,6 +340,13 @@ def _run(arguments: Sequence[str] | None) -> None:
         action="store_true",
         help="go on with a line a bar as the candles grow",
     )
+    parser.add_argument(
+        "--context-candles",
+        nargs="+",
+        default=(),
+        metavar="PAIR=FILE",
+        help="candles of context pairs, PAIR=FILE[,FILE] (default: beside CANDLES)",
+    )
     parser.add_argument("--feature-file", help="Python file with your own feature sets")
     parser.add_argument(
         "--max-age-days", type=float, help="bars later after the training are stale"
@@ -388,7 +362,8 @@ def _run(arguments: Sequence[str] | None) -> None:
         max_age_days=parsed.max_age_days,
     )
     config = predictor.config.replace(timezone=parsed.timezone)
-    candles = GrowingCandles(parsed.candles, config)
+    context = parse_context(parsed.context_candles)
+    candles = GrowingCandles(parsed.candles, config, context)
     work = answer_and_follow if parsed.follow else answer
     work(predictor, candles, writer, last=parsed.last, since=parsed.since)
 

@@ -131,11 +131,12 @@ class StandaloneTrainer:
         logger.info("done in %.0f s", time.perf_counter() - started)
         return self.artifact_dir
 
-    def audit(self, candles: Any = None) -> AuditReport:
+    def audit(self, candles: Any = None, **given: Any) -> AuditReport:
         """Looks for leaks in the training file, trains nothing; see `audit.run`."""
         from audit import run as audit
 
-        return audit.run_audit(self.config, frame=self._frame, candles=candles)
+        given |= {"frame": self._frame, "candles": candles}
+        return audit.run_audit(self.config, **given)
 
     # The eight steps
 

@@ -34,6 +34,7 @@ LEARNED = "column learned over all rows"
 INTERPOLATED = "column is interpolated"
 FITTED_PRICE = "price fitted to later rows"
 COPIED = "column copies an outcome"
+OUT_OF_STEP = "context out of step"
 
 _NAME_WIDTH = 29
 _LINE_WIDTH = 100

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from audit.findings import FUTURE_FILLED, LEAK, NOT_DONE, PASSED, Finding
-from audit.lookahead import Recomputed
+from audit.recomputed import Recomputed
 from candles.timestamps import nanoseconds_of
 from config import Config
 from data_loader import TrainingData

@@ -19,15 +19,23 @@ import pandas as pd
 import utils
 from audit import (
     column_skill,
+    context_steps,
     gap_fills,
     label_copies,
     label_timing,
     leading,
     learned_columns,
     lookahead,
+    recomputed,
     split_checks,
 )
 from audit.feature_files import run_with_features
+from audit.file_candles import (
+    FileCandles,
+    find_file_candles,
+    split_words,
+    synthetic_market,
+)
 from audit.findings import (
     FUTURE_FILLED,
     LEAK,
@@ -40,30 +48,19 @@ from audit.findings import (
     AuditReport,
     Finding,
 )
-from audit.lookahead import Recomputed
+from audit.recomputed import Recomputed
 from audit.split_checks import Splits, split_targets
 from candles.sources import (
-    Candles,
     CandleSource,
-    find_candles,
-    read_checked,
-    resolve_candles,
 )
-from candles.synthetic import synthetic_candles
 from config import Config
 from data_loader import TrainingData, TrainingDataLoader
-from dataset import blocks, fingerprints
-from dataset import rows as dataset_rows
-from dataset.builder import DEMO_PAIR, demo_candles
+from dataset import blocks
+from dataset.context_files import ContextSource
 from files.atomic import require_creatable
 from files.strict import write_json
-from settings.run_fields import RunFields
-from utils import ConfigError, MissingInputError
 
 logger = logging.getLogger(__name__)
-
-CANDLE_FOLDER = Path("data")
-"""Where candles of the file are looked for, unless they are given."""
 
 _NO_CLIP = 1e30
 _SYNTHETIC_BARS = 20_000  # beyond the warm-up
@@ -99,6 +96,7 @@ def run_audit(
     *,
     frame: pd.DataFrame | None = None,
     candles: CandleSource = None,
+    context: ContextSource | None = None,
     splits: Splits | None = None,
 ) -> AuditReport:
     """Audits the training file of a run, and the functions of its features.
@@ -109,6 +107,8 @@ def run_audit(
         candles: What the file was made from: a table, a file or several. None takes
             candles of which the file's description has the digest, where they are in
             the folder `data` or are the demo market.
+        context: Those of context pairs by pair; others are looked for beside
+            `candles`.
         splits: Target rows of further splits, such as those of a splitter of your own.
 
     Raises:
@@ -117,24 +117,26 @@ def run_audit(
             not those of the file.
     """
     data, raw = _load(config, frame), _load_raw(config, frame)
-    table = _find_candles(config, data, candles)
-    bars = None if table is None else dataset_rows.fill_and_resample(table, config)
-    functions = _audit_functions(raw, bars, config)
+    found = find_file_candles(config, data, candles, context)
+    bars = None if found is None else found.joined
+    functions = _audit_functions(raw, found, config)
     again = None
     if bars is not None:
         has_features = functions.outcome != LEAK and bool(_known_columns(raw, config))
-        again = lookahead.recompute(raw, bars, config, has_features=has_features)
-    gaps = gap_fills.check_gaps(config, frame, data, table, again)
+        again = recomputed.recompute(raw, bars, config, has_features=has_features)
+    own = None if found is None else found.own
+    gaps = gap_fills.check_gaps(config, frame, data, own, again)
     compared = _audit_columns(raw, again, functions, gaps)
     proven, uncovered = [], []
     if again is not None and len(again.rows) < raw.num_rows:
-        uncovered = [lookahead.uncovered_rows(raw, again)]
+        uncovered = [recomputed.uncovered_rows(raw, again)]
     elif compared[0].outcome == PASSED:
         proven = compared[0].evidence["columns"]
     findings = (
         functions,
         *compared,
         *uncovered,
+        *context_steps.check_steps(bars, config),
         gaps,
         split_checks.check_shared_bars(
             dict(split_targets(data, config)) | dict(splits or {}),
@@ -215,7 +217,7 @@ def run_command(
 
     Args:
         config: The run.
-        candles: Candle files, see `run_audit`.
+        candles: Candle files, see `run_audit`; `PAIR=FILE` is of a context pair.
         feature_file: Python file that registers feature sets. It is run.
         json_file: Where the findings are written for other programs, too.
         is_strict: Whether what is doubtful or was not done is refused, too.
@@ -226,7 +228,8 @@ def run_command(
     """
     if json_file is not None:
         require_creatable(Path(json_file).parent)
-    work = functools.partial(run_audit, config, candles=candles)
+    own, context = split_words(candles, config)
+    work = functools.partial(run_audit, config, candles=own, context=context)
     report = work() if feature_file is None else run_with_features(feature_file, work)
     logger.info("%s", report)
     if json_file is not None:
@@ -294,37 +297,8 @@ def _load_raw(config: Config, frame: pd.DataFrame | None) -> TrainingData:
 # Candles
 
 
-def _find_candles(
-    config: Config, data: TrainingData, candles: CandleSource
-) -> pd.DataFrame | None:
-    """Returns the candles that are given or stated by the file; None without."""
-    zone = config.timezone or data.source.get("timezone")
-    config = config.replace(timezone=zone)
-    source: Candles | None = None
-    if candles is not None:
-        source = resolve_candles(candles, config, data_dir=CANDLE_FOLDER)
-    elif data.source.get("built_by_us"):
-        source = _stated_candles(config, data)
-    return None if source is None else read_checked(source, config)
-
-
-def _stated_candles(config: RunFields, data: TrainingData) -> Candles | None:
-    """Returns the candles whose digest the file's description has, if at hand."""
-    wanted = data.source.get("digests", {}).get("candles")
-    if wanted is None:
-        return None
-    if config.pair == DEMO_PAIR:
-        table = demo_candles()
-        return table if fingerprints.table_fingerprint(table) == wanted else None
-    try:
-        files = find_candles(CANDLE_FOLDER, config.pair, config.timeframe)
-    except (MissingInputError, ConfigError):
-        return None
-    return files if fingerprints.files_fingerprint(files) == wanted else None
-
-
 def _audit_functions(
-    raw: TrainingData, bars: pd.DataFrame | None, config: Config
+    raw: TrainingData, found: FileCandles | None, config: Config
 ) -> Finding:
     """Truncates the file's candles, or others where they are not known."""
     if not _known_columns(raw, config):
@@ -335,8 +309,8 @@ def _audit_functions(
             what=f"the file's columns are not of {sets}: name their sets with "
             "--feature-sets, a set of your own also with --audit-features FILE.py",
         )
-    if bars is not None:
-        return lookahead.check_feature_sets(bars, config)
+    if found is not None:
+        return lookahead.check_feature_sets(found.bars, config, others=found.others)
     count = blocks.warm_up_bars(config) + _SYNTHETIC_BARS
     if count > _MAX_SYNTHETIC_BARS:
         return Finding(
@@ -345,10 +319,8 @@ def _audit_functions(
             what=f"no candles given, and {count:,} bars are too many to make up: give "
             "them with --audit-candles FILE...",
         )
-    made_up = synthetic_candles(count, timeframe=config.timeframe)
-    finding = lookahead.check_feature_sets(
-        dataset_rows.fill_and_resample(made_up, config), config
-    )
+    made_up = synthetic_market(count, config)
+    finding = lookahead.check_feature_sets(made_up.bars, config, others=made_up.others)
     return Finding(
         check=finding.check,
         outcome=finding.outcome,
@@ -376,7 +348,7 @@ def _audit_columns(
     elif gaps.outcome == LEAK:
         why = f"the file has other bars than the candles, see '{FUTURE_FILLED}'"
     else:
-        return lookahead.check_features(raw, again)
+        return recomputed.check_features(raw, again)
     return [
         Finding(
             check=OTHER_FEATURES,

@@ -7,6 +7,7 @@ Out: reading files, and mending what is found (`table`).
 from __future__ import annotations
 
 import calendar
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -159,6 +160,24 @@ class CandleReport:
             found.append(f"problem: {self.missing_share:.0%} of the bars are missing")
         found += [f"doubtful: {line}" for line in self.doubts]
         return "\n".join([*lines, *(found or ["problems: none"])])
+
+
+def cures_of(reports: Sequence[CandleReport]) -> list[str]:
+    """Returns what helps against the findings, a line each; their own text may do."""
+    cures = {
+        "Sort the rows by time.": any(r.unordered for r in reports),
+        "Keep one row of each time: these differ in other columns.": any(
+            r.duplicates for r in reports
+        ),
+        "Write the opening times of the bars, in UTC; bars after an outage of the "
+        "exchange are a gap where they are read with those around.": any(
+            r.misaligned for r in reports
+        ),
+        "Repair these rows, or fetch the files again.": any(
+            r.range_violations or r.not_finite or r.not_positive for r in reports
+        ),
+    }
+    return [cure for cure, helps in cures.items() if helps]
 
 
 def check_candles(

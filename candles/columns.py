@@ -22,6 +22,8 @@ from utils import DataError, counted
 PRICES = ("open", "high", "low", "close")
 VALUES = (*PRICES, "volume")
 COLUMNS = ("timestamp", *VALUES)
+EXTRAS = ("funding_rate", "open_interest")
+"""Columns that a candle table may have: known at its bar's close, NaN where unknown."""
 MAX_ROWS = 200_000_000
 FETCH_AGAIN = "Fetch it again."
 
@@ -30,6 +32,22 @@ def make_table(timestamps: np.ndarray, values: dict[str, Any]) -> pd.DataFrame:
     """Returns a table from int64 nanoseconds (num_rows,) and columns, uncopied."""
     index = pd.DatetimeIndex(timestamps.view("M8[ns]")).tz_localize("UTC")
     return pd.DataFrame({"timestamp": index, **values}, copy=False)
+
+
+def beside_column(name: str, pair: str) -> str:
+    """Returns the name that a column of another pair has: `close@BTCUSDT`."""
+    return f"{name}@{plain_pair(pair)}"
+
+
+def extra_columns(table: pd.DataFrame) -> list[str]:
+    """Returns the columns of a candle table that are `EXTRAS`, or of another pair."""
+    names = [str(name) for name in table.columns]
+    return [n for n in names if n in EXTRAS or ("@" in n and base_of(n) in VALUES)]
+
+
+def base_of(name: str) -> str:
+    """Returns the column that one of another pair is: `close` of `close@BTCUSDT`."""
+    return name.partition("@")[0]
 
 
 def require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:

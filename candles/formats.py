@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,7 @@ from candles.columns import (
     COLUMNS,
     FETCH_AGAIN,
     MAX_ROWS,
+    extra_columns,
 )
 from candles.documents import read_document
 from candles.hdf5 import read_hdf5
@@ -124,7 +126,7 @@ def read_file(
 def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFrame:
     """Reads a DataFrame as a file of the same columns is read; the index is one, too.
 
-    A column `is_filled` is kept.
+    A column `is_filled` and those of `columns.extra_columns` are kept.
 
     Raises:
         DataError: If a column is missing or is not what its name says.
@@ -132,6 +134,9 @@ def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFr
     path = Path("the frame")
     if not len(frame):
         raise refusal(path, "candles", "no rows", "Give it rows.")
+    extras = extra_columns(frame)
+    kept = {name: frame[name].to_numpy(np.float64) for name in extras}
+    frame = frame.drop(columns=extras)
     names = _column_names(frame.columns, path)
     columns = [frame.iloc[:, i] for i in range(len(names))]
     index = frame.index
@@ -148,8 +153,8 @@ def read_frame(frame: pd.DataFrame, *, timezone: str | None = None) -> pd.DataFr
         refuse_unsafe_names(names, path)
         layout = layout_of_names(names, path)
     table = pa.table({str(i): _arrow_column(columns[i]) for i in layout.positions()})
-    marks = frame.get("is_filled")
-    kept = {} if marks is None else {"is_filled": marks.to_numpy(bool)}
+    if "is_filled" in frame:
+        kept["is_filled"] = frame["is_filled"].to_numpy(bool)
     return read_columns(table, layout, path, timezone=timezone, kept=kept)
 
 

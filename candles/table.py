@@ -19,8 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from candles.checks import CandleReport, check_candles, increasing_stamps
-from candles.columns import VALUES, make_table
+from candles.checks import (
+    CandleReport,
+    check_candles,
+    cures_of,
+    increasing_stamps,
+)
+from candles.columns import VALUES, base_of, extra_columns, make_table
 from candles.formats import (
     as_table,
     candle_files,
@@ -119,7 +124,7 @@ def _join(
             "expected candles that keep their contract. Received: "
             + "".join(f"\n  {line}" for line in bad)
             + "".join(f"\n  doubtful: {line}" for line in doubts)
-            + "".join(f"\n{cure}" for cure in _cures(reports))
+            + "".join(f"\n{cure}" for cure in cures_of(reports))
         )
     kinds = {
         (r.timeframe, r.opening_hour): file
@@ -174,24 +179,6 @@ def _without_strays(found: Sequence[_Read]) -> list[_Read]:
         else:
             kept.append((file, table, report))
     return kept
-
-
-def _cures(reports: Sequence[CandleReport]) -> list[str]:
-    """Returns what helps against the findings, a line each; their own text may do."""
-    cures = {
-        "Sort the rows by time.": any(r.unordered for r in reports),
-        "Keep one row of each time: these differ in other columns.": any(
-            r.duplicates for r in reports
-        ),
-        "Write the opening times of the bars, in UTC; bars after an outage of the "
-        "exchange are a gap where they are read with those around.": any(
-            r.misaligned for r in reports
-        ),
-        "Repair these rows, or fetch the files again.": any(
-            r.range_violations or r.not_finite or r.not_positive for r in reports
-        ),
-    }
-    return [cure for cure, helps in cures.items() if helps]
 
 
 def _refuse_mixed_files(files: Sequence[Path]) -> None:
@@ -278,7 +265,8 @@ def fill_gaps(
 
     Returns:
         The candle columns plus `is_filled` (bool; such a bar has open = high = low =
-        close = the last close and volume 0) and `segment` (int32, from 0).
+        close = the last close and volume 0) and `segment` (int32, from 0). What else
+        a table may have (`columns.extra_columns`) is NaN in a filled bar.
 
     Raises:
         DataError: If the bars are not whole multiples of `timeframe` apart.
@@ -313,6 +301,8 @@ def fill_gaps(
     }
     columns["close"] = close
     columns["volume"] = np.where(added, 0.0, table["volume"].to_numpy()[rows])
+    for name in extra_columns(table):
+        columns[name] = np.where(added, np.nan, table[name].to_numpy()[rows])
     if "is_filled" in table:
         added = added | table["is_filled"].to_numpy(bool)[rows]
     columns["is_filled"] = added
@@ -355,7 +345,7 @@ def resample_candles(
         source_timeframe: The candles' own timeframe; None detects it.
 
     Returns:
-        The candle columns, and `is_filled` where `table` has it.
+        The candle columns, and `is_filled` and extra columns where `table` has them.
 
     Raises:
         DataError: If `timeframe` is finer than the candles or no multiple of theirs.
@@ -389,11 +379,14 @@ def resample_candles(
         "volume": np.add,
         "is_filled": np.logical_and,
     }
-    columns = {"open": table["open"].to_numpy()[starts]}
-    for name, rule in rules.items():
+    columns = {}
+    for name in (*VALUES, *extra_columns(table), "is_filled"):
         if name in table:
-            columns[name] = rule.reduceat(table[name].to_numpy(), starts)
-    columns["close"] = table["close"].to_numpy()[starts + counts - 1]
-    order = [name for name in (*VALUES, "is_filled") if name in columns]
+            values, base = table[name].to_numpy(), base_of(name)
+            if base in rules:
+                columns[name] = rules[base].reduceat(values, starts)[whole]
+            else:
+                place = starts if base == "open" else starts + counts - 1
+                columns[name] = values[place[whole]]
     opens = bins[starts[whole]] * target + origin
-    return make_table(opens, {name: columns[name][whole] for name in order})
+    return make_table(opens, columns)

@@ -1,8 +1,8 @@
-"""The features of every timeframe, side by side: which there are, and how far back.
+"""Features of every timeframe and pair, side by side: which there are, how far back.
 
 In: a configuration's blocks of columns, their names, their values on filled bars. Out:
-one set on one table (`features`), which higher bar a row knows (`timeframes`), the rows
-that are kept (`rows`).
+one set on one table (`features`), which higher bar a row knows (`timeframes`), which
+bar of another pair (`context`), the rows that are kept (`rows`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 import utils
+from candles.columns import extra_columns
 from config import Config
-from dataset import features, timeframes
+from dataset import context, features, timeframes
 from dataset.columns import NOT_FEATURES
 from utils import ConfigError, DataError
 
@@ -28,6 +29,8 @@ class Block(NamedTuple):
     timeframe: str
     feature_sets: tuple[str, ...]
     suffix: str
+    pair: str | None = None
+    """Another pair, whose bars they are of."""
 
     def names(self, config: Config) -> tuple[str, ...]:
         """Returns its columns, in order."""
@@ -40,20 +43,30 @@ class Block(NamedTuple):
 def blocks_of(config: Config, feature_sets: Sequence[str] = ()) -> list[Block]:
     """Returns the blocks of a configuration, in the order of their columns.
 
-    A set of the clock alone is computed once: a longer bar closes at no other time.
-    `feature_sets` are others than those of the configuration.
+    A set of the clock alone is computed once: a longer bar, or one of another pair,
+    closes at no other time. `feature_sets` are others than those of the configuration.
 
     Raises:
-        ConfigError: If a set is unknown, or there is no column at all.
+        ConfigError: If a set is unknown, there is no column at all, or none of the
+            pairs that are asked for.
     """
     sets = tuple(feature_sets) or config.feature_sets
-    own = Block(config.timeframe, sets, "")
     market = tuple(
         item.name for item in features.find_feature_sets(sets) if item.reads_market
     )
-    higher = [Block(each, market, f"_{each}") for each in config.higher_timeframes]
-    blocks = [own, *(higher if market else [])]
-    found = [block for block in blocks if block.names(config)]
+    if config.context_pairs and not market and not feature_sets:
+        raise ConfigError(
+            "context_pairs: expected a set of prices among feature_sets, such as ray12."
+            f" Received: {', '.join(sets)}"
+        )
+    blocks = [Block(config.timeframe, sets, "")]
+    for pair in (None, *config.context_pairs):
+        end = "" if pair is None else context.suffix_of(pair)
+        if pair is not None:
+            blocks.append(Block(config.timeframe, market, end, pair))
+        for higher in config.higher_timeframes:
+            blocks.append(Block(higher, market, f"_{higher}{end}", pair))
+    found = [block for block in blocks if block.feature_sets and block.names(config)]
     if not found:
         raise ConfigError(
             f"feature_sets: expected a set with a column at {config.timeframe}. "
@@ -74,30 +87,26 @@ def compute_features(
     """Returns the feature columns of every bar, or of the `newest` ones.
 
     NaN where a bar has no value yet. Those of a higher timeframe are of its last bar
-    that closed, named `{name}_{1h}`.
+    that closed, named `{name}_{1h}`; those of another pair of its bar that closed with
+    the row's, named `{name}_{BTCUSDT}`.
+
+    Raises:
+        DataError: If the bars of another pair are not beside them (`context`).
     """
+    context.require_context(filled, config)
     asked = filled if newest is None else filled.iloc[-newest:]
+    own = filled.drop(columns=extra_columns(filled))
+    others = {
+        pair: context.context_candles(
+            filled, pair, most_carried=context.most_carried(config)
+        )
+        for pair in config.context_pairs
+    }
     found = []
     for block in blocks_of(config):
-        compute = functools.partial(
-            features.compute_features,
-            timeframe=block.timeframe,
-            feature_sets=block.feature_sets,
-            raw_prices=config.raw_prices,
-        )
-        if not block.suffix:
-            found.append(compute(filled, newest=newest))
-            continue
-        higher = block.timeframe
-        bars = timeframes.higher_candles(filled, config.timeframe, higher)
-        # At each bar a higher one may close, and the last may have closed before.
-        table = compute(bars, newest=newest and newest + 1)
-        table.insert(0, "timestamp", bars["timestamp"])
-        found.append(
-            timeframes.join_higher_timeframe(
-                asked, table, timeframe=config.timeframe, higher_timeframe=higher
-            )
-        )
+        bars = own if block.pair is None else others[block.pair]
+        part = _compute(block, bars, config, first=asked.index[0], newest=newest)
+        found.append(part if block.pair is None else part.reindex(asked.index))
     table = found[0] if len(found) == 1 else pd.concat(found, axis=1)
     if reserved := NOT_FEATURES.intersection(table.columns):
         raise DataError(
@@ -105,6 +114,34 @@ def compute_features(
             f"Received: {', '.join(sorted(reserved))}. Rename them in the feature set."
         )
     return table
+
+
+def _compute(
+    block: Block, bars: pd.DataFrame, config: Config, *, first: int, newest: int | None
+) -> pd.DataFrame:
+    """Returns a block's columns of the bars of an index from `first` on."""
+    own, timeframe = config.timeframe, block.timeframe
+    asked = bars[bars.index >= first] if newest is not None else bars
+    if not len(asked):
+        return pd.DataFrame(np.nan, asked.index, block.names(config), np.float32)
+    compute = functools.partial(
+        features.compute_features,
+        timeframe=timeframe,
+        feature_sets=block.feature_sets,
+        raw_prices=config.raw_prices,
+    )
+    count = None if newest is None else len(asked)
+    if timeframe == own:
+        table = compute(bars, newest=count)
+    else:
+        higher = timeframes.higher_candles(bars, own, timeframe)
+        # At each bar a higher one may close, and the last may have closed before.
+        table = compute(higher, newest=count and count + 1)
+        table.insert(0, "timestamp", higher["timestamp"])
+        table = timeframes.join_higher_timeframe(
+            asked, table, timeframe=own, higher_timeframe=timeframe
+        )
+    return table.set_axis(list(block.names(config)), axis=1)
 
 
 def has_value(feature_table: pa.Table, config: Config) -> np.ndarray:

@@ -34,10 +34,10 @@ from dataset import fingerprints, training_file
 from dataset import rows as dataset_rows
 from dataset.barriers import barrier_notes
 from dataset.cache import DEFAULT_MAX_BYTES, DatasetCache
+from dataset.context_files import ContextSource, find_context, read_context
 from dataset.dataset import Dataset
 from dataset.lengths import short_test_notes, unused_segment_lines
 from files.progress import track
-from files.strict import sha256_json
 from settings import names as file_names
 from settings.names import plain_pair
 from utils import ConfigError, DataError
@@ -48,11 +48,6 @@ DEMO_PAIR = "DEMOUSDT"
 DEMO_BARS = 300_000
 DEMO_SEED = 7
 CACHE_FOLDER = ".cache"
-
-_FEATURE_FIELDS = (
-    *("timeframe", "timezone", "max_fill_bars", "accept_jumps"),
-    *("feature_sets", "raw_prices", "higher_timeframes", "end_date"),
-)
 
 
 class DatasetBuilder:
@@ -100,6 +95,8 @@ class DatasetBuilder:
         pair: str | None = None,
         timeframe: str | None = None,
         candles: CandleSource = None,
+        *,
+        context: ContextSource | None = None,
     ) -> Dataset:
         """Builds the dataset of one pair and timeframe, or takes it from the cache.
 
@@ -107,6 +104,8 @@ class DatasetBuilder:
             pair: Trading pair; None is the configuration's.
             timeframe: Length of a bar; finer candles are resampled to it.
             candles: A candle table, a candle file or several; None looks in `data_dir`.
+            context: Those of context pairs by pair; others are looked for beside the
+                files of the pair, and in `data_dir`.
 
         Returns:
             The rows that have their whole look-back and their whole future. Cached rows
@@ -121,14 +120,15 @@ class DatasetBuilder:
             **{k: v for k, v in given.items() if v is not None}
         )
         source = resolve_candles(candles, config, data_dir=self.data_dir)
-        keys = _keys(source, config)
+        others = find_context(context, config, beside=source, data_dir=self.data_dir)
+        keys = fingerprints.dataset_keys(source, config, others)
         if self.use_cache and "features" in keys:
-            names = _cached_names(source, keys)
+            names = fingerprints.cached_names(source, keys, others)
             rest = self.cache.facts("outcomes", names["outcomes"])
             if rest and self.cache.facts("features", names["features"]) is not None:
-                rows = functools.partial(self._load, source, config, keys)
+                rows = functools.partial(self._load, source, others, config, keys)
                 return Dataset(frame=rows, metadata=rest["metadata"])
-        return self._build(source, config, keys)
+        return self._build(source, others, config, keys)
 
     def build_multi_symbol_dataset(
         self,
@@ -227,36 +227,48 @@ class DatasetBuilder:
     def _load(
         self,
         source: Candles,
+        others: dict[str, Candles],
         config: Config,
         keys: dict[str, str],
         names: Sequence[str] | None,
     ) -> pd.DataFrame:
         """Returns cached columns; where they are damaged or gone by now, built anew."""
-        cached = _cached_names(source, keys)
+        cached = fingerprints.cached_names(source, keys, others)
         known = self.cache.load("features", cached["features"], names)
         rest = self.cache.load("outcomes", cached["outcomes"], names) if known else None
         if known is not None and rest is not None:
             frame = dataset_rows.assemble(known[0], rest[0], rest[1]["kept"])
             return frame if names is None else frame[list(names)]
-        if keys != _keys(source, config):
+        if keys != fingerprints.dataset_keys(source, config, others):
             raise DataError(
                 "expected the candles that the cached rows were made from. Received: "
                 "others, and the cache has lost the rows. Build the dataset again."
             )
-        frame = self._build(source, config, keys).frame
+        frame = self._build(source, others, config, keys).frame
         return frame if names is None else frame[list(names)]
 
-    def _build(self, source: Candles, config: Config, keys: dict[str, str]) -> Dataset:
+    def _build(
+        self,
+        source: Candles,
+        others: dict[str, Candles],
+        config: Config,
+        keys: dict[str, str],
+    ) -> Dataset:
         cache = self.cache if self.use_cache and "features" in keys else None
-        names = _cached_names(source, keys)
+        names = fingerprints.cached_names(source, keys, others)
         known = cache.load("features", names["features"]) if cache else None
         parts = dataset_rows.build_parts(
-            read_checked(source, config), config, feature_table=known and known[0]
+            read_checked(source, config),
+            config,
+            others=read_context(others, config),
+            feature_table=known and known[0],
         )
         parts.metadata["digests"] = keys
         dataset = parts.dataset()
         # Files that changed while they were read have another key by now.
-        if cache is not None and keys == _keys(source, config):
+        if cache is not None and keys == fingerprints.dataset_keys(
+            source, config, others
+        ):
             if known is None:
                 cache.store("features", names["features"], parts.features, {})
             facts = {"kept": parts.kept, "metadata": dataset.metadata}
@@ -273,7 +285,10 @@ class DatasetBuilder:
 
 
 def build_training_frame(
-    candles: pd.DataFrame, config: Config
+    candles: pd.DataFrame,
+    config: Config,
+    *,
+    context: Mapping[str, pd.DataFrame] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Turns a checked candle table into the rows of a training file, without a cache.
 
@@ -281,6 +296,7 @@ def build_training_frame(
         candles: Candle table (docs/contracts.md), of the configuration's timeframe
             or finer.
         config: Pair, timeframe, features and target.
+        context: Checked candle tables of the context pairs.
 
     Returns:
         The frame, and its description: counts, ranges, label mix, parameters.
@@ -288,14 +304,17 @@ def build_training_frame(
     Raises:
         DataError: If no row has both its whole look-back and its whole future.
     """
-    built = dataset_rows.build_parts(candles, config).dataset()
+    built = dataset_rows.build_parts(candles, config, others=context).dataset()
     return built.frame, dict(built.metadata)
 
 
-def build_training_file(candles: pd.DataFrame, config: Config) -> Path:
+def build_training_file(
+    candles: pd.DataFrame, config: Config, *, context: ContextSource | None = None
+) -> Path:
     """Builds the training file of `config` from a candle table; returns its path."""
     builder = DatasetBuilder(config, use_cache=False)
-    return write_training_file(builder, builder.build_dataset(candles=candles))
+    built = builder.build_dataset(candles=candles, context=context)
+    return write_training_file(builder, built)
 
 
 def build_memory(config: Config, data_dir: Path) -> int:
@@ -318,38 +337,6 @@ def demo_candles(
 ) -> pd.DataFrame:
     """Returns the embedded demo market: synthetic, with a planted direction signal."""
     return synthetic_candles(num_bars, seed=seed, strength=strength)
-
-
-def _keys(source: Candles, config: Config) -> dict[str, str]:
-    """Returns the digests of candles and code, and those that name both tables.
-
-    The latter are missing where the source of a set cannot be read.
-    """
-    if isinstance(source, pd.DataFrame):
-        candles = fingerprints.table_fingerprint(source)
-    else:
-        candles = fingerprints.files_fingerprint(source)
-    keys = {"candles": candles, "code": fingerprints.code_fingerprint()}
-    sets = fingerprints.feature_sets_fingerprint(config.feature_sets)
-    if sets is None:
-        logger.info("not cached: a feature set whose source cannot be read")
-        return keys
-    wanted = {name: getattr(config, name) for name in _FEATURE_FIELDS}
-    keys["features"] = sha256_json([keys, sets, wanted])
-    rest = [config.dataset_parameters, config.start_date]
-    keys["outcomes"] = sha256_json([keys, *rest])
-    return keys
-
-
-def _cached_names(source: Candles, keys: Mapping[str, str]) -> dict[str, str]:
-    """Returns the keys under which the cache has the tables of candles.
-
-    A last bar that was not over when its file was written is no bar: the time counts.
-    """
-    if isinstance(source, pd.DataFrame):
-        return dict(keys)
-    written = [path.stat().st_mtime_ns for path in source]
-    return {name: sha256_json([key, written]) for name, key in keys.items()}
 
 
 def write_training_file(builder: DatasetBuilder, built: Dataset) -> Path:

@@ -11,9 +11,10 @@ import functools
 import hashlib
 import inspect
 import itertools
+import logging
 import os
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -23,15 +24,82 @@ import numpy as np
 import pandas as pd
 
 import utils
-from candles.columns import COLUMNS
+from candles.columns import COLUMNS, extra_columns
+from candles.sources import Candles
 from candles.timestamps import nanoseconds_of
+from config import Config
 from dataset import features
 from files.atomic import sha256_file
 from files.strict import sha256_json
+from settings.names import plain_pair
+
+logger = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 8 * 2**20
 _ROOT = Path(__file__).parents[1]
+_FEATURE_FIELDS = (
+    *("timeframe", "timezone", "max_fill_bars", "accept_jumps"),
+    *("feature_sets", "raw_prices", "higher_timeframes", "context_pairs", "end_date"),
+)
 _PACKAGES = ("numpy", "pandas", "pyarrow", "TA-Lib")
+
+
+def dataset_keys(
+    source: Candles, config: Config, others: Mapping[str, Candles]
+) -> dict[str, str]:
+    """Returns the digests of candles and code, and those that name cached tables.
+
+    The latter, `features` and `outcomes`, are missing where the source of a set cannot
+    be read. Those of other pairs are named `context_BTCUSDT`.
+
+    Args:
+        source: Candles of the pair.
+        config: What is built.
+        others: Candles of the context pairs.
+    """
+    keys = candle_digests(source, others) | {"code": code_fingerprint()}
+    sets = feature_sets_fingerprint(config.feature_sets)
+    if sets is None:
+        logger.info("not cached: a feature set whose source cannot be read")
+        return keys
+    wanted = {name: getattr(config, name) for name in _FEATURE_FIELDS}
+    keys["features"] = sha256_json([keys, sets, wanted])
+    rest = [config.dataset_parameters, config.start_date]
+    keys["outcomes"] = sha256_json([keys, *rest])
+    return keys
+
+
+def cached_names(
+    source: Candles, keys: Mapping[str, str], others: Mapping[str, Candles]
+) -> dict[str, str]:
+    """Returns the keys under which the cache has the tables of candles.
+
+    A last bar that was not over when its file was written is no bar: the time counts.
+    """
+    files = [
+        path
+        for each in (source, *others.values())
+        if not isinstance(each, pd.DataFrame)
+        for path in each
+    ]
+    if not files:
+        return dict(keys)
+    written = [path.stat().st_mtime_ns for path in files]
+    return {name: sha256_json([key, written]) for name, key in keys.items()}
+
+
+def candle_digests(source: Candles, others: Mapping[str, Candles]) -> dict[str, str]:
+    """Returns the digests of a pair's candles and of those of context pairs."""
+    named = {f"context_{plain_pair(pair)}": each for pair, each in others.items()}
+    found = {"candles": source} | named
+    return {name: source_fingerprint(each) for name, each in found.items()}
+
+
+def source_fingerprint(source: Candles) -> str:
+    """Returns the digest of a candle table, or of the bytes of candle files."""
+    if isinstance(source, pd.DataFrame):
+        return table_fingerprint(source)
+    return files_fingerprint(source)
 
 
 def files_fingerprint(paths: Sequence[Path]) -> str:
@@ -46,7 +114,7 @@ def files_fingerprint(paths: Sequence[Path]) -> str:
 def table_fingerprint(table: pd.DataFrame) -> str:
     """Returns the digest of the bytes of the columns of a candle table."""
     parts = []
-    for name in (*COLUMNS, "is_filled"):
+    for name in (*COLUMNS, "is_filled", *extra_columns(table)):
         if name in table.columns:
             values = _plain(table[name]).view(np.uint8)
             digest = _digest_blocks(

@@ -8,7 +8,7 @@ Out: the features of bars (`blocks`), where candles come from and where rows go
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from candles.checks import MOST_MISSING, detect_timeframe, increasing_stamps
 from candles.jumps import Jumps, find_jumps
 from candles.timestamps import nanoseconds_of
 from config import Config
-from dataset import features, labels
+from dataset import context, features, labels
 from dataset.barriers import usual_move_pct
 from dataset.blocks import (
     compute_features,
@@ -66,13 +66,19 @@ class DatasetParts:
 
 
 def build_parts(
-    candles: pd.DataFrame, config: Config, *, feature_table: pa.Table | None = None
+    candles: pd.DataFrame,
+    config: Config,
+    *,
+    others: Mapping[str, pd.DataFrame] | None = None,
+    feature_table: pa.Table | None = None,
 ) -> DatasetParts:
     """Computes features and outcomes and chooses the rows that have both.
 
     Args:
         candles: Checked candle table, of the configuration's timeframe or finer.
         config: Features, target and their parameters.
+        others: Checked candle tables of the context pairs, where `candles` have not
+            their columns already.
         feature_table: `DatasetParts.features` of the same candles, where it is known.
 
     Raises:
@@ -82,6 +88,9 @@ def build_parts(
     candles = _until_end(candles, config)
     jumps = find_jumps(candles, own_timeframe(candles, config))
     filled = fill_and_resample(candles, config, jumps)
+    filled = context.join_context(filled, others or {}, config.timeframe)
+    context.require_context(filled, config)
+    beside = context.describe_context(filled, config)
     if feature_table is None or feature_table.num_rows != len(filled):
         feature_table = pa.Table.from_pandas(
             compute_features(filled, config), preserve_index=False
@@ -90,6 +99,7 @@ def build_parts(
     kept = has_value(feature_table, config)
     kept &= (outcome["label_end"] != labels.NO_OUTCOME).to_numpy()
     if not kept.any():
+        context.require_reached(beside, config)
         raise DataError(_nothing_kept_message(filled, config, jumps))
     if config.start_date is not None:
         first = pd.Timestamp(config.start_date, tz="UTC")
@@ -117,6 +127,7 @@ def build_parts(
             "shorter_warm_ups": shorter_warm_ups(config, warm_up_bars(config)),
             "usual_move_pct": usual_move_pct(filled["close"], config.future_window),
             **_describe_candles(candles, filled, own_timeframe(candles, config)),
+            **({"context": beside} if beside else {}),
             "segments_without_rows": _segments_without_rows(filled, kept, config),
             "dates": {"start": config.start_date, "end": config.end_date},
             "timezone": config.timezone,
@@ -124,6 +135,7 @@ def build_parts(
                 *candles.attrs.get("doubts", ()),
                 *_doubts_of_gaps(candles, filled, config),
                 *jumps.doubts,
+                *context.doubts_of_context(beside),
             ],
         },
     )

@@ -15,8 +15,9 @@ import pandas as pd
 
 import utils
 from artifacts.registry import open_model
-from candles.table import read_candles
+from candles.sources import resolve_candles
 from config import Config
+from dataset.context_files import read_with_context
 from files.hooks import Hooks
 from live import export
 from predictor import Predictor
@@ -250,7 +251,9 @@ def _serve(parsed: argparse.Namespace) -> None:
     )
     history = None
     if parsed.history:
-        history = closed_bars(read_candles(parsed.history), predictor)
+        files = resolve_candles(parsed.history, predictor.config, data_dir=Path())
+        history = read_with_context(files, predictor.config)
+        history = closed_bars(history, predictor)
     names = ("model_id", "pair", "timeframe", "target", "horizon_bars", "min_candles")
     signals = service.Signals(
         predictor.stream(history), {name: getattr(predictor, name) for name in names}

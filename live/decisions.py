@@ -23,8 +23,9 @@ import pandas as pd
 
 from artifacts.entries import ACTIVE
 from artifacts.registry import Registry
-from candles.sources import read_checked, resolve_candles
+from candles.sources import resolve_candles
 from config import Config
+from dataset.context_files import read_with_context
 from files.atomic import atomic_write
 from files.locks import FileLock
 from files.periods import plan_periods
@@ -113,7 +114,7 @@ def read_candles_of(schedule: Schedule, paths: Sequence[str]) -> pd.DataFrame:
     _, predictor = champion_of(schedule)
     config = predictor.config
     files = resolve_candles(list(paths), config, data_dir=Path("data"))
-    return predictor.pipeline.checked(read_checked(files, config))
+    return predictor.pipeline.checked(read_with_context(files, config))
 
 
 def _download(schedule: Schedule, config: Config) -> None:

@@ -22,6 +22,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import responses
+from itertools import starmap
 from typing import Any, Protocol
 
 import pandas as pd
@@ -144,7 +145,7 @@ def read_candles(body: bytes) -> list[dict[str, Any]]:
             f"high, low, close, volume. Received: {value!r:.100}",
         )
     for number, candle in enumerate(candles):
-        if not (isinstance(candle, dict) and all(map(_is_cell, candle.values()))):
+        if not (isinstance(candle, dict) and all(starmap(_is_cell, candle.items()))):
             raise Refused(
                 422,
                 f"candle {number}: expected an object of numbers and a time. "
@@ -153,7 +154,9 @@ def read_candles(body: bytes) -> list[dict[str, Any]]:
     return candles
 
 
-def _is_cell(value: Any) -> bool:
+def _is_cell(name: str, value: Any) -> bool:
+    if value is None:
+        return "@" in name  # another pair's, which has no bar of that time
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, str) or (is_number and abs(value) < _LARGEST)
 

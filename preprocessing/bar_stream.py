@@ -24,7 +24,7 @@ from candles.timestamps import (
     parse_timestamps,
     timeframe_nanoseconds,
 )
-from dataset import blocks, features
+from dataset import blocks, context, features
 from dataset import rows as dataset_rows
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import FeatureRows
@@ -35,7 +35,7 @@ _DAY = 86_400 * 10**9
 
 
 class Bar(NamedTuple):
-    """A candle: its open in nanoseconds since 1970, and `VALUES` (5,)."""
+    """A candle: its open in nanoseconds since 1970, and `BarStream.names` (num,)."""
 
     stamp: int
     values: np.ndarray
@@ -64,10 +64,11 @@ class BarStream:
         self._least_bars = blocks.warm_up_bars(config) + 1
         self._kept = pipeline.min_candles + self._most_filled
         num_places = 2 * self._kept
-        self._values = np.empty((len(VALUES), num_places))
+        self.names = (*VALUES, *context.columns_of(config.context_pairs))
+        self._values = np.empty((len(self.names), num_places))
         self._is_filled = np.empty(num_places, bool)
         self._segment = np.empty(num_places, np.int32)
-        columns: dict[str, Any] = dict(zip(VALUES, self._values, strict=True))
+        columns: dict[str, Any] = dict(zip(self.names, self._values, strict=True))
         columns |= {"is_filled": self._is_filled, "segment": self._segment}
         # A view of them all: to make a table takes longer than the features of a bar.
         self._bars = make_table(np.zeros(num_places, np.int64), columns)
@@ -96,7 +97,7 @@ class BarStream:
         table = table[segment == segment[-1]].iloc[-self._kept :]
         self._num_bars = len(table)
         self._stamps[: len(table)] = nanoseconds_of(table["timestamp"])
-        self._values[:, : len(table)] = table[list(VALUES)].to_numpy().T
+        self._values[:, : len(table)] = table[list(self.names)].to_numpy().T
         self._is_filled[: len(table)] = table["is_filled"]
         jumps = may_jump(table["open"].to_numpy(), table["close"].to_numpy())
         self._jumped = int(self._stamps[: len(table)][jumps].max(initial=0))
@@ -130,7 +131,8 @@ class BarStream:
         if self._num_bars:
             last = self._num_bars - 1
             bars, rest = divmod(stamp - int(self._stamps[last]), self._step)
-            if bars == rest == 0 and np.array_equal(values, self._values[:, last]):
+            known = self._values[:, last]
+            if bars == rest == 0 and np.array_equal(values, known, equal_nan=True):
                 return None
             if rest or bars < 1:
                 raise DataError(
@@ -141,7 +143,8 @@ class BarStream:
             if bars - 1 > self._most_filled:
                 self._begin_anew(is_after_gap=True)
             else:
-                silent = np.array([self._values[_CLOSE, last]] * 4 + [0.0])
+                silent = np.full(len(self.names), np.nan)
+                silent[: len(VALUES)] = [self._values[_CLOSE, last]] * 4 + [0.0]
                 for number in range(1, bars):
                     missing = int(self._stamps[last]) + number * self._step
                     self._add(missing, silent, is_filled=True)
@@ -163,6 +166,7 @@ class BarStream:
                 f"expected a candle with {', '.join(COLUMNS)}, by name. Received: no "
                 f"{', '.join(missing)}."
             )
+        context.require_context(candle, self.pipeline.config)
         time = candle["timestamp"]
         try:
             if isinstance(time, str | int | np.integer):
@@ -172,21 +176,27 @@ class BarStream:
                 moment = pd.Timestamp(time)
                 moment = moment if moment.tzinfo else moment.tz_localize("UTC")
                 stamp = moment.as_unit("ns").value
-            numbers = [candle[name] for name in VALUES]
-            values = np.array([float(number) for number in numbers])
+            numbers = [candle[name] for name in self.names]
+            values = np.array(
+                [np.nan if number is None else float(number) for number in numbers]
+            )
         except (TypeError, ValueError) as error:
             raise DataError(
                 f"expected a candle of numbers. Received: {error}"
             ) from error
         problems = [
             f"{name} of {number.dtype}, which has lost bits"
-            for name, number in zip(VALUES, numbers, strict=True)
+            for name, number in zip(self.names, numbers, strict=True)
             if isinstance(number, np.float32 | np.float16)
         ]
-        if not _is_good(*values.tolist()):
-            columns = {name: values[[k]] for k, name in enumerate(VALUES)}
-            report = check_candles(make_table(np.array([stamp]), columns))
-            problems += report.problems
+        for first in range(0, len(values), len(VALUES)):
+            part = values[first : first + len(VALUES)]
+            is_absent = first > 0 and bool(np.isnan(part).all())
+            if not is_absent and not _is_good(*part.tolist()):
+                columns = {name: part[[k]] for k, name in enumerate(VALUES)}
+                report = check_candles(make_table(np.array([stamp]), columns))
+                market = f" ({self.names[first].partition('@')[2]})" * (first > 0)
+                problems += [f"{text}{market}" for text in report.problems]
         if self._step < _DAY and (stamp - first_boundary(self._step)) % self._step:
             problems.append(
                 f"an open off the {self.pipeline.config.timeframe} boundary"
@@ -240,7 +250,9 @@ class BarStream:
 
     def _newest_features(self) -> np.ndarray:
         config, num_bars = self.pipeline.config, self.pipeline.warm_up_bars + 1
-        if not config.higher_timeframes:
+        if config.context_pairs:
+            num_bars += self._most_filled  # another pair's bar may stand for so long
+        elif not config.higher_timeframes:
             kept = slice(max(0, self._num_bars - num_bars), self._num_bars)
             values: dict[str, np.ndarray] = {"timestamp": self._stamps[kept]}
             found = features.newest_features(

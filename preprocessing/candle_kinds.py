@@ -24,6 +24,7 @@ from dataset import blocks, features, indicators
 from dataset import rows as dataset_rows
 from dataset.fingerprints import feature_set_digests
 from preprocessing.row_kinds import FeatureRows
+from settings.label_fields import MAX_FILL_BARS
 from settings.names import is_other_market
 from utils import DataError, RefusedArtifactError
 
@@ -127,12 +128,16 @@ class ComputeFeatures(CandleKind):
         feature_sets: Their names.
         raw_prices: Absolute prices, in the sets that have them.
         higher_timeframes: Longer timeframes whose features are joined.
+        context_pairs: Other pairs whose features are joined.
+        max_fill_bars: Bars for which another pair's last one stands.
     """
 
     timeframe: str
     feature_sets: tuple[str, ...]
     raw_prices: bool = False
     higher_timeframes: tuple[str, ...] = ()
+    context_pairs: tuple[str, ...] = ()
+    max_fill_bars: int = MAX_FILL_BARS
 
     @functools.cached_property
     def config(self) -> Config:

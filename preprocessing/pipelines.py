@@ -11,7 +11,7 @@ import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ import pandas as pd
 from candles.table import longest_fill
 from candles.timestamps import timeframe_nanoseconds
 from config import Config
+from dataset import context
 from files.strict import to_jsonable
 from preprocessing.candle_kinds import ComputeFeatures, vars_of
 from preprocessing.row_kinds import FeatureRows
@@ -265,8 +266,8 @@ class PreprocessingPipeline:
         """Returns a candle table of the pipeline's market, or refuses another.
 
         Raises:
-            DataError: If it is of another pair or timeframe, unsorted, not good, or of
-                types that lose bits.
+            DataError: If it is of another pair or timeframe, unsorted, not good, of
+                types that lose bits, or without the columns of context pairs.
         """
         self.require_candles()
         if isinstance(table, pd.DataFrame):
@@ -274,8 +275,8 @@ class PreprocessingPipeline:
                 if note not in self.notes and len(self.notes) < _MOST_NOTES:
                     self.notes.append(note)
                     logger.info("%s", note)
-        candles: pd.DataFrame = self.step("validate_data").run(table)
-        return candles
+        context.require_context(table, self.config)
+        return cast(pd.DataFrame, self.step("validate_data").run(table))
 
     def require_candles(self) -> None:
         """Refuses a pipeline that cannot make its features of candles here.
@@ -307,7 +308,7 @@ class PreprocessingPipeline:
     def config(self) -> Config:
         """A configuration that makes candles and windows as the steps do."""
         values: dict[str, Any] = {}
-        for kind in CANDLE_STEPS:
+        for kind in reversed(CANDLE_STEPS):
             values |= vars_of(self.step(kind).acting)
         return Config(**values, sequence_length=self.window_bars)
 
@@ -385,12 +386,12 @@ class PreprocessingPipeline:
 
     def _try_out(self) -> None:
         """Raises something where parameters or states do not fit each other."""
-        timeframe_nanoseconds(self.timeframe)
         kinds = {step.kind for step in self.steps}
+        timeframe_nanoseconds(self.timeframe)
         if self.takes_candles:
             _, state = self.config, self.step("compute_features").state or {}
             timeframes = {self.step(k).parameters["timeframe"] for k in CANDLE_STEPS}
-            if timeframes != {self.timeframe} or not isinstance(state["digests"], dict):
+            if timeframes != {self.timeframe} or type(state["digests"]) is not dict:
                 raise ValueError("steps of several timeframes, or no digests")
         if {"scale", "clip"} <= kinds:
             _ = self.scaler

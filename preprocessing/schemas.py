@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from candles.columns import COLUMNS, VALUES
+from candles.columns import COLUMNS, VALUES, extra_columns
 from candles.timestamps import (
     describe_distance,
     nanoseconds_of,
@@ -116,6 +116,7 @@ class Schema:
                 f"expected candles of float64. Received: {'; '.join(lost)}."
             )
         known = {*self.names, *_ABOUT_ROWS}
+        known |= {*extra_columns(table)}
         unread = [str(name) for name in table.columns if name not in known]
         is_usual = {*self.names} <= {*table.columns}
         return [f"nothing reads the columns {', '.join(unread)}"] * bool(

@@ -58,6 +58,7 @@ def steps_of(
             "feature_sets": list(config.feature_sets),
             "raw_prices": config.raw_prices,
             "higher_timeframes": list(config.higher_timeframes),
+            **_beside(config),
         },
         "scale": {"method": config.scaler_type},
         "clip": {"limit": config.clip_limit},
@@ -66,6 +67,14 @@ def steps_of(
     own |= dict(parameters or {})
     kinds = TEMPLATES[template]
     return [Step(kind=k, name=k, parameters=own.get(k, {})) for k in kinds]
+
+
+def _beside(config: Config) -> dict[str, Any]:
+    """Returns what decides over the features of other pairs, if there are any."""
+    if not config.context_pairs:
+        return {}
+    pairs = list(config.context_pairs)
+    return {"context_pairs": pairs, "max_fill_bars": config.max_fill_bars}
 
 
 def pipeline_of(

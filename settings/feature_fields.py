@@ -5,16 +5,19 @@ In: names of feature sets, how they are computed. Out: computing (`dataset.featu
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from settings.part import Part, field
-from settings.values import own_name_problems
+from settings.values import own_name_problems, pair_problems
 
 FEATURE_SETS = (
     *("core8", "core8_7d", "window_stats", "ray12", "indicators34"),
     "calendar",
 )
 """Built-in feature sets; `features` may know more by the time they are computed."""
+
+_LISTS = ("feature_sets", "higher_timeframes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,23 +32,38 @@ class FeatureFields(Part):
             them.
         higher_timeframes: Longer timeframes whose features are joined, of the last bar
             that closed.
+        context_pairs: Other pairs whose features are joined, of the bar that closed
+            with the pair's own.
     """
 
     feature_sets: tuple[str, ...] = ("core8",)
     raw_prices: bool = False
     higher_timeframes: tuple[str, ...] = field((), is_duration=True)
+    context_pairs: tuple[str, ...] = field((), is_pair=True)
 
     def problems(self) -> list[str]:
         """Returns what is wrong with names of feature sets and timeframes."""
         problems = []
         if not self.feature_sets:
             problems.append("feature_sets: expected at least one name. Received: none")
-        for name in ("feature_sets", "higher_timeframes"):
-            values = getattr(self, name)
+        lists = {name: getattr(self, name) for name in _LISTS}
+        lists["context_pairs"] = tuple(map(_plain, self.context_pairs))
+        for name, values in lists.items():
             if len(set(values)) < len(values):
                 problems.append(f"{name}: expected each once. Received: {values}")
+        for pair in self.context_pairs:
+            problems += pair_problems("context_pairs", pair)
         for name in self.feature_sets:
             problems += own_name_problems(
                 "feature_sets", name, FEATURE_SETS, is_small=False
             )
         return problems
+
+    @property
+    def context_word(self) -> str:
+        """The other pairs, as names of files have them."""
+        return "+".join(map(_plain, self.context_pairs))
+
+
+def _plain(pair: str) -> str:
+    return re.sub("[_-]", "", pair).upper()

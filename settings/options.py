@@ -274,7 +274,8 @@ def _add_audit_arguments(parser: argparse.ArgumentParser) -> None:
         "--audit-candles",
         nargs="+",
         metavar="FILE",
-        help="candles that the file was made from: the audit computes it again",
+        help="candles that the file was made from, PAIR=FILE of a context pair: the "
+        "audit computes it again",
     )
     parser.add_argument(
         "--audit-features",

@@ -14,7 +14,7 @@ from settings.network_fields import KERAS_MODELS, NETWORKS
 from settings.part import Part, field
 from settings.stage_fields import AGENTS, STACK
 from settings.tree_fields import TABULAR_MODELS
-from settings.values import own_name_problems, timezone_problems
+from settings.values import own_name_problems, pair_problems, timezone_problems
 
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What names an experiment, a tag, an alias of a model."""
@@ -80,17 +80,7 @@ class RunFields(Part):
 
     def problems(self) -> list[str]:
         """Returns what is wrong with pair, timeframe, time zone and model."""
-        problems = []
-        if not re.fullmatch(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*", self.pair):
-            problems.append(
-                "pair: expected letters and digits, joined by single _ or -. "
-                f"Received: {self.pair!r}"
-            )
-        elif not 5 <= len(self.pair) <= 40:
-            problems.append(
-                "pair: expected base and quote, 5 to 40 characters, such as 'BTCUSDT'. "
-                f"Received: {self.pair!r}"
-            )
+        problems = pair_problems("pair", self.pair)
         try:
             if not 60 <= utils.timeframe_seconds(self.timeframe) <= 604_800:
                 problems.append(

@@ -34,7 +34,9 @@ def checked(value: Any, annotation: Any, limits: Mapping[str, Any]) -> Any:
     if spellings := limits.get("spellings"):
         value = _respelled(value, spellings)
     if limits.get("is_pair"):
-        value = re.sub("[/:]", "_", value)
+        pairs = [value] if isinstance(value, str) else value
+        pairs = tuple(re.sub("[/:]", "_", pair) for pair in pairs)
+        value = pairs[0] if isinstance(value, str) else pairs
     may_be_none = isinstance(annotation, types.UnionType)
     _check_limits(value, limits, ", or none" if may_be_none else "")
     return value
@@ -139,6 +141,17 @@ def timezone_problems(name: str) -> list[str]:
             f"Received: {name!r:.60}.{near}"
         ]
     return []
+
+
+def pair_problems(field: str, pair: str) -> list[str]:
+    """Returns why a text is no pair's: nothing or one line."""
+    if not re.fullmatch(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*", pair):
+        wanted = "letters and digits, joined by single _ or -"
+    elif not 5 <= len(pair) <= 40:
+        wanted = "base and quote, 5 to 40 characters, such as 'BTCUSDT'"
+    else:
+        return []
+    return [f"{field}: expected {wanted}. Received: {pair!r}"]
 
 
 def own_name_problems(

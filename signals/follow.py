@@ -13,8 +13,14 @@ from pathlib import Path
 import pandas as pd
 
 from candles.formats import candle_files
-from candles.sources import read_checked, resolve_candles
-from settings.run_fields import RunFields
+from candles.sources import Candles, resolve_candles
+from config import Config
+from dataset.context_files import (
+    DATA_DIR,
+    ContextSource,
+    find_context,
+    read_with_context,
+)
 from signals.answers import OPEN_BAR
 from signals.stream import SignalStream
 from utils import DataError
@@ -34,29 +40,36 @@ class GrowingCandles:
 
     Args:
         paths: Files and folders.
-        config: Pair, timeframe, and the zone of times that state none.
+        config: Pair, timeframe, context pairs, and the zone of times that state none.
+        context: Candles of context pairs; others lie beside `paths`.
     """
 
     def __init__(
-        self, paths: Sequence[str | os.PathLike[str]], config: RunFields
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        config: Config,
+        context: ContextSource | None = None,
     ) -> None:
         self._paths = paths
         self._config = config
+        self._context = context
         self._read: _State = ()
         self._waited_for: _State = ()
 
     def read(self) -> pd.DataFrame:
-        """Returns the candles as they are.
+        """Returns the candles as they are, up to the last bar of all pairs.
 
         Raises:
             MissingInputError: If there are none.
             DataError: If they are not good candles of the market.
         """
         state = self._state()
-        source = resolve_candles(self._paths, self._config, data_dir=Path())
-        table = read_checked(source, self._config)
+        table = read_with_context(self._own(), self._config, self._context)
         self._read = state
         return table
+
+    def _own(self) -> Candles:
+        return resolve_candles(self._paths, self._config, data_dir=Path())
 
     def read_until(self, newest: pd.Timestamp | None) -> pd.DataFrame:
         """Returns the candles up to a bar; `read_changed` returns later ones again."""
@@ -87,6 +100,11 @@ class GrowingCandles:
 
     def _state(self) -> _State:
         files = [file for path in self._paths for file in candle_files(path)]
+        if self._config.context_pairs:
+            others = find_context(
+                self._context, self._config, beside=self._own(), data_dir=DATA_DIR
+            )
+            files += [Path(str(file)) for each in others.values() for file in each]
         stats = [(file, file.stat()) for file in files]
         return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from candles.timestamps import timeframe_nanoseconds
+from dataset.context_files import beside_values
 from preprocessing.bar_stream import BarStream
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import FeatureRows
@@ -38,6 +39,7 @@ class SignalStream:
         history: pd.DataFrame | None = None,
     ) -> None:
         self._bars = BarStream(pipeline, history)
+        self._config = pipeline.config
         self._length = timeframe_nanoseconds(pipeline.timeframe)
         self._answer = answer
         self._lock = threading.Lock()
@@ -53,6 +55,7 @@ class SignalStream:
         candle: Mapping[str, Any] | pd.Series,
         *,
         now: datetime | str | None = None,
+        context: Mapping[str, Mapping[str, Any] | pd.Series | None] | None = None,
     ) -> pd.Series | None:
         """Takes the next candle; returns its row, as `predict_candles` has it.
 
@@ -62,6 +65,8 @@ class SignalStream:
             candle: `timestamp` (open of the bar), `open`, `high`, `low`, `close`,
                 `volume`, by name.
             now: The time, UTC where it states no zone; None asks the clock.
+            context: Candles of the same time by context pair; None for a pair that has
+                none. Without it `candle` has them, such as `close@BTCUSDT`.
 
         Returns:
             The row; None for the newest candle again.
@@ -70,6 +75,9 @@ class SignalStream:
             DataError: If it is older than the newest, another one of the same time, or
                 no good candle.
         """
+        if context is not None:
+            beside = beside_values(candle["timestamp"], context, self._config)
+            candle = {**dict(candle), **beside}
         with self._lock:
             bar = self._bars.read(candle)
             bars: FeatureRows | None

@@ -14,10 +14,12 @@ import trainer
 from audit import (
     column_skill,
     feature_files,
+    file_candles,
     findings,
     gap_fills,
     label_timing,
     lookahead,
+    recomputed,
     run,
     split_checks,
 )
@@ -175,7 +177,7 @@ def test_candles_give_the_log_returns_of_either_number(market, target):
     config = CONFIG.replace(target=target)
     data = load(build_training_frame(market, config)[0], config).load_training_data()
     bars = fill_gaps(market, "1m")
-    again = lookahead.recompute(data, bars, config, has_features=False)
+    again = recomputed.recompute(data, bars, config, has_features=False)
     known = np.isfinite(again.outcomes)
     returns = data.log_returns(np.arange(data.num_rows))
     np.testing.assert_allclose(again.outcomes[known], returns[known], atol=1e-7)
@@ -726,7 +728,7 @@ def test_labels_of_another_rule_do_not_settle_the_shift(market, clean):
     config = CONFIG.replace(long_tp_pct=0.4, short_tp_pct=0.4, future_window=30)
     data = load(clean).load_training_data()
     bars = fill_gaps(market, "1m")
-    other = lookahead.recompute(data, bars, config, has_features=False).outcomes
+    other = recomputed.recompute(data, bars, config, has_features=False).outcomes
     finding = label_timing.check_label_shift(
         data, true_labels=np.nan_to_num(other, nan=-1)
     )
@@ -819,7 +821,7 @@ def test_exit_codes(tmp_path, candle_file, written, clean, capsys):
 def test_candles_are_found_by_the_digest_beside_the_file(
     tmp_path, candle_file, written, monkeypatch
 ):
-    monkeypatch.setattr(run, "CANDLE_FOLDER", candle_file.parent)
+    monkeypatch.setattr(file_candles, "CANDLE_FOLDER", candle_file.parent)
     config = CONFIG.replace(inputs_dir=str(tmp_path))
     report = run.run_audit(config)
     assert outcomes(report)["file unlike its functions"] == "passed"

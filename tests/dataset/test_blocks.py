@@ -7,6 +7,7 @@ from world.signals import make_candles, make_recipe
 from config import Config
 from dataset import blocks
 from dataset.builder import build_training_frame
+from dataset.context import join_context
 from preprocessing.bar_stream import BarStream
 from utils import ConfigError
 
@@ -25,32 +26,45 @@ def test_the_clock_is_read_once_for_all_timeframes():
         blocks.feature_names(Config(feature_sets=("calendar",), timeframe="1w"))
 
 
+CONTEXT = {"context_pairs": ["OTHERUSDT"]}
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"feature_sets": ["ray12", "calendar"]},
         {"feature_sets": ["calendar"]},
         {"feature_sets": ["ray12", "calendar"], "higher_timeframes": ["8h"]},
+        {"feature_sets": ["ray12", "calendar"]} | CONTEXT,
+        {"feature_sets": ["ray12"], "higher_timeframes": ["8h"]} | CONTEXT,
     ],
 )
 def test_builder_table_and_stream_agree_to_the_bit(fields):
     recipe = make_recipe(**fields)
-    count = recipe.pipeline.min_candles + 60
+    names, config = list(recipe.pipeline.feature_names), recipe.config
+    count = recipe.pipeline.min_candles + 100
     candles = make_candles(count, dropped=[count - 20, count - 8])
-    frame, _ = build_training_frame(candles, recipe.config)
-    frame = frame.set_index("timestamp")[list(recipe.pipeline.feature_names)]
-    rows = recipe.pipeline.features(candles, last=30)
-    stream = BarStream(recipe.pipeline, candles[:-30])
-    bars = [stream.push(stream.read(bar)) for bar in candles[-30:].to_dict("records")]
-    streamed = {bar.opens[-1]: bar.values[-1] for bar in bars}
-    known = dict(zip(frame.index.as_unit("ns").asi8, frame.to_numpy(), strict=True))
-    asked = zip(rows.opens[rows.first :], rows.values[rows.first :], strict=True)
+    others = {
+        pair: make_candles(count, seed=1, dropped=[30, *range(count - 25, count - 22)])
+        for pair in config.context_pairs
+    }
+    frame, _ = build_training_frame(candles, config, context=others)
+    frame = frame.set_index("timestamp")[names]
+    built = dict(zip(frame.index.as_unit("ns").asi8, frame.to_numpy(), strict=True))
+    table = join_context(candles, others, config.timeframe)
+    rows = recipe.pipeline.features(table, last=50)
+    stream = BarStream(recipe.pipeline, table[:-48])
+    streamed = {}
+    for bar in table[-48:].to_dict("records"):
+        newest = stream.push(stream.read(bar))
+        streamed[newest.opens[-1]] = newest.values[-1]
     compared = 0
+    asked = zip(rows.opens[rows.first :], rows.values[rows.first :], strict=True)
     for stamp, values in asked:
         assert np.isfinite(values).all()
         if stamp in streamed:
             assert values.tobytes() == streamed[stamp].tobytes()
-        if stamp in known:
-            assert values.tobytes() == known[stamp].tobytes()
-            compared += 1
-    assert compared >= 20
+        if stamp in built:
+            assert values.tobytes() == built[stamp].tobytes()
+            compared += stamp in streamed
+    assert compared >= 40
