@@ -114,7 +114,7 @@ def _build(arguments: Sequence[str]) -> None:
         "ETHUSDT-1m.parquet, give pair and timeframe where no flag does",
     )
     parser.add_argument(
-        "--context-candles",
+        "--context",
         nargs="+",
         default=(),
         metavar="PAIR=FILE",
@@ -147,7 +147,7 @@ def _build(arguments: Sequence[str]) -> None:
         config = _with_stated_words(parsed, config)
     elif config.pair == Config().pair:
         config = config.replace(pair=DEMO_PAIR)
-    context = parse_context(parsed.context_candles)
+    context = parse_context(parsed.context)
     if context and not config.context_pairs:
         config = config.replace(context_pairs=tuple(context))
     builder, started = _builder(parsed, config), time.perf_counter()

@@ -341,7 +341,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         help="go on with a line a bar as the candles grow",
     )
     parser.add_argument(
-        "--context-candles",
+        "--context",
         nargs="+",
         default=(),
         metavar="PAIR=FILE",
@@ -362,7 +362,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         max_age_days=parsed.max_age_days,
     )
     config = predictor.config.replace(timezone=parsed.timezone)
-    context = parse_context(parsed.context_candles)
+    context = parse_context(parsed.context)
     candles = GrowingCandles(parsed.candles, config, context)
     work = answer_and_follow if parsed.follow else answer
     work(predictor, candles, writer, last=parsed.last, since=parsed.since)

@@ -45,7 +45,7 @@ def require_context(
             f"expected the candles of {', '.join(config.context_pairs)} beside those "
             f"of {config.pair}. Received: none in {', '.join(missing[:2])}, ... Give "
             f"them: context={{{config.context_pairs[0]!r}: candles}}, or "
-            "--context-candles PAIR=FILE."
+            "--context PAIR=FILE."
         )
 
 

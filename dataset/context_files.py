@@ -39,8 +39,7 @@ def parse_context(words: Sequence[str]) -> dict[str, list[str]]:
         pair, _, files = word.partition("=")
         if not pair or not files or pair in found:
             raise ConfigError(
-                "context_candles: expected PAIR=FILE[,FILE], each pair once. Received: "
-                f"{word}."
+                f"context: expected PAIR=FILE[,FILE], each pair once. Received: {word}."
             )
         found[pair] = files.split(",")
     return found
@@ -97,7 +96,7 @@ def _find(
         except MissingInputError as error:
             missing = error
     raise MissingInputError(
-        f"context_pairs: {missing} Or name it: --context-candles {pair}=FILE."
+        f"context_pairs: {missing} Or name it: --context {pair}=FILE."
     )
 
 

@@ -110,13 +110,14 @@ class Schema:
             and dtype != "float64"
             and dtype.kind in "fiuc"
         }
+        extras = extra_columns(table)
         lost = [f"{name} twice" for name in self._named_twice(table)]
+        lost += [f"{n} of {table[n].dtype}" for n in extras if table[n].dtype != "f8"]
         if lost := lost or self.lost_bits(pd.DataFrame(odd)):
             raise DataError(
                 f"expected candles of float64. Received: {'; '.join(lost)}."
             )
-        known = {*self.names, *_ABOUT_ROWS}
-        known |= {*extra_columns(table)}
+        known = {*self.names, *_ABOUT_ROWS, *extras}
         unread = [str(name) for name in table.columns if name not in known]
         is_usual = {*self.names} <= {*table.columns}
         return [f"nothing reads the columns {', '.join(unread)}"] * bool(

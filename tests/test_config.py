@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "eab98edaaf6ca3b51c08bdddebbf57dabd47d39bf55a556d7165991db887c06f"
+        "e92163044612ff7880c1993d553dd85e613afe10e4b1eb2b5af9681a5d4bb0ef"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "f2475befda0d0a4eb735b0b66f17bb4c81d4468cbf849e795e74c5489a37b4f2"
+        "aed3014da333599bb140aa5569e23f72981da8d45f8b053a28e84c63786440f9"
     )
 
 

@@ -398,7 +398,7 @@ def test_another_target_uses_the_same_features(tmp_path, market, monkeypatch):
 
 
 def keys(source, **fields):
-    return dataset_builder._keys(source, Config(**FIVE | fields))
+    return fingerprints.dataset_keys(source, Config(**FIVE | fields), {})
 
 
 def test_key_follows_bytes_parameters_and_code(market, quick, monkeypatch):
