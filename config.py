@@ -188,18 +188,7 @@ class Config(
 
     def _window_problems(self) -> list[str]:
         """Returns what does not suit the bars: other timeframes, a short window."""
-        problems = []
-        for text in self.higher_timeframes:
-            try:
-                seconds, own = map(utils.timeframe_seconds, (text, self.timeframe))
-            except ValueError as error:
-                problems.append(f"higher_timeframes: {error}")
-                continue
-            if seconds <= own or seconds % own or seconds > 604_800:
-                problems.append(
-                    "higher_timeframes: expected whole multiples of timeframe "
-                    f"{self.timeframe}, at most 1w. Received: {text!r}"
-                )
+        problems = self.longer_problems(self.timeframe)
         if self.position_sizing == "volatility" and self.sequence_length < 10:
             problems.append(
                 "position_sizing: expected a sequence_length of at least 10 to measure "
@@ -275,6 +264,11 @@ class Config(
         return [
             f"{key}-{word}" for key, word in words.items() if word != usual.get(key, "")
         ]
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that a network gives for a window: one a class, or one a quantile."""
+        return len(self.quantiles) or super().num_outputs
 
     @property
     def resolved_loss(self) -> str:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import HOLD
 
-FAMILIES = ("lstm", "gru", "cnn", "lightgbm", "random_forest", "logistic")
+FAMILIES = ("lstm", "gru", "cnn", "mlp", "tcn", "lightgbm", "random_forest", "logistic")
 FEATURES = {
     "core8": {},
     "ray12": {"feature_sets": ("ray12",)},
@@ -35,6 +35,7 @@ FEATURES = {
 SMALL = {
     **{"epochs": 1, "windows_per_epoch": 4000, "sequence_length": 60},
     **{"lstm_units": (16,), "gru_units": (16,), "cnn_filters": (8,)},
+    **{"tcn_filters": 8},
     **{"cnn_kernels": (3,), "dense_units": (8,), "num_trees": 20, "max_depth": 6},
     **{"baseline_model": False, "importance_windows": None, "tensorboard": False},
     # Without costs validation finds thresholds, so that all three signals are compared.

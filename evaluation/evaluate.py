@@ -44,9 +44,9 @@ from models.adapter import ModelAdapter
 from settings.tree_fields import TABULAR_MODELS
 
 
-def task_of(target: str) -> Task[Any, Any]:
+def task_of(target: str, quantiles: Sequence[float] = ()) -> Task[Any, Any]:
     """Returns how answers to a target are judged; see `config.TARGETS`."""
-    return Classes() if target in CLASS_TARGETS else Numbers(target)
+    return Classes() if target in CLASS_TARGETS else Numbers(target, quantiles)
 
 
 def task_of_results(results: Mapping[str, Any]) -> Task[Any, Any]:
@@ -113,13 +113,16 @@ def decide(
     calibrate_on: pd.DataFrame | None = None,
 ) -> Judged:
     """Returns what the outputs of a model mean, by what validation decides."""
-    table = predictions_table(data, outputs)
+    table = predictions_table(data, outputs, quantiles=config.quantiles)
     policy, choice = fit_policy(table, data, config, calibrate_on=calibrate_on)
     return Judged(table=policy.add_signals(table), policy=policy, choice=choice)
 
 
 def predictions_table(
-    data: TrainingData, outputs: Mapping[str, np.ndarray]
+    data: TrainingData,
+    outputs: Mapping[str, np.ndarray],
+    *,
+    quantiles: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Returns one row for each predicted target, in time order.
 
@@ -127,18 +130,21 @@ def predictions_table(
     paired by its position in another list.
 
     Columns: `timestamp`, `row`, `part`; of classes `label` and `probability_*`; of
-    numbers `actual` and `predicted`, log returns or prices, and `known`, the close at
-    the forecast, where the file has it; the outcomes.
+    numbers `actual` and `predicted`, log returns or prices, `quantile_*` where a model
+    says several, and `known`, the close at the forecast, where the file has it; the
+    outcomes.
 
     Args:
         data: Arrays and parts.
         outputs: For each part a model's outputs in the order of its targets:
-            probabilities (num_targets, 3), or numbers in units of `data.values`.
+            probabilities (num_targets, 3), or numbers in units of `data.values`
+            (num_targets,), of quantiles (num_targets, num_quantiles).
+        quantiles: Of a model that says several; others may be among the outputs.
 
     Raises:
         ValueError: If there are more or fewer outputs than targets, or one is NaN.
     """
-    task, made = task_of(data.target), []
+    task, made = task_of(data.target, quantiles), []
     for part, values in outputs.items():
         rows = data.parts[part].targets
         columns = {

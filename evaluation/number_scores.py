@@ -10,7 +10,7 @@ sizes, is in log returns, in basis points, for a price too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from evaluation.baselines import simple_return_forecasts
 from evaluation.part_scores import PartScores
 from evaluation.policies import log_returns
 from metrics import scores as metrics
-from metrics.intervals import Length, cosine_interval
+from metrics.errors import error_scores
+from metrics.quantiles import column_of, pinball
 
 REFERENCES = ("train_mean", "trailing_7d")
 """Forecasts without a model that skill is measured against, beside persistence."""
@@ -69,6 +70,7 @@ class NumberScores(PartScores):
             self.skill(),
             self.signs(),
             self.coverage(),
+            self.quantiles(),
         ]
         intervals = {key: each for x in found for key, each in x["intervals"].items()}
         scores = {key: value for each in found for key, value in each.items()}
@@ -92,19 +94,53 @@ class NumberScores(PartScores):
         """
         if "predicted_low" not in self.table:
             return {"intervals": {}}
-        low, high = (
-            log_returns(self.table, self.data.target, f"predicted_{end}")
-            for end in ("low", "high")
-        )
+        held, inside = self._held("predicted_low", "predicted_high")
+        return {
+            "coverage": {"level": self.config.interval_level} | held,
+            "intervals": {"coverage": inside},
+        }
+
+    def quantiles(self) -> dict[str, Any]:
+        """Returns how good the quantiles are that a model says at once: `quantiles`.
+
+        Their `levels`, what share came `below` each and the mean loss of each,
+        `pinball_bps`; of the lowest and the highest what `coverage` says of an interval
+        of `level`. The skill of the mean loss, against the quantiles of the training
+        targets, has an interval, and so has the share inside. Nothing without them.
+        """
+        levels = self.config.quantiles
+        names = [column_of(level) for level in levels]
+        if not levels or not {*names} <= {*self.table}:
+            return {"intervals": {}}
+        said = [log_returns(self.table, self.data.target, name) for name in names]
+        columns, actual = np.stack(said, axis=1), self.actual_returns
+        losses = pinball(actual, columns, levels)
+        held, inside = self._held(names[0], names[-1])
+        intervals = {"quantile_coverage": inside}
+        if len(train := self.data.parts["train"].targets):
+            usual = np.quantile(self.data.log_returns(train), levels)
+            reference = pinball(actual, usual, levels).mean(axis=1)
+            skill = self.skill_interval(losses.mean(axis=1), reference)
+            intervals["skill_pinball_vs_train"] = skill
+        return {
+            "quantiles": {
+                "levels": list(levels),
+                "below": [float((actual < each).mean()) for each in said],
+                "pinball_bps": (1e4 * losses.mean(axis=0)).tolist(),
+                "level": levels[-1] - levels[0],
+                **held,
+            },
+            "intervals": intervals,
+        }
+
+    def _held(self, *ends: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns thirds and width of what lies between two columns, and the share."""
+        low, high = (log_returns(self.table, self.data.target, end) for end in ends)
         inside = (low <= self.actual_returns) & (self.actual_returns <= high)
         return {
-            "coverage": {
-                "level": self.config.interval_level,
-                "thirds": [float(each.mean()) for each in np.array_split(inside, 3)],
-                "width_bps": 1e4 * float((high - low).mean()),
-            },
-            "intervals": {"coverage": self.interval(inside.astype(np.float64))},
-        }
+            "thirds": [float(each.mean()) for each in np.array_split(inside, 3)],
+            "width_bps": 1e4 * float((high - low).mean()),
+        }, self.interval(inside.astype(np.float64))
 
     def skill(self) -> dict[str, Any]:
         """Returns skill, correlation and slope of the predictions, with intervals.
@@ -301,72 +337,3 @@ class NumberScores(PartScores):
 
 def _columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-
-
-def error_scores(
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    known: np.ndarray,
-    *,
-    is_price: bool,
-    length: Length,
-) -> dict[str, Any]:
-    """Returns the keys of `metrics.regression_metrics` and `intervals` of most of them.
-
-    Args:
-        actual: What happened (num_rows,).
-        predicted: The forecast (num_rows,).
-        known: The forecast of persistence (num_rows,).
-        is_price: Whether errors in percent mean something.
-        length: Of the stretch.
-    """
-    scores = metrics.regression_metrics(
-        actual, predicted, persistence=known, is_price=is_price
-    )
-    table, statistics = _error_statistics(actual, predicted, known)
-    scores["intervals"] = {
-        name: cosine_interval(table, statistic, length=length)
-        for name, statistic in statistics.items()
-        if scores.get(name) is not None or name != "mape_pct"
-    }
-    return scores
-
-
-def _error_statistics(
-    actual: np.ndarray, predicted: np.ndarray, known: np.ndarray
-) -> tuple[np.ndarray, dict[str, Callable[[np.ndarray], np.ndarray]]]:
-    """Returns columns (num_rows, num_columns), and each score from their means."""
-    error, naive = actual - predicted, actual - known
-    moved = naive != 0
-    hits = moved & (np.sign(predicted - known) == np.sign(naive))
-    # Deviations from one mean: variances then lose no digits on prices.
-    centred = actual - actual.mean()
-    columns = {
-        "error": np.abs(error),
-        "square": np.square(error),
-        "naive_error": np.abs(naive),
-        "naive_square": np.square(naive),
-        "hits": hits,
-        "moved": moved,
-        "mean": centred,
-        "mean_square": np.square(centred),
-        "percent": 100.0 * np.abs(error / np.where(actual == 0, 1.0, actual)),
-    }
-    place = {name: k for k, name in enumerate(columns)}
-
-    def ratio(over: str, under: str) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda m: m[..., place[over]] / m[..., place[under]]
-
-    def variance(m: np.ndarray) -> np.ndarray:
-        return m[..., place["mean_square"]] - np.square(m[..., place["mean"]])
-
-    statistics = {
-        "mae": lambda m: m[..., place["error"]],
-        "rmse": lambda m: np.sqrt(m[..., place["square"]]),
-        "r2": lambda m: 1.0 - m[..., place["square"]] / variance(m),
-        "sign_accuracy": ratio("hits", "moved"),
-        "skill_mae_vs_persistence": lambda m: 1.0 - ratio("error", "naive_error")(m),
-        "skill_mse_vs_persistence": lambda m: 1.0 - ratio("square", "naive_square")(m),
-        "mape_pct": lambda m: m[..., place["percent"]],
-    }
-    return np.stack(list(columns.values()), axis=1), statistics

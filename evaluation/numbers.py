@@ -10,7 +10,7 @@ has no stable scale. A price is reported back as `close * exp(predicted return)`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from evaluation.results import (
 from evaluation.task import Names, Task
 from metrics import scores, wording
 from metrics.conformal import SpreadInterval
+from metrics.quantiles import column_of, middle_of
 from preprocessing.training_data import Part
 from preprocessing.windows import change_spread
 from settings.evaluation_fields import EvaluationFields
@@ -51,6 +52,7 @@ class Numbers(Task[NumberResults, NumberPart]):
 
     Args:
         target: `return` or `price`.
+        quantiles: That a model names at once; empty for one number.
     """
 
     part_scores = NumberScores
@@ -83,8 +85,9 @@ class Numbers(Task[NumberResults, NumberPart]):
     }
     skill_name = "squared-error skill against the training mean"
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, quantiles: Sequence[float] = ()) -> None:
         self.target = target
+        self.quantiles = quantiles
 
     def columns(
         self, data: TrainingData, part: str, outputs: np.ndarray
@@ -95,16 +98,22 @@ class Numbers(Task[NumberResults, NumberPart]):
             ValueError: If there is no finite number for each target.
         """
         rows = data.parts[part].targets
-        if np.size(outputs) != len(rows) or not np.isfinite(outputs).all():
+        if len(outputs) != len(rows) or not np.isfinite(outputs).all():
             raise ValueError(
                 f"{part}: expected {len(rows)} finite numbers, one for each target. "
                 f"Received: shape {np.shape(outputs)}, "
                 f"{int((~np.isfinite(outputs)).sum())} of them not finite"
             )
+        policy = self._policy(data)
         columns = {
             "actual": data.outcomes["target"][rows],
-            "predicted": self._policy(data).calibrate(outputs),
+            "predicted": policy.calibrate(outputs),
         }
+        said = ["predicted"]
+        if np.shape(outputs)[1:] == (len(self.quantiles),):
+            names = [column_of(level) for level in self.quantiles]
+            columns |= dict(zip(names, policy.quantiles(outputs).T, strict=True))
+            said += names
         if "close" in data.outcomes:
             close = data.outcomes["close"]
             columns["known"] = close[rows]
@@ -112,7 +121,7 @@ class Numbers(Task[NumberResults, NumberPart]):
                 spread = change_spread(close, rows, window_bars=data.window_bars)
                 columns["volatility"] = spread
         if self.target == "price":
-            columns["predicted"] = columns["known"] * np.exp(columns["predicted"])
+            columns |= {name: columns["known"] * np.exp(columns[name]) for name in said}
         return columns
 
     def learn_policy(
@@ -184,7 +193,9 @@ class Numbers(Task[NumberResults, NumberPart]):
                     f"training, {test['actual_std_bps']:.1f} in test"
                 )
             found += verdict.of_length(test["length"])
-            found += _of_coverage(test)
+            found += _of_coverage(test, "coverage", "coverage", "intervals")
+            names = ("quantiles", "quantile_coverage", "outer quantiles")
+            found += _of_coverage(test, *names)
         return found
 
     def source_line(self, test: NumberPart, claims: verdict.Claims) -> str:
@@ -224,7 +235,7 @@ class Numbers(Task[NumberResults, NumberPart]):
     ) -> dict[str, float | None]:
         """Returns the squared-error skill of `all`."""
         # In units of the target's scaler the training mean is 0.
-        error = np.square(outputs.astype(np.float64) - targets).mean()
+        error = np.square(middle_of(outputs).astype(np.float64) - targets).mean()
         reference = np.square(targets.astype(np.float64)).mean()
         return {"all": scores.skill(float(error), float(reference))}
 
@@ -263,16 +274,16 @@ def _of_sizes(part: str, result: NumberPart, *, has_sizes: bool) -> list[str]:
     return found
 
 
-def _of_coverage(test: NumberPart) -> list[str]:
+def _of_coverage(test: Mapping[str, Any], key: str, name: str, words: str) -> list[str]:
     """Returns a warning where intervals did not hold what they were to hold."""
-    if "coverage" not in test:
+    if key not in test:
         return []
-    level, found = test["coverage"]["level"], test["intervals"]["coverage"]
+    level, found = test[key]["level"], test["intervals"][name]
     low, high = found["low"], found["high"]
     if low is None or high is None or low <= level <= high:
         return []
     held = wording.interval(found, "{:.1%}")
-    return [f"intervals of {level:.0%} held {held} of what came in test"]
+    return [f"{words} of {level:.0%} held {held} of what came in test"]
 
 
 def target_over_time(

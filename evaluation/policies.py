@@ -21,6 +21,7 @@ from config import CLASS_NAMES, HOLD, LONG, SHORT
 from evaluation.calibration import Calibrator, calibrator_from_dict
 from evaluation.thresholds import threshold_signals
 from metrics.conformal import SpreadInterval
+from metrics.quantiles import in_order, middle_of
 from preprocessing.scaling import TargetScaler
 from utils import DataError
 
@@ -204,8 +205,12 @@ class ReturnPolicy(Policy):
     interval: SpreadInterval | None = None
 
     def calibrate(self, outputs: Any) -> np.ndarray:
-        """Returns log returns (num_rows,) for a model's outputs, of as many values."""
-        return self.scaler.inverse(np.asarray(outputs).reshape(-1))
+        """Returns log returns (num_rows,) for a model's outputs; of quantiles 0.5."""
+        return self.scaler.inverse(middle_of(outputs))
+
+    def quantiles(self, outputs: Any) -> np.ndarray:
+        """Returns quantiles of the log return (num_rows, num_quantiles), in order."""
+        return self.scaler.inverse(in_order(outputs))
 
     def scores(self, answers: np.ndarray) -> np.ndarray:
         """Returns the predicted gain of SHORT, HOLD and LONG (num_rows, 3).

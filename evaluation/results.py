@@ -311,6 +311,7 @@ class NumberPart(PartResults):
     errors: dict[str, list[Any]]  # in stretches of time
     residuals: dict[str, Any]  # distribution of actual - predicted
     coverage: NotRequired[dict[str, Any]]  # level, thirds, width_bps of intervals
+    quantiles: NotRequired[dict[str, Any]]  # the same of quantiles, and losses
 
 
 class Results(TypedDict, Generic[Part]):

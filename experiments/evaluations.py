@@ -182,7 +182,9 @@ def _judge_forecasts(
     predictor, task = each.predictor, task_of(data.target)
     said = predictor.adapter.predict_rows(data, data.parts["test"].targets)
     model = Judged(
-        table=predictor.policy.add_signals(predictions_table(data, {"test": said})),
+        table=predictor.policy.add_signals(
+            predictions_table(data, {"test": said}, quantiles=each.config.quantiles)
+        ),
         policy=predictor.policy,
         choice={
             key: each.results[key]

@@ -81,7 +81,9 @@ def to_onnx(predictor: Predictor) -> Converted:
         x = onnx_graph.add_arrays(graph, adapter.model, x)
         if adapter.mix is not None:
             x = onnx_graph.add_mix(graph, adapter.mix, x)
-    answer = onnx_graph.add_policy(graph, predictor.policy, x)
+    answer = onnx_graph.add_policy(
+        graph, predictor.policy, x, num_outputs=predictor.config.num_outputs
+    )
     sizes = adapter.window_bars, adapter.num_features
     name: str = "probabilities"
     shape: list[str | int] = ["batch", len(CLASS_NAMES)]

@@ -56,10 +56,11 @@ class Graph:
         self.constants: list[Any] = []
 
     def add(self, operator: str, *inputs: str | np.ndarray, **attributes: Any) -> str:
-        """Adds an operator; returns the name of its one output."""
+        """Adds an operator; returns the name of its first output."""
         names = [self._name(each) for each in inputs]
         output = f"{operator.lower()}_{len(self.nodes)}"
-        node = self._onnx.helper.make_node(operator, names, [output], **attributes)
+        outputs = [output, f"{output}_places"] if operator == "TopK" else [output]
+        node = self._onnx.helper.make_node(operator, names, outputs, **attributes)
         self.nodes.append(node)
         return output
 
@@ -261,10 +262,13 @@ def add_mix(graph: Graph, mix: ClassMix, name: str) -> str:
     return graph.add("Div", x, np.array(float(mix.num_targets + count)))
 
 
-def add_policy(graph: Graph, policy: Policy, name: str) -> str:
+def add_policy(graph: Graph, policy: Policy, name: str, *, num_outputs: int = 1) -> str:
     """Adds what `Policy.calibrate` does, rounded to float32 as a run's table has it."""
     x = graph.cast(name, "double")
     if isinstance(policy, ReturnPolicy):
+        if num_outputs > 1:  # quantiles: the middle one in their order
+            x = graph.add("TopK", x, np.array([num_outputs // 2 + 1]), largest=0)
+            x = graph.add("ReduceMax", x, np.array([1]))
         x = graph.add("Mul", x, np.array(policy.scaler.scale))
         x = graph.add("Add", x, np.array(policy.scaler.center))
         return graph.cast(graph.add("Reshape", x, np.array([-1])), "float")

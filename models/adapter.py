@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 import numpy as np
 
 from config import CLASS_TARGETS, Config
+from metrics.quantiles import middle_of
 from preprocessing.inheritance import Inherited
 from utils import ConfigError, DataError, RefusedArtifactError
 
@@ -197,7 +198,7 @@ class ModelAdapter(abc.ABC):
     def predict(self, data: TrainingData, rows: np.ndarray) -> np.ndarray:
         """Returns the most probable class ids (num_rows,), or the predicted numbers."""
         outputs = self.predict_rows(data, rows)
-        return outputs.argmax(axis=1) if self.has_classes else outputs
+        return outputs.argmax(axis=1) if self.has_classes else middle_of(outputs)
 
     def said_by_parents(
         self, data: TrainingData, parts: Iterable[str]

@@ -363,8 +363,8 @@ class KerasAdapter(ModelAdapter):
         return self.network
 
     def shaped(self, outputs: np.ndarray) -> np.ndarray:
-        """Returns answers, (num_windows, 3) or (num_windows,), of outputs."""
-        return outputs if self.has_classes else outputs.reshape(-1)
+        """Returns answers: (num_windows,) of one number, else as many columns."""
+        return outputs if outputs.shape[1] > 1 else outputs.reshape(-1)
 
     # What is known about it
 

@@ -22,6 +22,7 @@ from artifacts.manifest import open_plain, parse_json
 from artifacts.run_folder import MANIFEST
 from config import CLASS_TARGETS
 from files.atomic import atomic_write, sha256_file
+from metrics.quantiles import middle_of
 from models.adapter import ModelAdapter
 from models.stacking import SHARPNESS, Pool
 from preprocessing.pipelines import PreprocessingPipeline
@@ -97,7 +98,7 @@ class Member:
             window_bars=self.adapter.window_bars,
         )
         if self.adapter.config.model not in AGENTS:
-            return self.adapter.predict_rows(own, rows)
+            return self._alone(self.adapter.predict_rows(own, rows))
         bars, said = self.adapter.window_bars, self.adapter.predict_windows
         return np.concatenate(
             [
@@ -110,7 +111,11 @@ class Member:
         """Returns what it says of (num_windows, window_bars, num_features)."""
         taken = self._taken(windows[:, -self.adapter.window_bars :])
         rows = self.pipeline.scaled(taken.reshape(-1, taken.shape[2]))
-        return self.adapter.predict_windows(rows.reshape(taken.shape))
+        return self._alone(self.adapter.predict_windows(rows.reshape(taken.shape)))
+
+    def _alone(self, said: np.ndarray) -> np.ndarray:
+        """Returns the forecast of a member that says several quantiles."""
+        return said if self.adapter.has_classes else middle_of(said)
 
     def _taken(self, features: np.ndarray) -> np.ndarray:
         """Returns its own columns of features (..., num_features)."""

@@ -311,7 +311,7 @@ def _configured(name: str, config: Config, **others: Any) -> keras.losses.Loss:
             "costs": None if costs is None else (costs[:3], costs[3:6], costs[6:])
         },
         "huber": {"delta": config.huber_delta},
-        "quantile": {"quantile": config.quantile},
+        "quantile": {"quantile": config.quantiles or config.quantile},
         "directional": {"mse_weight": config.directional_mse_weight},
         "return_volatility": {"volatility_lambda": config.volatility_lambda},
     }

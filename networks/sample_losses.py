@@ -137,21 +137,31 @@ class QuantileLoss(SavableLoss):
     Source: Koenker and Bassett (1978), "Regression quantiles".
 
     Args:
-        quantile: q, between 0 and 1.
+        quantile: q, between 0 and 1; of several, each of which is an output, the mean
+            loss counts.
         **base: As in `SavableLoss`.
     """
 
     default_name = "quantile"
 
-    def __init__(self, quantile: float = 0.5, **base: Any) -> None:
+    def __init__(self, quantile: float | Sequence[float] = 0.5, **base: Any) -> None:
         super().__init__(**base)
-        require("quantile", quantile, 0 < quantile < 1, "between 0 and 1")
-        self.quantile = quantile
+        levels = [quantile] if isinstance(quantile, float | int) else list(quantile)
+        is_good = len(levels) > 0 and all(0 < each < 1 for each in levels)
+        require("quantile", quantile, is_good, "between 0 and 1")
+        self.quantile = levels[0] if len(levels) == 1 else levels
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns each sample's loss (batch,)."""
-        error = flat(y_true) - flat(y_pred)
-        return ops.maximum(self.quantile * error, (self.quantile - 1.0) * error)
+        if not isinstance(self.quantile, list):
+            error, level = flat(y_true) - flat(y_pred), self.quantile
+            return ops.maximum(level * error, (level - 1.0) * error)
+        expected = f"{len(self.quantile)} outputs of each sample"
+        is_fit = tuple(y_pred.shape[1:]) == (len(self.quantile),)
+        require("y_pred", tuple(y_pred.shape), is_fit, expected)
+        error = ops.expand_dims(flat(y_true), 1) - y_pred
+        levels = ops.convert_to_tensor(self.quantile, error.dtype)
+        return ops.mean(ops.maximum(levels * error, (levels - 1.0) * error), axis=1)
 
 
 @_register

@@ -44,6 +44,12 @@ _SCORES: Rows = {
     "sign, p-value": ("sign_p_value", "{:.3f}"),
     "inside the intervals": ("intervals.coverage", "{:.1%}"),
     "mean width of the intervals, bps": ("coverage.width_bps", "{:.1f}"),
+    "between the outer quantiles": ("intervals.quantile_coverage", "{:.1%}"),
+    "mean width between them, bps": ("quantiles.width_bps", "{:.1f}"),
+    "pinball skill against training": (
+        "intervals.skill_pinball_vs_train",
+        "{:+.4f}",
+    ),
     "deviation of the forecasts, bps": ("predicted_std_bps", "{:.1f}"),
     "deviation of what followed, bps": ("actual_std_bps", "{:.1f}"),
 }
@@ -92,6 +98,7 @@ def part_lines(result: Mapping[str, Any]) -> list[str]:
         *_skill_lines(result),
         *_sign_lines(result),
         *_coverage_lines(result),
+        *_quantile_lines(result),
         *_baseline_lines(result),
     ]
 
@@ -150,12 +157,35 @@ def _coverage_lines(result: Mapping[str, Any]) -> list[str]:
     if "coverage" not in result:
         return []
     found = result["coverage"]
-    thirds = ", ".join(f"{share:.1%}" for share in found["thirds"])
-    held = interval(result["intervals"]["coverage"], "{:.1%}")
-    return [
-        f"  intervals of {found['level']:.0%}: {held} inside (by thirds {thirds}), "
-        f"{found['width_bps']:.1f} bps wide"
+    held = _held(found, result["intervals"]["coverage"])
+    return [f"  intervals of {found['level']:.0%}: {held}"]
+
+
+def _quantile_lines(result: Mapping[str, Any]) -> list[str]:
+    if "quantiles" not in result:
+        return []
+    found, intervals = result["quantiles"], result["intervals"]
+    held = _held(found, intervals["quantile_coverage"])
+    below = ", ".join(
+        f"{level:g}: {share:.1%}"
+        for level, share in zip(found["levels"], found["below"], strict=True)
+    )
+    lines = [
+        f"  outer quantiles, {found['level']:.0%}: {held}",
+        f"  came below each quantile: {below}",
     ]
+    if "skill_pinball_vs_train" in intervals:
+        skill = interval(intervals["skill_pinball_vs_train"])
+        lines.append(f"  pinball skill against the quantiles of training: {skill}")
+    return lines
+
+
+def _held(found: Mapping[str, Any], inside: Mapping[str, Any]) -> str:
+    thirds = ", ".join(f"{share:.1%}" for share in found["thirds"])
+    return (
+        f"{interval(inside, '{:.1%}')} inside (by thirds {thirds}), "
+        f"{found['width_bps']:.1f} bps wide"
+    )
 
 
 def _baseline_lines(result: Mapping[str, Any]) -> list[str]:

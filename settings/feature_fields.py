@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import utils
 from settings.part import Part, field
 from settings.values import own_name_problems, pair_problems
 
@@ -57,6 +58,22 @@ class FeatureFields(Part):
             problems += own_name_problems(
                 "feature_sets", name, FEATURE_SETS, is_small=False
             )
+        return problems
+
+    def longer_problems(self, timeframe: str) -> list[str]:
+        """Returns which higher timeframes are no multiples of the run's own."""
+        problems = []
+        for text in self.higher_timeframes:
+            try:
+                seconds, own = map(utils.timeframe_seconds, (text, timeframe))
+            except ValueError as error:
+                problems.append(f"higher_timeframes: {error}")
+                continue
+            if seconds <= own or seconds % own or seconds > 604_800:
+                problems.append(
+                    "higher_timeframes: expected whole multiples of timeframe "
+                    f"{timeframe}, at most 1w. Received: {text!r}"
+                )
         return problems
 
     @property

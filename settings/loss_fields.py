@@ -5,6 +5,7 @@ In: names and numbers. Out: formulas (`networks.losses`).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -139,6 +140,8 @@ class LossFields(Part):
         huber_delta: Error from which `huber` is linear, in standard deviations of the
             target.
         quantile: The quantile that `quantile` predicts.
+        quantiles: Several that `quantile` predicts at once, each an output: ascending,
+            0.5 in the middle, which is the forecast. Empty: the one of `quantile`.
         directional_mse_weight: Weight of the squared error in `directional`; the rest
             is that of the sign.
         focal_gamma: How much `focal` cares less for what is already right; 0 is
@@ -158,6 +161,7 @@ class LossFields(Part):
     volatility_lambda: float | None = field(None, ge=0, losses=("return_volatility",))
     huber_delta: float = field(1.0, gt=0, losses=("huber",))
     quantile: float = field(0.5, gt=0, lt=1, losses=("quantile",))
+    quantiles: tuple[float, ...] = field((), gt=0, lt=1, losses=("quantile",))
     directional_mse_weight: float = field(0.6, ge=0, le=1, losses=("directional",))
     focal_gamma: float = field(2.0, ge=0, le=20, losses=("focal",))
     focal_alpha: tuple[float, ...] | None = field(None, gt=0, losses=("focal",))
@@ -202,6 +206,7 @@ class LossFields(Part):
             given = getattr(self, name)
             if given is not None and len(given) != count:
                 problems.append(f"{name}: expected {count} numbers. Received: {given}")
+        problems += self._quantile_problems()
         costs = self.misclassification_costs
         if costs is not None and any(costs[::4]):
             problems.append(
@@ -234,6 +239,23 @@ class LossFields(Part):
                     f"{name}: expected loss 'combined' with it. "
                     f"Received: loss {self.loss_of(target)!r}"
                 )
+        return problems
+
+    def _quantile_problems(self) -> list[str]:
+        levels, problems = self.quantiles, []
+        if not levels:
+            return []
+        is_rising = all(a < b for a, b in itertools.pairwise(levels))
+        if not (is_rising and len(levels) % 2 and levels[len(levels) // 2] == 0.5):
+            problems.append(
+                "quantiles: expected an odd number of ascending ones, 0.5 in the "
+                f"middle, such as 0.1 0.5 0.9. Received: {levels}"
+            )
+        if self.quantile != 0.5 or self.loss == "combined":
+            problems.append(
+                "quantiles: expected loss 'quantile' alone, and no other quantile. "
+                f"Received: loss {self.loss!r}, quantile {self.quantile:g}"
+            )
         return problems
 
     def _combination_problems(self) -> list[str]:

@@ -17,8 +17,9 @@ import pandas as pd
 
 from config import CLASS_NAMES, CLASS_TARGETS, HOLD, LONG, SHORT, Config
 from evaluation.backtest import sizes_of
-from evaluation.policies import Policy
+from evaluation.policies import Policy, ReturnPolicy
 from evaluation.thresholds import side_sizes
+from metrics.quantiles import column_of
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import OK, FeatureRows
 from preprocessing.windows import change_spread, chunks
@@ -132,6 +133,7 @@ class AnswerRules:
             columns[name] = np.full(count, np.nan)
             columns[name][is_ok] = values
         columns |= self._ends(newest, answers, is_ok)
+        columns |= self._quantiles(outputs, is_ok)
         signal = np.full(count, HOLD, np.int8)
         signal[is_ok] = signals
         columns["signal"] = signal
@@ -169,6 +171,16 @@ class AnswerRules:
         ):
             columns[end] = np.full(len(is_ok), np.nan)
             columns[end][is_ok] = values
+        return columns
+
+    def _quantiles(self, outputs: np.ndarray, is_ok: np.ndarray) -> dict[str, Any]:
+        """Returns the quantiles of the log return, of a model that says several."""
+        names = [column_of(level) for level in self.config.quantiles]
+        columns = {name: np.full(len(is_ok), np.nan) for name in names}
+        if names and is_ok.any() and isinstance(self.policy, ReturnPolicy):
+            said = self.policy.quantiles(outputs)
+            for name, values in zip(names, said.T, strict=True):
+                columns[name][is_ok] = values
         return columns
 
     def _sides(self) -> list[tuple[int, float, float, float]]:

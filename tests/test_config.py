@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "e92163044612ff7880c1993d553dd85e613afe10e4b1eb2b5af9681a5d4bb0ef"
+        "9fafbff6452e3d95d422b530073b2488856a4fd892f8fa9c1ebcaf2040f0395f"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "aed3014da333599bb140aa5569e23f72981da8d45f8b053a28e84c63786440f9"
+        "1c6b45529ffb7f97d37c66c00dc184cf06078737fed2bbe53fd04e5dff29ffdf"
     )
 
 

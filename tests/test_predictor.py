@@ -106,6 +106,33 @@ def test_candles_give_the_reports_predictions(candles, predictor, predictions):
         assert found[ANSWERS].tolist() == expected[ANSWERS].tolist()
 
 
+def test_quantiles_of_candles_are_those_of_the_report(candles, tmp_path):
+    places = {"inputs_dir": str(tmp_path), "outputs_dir": str(tmp_path)}
+    several = {"loss": "quantile", "quantiles": (0.1, 0.5, 0.9), "target": "return"}
+    fields = places | several | {"model": "mlp", "timeframe": "4h", "report": "light"}
+    config = Config(**TINY | fields | {"sequence_length": 12, "dense_units": ()})
+    build_training_file(candles, config)
+    folder = StandaloneTrainer(config).run_training()
+    table = pd.read_parquet(next(folder.glob("predictions_*.parquet")))
+    test = table[table["part"] == "test"].set_index("timestamp")
+    names = ["quantile_10", "quantile_50", "quantile_90"]
+    assert (np.diff(test[names], axis=1) >= 0).all()
+    assert test["quantile_50"].equals(test["predicted"].rename("quantile_50"))
+    predictor = Predictor(folder)
+    rows = predictor.predict_candles(candles, last=1000).set_index("timestamp")
+    rows = rows.loc[test.index]
+    said = ["log_return", "low", "high", *names]
+    stored = ["predicted", "predicted_low", "predicted_high", *names]
+    np.testing.assert_allclose(rows[said], test[stored], atol=1e-6)
+    assert np.array_equal(rows["signal"], test["signal"])
+    stream = predictor.stream(candles[:-1])
+    found = stream.update(candles.iloc[-1])
+    expected = predictor.predict_candles(candles).iloc[0]
+    assert [found[name] for name in said] == expected[said].tolist()
+    still_open = predictor.predict_candles(candles, now="2024-01-01").iloc[0]
+    assert still_open["status"] == "open_bar" and still_open[names].isna().all()
+
+
 def test_threads_share_a_predictor(candles, predictor):
     lasts = [1, 3, 40, 1, 3, 40]
     with ThreadPoolExecutor(6) as pool:

@@ -18,11 +18,11 @@ from evaluation.evaluate import (
     predictions_table,
     training_notes,
 )
-from evaluation.number_scores import error_scores
 from evaluation.policies import CALIBRATED_COLUMNS, PROBABILITY_COLUMNS, SignalPolicy
 from files.strict import to_jsonable
 from metrics import scores as metrics
 from metrics.classification import confusion_matrix
+from metrics.errors import error_scores
 from metrics.intervals import Length
 from utils import ConfigError
 

@@ -271,6 +271,61 @@ def test_intervals_that_do_not_hold_are_told():
     assert results["test"]["intervals"]["coverage"]["high"] < 0.9
 
 
+LEVELS = (0.1, 0.5, 0.9)
+
+
+@pytest.mark.parametrize("target", ["return", "price"])
+def test_quantiles_are_judged_beside_the_intervals(target):
+    """A walk's return is normal, so that its quantiles are known: of the deviation."""
+    data = load(market(target), target=target)
+    known = (data.values.std() * np.array([1.2816, 0.0, -1.2816])).astype(np.float32)
+    values = {k: np.tile(known, (len(v), 1)) for k, v in outputs(data).items()}
+    table, _, results = judge(
+        data, values, target=target, loss="quantile", quantiles=LEVELS
+    )
+    low, middle, high = (
+        log_returns(table, target, f"quantile_{k}") for k in (10, 50, 90)
+    )
+    assert (low < middle).all() and (middle < high).all()  # they came crossed
+    np.testing.assert_array_equal(table["predicted"], table["quantile_50"])
+    units, test = data.target_scaler, results["test"]
+    np.testing.assert_allclose(high, units.inverse(known[:1])[0], rtol=1e-5)
+    is_test = (table["part"] == "test").to_numpy()
+    came = log_returns(table, target, "actual")
+    inside = (low <= came) & (came <= high)
+    found = test["intervals"]["quantile_coverage"]
+    assert found["estimate"] == pytest.approx(inside[is_test].mean())
+    assert found["low"] < 0.8 < found["high"]
+    said = test["quantiles"]
+    assert (said["levels"], said["level"]) == ([*LEVELS], pytest.approx(0.8))
+    assert said["below"] == pytest.approx([0.1, 0.5, 0.9], abs=0.1)
+    width = 1e4 * 2 * 1.2816 * data.values.std() * units.scale
+    assert said["width_bps"] == pytest.approx(width, rel=1e-4)
+    # Of a normal variable: the density at the quantile, times the deviation.
+    scale = 1e4 * came[is_test].std()
+    assert said["pinball_bps"] == pytest.approx(
+        scale * np.array([0.1755, 0.3989, 0.1755]), rel=0.1
+    )
+    assert abs(test["intervals"]["skill_pinball_vs_train"]["estimate"]) < 0.05
+    assert test["coverage"]["level"] == 0.9  # the interval of validation's errors
+    assert not any(note.startswith("outer quant") for note in results["warnings"])
+    text = report.format_results(results)
+    assert (
+        "outer quantiles, 80%: " in text and "came below each quantile: 0.1: " in text
+    )
+    actual = data.values[data.parts["test"].targets]
+    skills = Numbers(target).skills(values["test"], actual, data)
+    assert skills == {"all": pytest.approx(0)}  # of the middle one, the mean
+
+
+def test_quantiles_that_do_not_hold_are_told():
+    data = load(market())
+    values = {k: np.full((len(v), 3), 0.1) for k, v in outputs(data).items()}
+    results = judge(data, values, loss="quantile", quantiles=LEVELS)[2]
+    [told] = [text for text in results["warnings"] if text.startswith("outer quant")]
+    assert told.startswith("outer quantiles of 80% held 0.0%")
+
+
 def test_a_short_window_has_no_interval():
     frame = market()
     data = load(frame, sequence_length=9)

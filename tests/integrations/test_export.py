@@ -50,6 +50,8 @@ NETWORKS = {
         "attention_blocks": 1,
     },
     "return": {"model": "lstm", "target": "return"},
+    "quantiles": {"model": "mlp", "target": "return", "loss": "quantile"}
+    | {"quantiles": (0.1, 0.5, 0.9), "dense_units": ()},
 }
 TABLES = {
     "random_forest": {},

@@ -140,7 +140,8 @@ def test_parameters_are_those_counted_by_hand(model):
 
 VARIANTS = [
     {},
-    {"target": "price", "dense_units": ()},
+    {"target": "price", "dense_units": (), "loss": "quantile"}
+    | {"quantiles": (0.1, 0.5, 0.9)},
     {"bidirectional": True, "dense_batch_norm": True},
     {"conv_batch_norm": False, "attention_norm": "post", "dense_units": (7, 6)},
     {"cnn_lstm_residual": True, "cnn_lstm_attention": True, "mlp_inputs": "means"},

@@ -99,6 +99,17 @@ def test_quantile_is_the_pinball_loss():
     np.testing.assert_allclose(got, [0.9, 0.2], rtol=1e-6)
 
 
+def test_several_quantiles_lose_their_mean():
+    loss = QuantileLoss((0.1, 0.5, 0.9), reduction=None)
+    got = loss(np.array([2.0, 1.0]), np.array([[1.0, 2.0, 4.0], [2.0, 0.0, 1.0]]))
+    # 0.1 x 1, 0, 0.1 x 2; then 0.9 x 1, 0.5 x 1, 0
+    np.testing.assert_allclose(got, [0.1, 1.4 / 3], rtol=1e-6)
+    again = QuantileLoss.from_config(loss.get_config())
+    assert again.quantile == [0.1, 0.5, 0.9]
+    with pytest.raises(ValueError, match="expected 3 outputs of each sample"):
+        loss(np.zeros(2), np.zeros((2, 1)))
+
+
 def test_directional_adds_squared_error_and_wrong_signs():
     # Margins 0, 2 and -2; softplus(0) / ln 2 = 1.
     loss = DirectionalLoss(0.25, scale=2.0, reduction=None)
@@ -457,6 +468,8 @@ def test_misspelt_names_and_options():
     [
         ("huber", {"delta": 0}),
         ("quantile", {"quantile": 1.0}),
+        ("quantile", {"quantile": (0.1, 1.0)}),
+        ("quantile", {"quantile": ()}),
         ("directional", {"mse_weight": 1.1}),
         ("directional", {"scale": 0}),
         ("sharpe", {"cost_bps": -1}),
@@ -514,6 +527,8 @@ def test_fields_reach_their_loss():
     values = {"target": "return", "future_window": 1}
     loss = loss_from_config(Config(loss="quantile", quantile=0.9, **values))
     assert loss.quantile == 0.9
+    several = Config(loss="quantile", quantiles=(0.1, 0.5, 0.9), **values)
+    assert loss_from_config(several).quantile == [0.1, 0.5, 0.9]
     loss = loss_from_config(
         Config(loss="directional", directional_mse_weight=0.2, **values)
     )
@@ -539,6 +554,9 @@ def test_a_loss_of_positions_balances_no_classes():
     assert Config(loss="focal").class_balancing == "systematic_undersampling"
 
 
+_QUANTILE = {"loss": "quantile", "target": "return"}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -549,6 +567,24 @@ def test_a_loss_of_positions_balances_no_classes():
             "loss: expected one for target 'price'",
         ),
         ({"quantile": 0.9}, "quantile: expected loss quantile with it"),
+        ({"quantiles": (0.1, 0.5, 0.9)}, "quantiles: expected loss quantile with it"),
+        *(
+            ({"quantiles": each} | _QUANTILE, "odd number of ascending ones, 0.5 in")
+            for each in ((0.1, 0.9), (0.9, 0.5, 0.1), (0.1, 0.4, 0.9), (0.5, 0.5, 0.9))
+        ),
+        (
+            {"quantiles": (0.1, 0.5, 0.9), "quantile": 0.4} | _QUANTILE,
+            "quantiles: expected loss 'quantile' alone, and no other quantile",
+        ),
+        (
+            {"quantiles": (0.1, 0.5, 0.9), "loss_parts": ("mse", "quantile")}
+            | {"target": "return", "loss": "combined"},
+            "quantiles: expected loss 'quantile' alone",
+        ),
+        (
+            {"quantiles": (0.1, 0.5, 0.9), "model": "lightgbm"} | _QUANTILE,
+            "loss: expected one of lstm",
+        ),
         ({"loss_cost_bps": 1}, "expected loss sharpe or return_volatility with it"),
         ({"loss": "sharpe", "monitor": "val_accuracy"}, "monitor: expected 'val_loss'"),
         (
