@@ -40,7 +40,7 @@ from settings.machine_fields import MachineFields
 from settings.network_fields import HYBRID, KERAS_MODELS, NetworkFields
 from settings.part import Part
 from settings.run_fields import MODELS as MODELS
-from settings.run_fields import RunFields
+from settings.run_fields import RunFields, pool_name
 from settings.stage_fields import AGENTS, AgentFields, StageFields
 from settings.training_fields import TrainingFields
 from settings.tree_fields import CLASS_MODELS, TABULAR_MODELS, TreeFields
@@ -101,6 +101,8 @@ class Config(
                 value = item.default  # lets the checks below look at the other fields
             object.__setattr__(self, name, value)
         problems += self.problems()
+        if self.pooled_pairs:
+            object.__setattr__(self, "pair", pool_name(self.pooled_pairs))
         if problems:
             raise ConfigError(problem_list(problems))
 
@@ -108,7 +110,8 @@ class Config(
         """Returns what contradicts, inside each part and across them."""
         inside = [problem for part in PARTS for problem in part.problems(self)]
         families = self.family_problems(self.model)
-        families += self.stage_problems(vars(self), has_folds=self.has_folds)
+        for found in (self.stage_problems, self.pool_problems):
+            families += found(vars(self), has_folds=self.has_folds)
         return inside + families + self._target_problems() + self._window_problems()
 
     def _target_problems(self) -> list[str]:
@@ -242,9 +245,8 @@ class Config(
         if self.target != "signal":
             unused |= {"long_tp_pct", "long_sl_pct", "short_tp_pct", "short_sl_pct"}
             unused |= {"tie_policy"}
-        unused |= set() if self.accept_jumps else {"accept_jumps"}
-        given = {name for name in ("timezone", "context_pairs") if getattr(self, name)}
-        unused |= {"timezone", "context_pairs"} - given
+        optional = ("accept_jumps", "timezone", "context_pairs")
+        unused |= {name for name in optional if not getattr(self, name)}
         names = ("pair", "timeframe", "timezone", *DATASET_FIELDS)
         return {name: getattr(self, name) for name in names if name not in unused}
 
@@ -278,10 +280,8 @@ class Config(
     @property
     def loss_traits(self) -> LossTraits:
         """What the loss asks of the run."""
-        traits = self.traits_of(self.target)
-        return (
-            traits if self.model != HYBRID else LossTraits(traits.targets, BOTH, True)
-        )
+        own = self.traits_of(self.target)
+        return own if self.model != HYBRID else LossTraits(own.targets, BOTH, True)
 
     def losses_of(self, target: str) -> tuple[str, ...]:
         """Returns the losses that are computed, that of a hybrid's position, too."""

@@ -20,10 +20,8 @@ import pandas as pd
 
 import utils
 from candles.sources import refuse_candles
-from candles.timestamps import Timeline
 from config import DATASET_FIELDS, Config
 from dataset import training_file
-from dataset.blocks import shorter_warm_ups
 from dataset.columns import has_labels, name_columns
 from dataset.features import find_feature_sets
 from dataset.lengths import warm_up_words
@@ -33,22 +31,33 @@ from files.locks import folder_lock
 from preprocessing.balance import class_fields, value_fields
 from preprocessing.inheritance import Inherited
 from preprocessing.parts import (
-    PART_NAMES,
     Ranges,
-    chronological_ranges,
+    Timeline,
     fold_ranges,
     require_windows,
-    spans_of,
+)
+from preprocessing.pooling import (
+    PooledRows,
+    member_config,
+    pool_rows,
+    pooled_ranges,
+    require_targets,
+    scale_pairs,
 )
 from preprocessing.sample_weights import sample_weights
-from preprocessing.targets import segment_starts_of, split_targets, tell_few_targets
+from preprocessing.targets import (
+    helpful_warm_ups,
+    segment_starts_of,
+    split_targets,
+    tell_few_targets,
+)
 from preprocessing.templates import run_pipeline
-from preprocessing.training_data import TrainingData, golden_targets
+from preprocessing.training_data import PairRows, TrainingData, golden_targets
 from preprocessing.windows import cut_windows
 from settings import names as file_names
 from settings import sources
 from settings.data_fields import DataFields, day_after
-from utils import DataError
+from utils import ConfigError, DataError
 
 __all__ = ["TrainingData", "TrainingDataLoader"]
 
@@ -146,24 +155,33 @@ class TrainingDataLoader:
     ) -> TrainingData:
         config = self.config
         rows = given or self.read_rows()
-        kept = used_rows(rows.timestamps, config)
+        pool = rows if isinstance(rows, PooledRows) else None
+        kept = slice(0, len(rows.timestamps))  # of pools, cut where they were joined
+        if pool is None:
+            kept = used_rows(rows.timestamps, config)
         eligible = rows.is_target[kept]
         features = rows.features[kept]
         breaks = segment_starts_of(rows.segment_ids[kept])
         is_whole_run = ranges is None
         timeline = Timeline.from_array(
-            rows.timestamps[kept], bar_seconds=config.bar_seconds
+            rows.timestamps[kept],
+            bar_seconds=config.bar_seconds,
+            cuts=[start for start, _ in pool.stretches.values()] if pool else (),
         )
-        if ranges is None:
-            ranges = self._inherited.rows_left(timeline, config)
         # What follows the file's last row is in no part; a date cut has rows behind it.
-        end = len(features) if kept.stop == len(rows.timestamps) else None
+        ends = [len(features)] if kept.stop == len(rows.timestamps) else []
+        if pool is not None:
+            ranges, ends = pooled_ranges(pool, timeline, config), [*pool.open_ends]
+        elif ranges is None:
+            ranges = self._inherited.rows_left(timeline, config)
         try:
-            parts = split_targets(ranges, breaks, eligible, config, open_end=end)
+            parts = split_targets(ranges, breaks, eligible, config, open_ends=ends)
+            if pool is not None:
+                require_targets(pool, parts)
         except DataError as error:
             path, warm_up = map(rows.source.get, ("path", "warm_up_bars"))
             text = f"{path}: {error}" if path else str(error)
-            if warm_up and (shorter := _helpful_warm_ups(ranges, warm_up, config)):
+            if warm_up and (shorter := helpful_warm_ups(ranges, warm_up, config)):
                 text += (
                     f" Before its first row, {warm_up_words(warm_up, shorter, config)}."
                 )
@@ -183,8 +201,15 @@ class TrainingDataLoader:
             learned = class_fields(rows.labels[kept], train, config, weigh)
         else:
             learned = value_fields(rows.log_returns[kept], train, weigh)
+        pairs: tuple[PairRows, ...] = ()
+        if pool is None:
+            features = pipeline.scaled(features, may_overwrite=given is None)
+        else:
+            features = features if given is None else features.copy()
+            pairs = scale_pairs(pool, features, parts["train"], config)
         return TrainingData(
-            features=pipeline.scaled(features, may_overwrite=given is None),
+            features=features,
+            pairs=pairs,
             timeline=timeline,
             outcomes=outcomes,
             parts=parts,
@@ -220,6 +245,8 @@ class TrainingDataLoader:
             DataError: If the file breaks its contract or is for another run.
         """
         config = self.config
+        if config.pooled_pairs:
+            return self._read_pool()
         if self._frame is not None:
             columns = name_columns(tables.from_pandas(self._frame))
             if not has_labels(columns.names):
@@ -245,6 +272,21 @@ class TrainingDataLoader:
         if others := {k: v for k, v in types.items() if v != "float32"}:
             rows.source["feature_types"] = others
         return rows
+
+    def _read_pool(self) -> PooledRows:
+        """Reads the file of each pair."""
+        if self._frame is not None:
+            raise ConfigError(
+                "pooled_pairs: expected training files. Received: a DataFrame. Write "
+                "one for each pair, and name them by training_file with {pair}."
+            )
+        config = self.config
+        runs = {pair: member_config(config, pair) for pair in config.pooled_pairs}
+        found = {
+            pair: TrainingDataLoader(config=run).read_rows()
+            for pair, run in runs.items()
+        }
+        return pool_rows(found, lambda times: used_rows(times, config))
 
 
 def _open_checked(path: Path, config: Config) -> tuple[tables.Columns, dict[str, Any]]:
@@ -356,28 +398,3 @@ def _warn_of_silent_features(train: np.ndarray, names: Sequence[str]) -> None:
             f"{len(train):,}",
             ", ".join(silent),
         )
-
-
-def _helpful_warm_ups(
-    ranges: Mapping[str, Any], warm_up_bars: int, config: Config
-) -> dict[str, int]:
-    """Returns the shorter warm-ups of feature sets that leave each part its window.
-
-    Of parts by their shares alone: given days do not move. None helps where the parts
-    are long enough, and something else is wrong.
-    """
-    num_rows = spans_of(ranges[PART_NAMES[-1]])[-1][1]
-    if config.train_end is not None or ranges != chronological_ranges(num_rows, config):
-        return {}
-
-    def fits(num_rows: int) -> bool:
-        least = config.sequence_length + config.future_window
-        needs = dict.fromkeys(PART_NAMES, least + config.embargo_bars)
-        needs[PART_NAMES[-1]] = least
-        parts = chronological_ranges(num_rows, config)
-        return all(stop - start >= needs[name] for name, (start, stop) in parts.items())
-
-    shorter = shorter_warm_ups(config, warm_up_bars)
-    if fits(num_rows):
-        return {}
-    return {k: v for k, v in shorter.items() if fits(num_rows + warm_up_bars - v)}

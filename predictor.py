@@ -20,17 +20,18 @@ import numpy as np
 import pandas as pd
 
 import utils
-from artifacts.registry import model_folder, open_model
-from config import AGENTS, Config
+from artifacts.registry import open_model
+from config import AGENTS
 from dataset.context_files import ContextSource, parse_context, with_context
 from evaluation.policies import policy_from_dict
 from models.families import load_adapter
 from positions.answers import PositionRules
 from positions.golden import GoldenObservations
+from preprocessing.pipelines import PreprocessingPipeline
 from rl import adapter as agents
 from signals.answers import AnswerRules, to_table
 from signals.command import answer, answer_and_follow, writer_of
-from signals.expected import require_model
+from signals.expected import renewed, require_model
 from signals.facts import ModelFacts
 from signals.follow import GrowingCandles
 from signals.golden import MIXED_TOLERANCE, TOLERANCE, GoldenRows, open_checks
@@ -50,6 +51,8 @@ class Predictor(ModelFacts):
     Args:
         where: A published artifact, such as `outputs/models/ETHUSDT/lstm/latest-1m`, or
             a registered one, `lstm/ETHUSDT-1m-signal@champion` (docs/registry.md).
+        pair: Of a model that several pairs trained together, the one of the candles;
+            one that it never saw gets the scale of all of them together.
         expect: What the model must be, such as `{"target": "signal"}`: properties of
             this class, `family`, or fields of its configuration, by name.
         feature_file: Python file that registers feature sets of one's own.
@@ -61,6 +64,7 @@ class Predictor(ModelFacts):
 
     Raises:
         MissingInputError: If there is no folder.
+        ConfigError: If it is a model of another pair, or of several and none is named.
         RefusedArtifactError: If a file is not what the manifest says, or the model not
             what is expected.
 
@@ -73,17 +77,21 @@ class Predictor(ModelFacts):
         self,
         where: str | os.PathLike[str],
         *,
+        pair: str | None = None,
         expect: Mapping[str, Any] | None = None,
         feature_file: str | os.PathLike[str] | None = None,
         max_age_days: float | None = None,
     ) -> None:
         agents.register()
-        self._opened = (where, expect, feature_file, max_age_days)
+        words = {"feature_file": feature_file, "max_age_days": max_age_days}
+        self._opened = (where, words | {"pair": pair, "expect": expect})
         artifact = open_model(where)
         self.path = artifact.path
         self.metadata = artifact.metadata
         self.policy = policy_from_dict(artifact.read_json("calibrator"))
-        self.pipeline = artifact.preprocessor
+        self.config, self.pipeline = artifact.steps_of(pair)
+        own = artifact.pair_preprocessors.values()
+        self._proven = next(iter(own), self.pipeline)
         self.adapter = load_adapter(artifact)
         self.window_bars = self.adapter.window_bars
         if self.pipeline.window_bars != self.window_bars:
@@ -92,7 +100,6 @@ class Predictor(ModelFacts):
                 f"model reads. Received: a preprocessor of {self.pipeline.window_bars}."
             )
         self.num_features = self.adapter.num_features
-        self._artifact = artifact
         self._max_age_days = max_age_days
         if feature_file is not None:
             from audit.feature_files import load_feature_file
@@ -100,7 +107,8 @@ class Predictor(ModelFacts):
             load_feature_file(os.fspath(feature_file))
         require_model(self, expect or {})
         kind = GoldenObservations if self.family in AGENTS else GoldenRows
-        self._golden, self.reference, self.notes = open_checks(artifact, kind)
+        checks = open_checks(artifact, kind, self.pair, self.scaler)
+        self._golden, self.reference, self.notes = checks
         _ = self._rules
         self.check()
 
@@ -114,24 +122,9 @@ class Predictor(ModelFacts):
             RefusedArtifactError: If the new one was changed since it was published, or
                 answers another question; this predictor then stays as it was.
         """
-        where, expect, feature_file, max_age_days = self._opened
-        if model_folder(where) == self.path.resolve():
-            return False
-        question = ("pair", "timeframe", "target", "horizon_bars")
-        asked = {name: getattr(self, name) for name in question}
-        new = Predictor(
-            where,
-            expect=dict(expect or {}) | asked,
-            feature_file=feature_file,
-            max_age_days=max_age_days,
-        )
-        self.__dict__ = new.__dict__  # at once: no call sees half of both
-        return True
-
-    @functools.cached_property
-    def config(self) -> Config:
-        """The configuration of the run that trained it."""
-        return self._artifact.config
+        if (new := renewed(self, *self._opened)) is not None:
+            self.__dict__ = new.__dict__  # at once: no call sees half of both
+        return new is not None
 
     def check(
         self,
@@ -162,7 +155,7 @@ class Predictor(ModelFacts):
         found: dict[str, Any] = {
             "windows": len(self._golden.windows),
             "largest_difference": self._golden.check(
-                self._outputs,
+                functools.partial(self._outputs, steps=self._proven),
                 self.policy,
                 self.path,
                 tolerance=MIXED_TOLERANCE if is_mixed else TOLERANCE,
@@ -170,8 +163,8 @@ class Predictor(ModelFacts):
         }
         if candles is not None:
             table = with_context(candles, context, self.config)
-            table = self.pipeline.checked(table)
-            found |= self._golden.check_features(self.pipeline, table, self.path)
+            table = self._proven.checked(table)
+            found |= self._golden.check_features(self._proven, table, self.path)
         return found
 
     # Candles
@@ -264,7 +257,8 @@ class Predictor(ModelFacts):
                 newest row last; those of a DataFrame are taken by their names.
         """
         own = copy.copy(self)  # what reloads meanwhile is not mixed
-        return own._answers(own._windows(window, one=True)[None])[0]
+        one = checked_windows(window, own.pipeline, one=True)
+        return own._answers(one[None])[0]
 
     def predict_windows(self, windows: np.ndarray | pd.DataFrame) -> np.ndarray:
         """Returns calibrated probabilities (num_windows, 3), or log returns.
@@ -277,11 +271,7 @@ class Predictor(ModelFacts):
                 but the first `window_bars - 1` ends a window.
         """
         own = copy.copy(self)
-        return own._answers(own._windows(windows))
-
-    def _windows(self, given: Any, *, one: bool = False) -> np.ndarray:
-        """Returns windows, or one, as float32."""
-        return checked_windows(given, self.pipeline, one=one)
+        return own._answers(checked_windows(windows, own.pipeline))
 
     def signals(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns class ids (num_windows,): 0 SHORT, 1 HOLD, 2 LONG.
@@ -295,9 +285,15 @@ class Predictor(ModelFacts):
     def _answers(self, windows: np.ndarray) -> np.ndarray:
         return self.policy.calibrate(self._outputs(windows))
 
-    def _outputs(self, windows: np.ndarray, *account: np.ndarray) -> np.ndarray:
+    def _outputs(
+        self,
+        windows: np.ndarray,
+        *account: np.ndarray,
+        steps: PreprocessingPipeline | None = None,
+    ) -> np.ndarray:
         """Returns what the model says of windows that are not scaled."""
-        rows = self.pipeline.scaled(windows.reshape(-1, self.num_features))
+        steps = steps or self.pipeline
+        rows = steps.scaled(windows.reshape(-1, self.num_features))
         return self.adapter.predict_windows(rows.reshape(windows.shape), *account)
 
 
@@ -322,6 +318,10 @@ def _run(arguments: Sequence[str] | None) -> None:
     )
     parser.add_argument(
         "candles", nargs="+", metavar="CANDLES", help="candle files, or their folder"
+    )
+    parser.add_argument(
+        "--pair",
+        help="whose candles they are, for a model that several pairs trained together",
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -358,6 +358,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     writer = writer_of(parsed.format, parsed.output, is_growing=parsed.follow)
     predictor = Predictor(
         parsed.model,
+        pair=parsed.pair,
         feature_file=parsed.feature_file,
         max_age_days=parsed.max_age_days,
     )

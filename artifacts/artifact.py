@@ -43,6 +43,8 @@ _OPENERS: dict[str, tuple[int, Callable[[bytes, object], Any]]] = {
     array_files.SUFFIX: (array_files.MAX_MODEL_BYTES, array_files.load_arrays),
 }
 """Suffix of a model file -> its largest size, and what opens its bytes."""
+PAIRS = "pairs"
+"""Kind of the file with the steps of each pooled pair."""
 _SHOWN = ("predictions", "history")
 """Kinds of files that no prediction reads."""
 _RETIRED = (".skops", ".txt")
@@ -116,6 +118,54 @@ class Artifact:
                 "another one."
             )
         return found
+
+    @functools.cached_property
+    def pair_preprocessors(self) -> dict[str, PreprocessingPipeline]:
+        """The steps of each pooled pair; none where the run was of one.
+
+        Raises:
+            RefusedArtifactError: If they are not steps, or do not fit `preprocessor`.
+        """
+        if not self.has(PAIRS):
+            return {}
+        name = self._name(PAIRS, (".json",))
+        where, values = self.path / name, self.read_listed_json(name)
+        with manifest.refuse_broken(f"{where}: expected the steps of pooled pairs"):
+            found = {
+                pair: PreprocessingPipeline.from_dict(steps, where)
+                for pair, steps in values.items()
+            }
+            hashes = {each.compatibility_hash for each in found.values()}
+            if hashes != {self.preprocessor.compatibility_hash}:
+                raise ValueError("steps that do not fit each other")
+            return found
+
+    def steps_of(self, pair: str | None) -> tuple[Config, PreprocessingPipeline]:
+        """Returns configuration and steps for the candles of one pair.
+
+        Args:
+            pair: Of a pooled model, any: one that it never saw gets the scale of all
+                its pairs together. None: that of a model of one pair.
+
+        Raises:
+            ConfigError: If the model is of another pair, or of several and none is
+                named.
+        """
+        config, steps = self.config, self.preprocessor
+        pooled = self.pair_preprocessors
+        if pair is None and pooled:
+            raise utils.ConfigError(
+                "pair: expected one, of a model that several pairs trained together: "
+                f"{', '.join(pooled)}, or another. Received: none. Name it (--pair)."
+            )
+        if pair is None:
+            return config, steps
+        asked = config.replace(pooled_pairs=(), pair=pair)
+        if not pooled and asked.pair != config.pair:
+            raise utils.ConfigError(
+                f"pair: expected {config.pair}, of which the model is. Received: {pair}"
+            )
+        return asked, pooled.get(asked.pair) or steps.for_pair(asked.pair)
 
     def load_model(self, suffix: str | None = None, *, kind: str = "model") -> Any:
         """Opens the verified model file, without any code from it.
@@ -298,7 +348,8 @@ def load_artifact(path: str | os.PathLike[str]) -> Artifact:
         raise RefusedArtifactError(f"{folder / scalers[0]}: {error}") from error
     artifact = Artifact(path=folder, files=files, metadata=metadata, scaler=scaler)
     if artifact.has("preprocessor"):
-        _ = artifact.preprocessor  # refused here, not where it is used
+        # Refused here, not where they are used.
+        _ = artifact.preprocessor, artifact.pair_preprocessors
     return artifact
 
 

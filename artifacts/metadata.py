@@ -16,6 +16,7 @@ import pandas as pd
 
 import utils
 from artifacts import provenance, resuming
+from artifacts.artifact import PAIRS
 from config import CLASS_NAMES, Config
 from data_loader import TrainingData
 from files.atomic import atomic_write
@@ -52,6 +53,9 @@ def save_run(
     adapter.save(run.file(adapter.file_kind, adapter.suffix))
     write_json(run.file("scaler", ".json"), data.scaler.to_dict())
     write_json(run.file("preprocessor", ".json"), data.pipeline.to_dict())
+    if data.pairs:
+        steps = {pair.name: pair.pipeline.to_dict() for pair in data.pairs}
+        write_json(run.file(PAIRS, ".json"), steps)
     if config.save_scaler_pickle:
         content = data.scaler.export(
             pair=config.pair,
@@ -96,6 +100,8 @@ def describe_run(
         kind: run.file(kind, suffix).name
         for kind, suffix in (adapter.files_beside | _FILES).items()
     }
+    if data.pairs:
+        names[PAIRS] = run.file(PAIRS, ".json").name
     now, versions = datetime.now(UTC).isoformat(), provenance.describe_versions()
     digests = data.source.get("digests") or {}
     return {
@@ -195,11 +201,20 @@ def describe_data(data: TrainingData) -> dict[str, Any]:
         learned["effective_targets"] = effective_targets(weights)
     return {
         **data.source,
+        **({"pooled_targets": _targets_of_pairs(data)} if data.pairs else {}),
         "target": data.target,
         "feature_names": data.feature_names,
         "num_features": data.num_features,
         **learned,
         "num_trained_targets": len(data.train_targets),
+    }
+
+
+def _targets_of_pairs(data: TrainingData) -> dict[str, dict[str, int]]:
+    """Returns how many targets of each part each pooled pair has."""
+    return {
+        pair: {name: len(part.targets) for name, part in own.parts.items()}
+        for pair, _, own in data.each_pair()
     }
 
 
@@ -225,11 +240,12 @@ def describe_split(data: TrainingData) -> dict[str, Any]:
 
 def describe_part(data: TrainingData, part: Part) -> dict[str, Any]:
     """Returns rows, targets, times and class shares of a part."""
+    times = data.timeline.at(part.targets)  # of pooled pairs one after another
     return {
         "first_row": part.start,
-        "rows": part.stop - part.start,
+        "rows": part.num_rows,
         "targets": len(part.targets),
-        "first": f"{data.timeline.at(part.targets[0])}Z",
-        "last": f"{data.timeline.at(part.targets[-1])}Z",
+        "first": f"{times.min()}Z",
+        "last": f"{times.max()}Z",
         **data.describe_targets(part.targets),
     }

@@ -33,7 +33,7 @@ from dataset.context_files import (
     parse_context,
     read_context,
 )
-from settings.names import plain_pair
+from settings.names import is_pair_of, plain_pair, stated_pair
 from utils import ConfigError, MissingInputError
 
 CANDLE_FOLDER = Path("data")
@@ -149,3 +149,23 @@ def _stated_candles(config: Config, data: TrainingData) -> Candles | None:
         return None
     stated = fingerprints.candle_digests(files, others)
     return files if stated.items() <= wanted.items() else None
+
+
+def candles_of_pair(candles: CandleSource, pair: str) -> CandleSource:
+    """Returns the candle files of a pooled pair, by their names.
+
+    Raises:
+        ConfigError: If they are no files.
+    """
+    if candles is None:
+        return None
+    if isinstance(candles, str | Path):
+        candles = [candles]
+    if not isinstance(candles, Sequence):
+        raise ConfigError(
+            "candles: expected files whose names say their pair, of pooled pairs. "
+            f"Received: {type(candles).__name__}."
+        )
+    stated = [(path, stated_pair(Path(path).name)) for path in candles]
+    own = [path for path, name in stated if name is not None and is_pair_of(name, pair)]
+    return own or None

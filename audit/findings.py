@@ -155,5 +155,36 @@ class AuditReport:
             )
 
 
+def joined(reports: Mapping[str, AuditReport], subject: str) -> AuditReport:
+    """Returns one report of several markets: of each check the worst that was found.
+
+    Args:
+        reports: Of each market, by its name.
+        subject: What was audited.
+    """
+    found: dict[str, dict[str, list[Finding]]] = {}
+    for market, report in reports.items():
+        for item in report.findings:
+            found.setdefault(item.check, {}).setdefault(market, []).append(item)
+    order = (LEAK, DOUBTFUL, NOT_DONE, PASSED)
+    findings = []
+    for check, markets in found.items():
+        items = [(m, item) for m, each in markets.items() for item in each]
+        worst = min((item.outcome for _, item in items), key=order.index)
+        told = [(m, item) for m, item in items if item.outcome == worst]
+        columns = dict.fromkeys(name for _, item in told for name in item.columns)
+        evidence = {m: [item.evidence for item in each] for m, each in markets.items()}
+        findings.append(
+            Finding(
+                check=check,
+                outcome=worst,
+                what="; ".join(f"{market}: {item.what}" for market, item in told),
+                evidence=evidence,
+                columns=tuple(columns),
+            )
+        )
+    return AuditReport(subject=subject, findings=tuple(findings))
+
+
 def _names(findings: Iterable[Finding]) -> str:
     return ", ".join(dict.fromkeys(item.check for item in findings))

@@ -32,6 +32,7 @@ from audit import (
 from audit.feature_files import run_with_features
 from audit.file_candles import (
     FileCandles,
+    candles_of_pair,
     find_file_candles,
     split_words,
     synthetic_market,
@@ -47,6 +48,7 @@ from audit.findings import (
     TOO_GOOD,
     AuditReport,
     Finding,
+    joined,
 )
 from audit.recomputed import Recomputed
 from audit.split_checks import Splits, split_targets
@@ -59,6 +61,7 @@ from dataset import blocks
 from dataset.context_files import ContextSource
 from files.atomic import require_creatable
 from files.strict import write_json
+from preprocessing.pooling import member_config
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +78,12 @@ def quick_audit(data: TrainingData, config: Config) -> AuditReport:
         data: Its rows, scaled.
         config: The run.
     """
+    if data.pairs:
+        reports = {
+            pair: quick_audit(own, member_config(config, pair))
+            for pair, _, own in data.each_pair()
+        }
+        return joined(reports, _subject(data))
     parts = {name: part.targets for name, part in data.parts.items()}
     shared = split_checks.check_shared_bars(
         {"run": parts}, window_bars=data.window_bars, future_window=data.future_window
@@ -117,6 +126,24 @@ def run_audit(
             not those of the file.
     """
     data, raw = _load(config, frame), _load_raw(config, frame)
+    if not data.pairs:
+        return _audit(data, raw, config, frame, candles, context, splits)
+    reports, plain = {}, {pair: own for pair, _, own in raw.each_pair()}
+    for pair, _, own in data.each_pair():
+        found, member = candles_of_pair(candles, pair), member_config(config, pair)
+        reports[pair] = _audit(own, plain[pair], member, None, found, context, None)
+    return joined(reports, _subject(data))
+
+
+def _audit(
+    data: TrainingData,
+    raw: TrainingData,
+    config: Config,
+    frame: pd.DataFrame | None,
+    candles: CandleSource,
+    context: ContextSource | None,
+    splits: Splits | None,
+) -> AuditReport:
     found = find_file_candles(config, data, candles, context)
     bars = None if found is None else found.joined
     functions = _audit_functions(raw, found, config)
@@ -292,9 +319,6 @@ def _load_raw(config: Config, frame: pd.DataFrame | None) -> TrainingData:
         return _load(config.replace(**plain, **natural), frame)
     finally:
         logging.disable(before)
-
-
-# Candles
 
 
 def _audit_functions(

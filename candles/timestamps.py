@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -158,40 +157,6 @@ def _agreed(one: _Time, other: _Time) -> _Time:
         "the column that is not the "
         "opening time in UTC."
     )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Timeline:
-    """The times of rows whose bars are equidistant but for gaps, in little memory.
-
-    Args:
-        starts: First row of each gapless stretch (num_stretches,), ascending from 0.
-        times: Its time (num_stretches,) datetime64[ns].
-        bar: Length of a bar, timedelta64[ns].
-        num_rows: Number of rows.
-    """
-
-    starts: np.ndarray
-    times: np.ndarray
-    bar: np.timedelta64
-    num_rows: int
-
-    @classmethod
-    def from_array(cls, times: np.ndarray, *, bar_seconds: int) -> Timeline:
-        """Takes increasing times (num_rows,) datetime64[ns]."""
-        bar = np.timedelta64(bar_seconds, "s").astype("timedelta64[ns]")
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(times) != bar) + 1])
-        return cls(starts=starts, times=times[starts], bar=bar, num_rows=len(times))
-
-    def at(self, rows: np.ndarray | int) -> np.ndarray:
-        """Returns the times datetime64[ns] of the given rows, in their shape."""
-        rows = np.asarray(rows)
-        stretch = np.searchsorted(self.starts, rows, side="right") - 1
-        return self.times[stretch] + (rows - self.starts[stretch]) * self.bar
-
-    def array(self) -> np.ndarray:
-        """Returns the times of all rows (num_rows,) datetime64[ns]."""
-        return self.at(np.arange(self.num_rows))
 
 
 def nanoseconds_of(column: pd.Series) -> np.ndarray:

@@ -14,7 +14,6 @@ import pandas as pd
 
 from config import LONG, SHORT, Config
 from data_loader import TrainingData
-from dataset.labels import STOP_LOSS, TAKE_PROFIT, TIMEOUT
 from evaluation import thresholds, trading
 from evaluation.trading import TradeOutcomes, TradeRules
 from metrics import significance
@@ -33,9 +32,6 @@ OUTCOME_COLUMNS = (
 )
 MIN_TRADES = 10
 """Fewer trades have no interval."""
-EXITS = {TIMEOUT: "horizon", TAKE_PROFIT: "take profit", STOP_LOSS: "stop loss"}
-"""Exit code -> where a trade ended, in words."""
-
 _CURVE_POINTS = 300
 _DAY_SECONDS = 86_400
 _MAX_GROWTH = 650.0
@@ -58,10 +54,35 @@ def trading_problem(predictions: pd.DataFrame) -> str | None:
 
 
 def trade_outcomes(table: pd.DataFrame) -> TradeOutcomes:
-    """Returns the outcome columns of one part's table."""
+    """Returns the outcome columns of one part's table.
+
+    Of pooled pairs, which stand one after another, each begins a day after the one
+    before it ended: what a choice of thresholds needs is trades that do not overlap.
+    """
     columns = {name: table[name].to_numpy() for name in OUTCOME_COLUMNS}
     times = table["timestamp"].to_numpy("datetime64[ns]")
+    if "pair" in table:
+        codes = table["pair"].cat.codes.to_numpy()
+        is_next = np.diff(codes, prepend=codes[:1]) != 0
+        days = np.ptp(times.astype("M8[D]")).astype(np.int64) + 2
+        later = np.cumsum(is_next) * (days * _DAY_SECONDS * 10**9)
+        times = times + later.astype("m8[ns]")
     return TradeOutcomes(timestamps=times, **columns)
+
+
+def held_outcomes(table: pd.DataFrame) -> TradeOutcomes:
+    """Returns what is bought and held: of pooled pairs a basket, equal at its start.
+
+    A close of the basket at each moment of any pair; nothing else of it means anything.
+    """
+    if "pair" not in table:
+        return trade_outcomes(table)
+    closes = table.pivot(index="timestamp", columns="pair", values="close")
+    closes = closes.ffill().bfill()
+    mean = (closes / closes.iloc[0]).mean(axis=1).to_numpy()
+    nothing = dict.fromkeys(OUTCOME_COLUMNS, np.zeros(len(mean)))
+    times = closes.index.to_numpy("datetime64[ns]")
+    return TradeOutcomes(timestamps=times, **nothing | {"close": mean})
 
 
 def trade_rules(config: Config) -> TradeRules:
@@ -170,47 +191,11 @@ def daily_net(
 
     See `backtest_part` for the arguments.
     """
-    trades, outcomes, rules = _simulate_part(table, scores, data, config)
+    trades, outcomes, rules = simulate_part(table, scores, data, config)
     return trading.daily_returns(trades, outcomes, rules=rules)
 
 
-def list_trades(
-    table: pd.DataFrame, scores: np.ndarray, data: TrainingData, config: Config
-) -> pd.DataFrame:
-    """Returns each trade that the signals of one part made, in time order.
-
-    Columns: `time_in` and `time_out`, closes of bars, UTC; `side`; `entry_price` and
-    `exit_price`; `bars_held`; `exit`, the reason; `size`, the amount traded as a
-    fraction of equity; `gross_bps` and `net_bps` of that amount, before and after
-    costs; `equity` after the trade, 1 at the start. None without outcomes, or trades.
-
-    Args:
-        table: The part, with its `signal`.
-        scores: As those of `backtest_part`.
-        data: The same data.
-        config: The same run.
-    """
-    columns: dict[str, Any] = {}
-    if trading_problem(table) is None:
-        trades, outcomes, _ = _simulate_part(table, scores, data, config)
-        entry = np.asarray(outcomes.close, dtype=np.float64)[trades["row"]]
-        columns = {
-            "time_in": np.char.add(trades["entry_time"].astype(str), "Z"),
-            "time_out": np.char.add(trades["exit_time"].astype(str), "Z"),
-            "side": np.where(trades["side"] == 1, "LONG", "SHORT"),
-            "entry_price": entry,
-            "exit_price": entry * (1.0 + trades["side"] * trades["gross_return"]),
-            "bars_held": trades["exit_bars"],
-            "exit": [EXITS[code] for code in trades["exit_code"].tolist()],
-            "size": trades["size"],
-            "gross_bps": 1e4 * trades["gross_return"],
-            "net_bps": 1e4 * trades["net_return"],
-            "equity": trades["equity"],
-        }
-    return pd.DataFrame(columns)
-
-
-def _simulate_part(
+def simulate_part(
     table: pd.DataFrame, scores: np.ndarray, data: TrainingData, config: Config
 ) -> tuple[np.ndarray, TradeOutcomes, TradeRules]:
     """Returns what `_simulate` does of a table's own signals."""
@@ -221,11 +206,29 @@ def _simulate_part(
 def _simulate(
     table: pd.DataFrame, signals: np.ndarray, config: Config, sizes: np.ndarray | None
 ) -> tuple[np.ndarray, TradeOutcomes, TradeRules]:
-    """Returns the trades of one part, and the outcomes and rules they came from."""
-    outcomes, rules = trade_outcomes(table), trade_rules(config)
-    chosen = thresholds.side_sizes(signals, sizes)
-    trades = trading.simulate_trades(signals, outcomes, rules=rules, sizes=chosen)
-    return trades, outcomes, rules
+    """Returns the trades of one part, and the outcomes and rules they came from.
+
+    Of pooled pairs each trades an equal share of the equity on its own; the outcomes
+    are those of their basket.
+    """
+    rules, chosen = trade_rules(config), thresholds.side_sizes(signals, sizes)
+    if "pair" not in table:
+        outcomes = trade_outcomes(table)
+        trades = trading.simulate_trades(signals, outcomes, rules=rules, sizes=chosen)
+        return trades, outcomes, rules
+    basket, found = held_outcomes(table), []
+    for _, own in table.assign(place=np.arange(len(table))).groupby("pair"):
+        places = own.pop("place").to_numpy()
+        trades, outcomes, _ = _simulate(
+            own.drop(columns="pair").assign(signal=signals[places]),
+            signals[places],
+            config,
+            None if sizes is None else sizes[places],
+        )
+        entries = outcomes.timestamps[trades["row"]]
+        trades["row"] = np.searchsorted(basket.timestamps, entries)
+        found.append(trades)
+    return trading.share_equity(found), basket, rules
 
 
 def backtest(
@@ -253,13 +256,17 @@ def backtest(
     trades, outcomes, rules = _simulate(table, signals, config, sizes)
     daily = trading.daily_returns(trades, outcomes, rules=rules)
     num_trials = max(1, num_trials)
+    num_rows = len(outcomes.timestamps)
     length = Length.of(
-        len(table), horizon_bars=horizon_bars, bar_seconds=config.bar_seconds
+        num_rows, horizon_bars=horizon_bars, bar_seconds=config.bar_seconds
     )
     least = significance.minimum_detectable_sharpe(length, num_trials=num_trials)
     year = math.sqrt(trading.DAYS_PER_YEAR)
-    return trading.trading_metrics(trades, outcomes, rules=rules) | {
-        "intervals": _intervals(trades, daily, len(table), length),
+    scores = trading.trading_metrics(trades, outcomes, rules=rules)
+    if "pair" in table:  # each trades with its share of the equity
+        scores["exposure_pct"] /= table["pair"].nunique()
+    return scores | {
+        "intervals": _intervals(trades, daily, num_rows, length),
         "probabilistic_sharpe": significance.probabilistic_sharpe(daily),
         "deflated_sharpe": significance.deflated_sharpe(daily, num_trials=num_trials),
         "num_variants_tried": num_trials,
@@ -281,9 +288,12 @@ def _intervals(
     """Returns the intervals of a trade, of the whole, of the Sharpe ratio of days."""
     columns = np.zeros((num_rows, 3))
     growth = np.maximum(1.0 + trades["size"] * trades["net_return"], 1e-12)
-    columns[trades["row"], 0] = 1e4 * trades["net_return"]
-    columns[trades["row"], 1] = 1.0
-    columns[trades["row"], 2] = num_rows * np.log(growth)
+    earned = (
+        1e4 * trades["net_return"],
+        np.ones(len(trades)),
+        num_rows * np.log(growth),
+    )
+    np.add.at(columns, trades["row"], np.stack(earned, axis=1))
     # A mean of few trades has a spread that says nothing: of one it is zero.
     enough = length if len(trades) >= MIN_TRADES else TOO_SHORT
     # Of the growth, of which the return is a monotone function.

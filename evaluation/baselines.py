@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +55,17 @@ class Forecast:
     def of(cls, probabilities: np.ndarray) -> Forecast:
         """Predicts the most probable class."""
         return cls(predicted=probabilities.argmax(axis=1), probabilities=probabilities)
+
+    @classmethod
+    def joined(cls, pieces: Sequence[tuple[np.ndarray, Forecast]]) -> Forecast:
+        """Returns one forecast of rows of which each piece names its places."""
+        order = np.argsort(np.concatenate([places for places, _ in pieces]))
+        predicted = np.concatenate([said.predicted for _, said in pieces])[order]
+        columns = [s.probabilities for _, s in pieces if s.probabilities is not None]
+        return cls(
+            predicted=predicted,
+            probabilities=np.concatenate(columns)[order] if columns else None,
+        )
 
 
 def simple_forecasts(
@@ -112,7 +123,9 @@ def simple_return_forecasts(
     week = max(1, SECONDS_OF_TRAILING_MIX // bar_seconds)
     return {
         "persistence": np.zeros(len(rows)),
-        "train_mean": np.full(len(rows), data.units.center),
+        "train_mean": np.full(
+            len(rows), data.units.center if data.own_mean is None else data.own_mean
+        ),
         "trailing_7d": trailing_mean(returns, rows, window_bars=week, **options),
         "last_known_return": trailing_mean(returns, rows, window_bars=1, **options),
     }

@@ -51,12 +51,17 @@ class ClassScores(PartScores):
         self.labels = self.table["label"].to_numpy()
         self.raw = probabilities_of(self.table)
         self.all_losses = metrics.row_losses(self.labels, self.raw)
-        forecasts = simple_forecasts(
-            self.data,
-            self.rows,
-            bar_seconds=self.config.bar_seconds,
-            seed=self.config.seed,
-        )
+        options = {"bar_seconds": self.config.bar_seconds, "seed": self.config.seed}
+        found = [
+            (places, simple_forecasts(data, rows, **options))
+            for places, rows, data in self.pairs()
+        ]
+        forecasts = found[0][1]
+        if self.data.pairs:
+            forecasts = {
+                name: Forecast.joined([(places, said[name]) for places, said in found])
+                for name in forecasts
+            }
         for name, judged in self.beside.items():
             forecasts[name] = Forecast.of(probabilities_of(judged.table))
         self.references = {
@@ -86,7 +91,9 @@ class ClassScores(PartScores):
         hits = self.raw.argmax(axis=1) == self.labels
         intervals["accuracy"] = self.interval(hits)
         intervals["log_loss"] = log_loss_interval(
-            self.losses, length=self.length, num_classes=len(CLASS_NAMES)
+            self.by_moment(self.losses),
+            length=self.length,
+            num_classes=len(CLASS_NAMES),
         )
         return self._metrics(self.raw) | {"intervals": intervals}
 
@@ -177,7 +184,8 @@ def cross_fit(
 ) -> np.ndarray | None:
     """Returns each half of a part calibrated by what the other half taught.
 
-    Rows that share a bar with the half they would teach for are left out.
+    Rows that share a bar with the half they would teach for are left out. Pooled pairs
+    are halved at the same moment.
 
     Args:
         table: One part.
@@ -188,8 +196,10 @@ def cross_fit(
         Calibrated rows (num_rows, 3), or None if a half is too small.
     """
     rows, labels = table["row"].to_numpy(), table["label"].to_numpy()
+    if "pair" in table:
+        rows = np.unique(table["timestamp"], return_inverse=True)[1]
     raw = probabilities_of(table)
-    border = rows[len(rows) // 2]
+    border = np.sort(rows)[len(rows) // 2]
     older = rows < border
     result = np.empty(raw.shape)
     for judged, teaches in (

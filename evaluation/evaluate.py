@@ -41,6 +41,7 @@ from files import tables
 from files.strict import to_jsonable, write_json
 from metrics import wording
 from models.adapter import ModelAdapter
+from preprocessing.training_data import PairRows
 from settings.tree_fields import TABULAR_MODELS
 
 
@@ -127,7 +128,8 @@ def predictions_table(
     """Returns one row for each predicted target, in time order.
 
     The same row number addresses timestamp, target, returns and predictions; nothing is
-    paired by its position in another list.
+    paired by its position in another list. Of pooled pairs one after another, which
+    `pair` names.
 
     Columns: `timestamp`, `row`, `part`; of classes `label` and `probability_*`; of
     numbers `actual` and `predicted`, log returns or prices, `quantile_*` where a model
@@ -152,6 +154,11 @@ def predictions_table(
             "row": rows.astype(np.int64),
             "part": pd.Categorical([part] * len(rows), categories=list(data.parts)),
         }
+        if data.pairs:
+            names = np.array([pair.name for pair in data.pairs])
+            edges = [pair.start for pair in data.pairs]
+            own = names[np.searchsorted(edges, rows, side="right") - 1]
+            columns["pair"] = pd.Categorical(own, categories=names)
         outcomes = {
             name: column[rows]
             for name, column in data.outcomes.items()
@@ -255,21 +262,36 @@ def evaluate(
     )
     trials = trials or FIRST_LOOK
     results = task.describe(data, config, settings, model.choice) | {"trials": trials}
-    for part in parts:
-        scores = task.part_scores(
-            model.of_part(part),
-            data,
-            config,
-            beside={name: each.of_part(part) for name, each in beside.items()},
-            num_trials=trials["num_trials"],
-        )
-        results[part] = scores.results()
+
+    def scored(data: TrainingData, pair: PairRows | None = None) -> dict[str, Any]:
+        return {
+            part: task.part_scores(
+                model.of_part(part, pair),
+                data,
+                config,
+                beside={
+                    name: each.of_part(part, pair) for name, each in beside.items()
+                },
+                num_trials=trials["num_trials"],
+            ).results()
+            for part in parts
+        }
+
+    results |= scored(data)
+    if data.pairs:
+        results["pairs"] = {
+            pair.name: scored(data.of_pair(pair), pair) for pair in data.pairs
+        }
     if parents and "test" in results:
         results["parents"] = _beside_parents(results["test"], list(parents), task)
-    close, move_pct = data.outcomes.get("close"), None
+    close, moves = data.outcomes.get("close"), list[float | None]()
     if close is not None:
-        known = data.parts["train"].take(close)
-        move_pct = usual_move_pct(known, data.future_window)
+        moves = [
+            usual_move_pct(close[start:stop], data.future_window)
+            for start, stop in data.parts["train"].spans
+        ]
+    known = [move for move in moves if move is not None]
+    move_pct = sum(known) / len(known) if known else None
     notes = [*notes, *barrier_notes(config, move_pct)]
     return verdict.add_verdict(to_jsonable(results), task, notes=notes)
 

@@ -50,9 +50,13 @@ class NumberScores(PartScores):
             self.known = table["known"].to_numpy(np.float64)
         self.returns = log_returns(table, target)
         self.actual_returns = log_returns(table, target, "actual")
-        forecasts = simple_return_forecasts(
-            self.data, self.rows, bar_seconds=self.config.bar_seconds
-        )
+        forecasts: dict[str, np.ndarray] = {}
+        for places, rows, data in self.pairs():
+            found = simple_return_forecasts(
+                data, rows, bar_seconds=self.config.bar_seconds
+            )
+            for name, said in found.items():
+                forecasts.setdefault(name, np.zeros(len(self.rows)))[places] = said
         for name, judged in self.beside.items():
             forecasts[name] = log_returns(judged.table, target)
         return np.square(self.actual - self.predicted), forecasts
@@ -66,6 +70,7 @@ class NumberScores(PartScores):
                 self.known,
                 is_price=self.is_price,
                 length=self.length,
+                by_moment=self.by_moment,
             ),
             self.skill(),
             self.signs(),

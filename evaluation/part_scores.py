@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from data_loader import TrainingData
 from evaluation.backtest import (
     backtest,
     backtest_part,
-    trade_outcomes,
+    held_outcomes,
     trade_rules,
     trading_problem,
 )
@@ -30,6 +30,7 @@ from evaluation.policies import Policy
 from evaluation.trading import buy_and_hold_metrics
 from metrics import significance
 from metrics.intervals import Length, cosine_interval, paired_test
+from preprocessing.training_data import PairRows
 
 EARNED = (
     "num_trades",
@@ -55,9 +56,18 @@ class Judged:
     policy: Policy
     choice: Mapping[str, Any]
 
-    def of_part(self, part: str) -> Judged:
-        """Returns the same of the rows of one part."""
-        return dataclasses.replace(self, table=self.table[self.table["part"] == part])
+    def of_part(self, part: str, pair: PairRows | None = None) -> Judged:
+        """Returns the same of the rows of one part, and of one pooled pair alone.
+
+        Pooled pairs are in order of time; the rows of one of them are its own.
+        """
+        table = self.table[self.table["part"] == part]
+        if pair is not None:
+            own = table[table["pair"] == pair.name].drop(columns="pair")
+            table = own.assign(row=own["row"] - pair.start)
+        elif "pair" in table:
+            table = table.sort_values("timestamp", kind="stable", ignore_index=True)
+        return dataclasses.replace(self, table=table)
 
     def scores(self) -> np.ndarray:
         """Returns what speaks for SHORT, HOLD and LONG in each row (num_rows, 3)."""
@@ -100,10 +110,9 @@ class PartScores(abc.ABC):
         self.table = model.table
         self.part = str(self.table["part"].iloc[0])
         self.rows = self.table["row"].to_numpy()
+        times, self._moments = np.unique(self.table["timestamp"], return_inverse=True)
         self.length = Length.of(
-            len(self.rows),
-            horizon_bars=data.future_window,
-            bar_seconds=config.bar_seconds,
+            len(times), horizon_bars=data.future_window, bar_seconds=config.bar_seconds
         )
         self.losses, self.forecasts = self.prepare()
 
@@ -126,6 +135,31 @@ class PartScores(abc.ABC):
     @abc.abstractmethod
     def baseline_scores(self, name: str) -> dict[str, Any]:
         """Returns the scores of a baseline's forecast."""
+
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, TrainingData]]:
+        """Yields places in the table, rows and data of each pair; of no pool all."""
+        if not self.data.pairs:
+            yield np.arange(len(self.rows)), self.rows, self.data
+        for _, cut, data in self.data.each_pair():
+            places = np.flatnonzero((self.rows >= cut.start) & (self.rows < cut.stop))
+            yield places, self.rows[places] - cut.start, data
+
+    def by_moment(self, columns: Any) -> np.ndarray:
+        """Returns columns (num_rows, num_columns) as one row a moment.
+
+        Of a pool: rows of one moment move together, so their deviations from the mean
+        are added before anything is said about how much the mean moves.
+        """
+        table = np.asarray(columns, dtype=np.float64)
+        if not self.data.pairs:
+            return table
+        table = table.reshape(len(table), -1)
+        mean, count = table.mean(axis=0), int(self._moments.max()) + 1
+        sums = [
+            np.bincount(self._moments, column, count) for column in (table - mean).T
+        ]
+        found = mean + np.stack(sums, axis=1) * (count / len(table))
+        return found if np.ndim(columns) > 1 else found[:, 0]
 
     def span(self) -> dict[str, Any]:
         """Returns the times of the rows at the ends, and the length of the part."""
@@ -164,7 +198,7 @@ class PartScores(abc.ABC):
                 )
             scores["trading"] = {key: earned[key] for key in EARNED}
         held = buy_and_hold_metrics(
-            trade_outcomes(self.table), rules=trade_rules(self.config)
+            held_outcomes(self.table), rules=trade_rules(self.config)
         )
         return results | {"buy_and_hold": {"trading": held}}
 
@@ -180,7 +214,9 @@ class PartScores(abc.ABC):
             key: {
                 "baseline": name,
                 self.loss_difference: paired_test(
-                    self.losses, losses[name], length=self.length
+                    self.by_moment(self.losses),
+                    self.by_moment(losses[name]),
+                    length=self.length,
                 ),
                 "skill": self.skill_interval(self.losses, losses[name]),
             }
@@ -204,22 +240,38 @@ class PartScores(abc.ABC):
         statistic: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> dict[str, Any]:
         """Returns `cosine_interval` of columns (num_rows, num_columns)."""
-        return cosine_interval(columns, statistic, length=self.length)
+        return cosine_interval(self.by_moment(columns), statistic, length=self.length)
 
     def shuffle(
         self, truth: np.ndarray, losses: np.ndarray, is_counted: np.ndarray
     ) -> dict[str, Any]:
-        """Returns `significance.shuffle_test` in blocks of counted rows."""
-        block = significance.suggest_block_rows(
-            int(is_counted.sum()), horizon_bars=self.data.future_window
-        )
-        return significance.shuffle_test(
-            truth,
-            losses,
-            is_counted=is_counted,
-            block_rows=block,
-            seed=self.config.seed,
-        )
+        """Returns `significance.shuffle_test` in blocks of counted rows.
+
+        Of a pool each pair is shuffled in itself, else its own mix would be knowledge.
+        Twice the mean of their p-values is one, however they depend on each other.
+        Source: Vovk and Wang (2020), "Combining p-values via averaging".
+        """
+        found = [
+            significance.shuffle_test(
+                truth[places],
+                losses[places],
+                is_counted=is_counted[places],
+                block_rows=significance.suggest_block_rows(
+                    int(is_counted[places].sum()), horizon_bars=self.data.future_window
+                ),
+                seed=self.config.seed,
+            )
+            for places, _, _ in self.pairs()
+        ]
+        if len(found) == 1:
+            return found[0]
+        known = {"num_blocks": sum(each["num_blocks"] for each in found)}
+        for key, times in (("observed", 1.0), ("shuffled_mean", 1.0), ("p_value", 2.0)):
+            values = [each[key] for each in found]
+            known[key] = None if None in values else times * float(np.mean(values))
+        if known["p_value"] is not None:
+            known["p_value"] = min(1.0, known["p_value"])
+        return found[0] | known
 
     def _trades(self, judged: Judged) -> dict[str, Any]:
         """Returns what signals earned, or why that is not known."""

@@ -325,6 +325,7 @@ class Results(TypedDict, Generic[Part]):
     thresholds: Search
     validation: NotRequired[Part]
     test: NotRequired[Part]
+    pairs: NotRequired[dict[str, dict[str, Part]]]  # pooled pair -> part -> results
     importance: NotRequired[dict[str, Any]]  # `importance.permutation_importance`
     library_importance: NotRequired[list[dict[str, Any]]]  # `name`, `share`, by share
     outlook: NotRequired[dict[str, Expected]]  # skill, activity, direction, net

@@ -12,6 +12,7 @@ trade ends; drawdowns inside a trade are not seen.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -157,6 +158,22 @@ def simulate_trades(
     trades["gross_return"] = gross[taken]
     costs = rules.round_trip_cost + rules.funding(exit_bars[taken])
     trades["net_return"] = gross[taken] - costs
+    growth = 1.0 + trades["size"] * trades["net_return"]
+    trades["equity"] = np.cumprod(np.maximum(growth, 0.0))
+    return trades
+
+
+def share_equity(markets: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the trades of several markets in order of their exits.
+
+    Each market trades an equal share of the equity that there is at a trade's exit.
+
+    Args:
+        markets: Trades of each market, from `simulate_trades`.
+    """
+    trades = np.concatenate(markets)
+    trades = trades[np.argsort(trades["exit_time"], kind="stable")]
+    trades["size"] /= len(markets)
     growth = 1.0 + trades["size"] * trades["net_return"]
     trades["equity"] = np.cumprod(np.maximum(growth, 0.0))
     return trades

@@ -22,6 +22,7 @@ def error_scores(
     *,
     is_price: bool,
     length: Length,
+    by_moment: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> dict[str, Any]:
     """Returns the keys of `scores.regression_metrics` and `intervals` of most of them.
 
@@ -31,13 +32,14 @@ def error_scores(
         known: The forecast of persistence (num_rows,).
         is_price: Whether errors in percent mean something.
         length: Of the stretch.
+        by_moment: Gives columns (num_rows, num_columns) as one row a moment.
     """
     scores = formulas.regression_metrics(
         actual, predicted, persistence=known, is_price=is_price
     )
     table, statistics = _error_statistics(actual, predicted, known)
     scores["intervals"] = {
-        name: cosine_interval(table, statistic, length=length)
+        name: cosine_interval(by_moment(table), statistic, length=length)
         for name, statistic in statistics.items()
         if scores.get(name) is not None or name != "mape_pct"
     }

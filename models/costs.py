@@ -79,7 +79,7 @@ def plan_run(config: Config) -> Plan:
     if problem := memory_problem(adapter.sized, data.num_features):
         raise utils.ConfigError(problem)
     return Plan(
-        part_rows={name: part.stop - part.start for name, part in data.parts.items()},
+        part_rows={name: part.num_rows for name, part in data.parts.items()},
         num_features=data.num_features,
         first=f"{data.timeline.at(0)}"[:16],
         last=f"{data.timeline.at(data.num_rows - 1)}"[:16],

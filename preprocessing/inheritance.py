@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from candles.timestamps import Timeline
 from config import Config
-from preprocessing.parts import Range, chronological_ranges
+from preprocessing.parts import Range, Timeline, chronological_ranges
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
 from utils import DataError

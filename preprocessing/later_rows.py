@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from candles.timestamps import Timeline
 from config import Config
 from dataset.training_file import Rows
+from preprocessing.parts import Timeline
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import TargetScaler
 from preprocessing.targets import segment_starts_of, window_fits

@@ -1,7 +1,7 @@
-"""Which rows each part of a run and of each fold has, as ranges.
+"""Which rows each part of a run and of each fold has, as ranges; their times.
 
-In: a configuration and a number of rows. Out: the splitters' index arrays (`splits`),
-training a fold (`trainer`).
+In: a configuration and the times or the number of rows. Out: the splitters' index
+arrays (`splits`), training a fold (`trainer`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from candles.timestamps import Timeline
 from config import Config
 from preprocessing import splits
 from preprocessing.splits import PurgedSplitter
@@ -26,6 +26,57 @@ PART_NAMES = ("train", "validation", "test")
 Range = tuple[int, int]
 Ranges = dict[str, Range | list[Range]]
 """First row and row after the last of each part; of combinatorial folds several."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Timeline:
+    """The times of rows whose bars are equidistant but for gaps, in little memory.
+
+    Args:
+        starts: First row of each gapless stretch (num_stretches,), ascending from 0.
+        times: Its time (num_stretches,) datetime64[ns].
+        bar: Length of a bar, timedelta64[ns].
+        num_rows: Number of rows.
+    """
+
+    starts: np.ndarray
+    times: np.ndarray
+    bar: np.timedelta64
+    num_rows: int
+
+    @classmethod
+    def from_array(
+        cls, times: np.ndarray, *, bar_seconds: int, cuts: Sequence[int] = ()
+    ) -> Timeline:
+        """Takes increasing times (num_rows,) datetime64[ns].
+
+        Several series stand one after another; `cuts` are their first rows.
+        """
+        bar = np.timedelta64(bar_seconds, "s").astype("timedelta64[ns]")
+        gaps = np.flatnonzero(np.diff(times) != bar) + 1
+        starts = np.union1d([0, *cuts], gaps).astype(np.int64)
+        return cls(starts=starts, times=times[starts], bar=bar, num_rows=len(times))
+
+    def at(self, rows: np.ndarray | int) -> np.ndarray:
+        """Returns the times datetime64[ns] of the given rows, in their shape."""
+        rows = np.asarray(rows)
+        stretch = np.searchsorted(self.starts, rows, side="right") - 1
+        return self.times[stretch] + (rows - self.starts[stretch]) * self.bar
+
+    def array(self) -> np.ndarray:
+        """Returns the times of all rows (num_rows,) datetime64[ns]."""
+        return self.at(np.arange(self.num_rows))
+
+    def between(self, start: int, stop: int) -> Timeline:
+        """Returns the times of the rows from `start` to before `stop`."""
+        inside = (self.starts > start) & (self.starts < stop)
+        starts = np.concatenate([[start], self.starts[inside]])
+        return Timeline(
+            starts=starts - start,
+            times=self.at(starts),
+            bar=self.bar,
+            num_rows=stop - start,
+        )
 
 
 def chronological_ranges(rows: Timeline | int, config: DataFields) -> dict[str, Range]:

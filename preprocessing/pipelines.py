@@ -154,15 +154,20 @@ class PreprocessingPipeline:
             "scale": list(scaler.scale),
             "num_rows": scaler.num_rows,
         }
-        changed: dict[str, dict[str, Any]] = {
-            "scale": {"parameters": {"method": scaler.kind}, "state": state},
-            "clip": {"parameters": {"limit": scaler.clip_limit}, "state": {}},
-            "windows": {"state": {}},
-            "final_check": {"state": {"feature_names": names}},
-        }
-        return self._with(
-            [replace(step, **changed.get(step.kind, {})) for step in self.steps]
+        return self._changed(
+            scale={"parameters": {"method": scaler.kind}, "state": state},
+            clip={"parameters": {"limit": scaler.clip_limit}, "state": {}},
+            windows={"state": {}},
+            final_check={"state": {"feature_names": names}},
         )
+
+    def for_pair(self, pair: str) -> Self:
+        """Returns it for the candles of a pair."""
+        market = {"pair": pair, "timeframe": self.timeframe}
+        return self._changed(validate_data={"parameters": market})
+
+    def _changed(self, **changes: Any) -> Self:
+        return self._with([replace(x, **changes.get(x.kind, {})) for x in self.steps])
 
     def _with(self, steps: Sequence[Step]) -> Self:
         return type(self)(steps, input_schema=self.input_schema)
@@ -182,14 +187,12 @@ class PreprocessingPipeline:
         rows: Any = given
         steps, begin = list(self.steps), 0
         if not (self.takes_candles and isinstance(given, pd.DataFrame)):
-            rows, begin = self._rows(given), self._num_steps("candles")
+            rows, begin = self._rows(given), [x.reads for x in steps].count("candles")
         last = max((k for k, step in enumerate(steps) if step.acting.learns), default=0)
         for k in range(begin, len(steps)):
+            steps[k] = steps[k].fitted(rows)
             if k >= last and isinstance(rows, FeatureRows):
-                steps[k] = steps[k].fitted(rows)
                 rows = rows.tail(1, 1)  # the others learn nothing but columns
-            else:
-                steps[k] = steps[k].fitted(rows)
             rows = steps[k].run(rows)
         return self._with(steps)
 
@@ -229,9 +232,6 @@ class PreprocessingPipeline:
         else:
             values = schema.read(given)
         return FeatureRows(names=schema.names, values=values)
-
-    def _num_steps(self, stage: str) -> int:
-        return sum(step.reads == stage for step in self.steps)
 
     def _run(self, stage: str, rows: FeatureRows) -> FeatureRows:
         for step in self.steps:

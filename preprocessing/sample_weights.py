@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from candles.timestamps import Timeline
 from config import Config
+from preprocessing.parts import Timeline
 
 _DAY = np.timedelta64(1, "D")
 

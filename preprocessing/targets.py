@@ -7,13 +7,14 @@ parts lie (`parts`), which training targets are learned from (`balance`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from config import Config
-from preprocessing.parts import PART_NAMES, spans_of
+from dataset.rows import shorter_warm_ups
+from preprocessing.parts import PART_NAMES, chronological_ranges, spans_of
 from preprocessing.training_data import Part
 from utils import DataError
 
@@ -36,11 +37,12 @@ def split_targets(
     eligible: np.ndarray,
     config: Config,
     *,
-    open_end: int | None,
+    open_ends: Collection[int],
 ) -> dict[str, Part]:
     """Gives each range of rows its targets.
 
-    A part that ends at `open_end` keeps the targets whose label bars lie behind it.
+    A part that ends at one of `open_ends` keeps the targets whose label bars lie behind
+    it.
 
     The embargo is taken from the end of the earlier part, so that validation and test
     stay the same rows whatever its length.
@@ -55,7 +57,7 @@ def split_targets(
         spans, found = [], []
         for start, stop in spans_of(ranges[name]):
             inside = max(start, stop - embargo)
-            end = inside if inside == open_end else inside - future
+            end = inside if inside in open_ends else inside - future
             targets = row[start + window - 1 : max(start + window - 1, end)]
             spans.append((start, inside))
             found.append(targets[usable[targets]])
@@ -130,3 +132,28 @@ def tell_few_targets(
         logger.warning("only %s%s", text, cure)
     elif after_gaps:
         logger.info("%s", text)
+
+
+def helpful_warm_ups(
+    ranges: Mapping[str, Any], warm_up_bars: int, config: Config
+) -> dict[str, int]:
+    """Returns the shorter warm-ups of feature sets that leave each part its window.
+
+    Of parts by their shares alone: given days do not move. None helps where the parts
+    are long enough, and something else is wrong.
+    """
+    num_rows = spans_of(ranges[PART_NAMES[-1]])[-1][1]
+    if config.train_end is not None or ranges != chronological_ranges(num_rows, config):
+        return {}
+
+    def fits(num_rows: int) -> bool:
+        least = config.sequence_length + config.future_window
+        needs = dict.fromkeys(PART_NAMES, least + config.embargo_bars)
+        needs[PART_NAMES[-1]] = least
+        parts = chronological_ranges(num_rows, config)
+        return all(stop - start >= needs[name] for name, (start, stop) in parts.items())
+
+    shorter = shorter_warm_ups(config, warm_up_bars)
+    if fits(num_rows):
+        return {}
+    return {k: v for k, v in shorter.items() if fits(num_rows + warm_up_bars - v)}

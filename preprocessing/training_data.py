@@ -6,16 +6,17 @@ and scaling them (`data_loader`), windows of them (`preprocessing.windows`).
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from candles.timestamps import Timeline
 from config import CLASS_NAMES
+from preprocessing.parts import Timeline
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler, TargetScaler
 from preprocessing.shared_bars import count_shared_bars
@@ -48,10 +49,32 @@ class Part:
         """Row after the last one."""
         return self.spans[-1][1]
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of all ranges."""
+        return sum(stop - start for start, stop in self.spans)
+
     def take(self, values: np.ndarray) -> np.ndarray:
         """Returns the part's rows of an array (num_rows, ...); of one range a view."""
         pieces = [values[start:stop] for start, stop in self.spans]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairRows:
+    """The rows of one pair of several, from `start` to before `stop`.
+
+    Args:
+        name: The pair.
+        start: First row.
+        stop: Row after the last.
+        pipeline: What its features went through, fitted on its own training rows.
+    """
+
+    name: str
+    start: int
+    stop: int
+    pipeline: PreprocessingPipeline
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +112,9 @@ class TrainingData:
             `golden_rows`, not scaled; None where they are not kept.
         row_weights: (num_rows,) float32, how much each target that is trained on
             counts, 1 on average; None where all are alike.
+        pairs: Pooled pairs, whose rows stand one after another; `pipeline` then has the
+            scale of all of them together, which no row of theirs went through.
+        own_mean: Mean training return of a pair of a pool; see `of_pair`.
     """
 
     features: np.ndarray
@@ -109,6 +135,8 @@ class TrainingData:
     target: str = "signal"
     golden_windows: np.ndarray | None = None
     row_weights: np.ndarray | None = None
+    pairs: tuple[PairRows, ...] = ()
+    own_mean: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the promises above on the arrays themselves.
@@ -135,6 +163,72 @@ class TrainingData:
                 raise DataError(
                     f"{first}, {second}: expected no shared bar. Received: {shared}"
                 )
+        if self.pairs:
+            self._require_order()
+
+    def _require_order(self) -> None:
+        """Refuses pairs of which one is in a part that is later in another."""
+        for first, second in itertools.pairwise(self.parts.values()):
+            last = max(self.timeline.at(stop - 1) for _, stop in first.spans)
+            start = min(self.timeline.at(start) for start, _ in second.spans)
+            if last >= start:
+                raise DataError(
+                    "parts: expected the same moments between parts in all pairs. "
+                    f"Received: one part until {last}, the next from {start}."
+                )
+
+    def of_pair(self, pair: PairRows) -> TrainingData:
+        """Returns the rows of one pooled pair, as a run of its own would have them.
+
+        Class shares, and the mean return, are those of its own training part; the units
+        of a regression's values stay those of the pool.
+        """
+        start, stop = pair.start, pair.stop
+        cut = slice(start, stop)
+
+        def inside(rows: np.ndarray) -> np.ndarray:
+            return rows[(rows >= start) & (rows < stop)] - start
+
+        parts = {
+            name: Part(
+                spans=tuple(
+                    (a - start, b - start)
+                    for a, b in part.spans
+                    if a in range(start, stop)
+                ),
+                targets=inside(part.targets),
+            )
+            for name, part in self.parts.items()
+        }
+        train = parts["train"].targets + start
+        stated = {key: value for key, value in self.source.items() if key != "pairs"}
+        own = dict(self.source["pairs"][pair.name]) if "pairs" in self.source else {}
+        return dataclasses.replace(
+            self,
+            features=self.features[cut],
+            labels=self.labels[cut],
+            timeline=self.timeline.between(start, stop),
+            outcomes={name: column[cut] for name, column in self.outcomes.items()},
+            parts=parts,
+            train_targets=inside(self.train_targets),
+            class_prior=self.class_prior
+            if self.is_regression
+            else self.label_shares(train),
+            own_mean=float(self.log_returns(train).mean())
+            if self.is_regression
+            else None,
+            pipeline=pair.pipeline,
+            source=stated | own,
+            values=None if self.values is None else self.values[cut],
+            row_weights=None if self.row_weights is None else self.row_weights[cut],
+            golden_windows=None,
+            pairs=(),
+        )
+
+    def each_pair(self) -> Iterator[tuple[str, slice, TrainingData]]:
+        """Yields name, rows and data of each pooled pair; of no pool nothing."""
+        for pair in self.pairs:
+            yield pair.name, slice(pair.start, pair.stop), self.of_pair(pair)
 
     @property
     def timestamps(self) -> np.ndarray:
@@ -219,9 +313,17 @@ class TrainingData:
 
     def shared_bars(self, first: str, second: str) -> int:
         """Counts the bars that targets of two parts have in common."""
+        reach = self.window_bars + self.future_window
+
+        def apart(rows: np.ndarray) -> np.ndarray:
+            if not self.pairs:
+                return rows
+            starts = [pair.start for pair in self.pairs]
+            return rows + reach * np.searchsorted(starts, rows, side="right")
+
         return count_shared_bars(
-            self.parts[first].targets,
-            self.parts[second].targets,
+            apart(self.parts[first].targets),
+            apart(self.parts[second].targets),
             window_bars=self.window_bars,
             future_window=self.future_window,
         )
@@ -244,5 +346,10 @@ class TrainingData:
 
 
 def golden_targets(parts: Mapping[str, Part]) -> np.ndarray:
-    """Returns up to 16 targets of the validation part, evenly spread."""
-    return evenly_spaced(parts["validation"].targets, GOLDEN_TARGETS)
+    """Returns up to 16 targets of the validation part, evenly spread.
+
+    Of pooled pairs those of the first one, whose scale a proof of the model takes.
+    """
+    part = parts["validation"]
+    first = part.targets[part.targets < part.spans[0][1]]
+    return evenly_spaced(first, GOLDEN_TARGETS)

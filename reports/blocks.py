@@ -236,7 +236,8 @@ class Material:
         results: From `evaluation.evaluate`, ready for JSON.
         history: Metric name -> one value an epoch; empty where nothing is learnt so.
         metadata: Sections of the run's metadata; empty where there are none.
-        trades: Those of the test part: column of `backtest.list_trades` -> its values.
+        trades: Those of the test part, from `trade_plots.list_trades`: column -> its
+            values.
         prices: The test part: `time`, the closes of its bars, UTC; `close`; `signal`.
         label_mix: From `time_plots.label_mix_over_time`; None where there are no
             classes.

@@ -1,7 +1,7 @@
-"""What a model is made of: what each feature is worth, what each model below it says.
+"""What a model is made of: pairs that it learned from, features, models below it.
 
-In: `importance`, `parents`, `stack` and `position` of the results as text, figure and
-sections of the page. Out: measuring them (`evaluation.importance`,
+In: `pairs`, `importance`, `parents`, `stack` and `position` of the results as text,
+figure and sections of the page. Out: measuring them (`evaluation.importance`,
 `evaluation.evaluate`, `models.stacking`, `positions.beside`).
 """
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from evaluation.evaluate import task_of_results
 from metrics.wording import interval, number
-from reports.blocks import Block, Material, Rows, Section, Table
+from reports.blocks import Block, Material, Numbers, Rows, Section, Table
 from reports.plots import BLUE, GREY, INK, new_axes
 from reports.text import format_table, number_table, wrap
 
@@ -105,6 +105,66 @@ def importance_section(material: Material) -> Section | None:
         lead="What the model loses when a feature tells of other bars instead. Of two "
         "features that say the same, neither seems to matter much.",
         blocks=blocks,
+    )
+
+
+# Pooled pairs
+
+_OF_PAIR: Rows = {
+    "net/trade": ("trading.intervals.mean_net_return_bps", "{:+.1f} bp"),
+    "trades": ("trading.num_trades", "{:,}"),
+    "net": ("trading.total_return_pct", "{:+.1f}%"),
+    "held": ("baselines.buy_and_hold.trading.total_return_pct", "{:+.1f}%"),
+}
+
+
+def _pair_columns(results: Mapping[str, Any]) -> Rows:
+    """Returns what is said of each pair: its claims' first measures, its trades."""
+    claimed = task_of_results(results).claimed
+    skills = {name: f"intervals.{keys[0]}" for name, keys in claimed.items()}
+    shown = {name: (key, "{:+.3f}") for name, key in skills.items()}
+    return {"targets": ("num_samples", "{:,}"), **shown, **_OF_PAIR}
+
+
+def format_pairs(results: Mapping[str, Any]) -> str:
+    """Returns what the test part of each pooled pair came to, a line each."""
+    columns, rows = _pair_columns(results), []
+    for pair, parts in results["pairs"].items():
+        numbers, cells = Numbers(parts.get("test", {})), []
+        for key, form in columns.values():
+            found = numbers.find(key)
+            is_interval = isinstance(found, Mapping)
+            cells.append(interval(found, form) if is_interval else number(found, form))
+        rows.append([pair, *cells])
+    return "\n".join(["pairs, test:", *format_table([["", *columns], *rows])])
+
+
+def pairs_section(material: Material) -> Section | None:
+    """Each pooled pair by itself."""
+    pairs = material.results.get("pairs")
+    if not pairs:
+        return None
+    columns = _pair_columns(material.results)
+    tables = [
+        material.numbers.by_row(
+            f"Each pair in {part}",
+            {pair: f"pairs.{pair}.{part}" for pair in pairs},
+            columns,
+            is_wide=True,
+            is_stacked=True,
+        )
+        for part in ("test", "validation")
+        if all(part in found for found in pairs.values())
+    ]
+    return Section(
+        key="pairs",
+        title="Pairs",
+        lead="One model, calibration and thresholds for all; class shares that it is "
+        "measured against, and scales, are each pair's own. Above, an interval is of "
+        "moments, at which all pairs move together, and an equal share of the equity "
+        "trades each. Of several pairs one looks good by chance: nothing is claimed of "
+        "a pair by itself.",
+        blocks=tables,
     )
 
 

@@ -25,6 +25,7 @@ from reports import run_facts, trades
 from reports.blocks import Cell, Material, Section
 from reports.composition import (
     importance_section,
+    pairs_section,
     parents_section,
     position_section,
 )
@@ -34,6 +35,7 @@ from reports.tuning import tuning_section
 from reports.views import view_of
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
+    pairs_section,
     trades.trading_section,
     trades.thresholds_section,
     trades.folds_section,

@@ -16,7 +16,6 @@ import pandas as pd
 from artifacts.run_folder import RunFolder
 from config import Config
 from data_loader import TrainingData
-from evaluation.backtest import list_trades
 from evaluation.part_scores import Judged
 from evaluation.results import HEADLINES
 from files.atomic import atomic_write
@@ -25,6 +24,7 @@ from metrics.wording import interval, number
 from reports.blocks import Numbers
 from reports.composition import (
     format_importance,
+    format_pairs,
     format_parents,
     format_position,
 )
@@ -33,6 +33,7 @@ from reports.outlook import confirmation, outlook_text, promised_text
 from reports.page import gather, render_page
 from reports.text import day, format_table, wrap
 from reports.time_plots import label_mix_over_time
+from reports.trade_plots import list_trades
 from reports.trades import FOLD_ROWS, WALKED, WALKS, shown_folds
 from reports.tuning import format_tuning
 from reports.views import View, view_of
@@ -54,6 +55,8 @@ def format_results(results: Mapping[str, Any]) -> str:
     for part in PARTS:
         if part in results:
             blocks.append(_format_part(part, results[part], view))
+    if "pairs" in results:
+        blocks.append(format_pairs(results))
     blocks += filter(None, [outlook_text(results), promised_text(results)])
     blocks.append(wrap(f"decided on validation: {view.decided(results)}"))
     if "parents" in results:
@@ -196,6 +199,8 @@ def tested_trades(
     trades = list_trades(test.table, test.scores(), data, config)
     if trades.empty:
         return {}
+    if data.pairs:  # one picture of closes is of one market
+        return {"trades": trades}
     bar = pd.Timedelta(seconds=config.bar_seconds)
     prices = test.table[["close", "signal"]].assign(time=test.table["timestamp"] + bar)
     return {"trades": trades, "prices": prices}

@@ -1,6 +1,6 @@
-"""Results of trades -> figures: the search of the thresholds, equity and drawdown.
+"""Trades as a list, and as figures: the search of the thresholds, equity, drawdown.
 
-In: pictures of money. Out: those of forecasts (`plots`, `number_plots`).
+In: lists and pictures of money. Out: those of forecasts (`plots`, `number_plots`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,71 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from config import CLASS_NAMES
+from config import CLASS_NAMES, Config
+from data_loader import TrainingData
+from dataset.labels import STOP_LOSS, TAKE_PROFIT, TIMEOUT
+from evaluation.backtest import simulate_part, trading_problem
+from evaluation.trading import TradeOutcomes
 from reports import plots
 from reports.plots import BLUE, CLASS_COLORS, GREY, INK
 from reports.time_plots import name_moments, period_edges
 
+EXITS = {TIMEOUT: "horizon", TAKE_PROFIT: "take profit", STOP_LOSS: "stop loss"}
+"""Exit code -> where a trade ended, in words."""
+
 _CLOSES, _MARKS = 500, 75
+
+
+def list_trades(
+    table: pd.DataFrame, scores: np.ndarray, data: TrainingData, config: Config
+) -> pd.DataFrame:
+    """Returns each trade that the signals of one part made, in time order.
+
+    Columns: `time_in` and `time_out`, closes of bars, UTC; `side`; `entry_price` and
+    `exit_price`; `bars_held`; `exit`, the reason; `size`, the amount traded as a
+    fraction of equity; `gross_bps` and `net_bps` of that amount, before and after
+    costs; `equity` after the trade, 1 at the start. None without outcomes, or trades.
+    Of pooled pairs `pair` comes first, in order of exits.
+
+    Args:
+        table: The part, with its `signal`.
+        scores: As those of `backtest_part`.
+        data: The same data.
+        config: The same run.
+    """
+    if trading_problem(table) is not None:
+        return pd.DataFrame()
+    if "pair" not in table:
+        trades, outcomes, _ = simulate_part(table, scores, data, config)
+        return _trades_table(trades, outcomes)
+    found = []
+    for name, own in table.assign(place=np.arange(len(table))).groupby("pair"):
+        places = own.pop("place").to_numpy()
+        one = own.drop(columns="pair")
+        trades, outcomes, _ = simulate_part(one, scores[places], data, config)
+        found.append(_trades_table(trades, outcomes))
+        found[-1].insert(0, "pair", str(name))
+    trades, _, _ = simulate_part(table, scores, data, config)
+    joined = pd.concat(found).sort_values("time_out", kind="stable", ignore_index=True)
+    return joined.assign(size=trades["size"], equity=trades["equity"])
+
+
+def _trades_table(trades: np.ndarray, outcomes: TradeOutcomes) -> pd.DataFrame:
+    entry = np.asarray(outcomes.close, dtype=np.float64)[trades["row"]]
+    columns = {
+        "time_in": np.char.add(trades["entry_time"].astype(str), "Z"),
+        "time_out": np.char.add(trades["exit_time"].astype(str), "Z"),
+        "side": np.where(trades["side"] == 1, "LONG", "SHORT"),
+        "entry_price": entry,
+        "exit_price": entry * (1.0 + trades["side"] * trades["gross_return"]),
+        "bars_held": trades["exit_bars"],
+        "exit": [EXITS[code] for code in trades["exit_code"].tolist()],
+        "size": trades["size"],
+        "gross_bps": 1e4 * trades["gross_return"],
+        "net_bps": 1e4 * trades["net_return"],
+        "equity": trades["equity"],
+    }
+    return pd.DataFrame(columns)
 
 
 def plot_thresholds(search: Mapping[str, Any]) -> Figure:
@@ -164,7 +223,7 @@ def plot_prices(
 
     Args:
         prices: See `reports.blocks.Material`.
-        trades: From `backtest.list_trades`, at least one.
+        trades: From `list_trades`, at least one.
         title: Name of the part.
     """
     figure, (upper, lower) = plots.new_axes(

@@ -5,9 +5,12 @@ In: market, family, files of a run. Out: the names that follow from them (`confi
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import utils
 from settings.network_fields import KERAS_MODELS, NETWORKS
@@ -25,6 +28,10 @@ ALONE = NETWORKS + TABULAR_MODELS
 """Built-in model families that build on no other model."""
 MODELS = (*KERAS_MODELS, *TABULAR_MODELS, *AGENTS, STACK)
 """Built-in model families; `models.families` may know more by the time they train."""
+OF_ONE_PAIR = (*AGENTS, *(name for name in KERAS_MODELS if name not in NETWORKS), STACK)
+"""Families that no pool trains: they act on one market, or build on its models."""
+PAIR_IN_PATH = "{pair}"
+"""What stands for each pair of a pool in the path of its training files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,7 @@ class RunFields(Part):
         timezone: Zone of candle files whose times state none, such as
             America/New_York; None is UTC.
         training_file: Path of the training file; None looks for its standard name in
-            `inputs_dir`.
+            `inputs_dir`. Of pooled pairs with {pair} in the place of each pair.
         inputs_dir: Folder of the training files.
         outputs_dir: Folder that receives runs and models.
         model: Model family: lstm, gru, cnn, cnn_lstm, mlp, tcn, attention,
@@ -51,6 +58,9 @@ class RunFields(Part):
         experiment_name: What several runs belong to, in metadata and registry; decides
             nothing about a run.
         tags: Words to find a run by; they decide nothing either.
+        pooled_pairs: Pairs whose rows train one model together, each from a training
+            file of its own and with a scale of its own; `pair` is then POOL- and eight
+            digits of their names. None trains on `pair` alone.
     """
 
     pair: str = field("BTCUSDT", is_pair=True, aliases=("--symbols",))
@@ -62,6 +72,7 @@ class RunFields(Part):
     model: str = field("lstm", aliases=("--models",))
     experiment_name: str | None = None
     tags: tuple[str, ...] = ()
+    pooled_pairs: tuple[str, ...] = field((), is_pair=True)
 
     @property
     def bar_seconds(self) -> int:
@@ -81,6 +92,8 @@ class RunFields(Part):
     def problems(self) -> list[str]:
         """Returns what is wrong with pair, timeframe, time zone and model."""
         problems = pair_problems("pair", self.pair)
+        for pair in self.pooled_pairs:
+            problems += pair_problems("pooled_pairs", pair)
         try:
             if not 60 <= utils.timeframe_seconds(self.timeframe) <= 604_800:
                 problems.append(
@@ -102,3 +115,54 @@ class RunFields(Part):
                 if not WORD.fullmatch(word)
             ]
         return problems + own_name_problems("model", self.model, MODELS)
+
+    def pool_problems(self, values: Mapping[str, Any], *, has_folds: bool) -> list[str]:
+        """Returns what does not suit pooled pairs.
+
+        Args:
+            values: Fields of the run by name.
+            has_folds: Whether it has folds.
+        """
+        pairs = self.pooled_pairs
+        if not pairs:
+            return []
+        problems = []
+        if len(set(pairs)) < max(2, len(pairs)):
+            problems.append(
+                "pooled_pairs: expected two pairs or more, each once. Received: "
+                f"{', '.join(pairs)}"
+            )
+        if self.pair not in (RunFields.pair, pool_name(pairs)):
+            problems.append(
+                f"pair: expected none with pooled_pairs. Received: {self.pair!r}"
+            )
+        path = self.training_file
+        if path is not None and PAIR_IN_PATH not in path:
+            problems.append(
+                f"training_file: expected {PAIR_IN_PATH} in it, for the name of each "
+                f"pooled pair. Received: {path!r}"
+            )
+        if self.model in OF_ONE_PAIR:
+            problems.append(
+                "model: expected one that learns from windows of any pair with "
+                f"pooled_pairs. Received: {self.model!r}"
+            )
+        alone = ("init_from", "members", "base_model", "rl_model")
+        for name in (*alone, "n_splits, cv_test_days"):
+            if has_folds if name not in values else values[name]:
+                problems.append(
+                    f"{name}: expected none with pooled_pairs, which have no "
+                    f"{'folds' if name not in values else 'model before them'} yet. "
+                    f"Received: {values.get(name, 'folds')!r}"
+                )
+        if values["stage_share"] < 1:
+            problems.append(
+                "stage_share: expected 1 with pooled_pairs, on which no model builds. "
+                f"Received: {values['stage_share']}"
+            )
+        return problems
+
+
+def pool_name(pairs: Sequence[str]) -> str:
+    """Returns the name that pooled pairs share in files, folders and the registry."""
+    return f"POOL-{hashlib.sha256(' '.join(sorted(pairs)).encode()).hexdigest()[:8]}"

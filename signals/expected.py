@@ -1,14 +1,38 @@
 """What a model must be, by its properties and by the fields of its configuration.
 
-In: names with wanted values. Out: opening a model (`predictor`).
+In: names with wanted values, and the next model under a name. Out: opening a model
+(`predictor`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from artifacts.registry import model_folder
 from utils import ConfigError, RefusedArtifactError
+
+Opened = TypeVar("Opened")
+_QUESTION = ("pair", "timeframe", "target", "horizon_bars")
+
+
+def renewed(predictor: Opened, where: Any, words: Mapping[str, Any]) -> Opened | None:
+    """Returns what a name leads to by now; None where that is still the same.
+
+    It has to answer the same question: pair, timeframe, target, horizon.
+
+    Args:
+        predictor: As it was opened.
+        where: Folder, link, or name of a registered model.
+        words: The other words that it was opened with.
+    """
+    known: Any = predictor
+    if model_folder(where) == known.path.resolve():
+        return None
+    asked = {name: getattr(known, name) for name in _QUESTION}
+    expect = dict(words["expect"] or {}) | asked
+    new: Opened = type(known)(where, **{**words, "expect": expect})
+    return new
 
 
 def require_model(predictor: Any, expected: Mapping[str, Any]) -> None:

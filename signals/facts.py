@@ -24,16 +24,13 @@ class ModelFacts:
         path: Its folder.
         metadata: Its description.
         pipeline: What candles go through.
+        config: The run that trained it; of a pool that of the pair asked for.
     """
 
     path: Path
     metadata: Mapping[str, Any]
     pipeline: PreprocessingPipeline
-
-    @property
-    def config(self) -> Config:
-        """The configuration of the run that trained it."""
-        raise NotImplementedError
+    config: Config
 
     @property
     def pair(self) -> str:

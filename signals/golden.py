@@ -25,6 +25,7 @@ from files.strict import write_json
 from metrics.quantiles import middle_of
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import OK
+from preprocessing.scaling import FeatureScaler
 from signals.reference import Reference, write_reference
 from utils import DataError, RefusedArtifactError
 
@@ -208,11 +209,17 @@ class GoldenRows:
 
 
 def open_checks(
-    artifact: Artifact, kind: type[GoldenRows]
+    artifact: Artifact, kind: type[GoldenRows], pair: str, scaler: FeatureScaler
 ) -> tuple[GoldenRows | None, Reference | None, list[str]]:
     """Returns the golden rows and the reference of an artifact, and what is missing.
 
     Models of earlier versions have none.
+
+    Args:
+        artifact: Of one pair, or of a pool.
+        kind: Of its golden rows.
+        pair: Whose candles come.
+        scaler: What these go through.
 
     Raises:
         RefusedArtifactError: If a file is not what it should be.
@@ -226,10 +233,18 @@ def open_checks(
     if artifact.has("reference"):
         found = artifact.read_json("reference")
         reference = Reference.from_dict(found, artifact.path)
+        reference = reference.in_units_of(artifact.scaler, scaler)
     else:
         notes.append(_ABSENT.format(artifact.path, "a reference", "is unlike"))
     for note in notes:
         logger.info("%s", note)
+    pooled = artifact.pair_preprocessors
+    if pooled and pair not in pooled:
+        notes.append(
+            f"{artifact.path}: learned from {', '.join(pooled)}, never from {pair}, "
+            "whose features get the scale of all of them together"
+        )
+        logger.warning("%s", notes[-1])
     return golden, reference, notes
 
 

@@ -10,6 +10,7 @@ in units of the farthest row of the run, of any part: the report speaks of such 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -138,6 +139,14 @@ class Reference:
                 targets=dict(values["targets"]),
                 answers=dict(values["validation_answers"]),
             )
+
+    def in_units_of(self, own: FeatureScaler, other: FeatureScaler) -> Self:
+        """Returns it for rows of another scale, as like each other once scaled."""
+        if own == other:
+            return self
+        center, scale = (np.array(x)[:, None] for x in (other.center, other.scale))
+        quantiles = center + scale * self.scaled_quantiles(own)
+        return dataclasses.replace(self, quantiles=quantiles)
 
     def scaled_quantiles(self, scaler: FeatureScaler) -> np.ndarray:
         """Returns the quantiles of scaled features (num_features, 21)."""

@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "9fafbff6452e3d95d422b530073b2488856a4fd892f8fa9c1ebcaf2040f0395f"
+        "b713fe9df52438e8a5776bb2942ec8c8c6d7f204b1cd855ba7966dbd0096d939"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "1c6b45529ffb7f97d37c66c00dc184cf06078737fed2bbe53fd04e5dff29ffdf"
+        "8837781f43233f48281bcf86f7db6c9d8e947ec4eec60f1d8be9f297581cc3f8"
     )
 
 

@@ -23,7 +23,6 @@ import numpy as np
 import utils
 from artifacts import resuming, run_folder
 from artifacts.run_folder import RunFolder
-from candles.timestamps import Timeline
 from config import Config, build_config
 from data_loader import TrainingData, TrainingDataLoader, used_rows
 from dataset.training_file import Rows
@@ -36,6 +35,7 @@ from models.adapter import ModelAdapter
 from models.families import fit_adapter
 from preprocessing.parts import (
     Ranges,
+    Timeline,
     chronological_ranges,
     fold_ranges,
     require_windows,

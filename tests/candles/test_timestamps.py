@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 from candles.timestamps import (
-    Timeline,
     find_timeframe,
     first_boundary,
     parse_timestamps,
     timeframe_nanoseconds,
 )
+from preprocessing.parts import Timeline
 from utils import ConfigError, DataError
 
 OPEN_MS = [1704067200000, 1704067260000, 1704067320000]

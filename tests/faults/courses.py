@@ -30,6 +30,7 @@ COURSES: dict[str, dict[str, Any]] = {
     "mlp": {"model": "mlp", "mlp_inputs": "means", "dense_batch_norm": True},
     "sharpe": {"loss": "sharpe", "class_balancing_method": "none"},
     "few checkpoints": {"checkpoint_minutes": 5.0},
+    "pooled": {"pair": "BTCUSDT", "pooled_pairs": ("ADAUSDT", "SOLUSDT")},
     "folds": _FOLDS | {"epochs": 2},
     "comparison": {"epochs": 2, "num_trees": 10},
     "forest": {"model": "random_forest", "num_trees": 40},

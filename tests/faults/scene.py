@@ -34,6 +34,7 @@ from config import Config  # noqa: E402
 from dataset import training_file  # noqa: E402
 from files.atomic import atomic_write, sha256_file  # noqa: E402
 from files.strict import sha256_json  # noqa: E402
+from preprocessing.pooling import member_config  # noqa: E402
 
 # Dropout, plateau and early stopping all have something to remember.
 RUN = TINY | {
@@ -199,13 +200,15 @@ def import_everything() -> None:
 
 
 def prepare(folder: Path, seed: int, **fields: Any) -> Config:
-    """Makes a folder with a training file and `run.yaml`; returns the run."""
+    """Makes a folder with training files and `run.yaml`; returns the run."""
     folder.mkdir(parents=True)
     config = Config(**RUN | {"seed": seed} | fields).replace(
         inputs_dir=str(folder / "inputs"), outputs_dir=str(folder / "outputs")
     )
-    frame = make_own_frame(900, seed=3)
-    training_file.write_training_file(config.expected_path, frame, {})
+    runs = [member_config(config, pair) for pair in config.pooled_pairs] or [config]
+    for k, run in enumerate(runs):
+        frame = make_own_frame(900, seed=3 + k)
+        training_file.write_training_file(run.expected_path, frame, {})
     atomic_write(folder / "run.yaml", config.to_yaml())
     return config
 

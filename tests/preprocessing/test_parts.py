@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from world.frames import make_own_frame
 
-from candles.timestamps import Timeline
 from config import Config, ConfigError
 from data_loader import TrainingDataLoader
-from preprocessing.parts import fold_ranges, require_windows
+from preprocessing.parts import Timeline, fold_ranges, require_windows
 from preprocessing.shared_bars import count_shared_bars
 from utils import DataError
 
