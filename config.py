@@ -110,7 +110,7 @@ class Config(
         """Returns what contradicts, inside each part and across them."""
         inside = [problem for part in PARTS for problem in part.problems(self)]
         families = self.family_problems(self.model)
-        for found in (self.stage_problems, self.pool_problems):
+        for found in (self.stage_problems, self.run_problems):
             families += found(vars(self), has_folds=self.has_folds)
         return inside + families + self._target_problems() + self._window_problems()
 

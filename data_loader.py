@@ -206,7 +206,7 @@ class TrainingDataLoader:
             features = pipeline.scaled(features, may_overwrite=given is None)
         else:
             features = features if given is None else features.copy()
-            pairs = scale_pairs(pool, features, parts["train"], config)
+            features, pairs = scale_pairs(pool, features, parts["train"], config)
         return TrainingData(
             features=features,
             pairs=pairs,

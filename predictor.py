@@ -99,7 +99,7 @@ class Predictor(ModelFacts):
                 f"{self.path}: expected windows of {self.window_bars} bars, as the "
                 f"model reads. Received: a preprocessor of {self.pipeline.window_bars}."
             )
-        self.num_features = self.adapter.num_features
+        self.num_features = len(self.pipeline.feature_names)
         self._max_age_days = max_age_days
         if feature_file is not None:
             from audit.feature_files import load_feature_file
@@ -294,7 +294,8 @@ class Predictor(ModelFacts):
         """Returns what the model says of windows that are not scaled."""
         steps = steps or self.pipeline
         rows = steps.scaled(windows.reshape(-1, self.num_features))
-        return self.adapter.predict_windows(rows.reshape(windows.shape), *account)
+        scaled = rows.reshape(*windows.shape[:2], -1)
+        return self.adapter.predict_windows(scaled, *account)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -34,10 +34,10 @@ from dataset_builder import build_training_file
 from metrics import scores
 from metrics.intervals import Length, paired_test
 from metrics.wording import p_value
-from models.families import create_adapter
 from preprocessing.pooling import member_config
 from settings import options
 from settings.names import stated_pair
+from trainer import StandaloneTrainer
 
 MODELS = ("logistic", "gradient_boosting", "lightgbm")
 
@@ -51,9 +51,14 @@ def losses(data, adapter):
 
 def fitted(data, config):
     """Returns an adapter that has learned from data."""
-    adapter = create_adapter(config)
-    adapter.fit(data)
-    return adapter
+    trainer = StandaloneTrainer(config)
+    trainer.initialize_components()
+    trainer.data = data
+    trainer.create_generators()
+    trainer.build_model()
+    trainer.setup_callbacks()
+    trainer.train_model()
+    return trainer.adapter
 
 
 def by_moment(times, values):

@@ -37,15 +37,52 @@ def stopping_callbacks(config: TrainingFields) -> list[keras.callbacks.Callback]
 
     Keras's stopping would restore the last epoch that was better by `min_delta`.
     """
+    limit = config.time_limit_minutes
+    ends: list[keras.callbacks.Callback] = [] if limit is None else [TimeLimit(limit)]
     options = {"monitor": config.monitor, "mode": config.monitor_mode}
     patience, delta = config.early_stopping_patience, config.early_stopping_min_delta
     stopping = keras.callbacks.EarlyStopping
     if not delta:
-        return [stopping(**options, patience=patience, restore_best_weights=True)]
+        ends.append(stopping(**options, patience=patience, restore_best_weights=True))
+        return ends
     return [
+        *ends,
         stopping(**options, patience=patience, min_delta=delta),
         stopping(**options, patience=config.epochs, restore_best_weights=True),
     ]
+
+
+class TimeLimit(keras.callbacks.Callback):
+    """Ends training with the epoch in which its time is over.
+
+    Args:
+        minutes: That it may take, its validations included.
+
+    Attributes:
+        used_seconds: Of all epochs that ended, those before a resume included.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        super().__init__()
+        self.minutes = minutes
+        self.used_seconds = 0.0
+        self._began = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Notes the time."""
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Adds the epoch; ends training where the next would begin too late."""
+        self.used_seconds += time.monotonic() - self._began
+        if self.used_seconds >= 60 * self.minutes:
+            self.model.stop_training = True
+            logger.info(
+                "epoch %d ended %.1f minutes of training: time_limit_minutes is %g",
+                epoch + 1,
+                self.used_seconds / 60,
+                self.minutes,
+            )
 
 
 class StopOnSignal(keras.callbacks.Callback):

@@ -29,11 +29,12 @@ logger = logging.getLogger(__name__)
 
 KEPT = 2
 
-# What each stock callback forgets in `on_train_begin`.
+# What each stock callback forgets in `on_train_begin`, and ours knows of its epochs.
 _FIELDS = {
     "EarlyStopping": ("wait", "best", "best_epoch", "stopped_epoch"),
     "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
     "ModelCheckpoint": ("best",),
+    "TimeLimit": ("used_seconds",),
 }
 
 

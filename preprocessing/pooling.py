@@ -21,7 +21,7 @@ from config import Config
 from dataset.training_file import Rows
 from files.strict import sha256_json
 from preprocessing.parts import PART_NAMES, Range, Timeline, chronological_ranges
-from preprocessing.templates import run_pipeline
+from preprocessing.templates import column_pairs, run_pipeline
 from preprocessing.training_data import PairRows, Part
 from settings.run_fields import PAIR_IN_PATH
 from utils import DataError
@@ -204,21 +204,33 @@ def require_targets(pool: PooledRows, parts: Mapping[str, Part]) -> None:
 
 def scale_pairs(
     pool: PooledRows, features: np.ndarray, train: Part, config: Config
-) -> tuple[PairRows, ...]:
-    """Scales the rows of each pair in place, by its own training rows.
+) -> tuple[np.ndarray, tuple[PairRows, ...]]:
+    """Scales the rows of each pair by its own training rows.
 
     Args:
         pool: Where they are.
         features: Of all (num_rows, num_features), overwritten.
         train: The training part, a range for each pair.
         config: The run of the pool.
+
+    Returns:
+        What a model reads (num_rows, num_columns), and whose rows are where.
     """
-    found = []
+    found, columns = [], column_pairs(config)
+    result = features
+    if columns:
+        shape = (len(features), features.shape[1] + len(columns))
+        result = np.empty(shape, np.float32)
     pairs = zip(pool.stretches.items(), train.spans, strict=True)
     for (pair, (start, stop)), span in pairs:
-        own = run_pipeline(
-            member_config(config, pair), pool.feature_names, pool.sources[pair]
-        ).fit(features[slice(*span)])
-        features[start:stop] = own.scaled(features[start:stop])
-        found.append(PairRows(name=pair, start=start, stop=stop, pipeline=own))
-    return tuple(found)
+        rows, learned = slice(start, stop), features[slice(*span)]
+        what = (member_config(config, pair), pool.feature_names, pool.sources[pair])
+        alone = run_pipeline(*what).fit(learned)
+        steps = alone
+        if columns:
+            steps = run_pipeline(*what, pairs=columns).fit(learned)
+        result[rows] = steps.scaled(features[rows])
+        found.append(
+            PairRows(name=pair, start=start, stop=stop, pipeline=steps, alone=alone)
+        )
+    return result, tuple(found)

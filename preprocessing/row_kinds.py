@@ -6,7 +6,7 @@ candles (`candle_kinds`), the order of steps (`pipelines`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -150,6 +150,32 @@ class Clip(RowKind):
         out = rows.values if rows.is_own else np.empty(rows.values.shape, np.float32)
         clip_columns(rows.values, self.limit, out=out)
         return replace(rows, values=out, is_own=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairColumns(RowKind):
+    """Says whose rows they are: a column for each pair, 1 in its own rows, else 0.
+
+    Args:
+        pairs: That trained the model.
+        pair: Whose rows they are; of a pair that trained none all are 0.
+    """
+
+    pairs: Sequence[str]
+    pair: str
+
+    def fit(self, rows: FeatureRows) -> dict[str, Any]:
+        """Keeps the columns that it adds to."""
+        return {"feature_names": list(rows.names)}
+
+    def apply(self, rows: FeatureRows, state: State) -> FeatureRows:
+        """Adds a column for each pair."""
+        require_names(rows, state)
+        own = np.array([name == self.pair for name in self.pairs], np.float32)
+        added = np.broadcast_to(own, (len(rows.values), len(own)))
+        names = (*rows.names, *(f"pair_{name}" for name in self.pairs))
+        values = np.concatenate([rows.values, added], axis=1)
+        return replace(rows, names=names, values=values, is_own=True)
 
 
 @dataclass(frozen=True, kw_only=True)

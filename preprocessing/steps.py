@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from files.strict import to_jsonable
 from preprocessing.candle_kinds import ComputeFeatures, FillGaps, ValidateData
-from preprocessing.row_kinds import Clip, FinalCheck, Scale, Windows
+from preprocessing.row_kinds import Clip, FinalCheck, PairColumns, Scale, Windows
 from utils import ConfigError, DataError, did_you_mean
 
 
@@ -39,6 +39,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "compute_features": ComputeFeatures,
     "scale": Scale,
     "clip": Clip,
+    "pair_columns": PairColumns,
     "windows": Windows,
     "final_check": FinalCheck,
 }

@@ -88,6 +88,8 @@ def run_pipeline(
     config: Config,
     names: Sequence[str],
     source: Mapping[str, Any],
+    *,
+    pairs: Sequence[str] = (),
 ) -> PreprocessingPipeline:
     """Returns the pipeline of a run, whose steps on rows are not fitted yet.
 
@@ -98,8 +100,14 @@ def run_pipeline(
         names: Features of its training file, in order.
         source: What is known of that file: `built_by_us`, `feature_digests`,
             `feature_types` other than float32.
+        pairs: Pooled pairs, a column of each of which says whose rows they are; none
+            takes those of the configuration.
     """
     steps = steps_of(RUN, config)
+    if pairs := pairs or column_pairs(config):
+        kind, whose = "pair_columns", {"pairs": list(pairs), "pair": config.pair}
+        places = [step.kind for step in steps].index(_ENDS[0])
+        steps.insert(places, Step(kind=kind, name=kind, parameters=whose))
     if not source.get("built_by_us"):
         types = source.get("feature_types") or {}
         taken = Schema.of_features(names, config.timeframe, types=types)
@@ -115,3 +123,8 @@ def run_pipeline(
         Step(**step.to_dict() | {"state": states.get(step.kind)}) for step in steps
     ]
     return PreprocessingPipeline(known)
+
+
+def column_pairs(config: Config) -> tuple[str, ...]:
+    """Returns the pairs that have a column which says whose rows they are."""
+    return config.pooled_pairs if config.pair_columns else ()

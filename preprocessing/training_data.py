@@ -69,12 +69,14 @@ class PairRows:
         start: First row.
         stop: Row after the last.
         pipeline: What its features went through, fitted on its own training rows.
+        alone: The same without columns that say which pair it is.
     """
 
     name: str
     start: int
     stop: int
     pipeline: PreprocessingPipeline
+    alone: PreprocessingPipeline
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,7 +207,7 @@ class TrainingData:
         own = dict(self.source["pairs"][pair.name]) if "pairs" in self.source else {}
         return dataclasses.replace(
             self,
-            features=self.features[cut],
+            features=self.features[cut, : len(pair.alone.feature_names)],
             labels=self.labels[cut],
             timeline=self.timeline.between(start, stop),
             outcomes={name: column[cut] for name, column in self.outcomes.items()},
@@ -217,7 +219,7 @@ class TrainingData:
             own_mean=float(self.log_returns(train).mean())
             if self.is_regression
             else None,
-            pipeline=pair.pipeline,
+            pipeline=pair.alone,
             source=stated | own,
             values=None if self.values is None else self.values[cut],
             row_weights=None if self.row_weights is None else self.row_weights[cut],
@@ -248,7 +250,7 @@ class TrainingData:
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of those columns, in the model's order."""
-        return self.scaler.feature_names
+        return self.pipeline.output_schema.names
 
     @property
     def scaler(self) -> FeatureScaler:

@@ -61,6 +61,9 @@ class RunFields(Part):
         pooled_pairs: Pairs whose rows train one model together, each from a training
             file of its own and with a scale of its own; `pair` is then POOL- and eight
             digits of their names. None trains on `pair` alone.
+        pair_columns: Tells a model of pooled pairs whose rows it reads, by a column for
+            each pair, which stands for an embedding of it; of a pair that it never saw
+            all are 0.
     """
 
     pair: str = field("BTCUSDT", is_pair=True, aliases=("--symbols",))
@@ -73,6 +76,7 @@ class RunFields(Part):
     experiment_name: str | None = None
     tags: tuple[str, ...] = ()
     pooled_pairs: tuple[str, ...] = field((), is_pair=True)
+    pair_columns: bool = True
 
     @property
     def bar_seconds(self) -> int:
@@ -116,16 +120,26 @@ class RunFields(Part):
             ]
         return problems + own_name_problems("model", self.model, MODELS)
 
-    def pool_problems(self, values: Mapping[str, Any], *, has_folds: bool) -> list[str]:
-        """Returns what does not suit pooled pairs.
+    def run_problems(self, values: Mapping[str, Any], *, has_folds: bool) -> list[str]:
+        """Returns what does not suit the family, or pooled pairs.
 
         Args:
             values: Fields of the run by name.
             has_folds: Whether it has folds.
         """
+        problems = []
+        limit = values["time_limit_minutes"]
+        if limit is not None and self.model in (*TABULAR_MODELS, *AGENTS, STACK):
+            problems.append(
+                "time_limit_minutes: expected none but of a model that learns in "
+                f"epochs. Received: {limit:g} with model {self.model!r}"
+            )
+        if self.pooled_pairs:
+            problems += self._pool_problems(values, has_folds)
+        return problems
+
+    def _pool_problems(self, values: Mapping[str, Any], has_folds: bool) -> list[str]:
         pairs = self.pooled_pairs
-        if not pairs:
-            return []
         problems = []
         if len(set(pairs)) < max(2, len(pairs)):
             problems.append(

@@ -38,6 +38,10 @@ class TrainingFields(Part):
         monitor: What early stopping and the best model go by. `val_direction_loss`, of
             rounds of trees, is the log-loss of LONG against SHORT alone: `val_loss` is
             mostly activity, whose best round need not be that of direction.
+        time_limit_minutes: Time that a training may take, of a fold as of the run: it
+            ends with the epoch in which that is over, as early stopping ends it, and a
+            resumed one has what is left. How many epochs that are depends on the
+            machine. None sets no limit.
         early_stopping_patience: Epochs without improvement before training stops.
         early_stopping_min_delta: Change of `monitor` that counts as an improvement for
             the patience. The best model is the best by any margin.
@@ -64,6 +68,7 @@ class TrainingFields(Part):
     gradient_clip_norm: float | None = field(1.0, gt=0)
     gradient_accumulation_steps: int | None = field(None, ge=2, le=10_000)
     monitor: str = field("val_loss", choices=MONITORS)
+    time_limit_minutes: float | None = field(None, gt=0)
     early_stopping_patience: int = field(10, ge=1)
     early_stopping_min_delta: float = field(0.0, ge=0)
     lr_schedule: str = field(

@@ -65,11 +65,12 @@ class Reference:
     def of(cls, data: TrainingData, judged: Judged) -> Self:
         """Takes at most 200,000 training rows, evenly spread."""
         scaler, train = data.scaler, data.parts["train"]
-        taken = train.take(data.features)
+        taken = train.take(data.features)[:, : len(scaler.feature_names)]
         rows = taken[evenly_spaced(np.arange(len(taken)), _MOST_ROWS)]
         scaled = np.quantile(rows, LEVELS, axis=0).T.astype(np.float64)
         center, scale = (np.array(x)[:, None] for x in (scaler.center, scaler.scale))
-        columns = zip(data.features.T, scaled, strict=True)  # one by one: less memory
+        # One by one: less memory. What says whose rows they are has no scale.
+        columns = zip(data.features.T[: len(scaled)], scaled, strict=True)
         reach = [_distances(x[:, None], of[None]).max() for x, of in columns]
         table = judged.table[judged.table["part"] == "validation"]
         answers = judged.policy.answers_of(table)
@@ -157,10 +158,12 @@ class Reference:
         """Returns how far rows are, 1 as the farthest of the run (num_rows,).
 
         Args:
-            scaled: (num_rows, num_features), NaN where a row has no value.
+            scaled: (num_rows, num_features), NaN where a row has no value; columns
+                behind those of the scaler are not looked at.
             scaler: What they went through.
         """
-        distances = _distances(scaled, self.scaled_quantiles(scaler))
+        quantiles = self.scaled_quantiles(scaler)
+        distances = _distances(scaled[:, : len(quantiles)], quantiles)
         return (distances / np.maximum(self.reach, _LEAST_REACH)).max(axis=1)
 
 

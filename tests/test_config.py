@@ -121,10 +121,10 @@ def test_a_configuration_keeps_its_name_and_its_order():
     )
     # Runs are resumed and compared by it: a new field changes it, its place does not.
     assert config.digest() == (
-        "b713fe9df52438e8a5776bb2942ec8c8c6d7f204b1cd855ba7966dbd0096d939"
+        "6c0dc3b329bc245bc9600b3fbfe63daeb469ae64152d238ba6cf9d31fa30c212"
     )
     assert hashlib.sha256(config.to_yaml().encode()).hexdigest() == (
-        "8837781f43233f48281bcf86f7db6c9d8e947ec4eec60f1d8be9f297581cc3f8"
+        "c327f58464163b60f9a192c1355caa1285f51a7ee4abfa66ed7f04ec5a5b1a5b"
     )
 
 

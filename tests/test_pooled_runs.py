@@ -131,6 +131,21 @@ def test_each_pair_has_the_scale_of_its_own_training_rows(tmp_path):
     assert data.pipeline.scaler != data.pairs[0].pipeline.scaler
 
 
+@pytest.mark.parametrize("has_columns", [True, False])
+def test_a_model_is_told_whose_rows_it_reads(tmp_path, has_columns):
+    frames = [make_own_frame(700, seed=3), make_own_frame(700, seed=4)]
+    data = load(minutes(tmp_path, *frames, pair_columns=has_columns))
+    names = ("pair_ADAUSDT", "pair_SOLUSDT") if has_columns else ()
+    assert data.feature_names[8:] == names
+    assert data.features.shape == (1400, 8 + len(names))
+    own = np.repeat(np.eye(2, dtype=np.float32), 700, axis=0)
+    assert np.array_equal(data.features[:, 8:], own[:, : len(names)])
+    raw = frames[1][list(data.scaler.feature_names)].to_numpy(np.float32)
+    assert np.array_equal(data.pairs[1].pipeline.scaled(raw), data.features[700:])
+    unseen = data.pipeline.for_pair("XRPUSDT").scaled(raw)
+    assert unseen.shape[1] == data.num_features and not unseen[:, 8:].any()
+
+
 def test_pairs_that_were_cut_at_other_moments_are_refused(tmp_path):
     frames = [make_own_frame(700, seed=3), make_own_frame(700, seed=4)]
     data = load(minutes(tmp_path, *frames))

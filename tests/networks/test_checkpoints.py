@@ -1,9 +1,12 @@
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -16,7 +19,7 @@ import utils
 from artifacts import resuming, run_folder
 from artifacts.artifact import load_artifact
 from config import Config
-from networks import checkpoints
+from networks import callbacks, checkpoints
 from networks.allocator import RESTART
 from networks.branched import BranchedTraining, weights_digest
 from networks.checkpoints import list_checkpoints, read_checkpoint, write_checkpoint
@@ -535,3 +538,31 @@ def test_sweep_leaves_a_dead_run_that_can_go_on(frame, tmp_path):
     assert run_folder.sweep(trainer.config, min_age_seconds=-1) == [leftover]
     found = resuming.find_resumable(trainer.config, "newest")
     assert found.path == trainer.run.path
+
+
+def test_a_time_limit_ends_as_early_stopping_does(frame, tmp_path, monkeypatch):
+    def with_clock(name, **fields):
+        moments = itertools.count(0.0, 60.0)  # a minute from each call to the next
+        clock = SimpleNamespace(
+            monotonic=lambda: next(moments), perf_counter=time.perf_counter
+        )
+        monkeypatch.setattr(callbacks, "time", clock)
+        return make_trainer(frame, tmp_path / name, time_limit_minutes=2.5, **fields)
+
+    limited = with_clock("limited")
+    train(limited)
+    assert len(limited.history["loss"]) == 3
+    stopped = with_clock("resumed")
+    run_and_die(stopped, 2)
+    resumed = with_clock("resumed", resume="newest")
+    train(resumed)
+    assert outcome(resumed) == outcome(limited)
+    unlimited = make_trainer(frame, tmp_path / "three", epochs=3)
+    train(unlimited)
+    assert outcome(unlimited) == outcome(limited)
+
+
+@pytest.mark.parametrize("model", ["lightgbm", "ppo", "stack"])
+def test_a_time_limit_is_of_epochs(model):
+    with pytest.raises(ConfigError, match="time_limit_minutes: expected none but of"):
+        Config(model=model, time_limit_minutes=5)

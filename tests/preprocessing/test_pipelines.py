@@ -115,6 +115,11 @@ ALTERED = {  # kind: parameters, state, rows that it has something to do with
     "compute_features": ({"timeframe": "4h", "feature_sets": ["ray12"]}, {}, FILLED),
     "scale": ({"method": "standard"}, SCALE, ROWS),
     "clip": ({"limit": 4.0}, {}, ROWS),
+    "pair_columns": (
+        {"pairs": ["ADAUSDT", "SOLUSDT"], "pair": "SOLUSDT"},
+        {"feature_names": ["a", "b"]},
+        ROWS,
+    ),
     "windows": ({"bars": 2}, {}, ROWS),
     "final_check": ({}, {"feature_names": ["a", "b"]}, ROWS),
 }
@@ -130,6 +135,7 @@ def test_no_kind_returns_its_input(kind):
     before, after = (dataclasses.asdict(each) for each in (given, found))
     changed = [name for name in before if not _same(before[name], after[name])]
     expected = {"scale": "values", "clip": "values", "windows": "window_bars"}
+    expected["pair_columns"] = "names"
     assert expected.get(kind, "status") in changed
 
 
