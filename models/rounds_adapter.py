@@ -36,18 +36,11 @@ class Rounds:
 
     Args:
         start: (num_scores,) before the first round.
-        trees: Those of each round.
-        boosters: The library's of each round; None of one that an earlier process
-            fitted and compared.
+        trees: Those of each round, compared with the library's.
     """
 
     start: np.ndarray
     trees: tuple[Trees, ...] = ()
-    boosters: tuple[Any, ...] = ()
-
-    def first(self, count: int) -> Rounds:
-        """Returns the same of the first rounds."""
-        return replace(self, trees=self.trees[:count], boosters=self.boosters[:count])
 
     def begin(self, inputs: np.ndarray) -> np.ndarray:
         """Returns the sums (num_rows, num_scores) before the first round."""
@@ -95,32 +88,28 @@ class RoundsAdapter(TabularAdapter):
         model = {**self.parameters(table, num_classes), **model}
         rows, count = self.make_rows(table), self.config.num_trees
         seeds = np.random.SeedSequence(self.config.seed).generate_state(count) >> 1
-        done = Rounds(start=start)
-        sums, sampled = done.begin(table.inputs), table.some(_COMPARED_ROWS).inputs
+        sums = Rounds(start=start).begin(table.inputs)
+        sampled, done = table.some(_COMPARED_ROWS).inputs, list[Trees]()
 
-        def go_on(done: Rounds) -> Rounds:
-            place = len(done.trees)
-            booster = self.fit_round(model, rows, sums, int(seeds[place]))
+        def grow(seed: np.uint32) -> Trees:
+            # A booster holds as much as its table, so none is kept.
+            booster = self.fit_round(model, rows, sums, int(seed))
             trees = self.convert(booster)
             self._compare_round(booster, trees, sampled)
-            return replace(
-                done,
-                trees=(*done.trees, trees),
-                boosters=(*done.boosters, booster),
-            )
+            return trees
 
         if self.kept.done:
-            done = self._restored(go_on(done))
-            for each in done.trees:
+            done += self._restored(grow(seeds[0]))
+            for each in done:
                 each.add_to(sums, table.inputs)
-        with Progress("tree", count, done=len(done.trees)) as progress:
-            while progress.done < count:
-                done = go_on(done)
-                done.trees[-1].add_to(sums, table.inputs)
+        with Progress("tree", count, done=len(done)) as progress:
+            for seed in seeds[len(done) :]:
+                done.append(grow(seed))
+                done[-1].add_to(sums, table.inputs)
                 progress.advance()
-                dump = functools.partial(kept_rounds.dump_trees, done.trees)
+                dump = functools.partial(kept_rounds.dump_trees, done)
                 self.kept.offer(progress.done, dump)
-        return done
+        return Rounds(start=start, trees=tuple(done))
 
     def _begin(self, table: Table) -> tuple[np.ndarray, int | None]:
         """Returns where the sums begin, and the number of classes.
@@ -134,20 +123,16 @@ class RoundsAdapter(TabularAdapter):
         counts = np.bincount(codes, weights=table.weights)
         return np.log(counts / counts.sum()), len(counts)
 
-    def _restored(self, first: Rounds) -> Rounds:
+    def _restored(self, first: Trees) -> list[Trees]:
         """Returns the rounds that an earlier process kept, else none.
 
         Args:
             first: The first round, fitted anew: trees of other rows begin otherwise.
         """
-        found = first.first(0)
-
-        def give(content: kept_rounds.Columns) -> None:
-            nonlocal found
-            trees = kept_rounds.load_trees(first.trees[0], content)
-            found = replace(first, trees=trees, boosters=(None,) * len(trees))
-
-        self.kept.restore(give)
+        found: list[Trees] = []
+        self.kept.restore(
+            lambda content: found.extend(kept_rounds.load_trees(first, content))
+        )
         return found
 
     def _compare_round(self, booster: Any, trees: Trees, inputs: np.ndarray) -> None:
@@ -166,17 +151,11 @@ class RoundsAdapter(TabularAdapter):
 
     def keep_rounds(self, model: Rounds, num_rounds: int) -> Rounds:
         """Returns the first rounds."""
-        return model.first(num_rounds)
+        return replace(model, trees=model.trees[:num_rounds])
 
     def library_outputs(self, model: Rounds, inputs: np.ndarray) -> np.ndarray:
-        """Returns what the library's rounds add up to, in double precision."""
-        sums = model.begin(inputs)
-        for booster, trees in zip(model.boosters, model.trees, strict=True):
-            if booster is None:
-                trees.add_to(sums, inputs)
-            else:
-                sums += self.say(booster, inputs).reshape(sums.shape)
-        return model.trees[0].linked(sums)
+        """Returns what the rounds add up to, each compared with the library's."""
+        return list(self.staged_outputs(model, inputs))[-1]
 
     def dump_model(self, model: Rounds) -> bytes:
         """Returns all rounds as plain arrays of one model."""
