@@ -76,9 +76,9 @@ def compare(model, config, alone):
     """
     config = config.replace(model=model)
     data = TrainingDataLoader(config=config).load_training_data()
-    pool = fitted(data, config)
+    targets, said = data.parts["test"].targets, losses(data, fitted(data, config))
     rows = []
-    for pair, _, own in data.each_pair():
+    for pair, cut, own in data.each_pair():
         member = member_config(config, pair)
         known = scores.row_losses(
             own.labels[own.parts["test"].targets],
@@ -87,7 +87,8 @@ def compare(model, config, alone):
         single = losses(alone[pair], fitted(alone[pair], member))
         unseen = others_alone(config, pair, own)
         times = own.timeline.at(own.parts["test"].targets)
-        rows.append((pair, times, losses(own, pool), single, known, unseen))
+        pooled = said[(targets >= cut.start) & (targets < cut.stop)]
+        rows.append((pair, times, pooled, single, known, unseen))
     several = len(rows) > 2
     for pair, *columns in rows:
         told(model, pair, config, columns, has_unseen=several)
