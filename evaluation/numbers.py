@@ -249,6 +249,8 @@ def _of_loss(settings: NumberSettings) -> list[str]:
         ]
     if settings["quantile"] is None:
         return []
+    if settings["quantile"] == 0.5:
+        return [f"loss {settings['loss']} predicts the median, not the mean"]
     return [
         f"loss {settings['loss']} predicts the {settings['quantile']:g} quantile, "
         "not the mean: more actual values lie on one side by design"

@@ -45,8 +45,8 @@ class NetworkFields(Part):
             output.
         cnn_lstm_attention: `cnn_lstm` attends to all steps of its last LSTM layer, not
             to the last alone; with `attention_heads`.
-        mlp_inputs: What the dense layers of `mlp` read: every bar, or means of the
-            newest bar, the 2 before it, the 4 before those and so on.
+        mlp_inputs: What the dense layers of `mlp` read: means of the newest bar, the 2
+            before it, the 4 before those and so on, or every bar.
         tcn_filters: Filters of each convolution of `tcn`.
         tcn_kernel: Bars that each convolution of `tcn` covers. Its blocks are as many
             as see the whole window.
@@ -80,7 +80,7 @@ class NetworkFields(Part):
     cnn_lstm_units: tuple[int, ...] = field((256, 256), ge=1, le=8192)
     cnn_lstm_residual: bool = False
     cnn_lstm_attention: bool = False
-    mlp_inputs: str = field("bars", choices=("bars", "means"))
+    mlp_inputs: str = field("means", choices=("means", "bars"))
     tcn_filters: int = field(32, ge=1, le=8192)
     tcn_kernel: int = field(3, ge=2, le=1000)
     attention_blocks: int = field(2, ge=1, le=100)

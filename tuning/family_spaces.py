@@ -71,7 +71,7 @@ SPACES: dict[str, dict[str, Any]] = {
             of=((False, 8), (True, 2), (True, 4), (True, 8)),
         ),
     },
-    "mlp": _NETWORK | {"mlp_inputs": ["bars", "means"], "dense_units": _LAYERS},
+    "mlp": _NETWORK | {"mlp_inputs": ["means", "bars"], "dense_units": _LAYERS},
     "tcn": _NETWORK | {"tcn_filters": [16, 32, 64, 128], "tcn_kernel": [2, 3, 5, 7]},
     "attention": _NETWORK
     | {

@@ -34,7 +34,7 @@ NETWORKS = {
         "cnn_lstm_residual": True,
     },
     "tcn": {"tcn_filters": 8},
-    "mlp": {"mlp_inputs": "means"},
+    "mlp": {"mlp_inputs": "bars"},
     "attention": {
         "attention_dim": 16,
         "attention_heads": 2,

@@ -408,7 +408,7 @@ NETWORKS = {
     "lstm": {"lstm_units": (3,)},
     "cnn": {"cnn_filters": (4,), "cnn_kernels": (3,)},
     "tcn": {"tcn_filters": 4},
-    "mlp": {"mlp_inputs": "means"},
+    "mlp": {"mlp_inputs": "bars"},
     "attention": {"attention_blocks": 1, "attention_dim": 4, "attention_heads": 2},
     "ensemble": {
         **{"lstm_units": (2,), "gru_units": (2,), "cnn_filters": (2,)},

@@ -9,6 +9,7 @@ from world.frames import make_own_frame
 import trainer
 import utils
 from config import Config
+from models import costs
 from settings.sizes import count_parameters
 from settings.tree_fields import OPTIONAL_MODELS
 
@@ -40,6 +41,20 @@ def look(tmp_path, monkeypatch, capsys):
 
 def starting(lines, word):
     return next(line for line in lines if line.startswith(word))
+
+
+def test_a_network_that_reads_a_window_once_is_not_charged_for_each_bar():
+    config = Config(model="mlp", mlp_inputs="bars")
+    work = costs._work(config, 650, 8)
+    assert work == 650 * (31_331 + 130 * 120 * 8)
+    assert work < costs._work(Config(), 650, 8) / 50
+    known = {
+        "config": config.to_dict(),
+        "training": {"seconds": 2, "windows_per_epoch": 65, "completed_epochs": 10}
+        | {"resumes": []},
+        "data": {"num_features": 8},
+    }
+    assert costs._work_of(known) == {"work": work, "seconds": 2.0}
 
 
 def test_what_a_run_finds_and_takes(look, file):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 from typing import get_type_hints
 
 import numpy as np
@@ -184,6 +185,18 @@ def test_an_agent_says_of_rows_what_it_says_of_windows():
     assert (said.argmax(axis=1) == np.where(expected, 2, 0)).all()
     windows = cut_windows(data.features, rows, window_bars=8)
     np.testing.assert_array_equal(member.of_windows(windows), said)
+
+
+def test_a_member_of_several_quantiles_says_the_middle_one():
+    network = SimpleNamespace(has_classes=False, window_bars=1)
+    network.predict_windows = lambda windows: windows[:, 0]
+    member = Member(
+        adapter=network,
+        pipeline=SimpleNamespace(scaled=lambda rows: rows),
+        columns=[0, 1, 2],
+        units=None,
+    )
+    assert member.of_windows(np.array([[[0.3, 0.1, 0.2]]])).tolist() == [0.2]
 
 
 # What is refused

@@ -77,8 +77,9 @@ DEFAULTS = {
     # 64 (3 x 8 + 1) + 128 (3 x 64 + 1) + 256 (3 x 128 + 1) = 1,600 + 24,704 + 98,560;
     # 2 x 448 = 896 twice; 2 x 4 x 256 (256 + 257) = 1,050,624; head on 256: 8,803
     "cnn_lstm": (1_186_083, 1_185_187),
-    # 32 x (120 x 8 + 1) + 16 x 33 + 3 x 17 = 30,752 + 528 + 51
-    "mlp": (31_331, 31_331),
+    # Means of 1, 2, 4, 8, 16, 32 and 57 bars: 32 x (7 x 8 + 1) + 16 x 33 + 3 x 17
+    # = 1,824 + 528 + 51
+    "mlp": (2_403, 2_403),
     # 32 (3 x 8 + 1) + 9 x 32 (3 x 32 + 1) = 800 + 27,936; shortcut 32 x 9 = 288; scale
     # and shift 10 x 64 = 640, as many statistics; head on 32: 1,635
     "tcn": (31_939, 31_299),
@@ -144,7 +145,7 @@ VARIANTS = [
     | {"quantiles": (0.1, 0.5, 0.9)},
     {"bidirectional": True, "dense_batch_norm": True},
     {"conv_batch_norm": False, "attention_norm": "post", "dense_units": (7, 6)},
-    {"cnn_lstm_residual": True, "cnn_lstm_attention": True, "mlp_inputs": "means"},
+    {"cnn_lstm_residual": True, "cnn_lstm_attention": True, "mlp_inputs": "bars"},
     {"sequence_length": 21, "cnn_lstm_filters": (6, 6), "cnn_lstm_residual": True},
 ]
 
