@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import utils
+from candles.columns import EXTRAS
 from candles.sources import CandleSource, pair_of_files, timeframe_of_files
 from config import DATASET_FIELDS, Config
 from dataset import features
@@ -119,7 +120,7 @@ def _build(arguments: Sequence[str]) -> None:
         default=(),
         metavar="PAIR=FILE",
         help="candles of context pairs, PAIR=FILE[,FILE] (default: beside the pair's "
-        "own files, or in the folder data)",
+        "own files, or in the folder data); funding_rate=FILE or open_interest=FILE",
     )
     parser.add_argument(
         "--demo", action="store_true", help="build the embedded demo market"
@@ -148,8 +149,9 @@ def _build(arguments: Sequence[str]) -> None:
     elif config.pair == Config().pair:
         config = config.replace(pair=DEMO_PAIR)
     context = parse_context(parsed.context)
-    if context and not config.context_pairs:
-        config = config.replace(context_pairs=tuple(context))
+    pairs = tuple(name for name in context if name not in EXTRAS)
+    if pairs and not config.context_pairs:
+        config = config.replace(context_pairs=pairs)
     builder, started = _builder(parsed, config), time.perf_counter()
     source = demo_candles(strength=parsed.demo_strength) if parsed.demo else None
     tables.require_suffix(config.expected_path, "training_file")

@@ -346,7 +346,8 @@ def _run(arguments: Sequence[str] | None) -> None:
         nargs="+",
         default=(),
         metavar="PAIR=FILE",
-        help="candles of context pairs, PAIR=FILE[,FILE] (default: beside CANDLES)",
+        help="candles of context pairs, PAIR=FILE[,FILE] (default: beside CANDLES); "
+        "funding_rate=FILE or open_interest=FILE",
     )
     parser.add_argument("--feature-file", help="Python file with your own feature sets")
     parser.add_argument(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from candles.columns import VALUES, beside_column, extra_columns
+from candles.columns import EXTRAS, VALUES, beside_column, extra_columns
 from candles.sources import (
     Candles,
     CandleSource,
@@ -64,8 +64,8 @@ class FileCandles(NamedTuple):
 def split_words(
     words: Sequence[str] | None, config: Config
 ) -> tuple[list[str] | None, dict[str, list[str]]]:
-    """Returns candle files, and those of context pairs: `BTCUSDT=FILE[,FILE]`."""
-    pairs = {plain_pair(pair) for pair in config.context_pairs}
+    """Returns candle files, and what is beside them, such as `BTCUSDT=FILE[,FILE]`."""
+    pairs = {plain_pair(name) for name in (*config.context_pairs, *EXTRAS)}
     given = list(words or ())
     named = [w for w in given if plain_pair(w.partition("=")[0]) in pairs and "=" in w]
     own = [word for word in given if word not in named]
@@ -106,14 +106,28 @@ def file_candles(
 
     Args:
         table: A checked candle table; it may have columns of context pairs.
-        others: Those of context pairs, where it has not.
+        others: Those of context pairs, and series, where it has not.
         config: Timeframe, pairs, what is filled.
     """
-    own = table.drop(columns=extra_columns(table))
-    if not others and {*columns_of(config.context_pairs)} <= {*table.columns}:
-        others = {pair: _split_off(table, pair) for pair in config.context_pairs}
+    extras = extra_columns(table)
+    own, others = table.drop(columns=extras), dict(others)
+    for pair in config.context_pairs:
+        if pair not in others and {*columns_of([pair])} <= {*extras}:
+            others[pair] = _split_off(table, pair)
+    step = own_step(own)
+    for name in EXTRAS:
+        if name not in others and name in extras:
+            known = table[["timestamp", name]].dropna()
+            # As a column of candles it is known at their closes.
+            times = known["timestamp"] + step
+            others[name] = known.assign(timestamp=times).reset_index(drop=True)
     bars = dataset_rows.fill_and_resample(own, config)
     return FileCandles(own, bars, others, config.timeframe)
+
+
+def own_step(table: pd.DataFrame) -> pd.Timedelta:
+    """Returns the length of a bar of a candle table."""
+    return table["timestamp"].diff().min()
 
 
 def _split_off(table: pd.DataFrame, pair: str) -> pd.DataFrame:
@@ -130,6 +144,8 @@ def synthetic_market(num_bars: int, config: Config) -> FileCandles:
         for seed, pair in enumerate(config.context_pairs, 1)
     }
     own = synthetic_candles(num_bars, timeframe=config.timeframe)
+    for name in EXTRAS:  # of any value above 0
+        others[name] = own[["timestamp", "close"]].rename(columns={"close": name})
     return file_candles(own, others, config)
 
 

@@ -21,6 +21,7 @@ from audit.findings import (
     PASSED,
     Finding,
 )
+from candles.columns import EXTRAS
 from config import Config
 from dataset import blocks, features
 from dataset.context import join_context
@@ -166,7 +167,13 @@ def _compute(
     """Returns features beside context pairs that are others after the last bar."""
     changed = {}
     for pair, table in others.items():
-        is_later = table["timestamp"] > candles["timestamp"].iloc[-1]
+        end = candles["timestamp"].iloc[-1]
+        if pair in EXTRAS:
+            end += pd.Timedelta(config.bar_seconds, "s")
+            later = np.where(table["timestamp"] > end, 1.7, 1.0) * table[pair]
+            changed[pair] = table.assign(**{pair: later})
+            continue
+        is_later = table["timestamp"] > end
         changed[pair] = table.assign(
             **{
                 name: np.where(is_later, factor * table[name], table[name])

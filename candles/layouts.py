@@ -66,6 +66,10 @@ SYMBOLS = (
     "symbol ticker pair instrumentname instrumentcode instrument instid assetid market "
     "productid symbolid currencypair tradingpair instrumentid tic asset coin s name"
 )
+EXTRA_NAMES = {
+    "funding_rate": "fundingrate lastfundingrate realizedrate",
+    "open_interest": "openinterest sumopeninterest",
+}
 SIDES = {
     "symbol": SYMBOLS,
     "confirm": "confirm confirmed isclosed isfinal closed final x complete",
@@ -103,6 +107,8 @@ class Layout:
     """The file's own names; None where it has none."""
     sides: dict[str, int] = field(default_factory=dict)
     """Columns that say whose candles these are, when they end, which are over."""
+    extras: dict[str, int] = field(default_factory=dict)
+    """Columns of a rate or of contracts, known at the bar's close."""
     ends: bool = False  # whether the times are the ends of bars, by the names
     doubt: str = ""  # what its cells do not tell, of a file without names
 
@@ -110,8 +116,8 @@ class Layout:
         """Returns the columns to read, in the file's order."""
         times = [position for position, _, _ in self.times]
         volumes = [volume.position for volume in self.volumes]
-        sides = list(self.sides.values())
-        return sorted({*times, *self.prices.values(), *volumes, *sides})
+        others = [*self.sides.values(), *self.extras.values()]
+        return sorted({*times, *self.prices.values(), *volumes, *others})
 
     def shifted(self) -> Layout:
         """Returns the layout of a file with one column more before all others."""
@@ -121,12 +127,13 @@ class Layout:
             prices={name: i + 1 for name, i in self.prices.items()},
             volumes=tuple(replace(v, position=v.position + 1) for v in self.volumes),
             sides={name: i + 1 for name, i in self.sides.items()},
+            extras={name: i + 1 for name, i in self.extras.items()},
         )
 
     def texts(self) -> set[int]:
         """Returns the columns that are not numbers, or not only."""
         times = {position for position, _, _ in self.times}
-        return times | set(self.sides.values())
+        return times | {*self.sides.values(), *self.extras.values()}
 
 
 def plain_name(name: object) -> str:
@@ -209,9 +216,18 @@ def layout_of_names(names: Sequence[object], path: Path) -> Layout:
         volumes=volumes,
         names=tuple(map(_shown, names)),
         sides=sides,
+        extras=_extras(keys),
         ends=times[0][2] == TIMES.index(ENDS)
         or any(set().union(*keys) >= those for those in _OF_ENDS),
     )
+
+
+def _extras(keys: Sequence[set[str]]) -> dict[str, int]:
+    found = {
+        name: [i for i, key in enumerate(keys) if key & {*aliases.split()}]
+        for name, aliases in EXTRA_NAMES.items()
+    }
+    return {name: hits[0] for name, hits in found.items() if len(hits) == 1}
 
 
 def _shown(name: object) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from candles.columns import FETCH_AGAIN, PRICES, floats_of, make_table, refusal
 from candles.layouts import Layout, encloses, is_price
@@ -90,7 +91,8 @@ def read_columns(
             f"{those}, which the prices do not tell apart",
             "Rename the one in base units to 'volume', and remove the others.",
         )
-    columns = {**values, "volume": volume.values, **(kept or {})}
+    extras, odd = _extras_of(table, layout)
+    columns = {**values, "volume": volume.values, **extras, **(kept or {})}
     candles = make_table(stamps, columns)
     if not moments.is_over.all():
         candles = candles[moments.is_over].reset_index(drop=True)
@@ -98,12 +100,29 @@ def read_columns(
     certain = moments.how.startswith("dates in ")
     level = logging.DEBUG if certain else logging.INFO
     logger.log(level, "%s: timestamps read as %s", path, moments.how)
-    for note in filter(None, [*moments.notes, at_one_hour, volume.note, *notes]):
+    for note in filter(None, [*moments.notes, at_one_hour, volume.note, odd, *notes]):
         logger.info("%s: %s", path, note)
     traded = "" if (volume.values != 0).any() else _NO_VOLUME
     doubts = [*moments.doubts, layout.doubt, volume.doubt, traded, rounded]
     candles.attrs = {"doubts": tuple(filter(None, doubts)), "symbol": symbol}
     return candles
+
+
+def _extras_of(table: pa.Table, layout: Layout) -> tuple[dict[str, np.ndarray], str]:
+    """Returns rates and contracts, NaN in empty cells, and what to say of others."""
+    found, odd = {}, []
+    for name, place in layout.extras.items():
+        column = table.column(str(place))
+        try:
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                cells = pc.utf8_trim_whitespace(column)
+                column = pc.if_else(pc.equal(cells, ""), None, cells)
+            values = pc.cast(column, pa.float64()).to_numpy()
+        except pa.ArrowException:
+            odd.append(name)
+        else:
+            found[name] = np.where(np.isfinite(values), values, np.nan)
+    return found, f"{', '.join(odd)}: no numbers, left out" if odd else ""
 
 
 def _rounding_of(table: pa.Table, layout: Layout, path: Path) -> str:

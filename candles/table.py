@@ -25,7 +25,7 @@ from candles.checks import (
     cures_of,
     increasing_stamps,
 )
-from candles.columns import VALUES, base_of, extra_columns, make_table
+from candles.columns import EXTRAS, VALUES, base_of, extra_columns, make_table
 from candles.formats import (
     as_table,
     candle_files,
@@ -345,7 +345,7 @@ def resample_candles(
         source_timeframe: The candles' own timeframe; None detects it.
 
     Returns:
-        The candle columns, and `is_filled` and extra columns where `table` has them.
+        The candle columns, and what else `table` has of `fill_gaps`' columns.
 
     Raises:
         DataError: If `timeframe` is finer than the candles or no multiple of theirs.
@@ -387,6 +387,14 @@ def resample_candles(
                 columns[name] = rules[base].reduceat(values, starts)[whole]
             else:
                 place = starts if base == "open" else starts + counts - 1
+                place = _last_known(values, starts, place) if name in EXTRAS else place
                 columns[name] = values[place[whole]]
     opens = bins[starts[whole]] * target + origin
     return make_table(opens, columns)
+
+
+def _last_known(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Returns the last row of each bar that has a value; its last row without one."""
+    known = np.where(np.isfinite(values), np.arange(len(values)), -1)
+    last = np.maximum.accumulate(known)[ends]
+    return np.where(last >= starts, last, ends)

@@ -8,15 +8,15 @@ bar of another pair (`context`), the rows that are kept (`rows`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 import utils
-from candles.columns import extra_columns
+from candles.columns import EXTRAS, extra_columns
 from config import Config
 from dataset import context, features, timeframes
 from dataset.columns import NOT_FEATURES
@@ -31,6 +31,8 @@ class Block(NamedTuple):
     suffix: str
     pair: str | None = None
     """Another pair, whose bars they are of."""
+    extras: tuple[str, ...] = ()
+    """Columns that not every row has, and that they read."""
 
     def names(self, config: Config) -> tuple[str, ...]:
         """Returns its columns, in order."""
@@ -43,36 +45,76 @@ class Block(NamedTuple):
 def blocks_of(config: Config, feature_sets: Sequence[str] = ()) -> list[Block]:
     """Returns the blocks of a configuration, in the order of their columns.
 
-    A set of the clock alone is computed once: a longer bar, or one of another pair,
-    closes at no other time. `feature_sets` are others than those of the configuration.
+    What reads more than prices is computed once: a longer bar, or one of another pair,
+    closes at no other time and with no other rate. `feature_sets` are others than those
+    of the configuration.
 
     Raises:
         ConfigError: If a set is unknown, there is no column at all, or none of the
             pairs that are asked for.
     """
     sets = tuple(feature_sets) or config.feature_sets
-    market = tuple(
-        item.name for item in features.find_feature_sets(sets) if item.reads_market
-    )
+    found = features.find_feature_sets(sets)
+    market = tuple(item.name for item in found if item.reads_prices)
     if config.context_pairs and not market and not feature_sets:
         raise ConfigError(
             "context_pairs: expected a set of prices among feature_sets, such as ray12."
             f" Received: {', '.join(sets)}"
         )
-    blocks = [Block(config.timeframe, sets, "")]
+    plain = tuple(item.name for item in found if not item.extras)
+    blocks = [Block(config.timeframe, plain, "")]
+    blocks += [
+        Block(config.timeframe, (item.name,), "", extras=item.extras)
+        for item in found
+        if item.extras
+    ]
     for pair in (None, *config.context_pairs):
         end = "" if pair is None else context.suffix_of(pair)
         if pair is not None:
             blocks.append(Block(config.timeframe, market, end, pair))
         for higher in config.higher_timeframes:
             blocks.append(Block(higher, market, f"_{higher}{end}", pair))
-    found = [block for block in blocks if block.feature_sets and block.names(config)]
-    if not found:
+    blocks = [block for block in blocks if block.feature_sets and block.names(config)]
+    if not blocks:
         raise ConfigError(
             f"feature_sets: expected a set with a column at {config.timeframe}. "
             f"Received: {', '.join(sets)}"
         )
-    return found
+    return blocks
+
+
+def beside_columns(config: Config) -> tuple[str, ...]:
+    """Returns the candle columns that a configuration needs beside prices, in order."""
+    extras = (name for block in blocks_of(config) for name in block.extras)
+    return (*context.columns_of(config.context_pairs), *dict.fromkeys(extras))
+
+
+def most_carried(config: Config) -> int:
+    """Returns for how many rows a value of those columns stands at most."""
+    names = (None, *(n for n in beside_columns(config) if n in EXTRAS))
+    return max(context.most_carried(config, name) for name in names)
+
+
+def require_beside(
+    table: Mapping[str, Any] | pd.DataFrame | pd.Series, config: Config
+) -> None:
+    """Raises a `DataError` where candles lack what features read beside prices."""
+    missing = [name for name in beside_columns(config) if name not in table]
+    if missing and missing[0] in EXTRAS:
+        name = missing[0]
+        sets = [b.feature_sets[0] for b in blocks_of(config) if name in b.extras]
+        raise DataError(
+            f"expected candles with the column {name}, which the feature set "
+            f"{sets[0]} reads. Received: none. Give candles that have it, or its "
+            f"values with their times: --context {name}=FILE."
+        )
+    if missing:
+        raise DataError(
+            f"expected the candles of {', '.join(config.context_pairs)} beside those "
+            f"of {config.pair}. Received: none in {', '.join(missing[:2])}, ... Give "
+            f"them: context={{{config.context_pairs[0]!r}: candles}}, or "
+            "--context PAIR=FILE."
+        )
 
 
 def feature_names(config: Config) -> tuple[str, ...]:
@@ -93,7 +135,7 @@ def compute_features(
     Raises:
         DataError: If the bars of another pair are not beside them (`context`).
     """
-    context.require_context(filled, config)
+    require_beside(filled, config)
     asked = filled if newest is None else filled.iloc[-newest:]
     own = filled.drop(columns=extra_columns(filled))
     others = {
@@ -105,8 +147,10 @@ def compute_features(
     found = []
     for block in blocks_of(config):
         bars = own if block.pair is None else others[block.pair]
+        if block.extras:
+            bars = context.rows_with(filled, block.extras, config)
         part = _compute(block, bars, config, first=asked.index[0], newest=newest)
-        found.append(part if block.pair is None else part.reindex(asked.index))
+        found.append(part if bars is own else part.reindex(asked.index))
     table = found[0] if len(found) == 1 else pd.concat(found, axis=1)
     if reserved := NOT_FEATURES.intersection(table.columns):
         raise DataError(
@@ -172,13 +216,13 @@ def warm_up_bars(config: Config, feature_sets: Sequence[str] = ()) -> int:
 def shorter_warm_ups(config: Config, num_bars: int) -> dict[str, int]:
     """Returns the warm-up of each feature set that needs fewer bars, longest first.
 
-    Joined with the higher timeframes of the configuration; a set of the clock alone
+    Joined with the higher timeframes of the configuration; one that reads no prices
     stands for no other.
     """
     names = [
         item.name
         for item in features.find_feature_sets(features.feature_set_names())
-        if item.reads_market
+        if item.reads_prices
     ]
     needed = {name: warm_up_bars(config, (name,)) for name in names}
     names = sorted(needed, key=needed.__getitem__, reverse=True)

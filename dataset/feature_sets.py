@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from candles.columns import VALUES, make_table
+from candles.columns import EXTRAS, VALUES, make_table
 from utils import DataError, duration_seconds
 
 
@@ -65,9 +65,14 @@ class FeatureSet:
     """Candle columns that it reads."""
 
     @property
-    def reads_market(self) -> bool:
-        """Whether it says anything of the market; else of the clock alone."""
-        return self.reads != ("timestamp",)
+    def reads_prices(self) -> bool:
+        """Whether prices and volume are all it needs; else the clock, or a rate."""
+        return self.reads != ("timestamp",) and not self.extras
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Columns that it reads and that not every candle table has."""
+        return tuple(name for name in self.reads if name in EXTRAS)
 
     def warm_up_bars(self, context: FeatureContext) -> int:
         """Leading rows of a segment without a value."""
@@ -114,6 +119,7 @@ class FeatureSet:
 def _names_of(item: FeatureSet, context: FeatureContext) -> tuple[str, ...]:
     num_bars = item.warm_up_bars(context) + 2
     stamps = duration_seconds(context.timeframe) * 10**9 * np.arange(num_bars)
-    flat = make_table(stamps, {name: np.ones(num_bars) for name in VALUES})
+    names = (*VALUES, *item.extras)
+    flat = make_table(stamps, {name: np.ones(num_bars) for name in names})
     with np.errstate(all="ignore"):
         return tuple(item.compute(flat, context))

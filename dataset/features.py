@@ -21,7 +21,12 @@ import pandas as pd
 from candles.columns import VALUES, require_columns
 from candles.timestamps import nanoseconds_of
 from dataset import indicators
-from dataset.calendar import clock_columns
+from dataset.beside_prices import (
+    clock_columns,
+    funding_bars,
+    funding_columns,
+    open_interest_columns,
+)
 from dataset.feature_sets import (
     Columns,
     FeatureContext,
@@ -293,12 +298,32 @@ def _indicators34(candles: indicators.Candles, context: FeatureContext) -> Colum
 
 @feature_set("calendar", warm_up_bars=0, reads=("timestamp",))
 def _calendar(candles: indicators.Candles, context: FeatureContext) -> Columns:
-    """The hour, the weekday and the time to funding, see `calendar.clock_columns`."""
+    """The hour, the weekday and the time to funding, see `clock_columns`."""
     opens = candles["timestamp"]
     if isinstance(opens, pd.Series):
         opens = nanoseconds_of(opens)
     opens = opens[-(context.newest or len(opens)) :]
     return clock_columns(opens, duration_seconds(context.timeframe))
+
+
+def _funding_warm_up(context: FeatureContext) -> int:
+    return funding_bars(duration_seconds(context.timeframe))
+
+
+@feature_set("funding", warm_up_bars=_funding_warm_up, reads=("funding_rate",))
+def _funding(candles: indicators.Candles, context: FeatureContext) -> Columns:
+    """The last funding rate and its change, see `funding_columns`."""
+    (rates,) = indicators.columns(candles, "funding_rate")
+    return funding_columns(rates, duration_seconds(context.timeframe))
+
+
+@feature_set("open_interest", warm_up_bars=_week_warm_up, reads=("open_interest",))
+def _open_interest(candles: indicators.Candles, context: FeatureContext) -> Columns:
+    """Open interest against the bar before and 7 days, see `open_interest_columns`."""
+    (contracts,) = indicators.columns(candles, "open_interest")
+    return open_interest_columns(
+        contracts, context.week_bars, raw=context.raw_prices, newest=context.newest
+    )
 
 
 # Checks and look-ups

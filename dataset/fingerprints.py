@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 import utils
-from candles.columns import COLUMNS, extra_columns
+from candles.columns import COLUMNS, EXTRAS, extra_columns
 from candles.sources import Candles
 from candles.timestamps import nanoseconds_of
 from config import Config
@@ -89,10 +89,12 @@ def cached_names(
 
 
 def candle_digests(source: Candles, others: Mapping[str, Candles]) -> dict[str, str]:
-    """Returns the digests of a pair's candles and of those of context pairs."""
-    named = {f"context_{plain_pair(pair)}": each for pair, each in others.items()}
-    found = {"candles": source} | named
-    return {name: source_fingerprint(each) for name, each in found.items()}
+    """Returns the digests of a pair's candles and of what stands beside them."""
+    found = {"candles": source_fingerprint(source)}
+    for name, each in others.items():
+        plain = name if name in EXTRAS else plain_pair(name)
+        found[f"context_{plain}"] = source_fingerprint(each)
+    return found
 
 
 def source_fingerprint(source: Candles) -> str:

@@ -19,14 +19,17 @@ import pyarrow as pa
 import utils
 from candles import table as candle_tables
 from candles.checks import MOST_MISSING, detect_timeframe, increasing_stamps
+from candles.columns import EXTRAS
 from candles.jumps import Jumps, find_jumps
 from candles.timestamps import nanoseconds_of
 from config import Config
 from dataset import context, features, labels
 from dataset.barriers import usual_move_pct
 from dataset.blocks import (
+    beside_columns,
     compute_features,
     has_value,
+    require_beside,
     shorter_warm_ups,
     warm_up_bars,
 )
@@ -89,8 +92,9 @@ def build_parts(
     jumps = find_jumps(candles, own_timeframe(candles, config))
     filled = fill_and_resample(candles, config, jumps)
     filled = context.join_context(filled, others or {}, config.timeframe)
-    context.require_context(filled, config)
-    beside = context.describe_context(filled, config)
+    require_beside(filled, config)
+    extras = [name for name in beside_columns(config) if name in EXTRAS]
+    beside = context.describe_context(filled, config, extras)
     if feature_table is None or feature_table.num_rows != len(filled):
         feature_table = pa.Table.from_pandas(
             compute_features(filled, config), preserve_index=False

@@ -29,6 +29,7 @@ import pandas as pd
 from tornado import httpserver, web
 
 import utils
+from candles.columns import EXTRAS
 from files.strict import parse_json
 from signals.writer import plain
 
@@ -156,7 +157,7 @@ def read_candles(body: bytes) -> list[dict[str, Any]]:
 
 def _is_cell(name: str, value: Any) -> bool:
     if value is None:
-        return "@" in name  # another pair's, which has no bar of that time
+        return "@" in name or name in EXTRAS  # nothing of that time
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, str) or (is_number and abs(value) < _LARGEST)
 

@@ -24,7 +24,7 @@ from candles.timestamps import (
     parse_timestamps,
     timeframe_nanoseconds,
 )
-from dataset import blocks, context, features
+from dataset import blocks, features
 from dataset import rows as dataset_rows
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import FeatureRows
@@ -64,7 +64,7 @@ class BarStream:
         self._least_bars = blocks.warm_up_bars(config) + 1
         self._kept = pipeline.min_candles + self._most_filled
         num_places = 2 * self._kept
-        self.names = (*VALUES, *context.columns_of(config.context_pairs))
+        self.names = (*VALUES, *blocks.beside_columns(config))
         self._values = np.empty((len(self.names), num_places))
         self._is_filled = np.empty(num_places, bool)
         self._segment = np.empty(num_places, np.int32)
@@ -166,7 +166,8 @@ class BarStream:
                 f"expected a candle with {', '.join(COLUMNS)}, by name. Received: no "
                 f"{', '.join(missing)}."
             )
-        context.require_context(candle, self.pipeline.config)
+        if any(name not in candle for name in self.names):
+            blocks.require_beside(candle, self.pipeline.config)
         time = candle["timestamp"]
         try:
             if isinstance(time, str | int | np.integer):
@@ -189,7 +190,8 @@ class BarStream:
             for name, number in zip(self.names, numbers, strict=True)
             if isinstance(number, np.float32 | np.float16)
         ]
-        for first in range(0, len(values), len(VALUES)):
+        num_pairs = 1 + len(self.pipeline.config.context_pairs)
+        for first in range(0, num_pairs * len(VALUES), len(VALUES)):
             part = values[first : first + len(VALUES)]
             is_absent = first > 0 and bool(np.isnan(part).all())
             if not is_absent and not _is_good(*part.tolist()):
@@ -250,8 +252,8 @@ class BarStream:
 
     def _newest_features(self) -> np.ndarray:
         config, num_bars = self.pipeline.config, self.pipeline.warm_up_bars + 1
-        if config.context_pairs:
-            num_bars += self._most_filled  # another pair's bar may stand for so long
+        if len(self.names) > len(VALUES):
+            num_bars += self._most_filled  # what stands beside may do so for so long
         elif not config.higher_timeframes:
             kept = slice(max(0, self._num_bars - num_bars), self._num_bars)
             values: dict[str, np.ndarray] = {"timestamp": self._stamps[kept]}

@@ -18,6 +18,7 @@ import pandas as pd
 import utils
 from candles.checks import check_candles
 from candles.formats import as_table
+from candles.table import longest_fill
 from candles.timestamps import nanoseconds_of
 from config import Config
 from dataset import blocks, features, indicators
@@ -164,7 +165,11 @@ class ComputeFeatures(CandleKind):
         higher = map(utils.duration_seconds, config.higher_timeframes)
         longest = max(higher, default=config.bar_seconds) // config.bar_seconds
         settling = max(_SETTLING_BARS.get(name, 0) for name in config.feature_sets)
-        return blocks.warm_up_bars(config) + longest - 1 + settling * longest
+        # A rate may be older than a bar that is filled.
+        filled = longest_fill(config.max_fill_bars, config.timeframe)
+        older = blocks.most_carried(config) - filled
+        found = blocks.warm_up_bars(config) + longest - 1 + settling * longest
+        return found + older
 
     def fit(self, filled: pd.DataFrame) -> dict[str, Any]:
         """Keeps the names of the features, and the digest of each set's source."""

@@ -19,7 +19,7 @@ import pandas as pd
 from candles.table import longest_fill
 from candles.timestamps import timeframe_nanoseconds
 from config import Config
-from dataset import context
+from dataset import blocks
 from files.strict import to_jsonable
 from preprocessing.candle_kinds import ComputeFeatures, vars_of
 from preprocessing.row_kinds import FeatureRows
@@ -275,7 +275,7 @@ class PreprocessingPipeline:
                 if note not in self.notes and len(self.notes) < _MOST_NOTES:
                     self.notes.append(note)
                     logger.info("%s", note)
-        context.require_context(table, self.config)
+        blocks.require_beside(table, self.config)
         return cast(pd.DataFrame, self.step("validate_data").run(table))
 
     def require_candles(self) -> None:

@@ -13,6 +13,7 @@ from config import Config
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.schemas import Schema
 from preprocessing.steps import CANDLE_STEPS, Step
+from settings.label_fields import MAX_FILL_BARS
 from utils import ConfigError, did_you_mean
 
 _SCALED, _ENDS = ("scale", "clip"), ("windows", "final_check")
@@ -70,11 +71,13 @@ def steps_of(
 
 
 def _beside(config: Config) -> dict[str, Any]:
-    """Returns what decides over the features of other pairs, if there are any."""
-    if not config.context_pairs:
-        return {}
-    pairs = list(config.context_pairs)
-    return {"context_pairs": pairs, "max_fill_bars": config.max_fill_bars}
+    """Returns what decides over values beside prices, where it is not the default."""
+    given: dict[str, Any] = {}
+    if config.context_pairs:
+        given["context_pairs"] = list(config.context_pairs)
+    if config.max_fill_bars != MAX_FILL_BARS:
+        given["max_fill_bars"] = config.max_fill_bars
+    return given
 
 
 def pipeline_of(

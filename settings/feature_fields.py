@@ -14,7 +14,7 @@ from settings.values import own_name_problems, pair_problems
 
 FEATURE_SETS = (
     *("core8", "core8_7d", "window_stats", "ray12", "indicators34"),
-    "calendar",
+    *("calendar", "funding", "open_interest"),
 )
 """Built-in feature sets; `features` may know more by the time they are computed."""
 
@@ -28,7 +28,8 @@ class FeatureFields(Part):
     Attributes:
         feature_sets: Feature sets, side by side: core8 (30 days of warm-up), core8_7d
             (7 days), window_stats, ray12, indicators34, calendar (time of the bar's
-            close), or your own by the name it is registered with.
+            close), funding and open_interest (of candles with such a column), or your
+            own by the name it is registered with.
         raw_prices: Absolute prices and volumes instead of ratios, in the sets that have
             them.
         higher_timeframes: Longer timeframes whose features are joined, of the last bar

@@ -100,7 +100,7 @@ class GrowingCandles:
 
     def _state(self) -> _State:
         files = [file for path in self._paths for file in candle_files(path)]
-        if self._config.context_pairs:
+        if self._config.context_pairs or self._context:
             others = find_context(
                 self._context, self._config, beside=self._own(), data_dir=DATA_DIR
             )

@@ -27,6 +27,7 @@ def test_the_clock_is_read_once_for_all_timeframes():
 
 
 CONTEXT = {"context_pairs": ["OTHERUSDT"]}
+RATES = {"funding": "funding_rate", "open_interest": "open_interest"}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,8 @@ CONTEXT = {"context_pairs": ["OTHERUSDT"]}
         {"feature_sets": ["ray12", "calendar"], "higher_timeframes": ["8h"]},
         {"feature_sets": ["ray12", "calendar"]} | CONTEXT,
         {"feature_sets": ["ray12"], "higher_timeframes": ["8h"]} | CONTEXT,
+        {"feature_sets": ["funding", "calendar", "open_interest", "ray12"]},
+        {"feature_sets": ["ray12", "funding"], "higher_timeframes": ["8h"]} | CONTEXT,
     ],
 )
 def test_builder_table_and_stream_agree_to_the_bit(fields):
@@ -48,6 +51,11 @@ def test_builder_table_and_stream_agree_to_the_bit(fields):
         pair: make_candles(count, seed=1, dropped=[30, *range(count - 25, count - 22)])
         for pair in config.context_pairs
     }
+    for name in set(config.feature_sets) & {*RATES}:
+        # Known every third bar alone, which is longer than one is due.
+        rate = np.random.default_rng(2).random(len(candles))
+        is_known = np.arange(len(candles)) % (3 if name == "funding" else 2) == 0
+        candles[RATES[name]] = np.where(is_known, rate, np.nan)
     frame, _ = build_training_frame(candles, config, context=others)
     frame = frame.set_index("timestamp")[names]
     built = dict(zip(frame.index.as_unit("ns").asi8, frame.to_numpy(), strict=True))

@@ -26,8 +26,8 @@ from settings.training_fields import TrainingFields
         (
             FeatureFields(feature_sets=("core9",)),
             "feature_sets: expected one of core8, core8_7d, window_stats, ray12, "
-            "indicators34, calendar. Received: 'core9'. Did you mean 'core8'? A name "
-            "of your own must be less alike.",
+            "indicators34, calendar, funding, open_interest. Received: 'core9'. Did "
+            "you mean 'core8'? A name of your own must be less alike.",
         ),
         (
             RunFields(model="random_forst"),
