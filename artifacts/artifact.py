@@ -27,11 +27,12 @@ from artifacts import (
 )
 from config import FIELDS, Config, build_config
 from files.atomic import atomic_write, make_folder, sha256_file
+from files.strict import sha256_json
 from files.tables import Columns, open_table
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
 from preprocessing.templates import run_pipeline
-from settings.names import find_training_file
+from settings.names import find_training_file, member_config
 from utils import RefusedArtifactError
 
 logger = logging.getLogger(__name__)
@@ -211,7 +212,14 @@ class Artifact:
             DataError: If there is a file, of another content.
         """
         path, data = find_training_file(config), self.metadata["data"]
-        if path is not None and data.get("sha256") not in (None, sha256_file(path)):
+        if path is None:
+            return
+        digest = sha256_file(path)
+        if config.pooled_pairs:
+            runs = (member_config(config, pair) for pair in sorted(config.pooled_pairs))
+            paths = filter(None, map(find_training_file, runs))
+            digest = sha256_json([sha256_file(each) for each in paths])
+        if data.get("sha256") not in (None, digest):
             raise utils.DataError(
                 f"{path}: expected the training file that the finished run {self.path} "
                 "was trained on. Received: another one, or the same after a change. "

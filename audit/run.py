@@ -61,7 +61,7 @@ from dataset import blocks
 from dataset.context_files import ContextSource
 from files.atomic import require_creatable
 from files.strict import write_json
-from preprocessing.pooling import member_config
+from settings.names import member_config
 
 logger = logging.getLogger(__name__)
 

@@ -34,9 +34,8 @@ from dataset_builder import build_training_file
 from metrics import scores
 from metrics.intervals import Length, paired_test
 from metrics.wording import p_value
-from preprocessing.pooling import member_config
 from settings import options
-from settings.names import stated_pair
+from settings.names import member_config, stated_pair
 from trainer import StandaloneTrainer
 
 MODELS = ("logistic", "gradient_boosting", "lightgbm")

@@ -21,7 +21,7 @@ from executors.kinds import KINDS
 from files.strict import sha256_json, to_jsonable
 from models.families import create_forecaster
 from settings.label_fields import CLASS_TARGETS
-from settings.names import find_training_file
+from settings.names import find_training_file, require_one_pair
 from settings.run_fields import ALONE, WORD
 from settings.tree_fields import CLASS_MODELS
 
@@ -315,7 +315,7 @@ def format_cells(cells: Sequence[Cell], *, data_dir: str | None = None) -> str:
 
 def file_of(config: Config) -> str:
     """Returns where a cell's training file is expected; cells of one name share it."""
-    return str(config.expected_path.absolute())
+    return str(require_one_pair(config, "a sweep").expected_path.absolute())
 
 
 def _require_own_files(cells: Iterable[Cell]) -> None:

@@ -23,7 +23,7 @@ from files.strict import sha256_json
 from preprocessing.parts import PART_NAMES, Range, Timeline, chronological_ranges
 from preprocessing.templates import column_pairs, run_pipeline
 from preprocessing.training_data import PairRows, Part
-from settings.run_fields import PAIR_IN_PATH
+from settings.names import member_config
 from utils import DataError
 
 
@@ -40,16 +40,6 @@ class PooledRows(Rows):
     stretches: Mapping[str, Range]
     sources: Mapping[str, Mapping[str, Any]]
     open_ends: tuple[int, ...]
-
-
-def member_config(config: Config, pair: str) -> Config:
-    """Returns the run of one pooled pair alone."""
-    path = config.training_file
-    return config.replace(
-        pooled_pairs=(),
-        pair=pair,
-        training_file=path and path.replace(PAIR_IN_PATH, pair),
-    )
 
 
 def pool_rows(

@@ -15,6 +15,7 @@ import yaml
 import utils
 from config import AGENTS, FIELDS, Config
 from settings.feature_fields import FEATURE_SETS
+from settings.names import find_training_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +83,14 @@ def describe_configuration(
         values = {k: v for k, v in values.items() if getattr(config, k) != usual[k]}
     shown = yaml.safe_dump(values, sort_keys=False) if values else ""
     rest = "" if config.verbose_logging else "the other fields: their defaults\n"
-    found = "there" if path else "not there (build it with dataset_builder.py)"
-    files = (
-        f"input:   {path or config.expected_path}\n         {found}\n"
-        f"output:  {config.model_dir}"
-    )
-    return "\n".join([f"{shown}{rest}", files, *_doubts(notes)])
+    files = {config.expected_path: path}
+    if config.pooled_pairs:
+        files = find_training_files(config)
+    lines = [f"{shown}{rest}"]
+    for expected, file in files.items():
+        found = "there" if file else "not there (build it with dataset_builder.py)"
+        lines.append(f"input:   {file or expected}\n         {found}")
+    return "\n".join([*lines, f"output:  {config.model_dir}", *_doubts(notes)])
 
 
 def describe_plan(config: Config, plan: Plan) -> str:

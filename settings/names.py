@@ -11,7 +11,9 @@ from pathlib import Path
 
 from config import Config
 from settings.label_fields import to_hundredths
+from settings.run_fields import PAIR_IN_PATH
 from settings.values import one_spelling
+from utils import ConfigError
 
 _NAME = re.compile(
     r"(?P<pair>[A-Za-z0-9_-]+?)_TF-(?P<timeframe>[0-9]+[a-z])(?P<numbers>(__[A-Z]+-[\w.+]+?)*)"
@@ -187,13 +189,47 @@ def is_cut_otherwise(name: str, config: Config) -> bool:
     return any(getattr(config, k) != day for k, day in stated_days(name).items())
 
 
+def member_config(config: Config, pair: str) -> Config:
+    """Returns the run of one pooled pair alone."""
+    path = config.training_file
+    return config.replace(
+        pooled_pairs=(),
+        pair=pair,
+        training_file=path and path.replace(PAIR_IN_PATH, pair),
+    )
+
+
+def require_one_pair(config: Config, what: str) -> Config:
+    """Returns a run of one pair; refuses pooled pairs where no others go.
+
+    Raises:
+        ConfigError: Naming what they do not go into.
+    """
+    if config.pooled_pairs:
+        raise ConfigError(
+            f"pooled_pairs: expected none in {what}. Received: "
+            f"{', '.join(config.pooled_pairs)}. Train the pool by trainer.py."
+        )
+    return config
+
+
+def find_training_files(config: Config) -> dict[Path, Path | None]:
+    """Returns where each training file of a run is expected, and the file found."""
+    runs = [member_config(config, pair) for pair in config.pooled_pairs] or [config]
+    return {run.expected_path: find_training_file(run) for run in runs}
+
+
 def find_training_file(config: Config) -> Path | None:
     """Returns the file this run would read, or None where there is none.
 
     The explicit `training_file`, else in `inputs_dir` the standard name, else a name
     that says the same (other suffix, `single_label`, unpadded numbers), or that of a
-    file with more days, of which the run cuts its own.
+    file with more days, of which the run cuts its own. Of pooled pairs the first of
+    theirs, where all are there.
     """
+    if config.pooled_pairs:
+        found = find_training_files(config).values()
+        return None if None in found else next(iter(found))
     if config.expected_path.exists() or config.training_file is not None:
         return config.expected_path if config.expected_path.exists() else None
     folder = Path(config.inputs_dir)

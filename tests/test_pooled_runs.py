@@ -8,6 +8,7 @@ import pytest
 from world.frames import TINY, make_own_frame
 from world.signals import make_candles
 
+import trainer
 from artifacts.manifest import write_manifest
 from artifacts.run_folder import is_internal
 from audit.findings import COPIED, OTHER_FEATURES, PASSED
@@ -18,12 +19,14 @@ from dataset import training_file
 from dataset_builder import build_training_file
 from evaluation.class_scores import ClassScores
 from evaluation.evaluate import decide, evaluate
+from experiments.plan import file_of
 from files.strict import read_json
 from predictor import Predictor, main
-from preprocessing.pooling import member_config
 from reports.report import format_results
 from reports.trade_plots import list_trades
+from settings.names import member_config
 from trainer import StandaloneTrainer
+from tuning.search import _tried_config
 from utils import ConfigError, DataError, RefusedArtifactError
 
 PAIRS = ("ADAUSDT", "SOLUSDT")
@@ -63,9 +66,9 @@ def finished(markets, tmp_path_factory):
     config = pool_of(tmp_path_factory.mktemp("pool"))
     for pair, table in markets.items():
         build_training_file(table, member_config(config, pair))
-    trainer = StandaloneTrainer(config)
-    trainer.run_training()
-    return trainer
+    run = StandaloneTrainer(config)
+    run.run_training()
+    return run
 
 
 # Rows
@@ -200,6 +203,40 @@ def test_a_pool_has_one_name_whatever_the_order():
     assert Config(**config.to_dict()) == config
 
 
+def test_a_dry_run_names_the_file_of_each_pair(tmp_path, capsys):
+    frames = [make_own_frame(900, seed=3), make_own_frame(900, seed=4)]
+    config = minutes(tmp_path, *frames)
+    path = tmp_path / "run.yaml"
+    path.write_text(config.to_yaml())
+    assert trainer.main(["--config", str(path), "--config-test"]) == 0
+    printed = capsys.readouterr().out
+    for pair in PAIRS:
+        assert member_config(config, pair).expected_filename in printed
+    assert "rows:    1,260 train, 360 validation, 180 test; 10 features" in printed
+    member_config(config, PAIRS[1]).expected_path.unlink()
+    assert trainer.main(["--config", str(path), "--config-test"]) == 0
+    assert "not there" in capsys.readouterr().out
+    assert trainer.main(["--config", str(path)]) == 66
+
+
+def test_a_finished_pool_is_not_trained_again_unless_a_file_changed(tmp_path):
+    frames = [make_own_frame(900, seed=3), make_own_frame(900, seed=4)]
+    config = minutes(tmp_path, *frames, report="light")
+    done = StandaloneTrainer(config).run_training()
+    assert StandaloneTrainer(config, resume="newest").run_training() == done
+    write_frames(config, [frames[0], make_own_frame(900, seed=5)])
+    with pytest.raises(DataError, match="the same after a change"):
+        StandaloneTrainer(config, resume="newest").run_training()
+
+
+def test_sweeps_and_searches_are_of_one_pair(tmp_path):
+    config = pool_of(tmp_path, model="lightgbm")
+    with pytest.raises(ConfigError, match="pooled_pairs: expected none in a sweep"):
+        file_of(config)
+    with pytest.raises(ConfigError, match="pooled_pairs: expected none in a search"):
+        _tried_config(config, "val_log_loss", 1)
+
+
 # Judging
 
 
@@ -247,17 +284,17 @@ def test_intervals_by_moment_equal_a_plain_loop(finished):
     assert data.pairs
 
 
-def judged(trainer):
+def judged(run):
     outputs = {
-        name: trainer.adapter.predict_rows(trainer.data, part.targets)
-        for name, part in trainer.data.parts.items()
+        name: run.adapter.predict_rows(run.data, part.targets)
+        for name, part in run.data.parts.items()
         if name != "train"
     }
-    return decide(trainer.data, outputs, trainer.config), trainer.data
+    return decide(run.data, outputs, run.config), run.data
 
 
-def finished_scores(trainer, model):
-    return ClassScores(model.of_part("test"), trainer.data, trainer.config)
+def finished_scores(run, model):
+    return ClassScores(model.of_part("test"), run.data, run.config)
 
 
 def test_a_pool_trades_an_equal_share_of_each_pair(finished):

@@ -28,6 +28,7 @@ from files.locks import FileLock
 from files.strict import read_json, to_jsonable, write_json
 from models import costs
 from models.families import create_adapter
+from settings.names import require_one_pair
 from tuning import trial
 from tuning.family_spaces import default_space
 from tuning.spaces import read_space
@@ -358,6 +359,7 @@ def begun_with(outputs_dir: str, name: str) -> dict[str, Any]:
 
 def _tried_config(base: Config, objective: str, slots: int) -> Config:
     """Returns what the trials have in common: folds, threads, absolute folders."""
+    require_one_pair(base, "a search of settings, whose trials have folds")
     is_share = base.stage_share < 1
     if is_share and objective != "val_log_loss":
         raise utils.ConfigError(

@@ -34,7 +34,7 @@ from config import Config  # noqa: E402
 from dataset import training_file  # noqa: E402
 from files.atomic import atomic_write, sha256_file  # noqa: E402
 from files.strict import sha256_json  # noqa: E402
-from preprocessing.pooling import member_config  # noqa: E402
+from settings.names import member_config  # noqa: E402
 
 # Dropout, plateau and early stopping all have something to remember.
 RUN = TINY | {
