@@ -6,6 +6,7 @@ labels of two take profits, and a return. The limits in `evaluation.verdict` are
 the largest figures. Half an hour on two cores.
 
     python benchmarks/honest_reach.py CANDLES.parquet ... [--costs-bps 15]
+        [--models xgboost catboost]
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("candles", nargs="+", type=Path)
     parser.add_argument("--costs-bps", type=float, default=0.0, help="of a side")
+    parser.add_argument("--models", nargs="+", default=MODELS)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
@@ -84,7 +86,7 @@ def main():
         pair, timeframe = path.stem.split("-")[:2]
         for name, candles in stretches(path):
             market = {"pair": pair.replace("_", ""), "timeframe": timeframe}
-            rows += of_candles(name, candles, market, options.costs_bps)
+            rows += of_candles(name, candles, market, options)
     table = pd.DataFrame(
         rows,
         columns=[
@@ -108,15 +110,15 @@ def main():
     print(*machine().values(), sep=", ")
 
 
-def of_candles(name, candles, market, costs_bps):
+def of_candles(name, candles, market, options):
     """Returns a row for each target and model that these candles allow."""
     rows = []
     for target in TARGETS:
-        for model in MODELS:
+        for model in options.models:
             try:
                 config = Config(
                     model=model,
-                    fee_bps=costs_bps,
+                    fee_bps=options.costs_bps,
                     slippage_bps=0,
                     sequence_length=30,
                     feature_sets=("ray12",),

@@ -70,6 +70,7 @@ Boosting, LightGBM and logistic regression on BTC and ETH from one minute to a d
 direction skill at most 0.052 (Bitfinex, 30 minutes ahead), right signs 0.577 (days), an
 annual Sharpe ratio of 21.6 in twelve days without costs, 1.3 at 15 basis points a side
 (no trade at all on minutes). Two of eight stretches of Bitfinex, without costs only.
+XGBoost and CatBoost on BTC days and hours, ETH hours and 5 minutes: 0.003, 0.569, 2.0.
 """
 
 _COSTS_BPS = 5.0  # a side; below, trades count as without costs

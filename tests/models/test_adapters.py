@@ -769,6 +769,16 @@ def test_what_answers_otherwise_than_the_library_is_not_published(
         fit(load(frame), "lightgbm")
 
 
+@pytest.mark.parametrize("model", ["xgboost", "catboost"])
+def test_a_round_that_says_something_else_than_its_trees_ends_the_fit(
+    frame, model, monkeypatch
+):
+    family, said = FAMILIES[model], FAMILIES[model].say
+    monkeypatch.setattr(family, "say", lambda *given: said(*given) + 1e-6)
+    with pytest.raises(RefusedArtifactError, match=f"{model} does, at most 0 apart"):
+        fit(load(frame), model)
+
+
 # Resuming
 
 
