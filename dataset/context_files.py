@@ -8,7 +8,7 @@ knows (`context`), reading a file of candles (`candles.sources`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +215,10 @@ def with_context(
 
 
 def beside_values(
-    time: Any, given: Mapping[str, Any], config: Config
+    time: Any,
+    given: Mapping[str, Any],
+    config: Config,
+    stamp_of: Callable[[Any], int],
 ) -> dict[str, float]:
     """Returns the candles of context pairs at one time, as columns of a candle table.
 
@@ -224,6 +227,7 @@ def beside_values(
         given: A candle by pair, its values by name; None where the pair has none. By
             the name of one of `EXTRAS` a number, or None.
         config: The pairs.
+        stamp_of: Returns a time in nanoseconds.
 
     Raises:
         DataError: If a pair is missing or unknown, or a candle is of another time.
@@ -237,7 +241,12 @@ def beside_values(
             f" Received: {', '.join(given) or 'none'}."
         )
     for pair, candle in candles.items():
-        if candle is not None and candle["timestamp"] != time:
+        if candle is not None and not {"timestamp", *VALUES} <= {*candle.keys()}:
+            raise DataError(
+                f"context: expected a candle of {pair}, by name, or None. Received: "
+                f"{', '.join(map(str, candle.keys()))}."
+            )
+        if candle is not None and stamp_of(candle["timestamp"]) != stamp_of(time):
             raise DataError(
                 f"context: expected the candle of {pair} at {time}. Received: one at "
                 f"{candle['timestamp']}. Give None where it has none."

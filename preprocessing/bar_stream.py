@@ -26,6 +26,7 @@ from candles.timestamps import (
 )
 from dataset import blocks, features
 from dataset import rows as dataset_rows
+from dataset.context_files import beside_values
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import FeatureRows
 from utils import DataError
@@ -168,15 +169,8 @@ class BarStream:
             )
         if any(name not in candle for name in self.names):
             blocks.require_beside(candle, self.pipeline.config)
-        time = candle["timestamp"]
         try:
-            if isinstance(time, str | int | np.integer):
-                stamps, _ = parse_timestamps(pa.chunked_array([pa.array([time])]))
-                stamp = int(stamps[0])
-            else:
-                moment = pd.Timestamp(time)
-                moment = moment if moment.tzinfo else moment.tz_localize("UTC")
-                stamp = moment.as_unit("ns").value
+            stamp = stamp_of(candle["timestamp"])
             numbers = [candle[name] for name in self.names]
             values = np.array(
                 [np.nan if number is None else float(number) for number in numbers]
@@ -209,6 +203,24 @@ class BarStream:
                 f"{_moment(stamp)}."
             )
         return Bar(stamp, values)
+
+    def beside(
+        self, candle: Mapping[str, Any] | pd.Series, given: Mapping[str, Any]
+    ) -> Mapping[str, Any] | pd.Series:
+        """Returns a candle with those of other pairs at its time as columns.
+
+        Args:
+            candle: Of the pair itself, by name.
+            given: See `context_files.beside_values`.
+
+        Raises:
+            DataError: If one is of another time, or of a pair that nothing reads.
+        """
+        if not isinstance(candle, Mapping | pd.Series) or "timestamp" not in candle:
+            return candle  # which `read` refuses
+        config = self.pipeline.config
+        found = beside_values(candle["timestamp"], given, config, stamp_of)
+        return {**dict(candle), **found}
 
     def _add(self, stamp: int, values: np.ndarray, *, is_filled: bool) -> FeatureRows:
         if self._num_bars == len(self._stamps):
@@ -281,6 +293,20 @@ class BarStream:
         self._features[:] = np.nan
         self._features[len(self._features) - len(newest.values) :] = newest.values
         return newest
+
+
+def stamp_of(time: Any) -> int:
+    """Returns a time, UTC where it states no zone, in nanoseconds since 1970.
+
+    Raises:
+        ValueError: If it is none; TypeError, DataError likewise.
+    """
+    if isinstance(time, str | int | np.integer):
+        stamps, _ = parse_timestamps(pa.chunked_array([pa.array([time])]))
+        return int(stamps[0])
+    moment = pd.Timestamp(time)
+    moment = moment if moment.tzinfo else moment.tz_localize("UTC")
+    return moment.as_unit("ns").value
 
 
 def _is_good(

@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 
 from candles.timestamps import timeframe_nanoseconds
-from dataset.context_files import beside_values
 from preprocessing.bar_stream import BarStream
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.row_kinds import FeatureRows
@@ -39,7 +38,6 @@ class SignalStream:
         history: pd.DataFrame | None = None,
     ) -> None:
         self._bars = BarStream(pipeline, history)
-        self._config = pipeline.config
         self._length = timeframe_nanoseconds(pipeline.timeframe)
         self._answer = answer
         self._lock = threading.Lock()
@@ -76,8 +74,7 @@ class SignalStream:
                 no good candle.
         """
         if context is not None:
-            beside = beside_values(candle["timestamp"], context, self._config)
-            candle = {**dict(candle), **beside}
+            candle = self._bars.beside(candle, context)
         with self._lock:
             bar = self._bars.read(candle)
             bars: FeatureRows | None

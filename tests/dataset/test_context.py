@@ -115,6 +115,14 @@ def test_a_file_says_what_its_context_was_and_another_one_is_built_anew(tmp_path
     assert facts[1]["carried_bars"] == 2 and facts[1]["missing_bars"] == 8
     [doubt] = [line for line in stated["doubts"] if "context" in line]
     assert "OTHERUSDT: an older value stands in 2 of 420 bars, 8 have none" in doubt
+    # A table that has both, as a retraining is given, makes the same rows.
+    own, other = make_candles(420), make_candles(420, seed=1, dropped=range(300, 310))
+    apart = DatasetBuilder(config, use_cache=False)
+    table = join_context(own, {PAIR: other}, "4h")
+    whole = apart.build_dataset(candles=table).frame
+    pd.testing.assert_frame_equal(
+        whole, apart.build_dataset(candles=own, context={PAIR: other}).frame
+    )
     unordered = {PAIR: make_candles(420)[::-1]}
     with pytest.raises(DataError, match="context of OTHERUSDT`: expected strictly"):
         build_training_frame(make_candles(420), config, context=unordered)
@@ -151,11 +159,19 @@ def test_new_candles_need_those_of_the_other_pair(recipe):
             stream.update(bar, context=given)
     with pytest.raises(DataError, match="the candle of OTHERUSDT at 2024-02-18"):
         stream.update(bar, context={PAIR: other.iloc[289]})
+    with pytest.raises(DataError, match="expected a candle of OTHERUSDT, by name"):
+        stream.update(bar, context={PAIR: {"close": 1.0}})
+    with pytest.raises(DataError, match="expected one candle, its values by name"):
+        stream.update(None, context={PAIR: None})
     with pytest.raises(DataError, match="does not enclose.*OTHERUSDT"):
         stream.update(bar, context={PAIR: {**bar, "high": 0.1}})
     with pytest.raises(DataError, match="the candles of OTHERUSDT beside"):
         stream.update(bar)
-    assert stream.update(bar, now=LATER, context={PAIR: None})["status"] == "ok"
+    text = {**bar, "timestamp": "2024-02-18T08:00:00Z"}
+    given = {PAIR: {**bar, "timestamp": bar["timestamp"]}}
+    assert stream.update(text, now=LATER, context=given)["status"] == "ok"
+    later = make_candles(292).iloc[291]
+    assert stream.update(later, now=LATER, context={PAIR: None})["status"] == "ok"
 
 
 def test_growing_candles_wait_for_the_other_pair(recipe, tmp_path):
