@@ -121,6 +121,9 @@ class DatasetBuilder:
         )
         source = resolve_candles(candles, config, data_dir=self.data_dir)
         others = find_context(context, config, beside=source, data_dir=self.data_dir)
+        for name, each in others.items():
+            what = "a table" if isinstance(each, pd.DataFrame) else str(each[0])
+            logger.info("context %s: %s", name, what)
         keys = fingerprints.dataset_keys(source, config, others)
         if self.use_cache and "features" in keys:
             names = fingerprints.cached_names(source, keys, others)

@@ -18,7 +18,13 @@ import pandas as pd
 from candles.columns import EXTRAS, VALUES, beside_column, make_table
 from candles.formats import as_table
 from candles.layouts import EXTRA_NAMES, plain_name
-from candles.sources import Candles, CandleSource, read_checked, resolve_candles
+from candles.sources import (
+    Candles,
+    CandleSource,
+    find_candles,
+    read_checked,
+    resolve_candles,
+)
 from candles.timestamps import parse_timestamps
 from config import Config
 from dataset.context import columns_of, join_context
@@ -168,7 +174,7 @@ def _find(
         return resolve_candles(source, market, data_dir=Path())
     for folder in folders:
         try:
-            return resolve_candles(None, market, data_dir=folder)
+            return find_candles(folder, market.pair, market.timeframe)
         except MissingInputError as error:
             missing = error
     raise MissingInputError(
