@@ -2,7 +2,8 @@
 
 Twenty fixed seeds of two markets: `synthetic_candles(strength=0)`, whose activity can
 be known and whose direction cannot, and one of independent returns with jumps, where
-nothing can. Declared beforehand: direction is claimed at most twice of twenty, an edge
+nothing can; and the first pooled with a second one that moves nearly as it does, which
+is hardly more evidence. Declared beforehand: direction is claimed at most twice of twenty, an edge
 at most once without costs and never with them, skill never on the market of jumps; the
 direction of the demo market, strength 1, is found. Gradient boosting stands for the
 network: cheap, and eager to fit noise. Graded like a run: on the market of jumps at
@@ -15,7 +16,9 @@ nowhere above C.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -31,8 +34,10 @@ from candles.synthetic import synthetic_candles
 from config import HOLD, Config
 from data_loader import TrainingDataLoader
 from dataset.builder import DEMO_SEED, build_training_frame
+from dataset_builder import build_training_file
 from evaluation.baselines import boosted_outputs
 from evaluation.evaluate import decide, evaluate
+from settings.names import member_config
 
 NUM_SEEDS = 20
 NUM_BARS = 160_000  # 43,200 warm the features up; 24 days are left to test
@@ -48,6 +53,9 @@ MOST = {
     "direction, jumps": 2,
     "edge, jumps": 0,
     "edge without costs, jumps": 1,
+    "direction, pooled": 2,
+    "edge, pooled": 0,
+    "edge without costs, pooled": 1,
 }
 """Claim and market -> most of `NUM_SEEDS` runs that may claim it."""
 MOST_ABOVE = {
@@ -117,6 +125,33 @@ def study(market, seed):
     return charged, free, grades
 
 
+def follower(candles, *, seed):
+    """Returns a market that moves as another does, and a little by itself."""
+    rng = np.random.Generator(np.random.PCG64([seed, 1]))
+    own = np.exp(np.cumsum(0.0003 * rng.standard_normal(len(candles))))
+    names = ["open", "high", "low", "close"]
+    prices = candles[names].mul(np.append(1.0, own[:-1]), axis=0)
+    prices["close"] = candles["close"] * own
+    prices["high"] = prices.max(axis=1)
+    prices["low"] = prices.min(axis=1)
+    return candles.assign(**{name: prices[name] for name in names})
+
+
+def pooled_study(market, seed):
+    """Returns the results of two markets in one model, with and without costs."""
+    markets = {"NOISEUSDT": market, "OTHERUSDT": follower(market, seed=seed)}
+    with tempfile.TemporaryDirectory() as folder:
+        fields = {name: SETTINGS[name] for name in SETTINGS if name != "pair"}
+        config = Config(
+            **fields, seed=seed, pooled_pairs=tuple(markets), inputs_dir=folder
+        )
+        for pair, table in markets.items():
+            build_training_file(table, member_config(config, pair))
+        data = TrainingDataLoader(config=config).load_training_data()
+    outputs = boosted_outputs(data, PARTS, seed=seed)
+    return judged(data, outputs, config), judged(data, outputs, config.replace(**FREE))
+
+
 def claimed(charged, free, grades, name):
     """Returns what a market's results claim, as in `MOST`, and prints a line."""
     test, claims = charged["test"], charged["claims"]
@@ -151,6 +186,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=NUM_SEEDS)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)
     started, counts, graded = time.perf_counter(), Counter(), defaultdict(Counter)
     print("seed, market: activity, direction, p, trades without costs,")
     print("grades of boosting/always HOLD/coin, claims")
@@ -164,6 +200,8 @@ def main():
             counts.update(claimed(charged, free, grades, name))
             for model, grade in grades.items():
                 graded[name, model][grade] += 1
+        market = synthetic_candles(NUM_BARS, seed=seed, strength=0.0)
+        counts.update(claimed(*pooled_study(market, seed), {}, "pooled"))
     is_found = run_seed(DEMO_SEED, strength=1.0)["claims"]["direction"]
     print(f"claimed, of {options.seeds}; at most so many of {NUM_SEEDS}:")
     for claim, most in MOST.items():
