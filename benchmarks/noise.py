@@ -3,12 +3,12 @@
 Twenty fixed seeds of two markets: `synthetic_candles(strength=0)`, whose activity can
 be known and whose direction cannot, and one of independent returns with jumps, where
 nothing can; and the first pooled with a second one that moves nearly as it does, which
-is hardly more evidence. Declared beforehand: direction is claimed at most twice of twenty, an edge
-at most once without costs and never with them, skill never on the market of jumps; the
-direction of the demo market, strength 1, is found. Gradient boosting stands for the
-network: cheap, and eager to fit noise. Graded like a run: on the market of jumps at
-most one of twenty is above C and none above B; an answer of HOLD alone and a coin are
-nowhere above C.
+is hardly more evidence. Declared beforehand: direction is claimed at most twice of
+twenty, an edge at most once without costs and never with them, skill never on the
+market of jumps; the direction of the demo market, strength 1, is found. Gradient
+boosting stands for the network: cheap, and eager to fit noise. Graded like a run: on
+the market of jumps at most one of twenty is above C and none above B; an answer of HOLD
+alone and a coin are nowhere above C.
 
     python benchmarks/noise.py [--seeds 20]
 """
