@@ -173,6 +173,8 @@ def _headline(material: Material) -> list[Cell]:
     cells: list[Cell] = []
     what = "evaluated" if "rows" in material.metadata else "test part"
     counted = view_of(material.results).counted
+    if pairs := config.get("pooled_pairs"):
+        cells.append(f"{', '.join(pairs)} in one model")
     if "future_window" in config:
         seen, ahead = config["sequence_length"], config["future_window"]
         cells.append(f"{seen} bars seen, {ahead} ahead")

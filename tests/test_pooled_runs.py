@@ -333,6 +333,7 @@ def test_the_report_tells_of_each_pair_and_of_all_together(finished):
     assert results["test"]["accuracy"] == pytest.approx(hits / count)
     text = format_results(results)
     page = (finished.artifact_dir / "report.html").read_text()
+    assert "ADAUSDT, SOLUSDT in one model" in page
     for pair in PAIRS:
         assert f"  {pair}  " in text
         assert f"pairs.{pair}.test" in page
