@@ -191,6 +191,11 @@ def _evaluate(arguments: Sequence[str], command: str = "evaluate") -> None:
         )
 
 
+OF_THE_SWEEP = "time_limit_minutes"
+"""A word of a sweep and of a run: on the command line it is the sweep's, in a file of
+`--configs` each run's own."""
+
+
 def _sweep_parser() -> argparse.ArgumentParser:
     parser = options.new_parser(
         "python -m experiments sweep",
@@ -248,8 +253,8 @@ def _sweep_parser() -> argparse.ArgumentParser:
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=kind, help=text, default=argparse.SUPPRESS)
     Hooks.add_options(parser)
-    names = [name for name in FIELDS if name not in plan.AXES.values()]
-    options.add_config_arguments(parser, names)
+    taken = {*plan.AXES.values(), OF_THE_SWEEP}
+    options.add_config_arguments(parser, [name for name in FIELDS if name not in taken])
     return parser
 
 
@@ -257,6 +262,7 @@ def _sweep(arguments: Sequence[str]) -> int | None:
     if arguments[:1] == ["status"]:
         return _status(arguments[1:])
     parsed, fields, problems = options.parse_fields(_sweep_parser(), arguments)
+    fields.pop(OF_THE_SWEEP, None)
     hooks = Hooks.of(parsed)
     utils.configure_logging(verbose=bool(fields.get("verbose_logging")))
     preset = presets.preset_values(parsed.preset)

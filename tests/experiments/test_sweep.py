@@ -481,6 +481,9 @@ def test_yaml_files_are_bases_and_flags_win(tmp_path, capsys, monkeypatch):
     assert main([*words, "--learning-rate", "0", "--nonsense"]) == 2
     problems = capsys.readouterr().err
     assert "nonsense" in problems
+    # It ends the sweep; a run that learns in no epochs would refuse it.
+    words = ["sweep", "--models", "logistic", "--dry-run", "--time-limit-minutes", "9"]
+    assert main(words) == 0
 
 
 def test_a_limit_of_time_takes_workers_that_can_be_stopped():
