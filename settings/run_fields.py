@@ -49,8 +49,7 @@ class RunFields(Part):
             `inputs_dir`. Of pooled pairs with {pair} in the place of each pair.
         inputs_dir: Folder of the training files.
         outputs_dir: Folder that receives runs and models.
-        model: Model family: lstm, gru, cnn, cnn_lstm, mlp, tcn, attention,
-            ensemble;
+        model: Model family: lstm, gru, cnn, cnn_lstm, mlp, tcn, attention, ensemble;
             random_forest, gradient_boosting, classic_gradient_boosting, lightgbm,
             xgboost, catboost, logistic; agents ppo, sac, td3; hybrid and stack, of
             trained models; or your own by the name it is registered with. Fields of
