@@ -32,7 +32,7 @@ from files.tables import Columns, open_table
 from preprocessing.pipelines import PreprocessingPipeline
 from preprocessing.scaling import FeatureScaler
 from preprocessing.templates import run_pipeline
-from settings.names import find_training_file, member_config
+from settings.names import find_training_file, member_config, plain_pair
 from utils import RefusedArtifactError
 
 logger = logging.getLogger(__name__)
@@ -157,11 +157,15 @@ class Artifact:
         if pair is None and pooled:
             raise utils.ConfigError(
                 "pair: expected one, of a model that several pairs trained together: "
-                f"{', '.join(pooled)}, or another. Received: none. Name it (--pair)."
+                f"{', '.join(pooled)}, or another. Received: none. Name it, with "
+                "predictor.py by --pair; other commands take models of one pair."
             )
         if pair is None:
             return config, steps
-        asked = config.replace(pooled_pairs=(), pair=pair)
+        known = {plain_pair(each): each for each in (*pooled, config.pair)}
+        asked = config.replace(
+            pooled_pairs=(), pair=known.get(plain_pair(pair), pair.upper())
+        )
         if not pooled and asked.pair != config.pair:
             raise utils.ConfigError(
                 f"pair: expected {config.pair}, of which the model is. Received: {pair}"

@@ -146,6 +146,8 @@ def _audit(
 ) -> AuditReport:
     found = find_file_candles(config, data, candles, context)
     bars = None if found is None else found.joined
+    if bars is not None:
+        blocks.require_beside(bars, config)
     functions = _audit_functions(raw, found, config)
     again = None
     if bars is not None:

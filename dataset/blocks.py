@@ -106,7 +106,8 @@ def require_beside(
         raise DataError(
             f"expected candles with the column {name}, which the feature set "
             f"{sets[0]} reads. Received: none. Give candles that have it, or its "
-            f"values with their times: --context {name}=FILE."
+            f"values with their times: {name}=FILE behind --context, or behind "
+            "--audit-candles."
         )
     if missing:
         raise DataError(

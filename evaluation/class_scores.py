@@ -171,8 +171,17 @@ class ClassScores(PartScores):
             self.labels,
             probabilities,
             class_names=CLASS_NAMES,
-            reference=self.references,
+            reference=self.references | self.own_mixes(),
         )
+
+    def own_mixes(self) -> dict[str, np.ndarray]:
+        """Returns the class shares of each row's own pair in the part, of a pool."""
+        if not self.data.pairs:
+            return {}
+        shares = np.empty(self.raw.shape)
+        for places, _, _ in self.pairs():
+            shares[places] = metrics.class_prior(self.labels[places])
+        return {"own_mix": shares}
 
     def _matrix(self, predicted: np.ndarray) -> dict[str, Any]:
         matrix = confusion_matrix(self.labels, predicted)

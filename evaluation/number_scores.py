@@ -208,14 +208,23 @@ class NumberScores(PartScores):
         hits = (up & rises) | (moved & ~up & falls)
 
         def expected(m: np.ndarray) -> np.ndarray:
-            share = m / m[..., [4]]
+            # Of pooled pairs each has shares of its own, weighed by its rows.
+            own = m.reshape(*m.shape[:-1], -1, 5)
+            share = own / own[..., [4]]
             up, down = share[..., 1], 1.0 - share[..., 1]
-            return up * share[..., 2] + down * share[..., 3]
+            chance = up * share[..., 2] + down * share[..., 3]
+            weights = own[..., 4] / own[..., 4].sum(axis=-1, keepdims=True)
+            return (weights * chance).sum(axis=-1)
 
         def excess(m: np.ndarray) -> np.ndarray:
-            return m[..., 0] / m[..., 4] - expected(m)
+            return m[..., ::5].sum(axis=-1) / m[..., 4::5].sum(axis=-1) - expected(m)
 
         columns = np.stack([hits, up, rises, falls, moved], axis=1).astype(np.float64)
+        if self.data.pairs:
+            inside = np.zeros((len(columns), len(self.data.pairs), 1))
+            for k, (places, _, _) in enumerate(self.pairs()):
+                inside[places, k] = 1.0
+            columns = (columns[:, None] * inside).reshape(len(columns), -1)
         found = self.interval(columns, excess)
         # Loss of a row if the price fell, and if it rose: 1 for the wrong sign.
         losses = 1.0 - np.stack([falls, rises], axis=1)

@@ -303,6 +303,8 @@ def target_over_time(
     """
     parts = parts or {k: v for k, v in data.parts.items() if len(v.targets)}
     rows = np.concatenate([part.targets for part in parts.values()])
+    if data.pairs:  # one after another
+        rows = rows[np.argsort(data.timeline.at(rows), kind="stable")]
     returns = 1e4 * data.log_returns(rows)
     stretches = np.array_split(np.arange(len(rows)), min(_NUM_PERIODS, len(rows)))
     levels = (5, 25, 50, 75, 95)
@@ -316,7 +318,7 @@ def target_over_time(
             f"{level}": found[:, k].tolist() for k, level in enumerate(levels)
         },
         "parts": {
-            name: f"{data.timeline.at(part.start).astype('datetime64[s]')}Z"
+            name: f"{data.first_time(part).astype('datetime64[s]')}Z"
             for name, part in parts.items()
         },
     }

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import utils
 from artifacts.metadata import format_data
 from config import Config, build_config
@@ -67,7 +69,7 @@ def plan_run(config: Config) -> Plan:
     )
     data, folds, _ = loader.load_with_folds()
     logger.info("%s", format_data(data, config))
-    tested = data.parts["test"].targets
+    tested = np.unique(data.timeline.at(data.parts["test"].targets))
     length = Length.of(
         len(tested), horizon_bars=data.future_window, bar_seconds=config.bar_seconds
     )
@@ -84,8 +86,8 @@ def plan_run(config: Config) -> Plan:
     return Plan(
         part_rows={name: part.num_rows for name, part in data.parts.items()},
         num_features=data.num_features,
-        first=f"{data.timeline.at(0)}"[:16],
-        last=f"{data.timeline.at(data.num_rows - 1)}"[:16],
+        first=f"{data.first_time(data.parts['train'])}"[:16],
+        last=f"{data.timestamps.max()}"[:16],
         test_days=length.days,
         test_horizons=length.horizons,
         num_folds=len(folds),

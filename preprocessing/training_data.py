@@ -232,6 +232,10 @@ class TrainingData:
         for pair in self.pairs:
             yield pair.name, slice(pair.start, pair.stop), self.of_pair(pair)
 
+    def first_time(self, part: Part) -> Any:
+        """Returns the open of a part's first bar, in whichever pair, datetime64."""
+        return min(self.timeline.at(start) for start, _ in part.spans)
+
     @property
     def timestamps(self) -> np.ndarray:
         """Times of all rows (num_rows,) datetime64[ns], made anew at each call."""

@@ -302,9 +302,7 @@ def _write_judged(
     if len(data.labels):
         rows = slice(data.parts[parts[0]].start, data.parts[parts[-1]].stop)
         mix = label_mix_over_time(data.timestamps[rows], data.labels[rows])
-        mix.attrs["edges"] = {
-            name: data.timeline.at(data.parts[name].start) for name in parts
-        }
+        mix.attrs["edges"] = {name: data.first_time(data.parts[name]) for name in parts}
     traded = {} if model is None else tested_trades(model, data, config)
     if traded:
         text = traded["trades"].to_csv(index=False)

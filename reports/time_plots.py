@@ -24,11 +24,11 @@ def period_edges(times: np.ndarray, num_periods: int) -> np.ndarray:
     """Returns the edges of equal stretches of time, no more than there are rows.
 
     Args:
-        times: (num_rows,) datetime64[ns], ascending.
+        times: (num_rows,) datetime64[ns].
         num_periods: Most stretches.
     """
     # A second beyond the last row: float arithmetic does not cut it off.
-    first, last = times[0].astype(np.int64), times[-1].astype(np.int64) + 10**9
+    first, last = times.min().astype(np.int64), times.max().astype(np.int64) + 10**9
     count = max(1, min(num_periods, len(times)))
     return np.linspace(first, last, count + 1).astype(np.int64).view("datetime64[ns]")
 

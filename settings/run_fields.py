@@ -155,6 +155,11 @@ class RunFields(Part):
                 f"training_file: expected {PAIR_IN_PATH} in it, for the name of each "
                 f"pooled pair. Received: {path!r}"
             )
+        if values["target"] == "price":
+            problems.append(
+                "target: expected 'return' with pooled_pairs, whose prices have no "
+                "unit in common. Received: 'price'"
+            )
         if self.model in OF_ONE_PAIR:
             problems.append(
                 "model: expected one that learns from windows of any pair with "

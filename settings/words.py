@@ -96,6 +96,8 @@ def _is_path(word: str) -> bool:
     with contextlib.suppress(ValueError):
         float(word)
         return False
+    if re.fullmatch(r"[A-Z0-9]+/[A-Z0-9]+(:[A-Z0-9]+)?", word):
+        return os.path.exists(word)  # ETH/USDT
     is_name = word in FEATURE_SETS or re.fullmatch(r"\d+[a-z]", word)
     is_there = os.path.exists(word) and not is_name
     return is_there or os.sep in word or re.search(r"\.[A-Za-z]\w*$", word) is not None

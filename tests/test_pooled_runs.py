@@ -187,6 +187,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
         ({"model": "ppo"}, "model: expected one that learns from windows of any pair"),
         ({"n_splits": 3}, "n_splits, cv_test_days: expected none with pooled_pairs"),
         ({"init_from": "x"}, "init_from: expected none with pooled_pairs"),
+        ({"target": "price"}, "target: expected 'return' with pooled_pairs"),
         ({"stage_share": 0.5}, "stage_share: expected 1 with pooled_pairs"),
     ],
 )
@@ -229,6 +230,24 @@ def test_a_finished_pool_is_not_trained_again_unless_a_file_changed(tmp_path):
         StandaloneTrainer(config, resume="newest").run_training()
 
 
+def test_pairs_may_begin_and_end_at_other_times_in_any_order(tmp_path, capsys):
+    late, short = make_own_frame(2400, seed=3)[500:], make_own_frame(2380, seed=4)
+    config = minutes(tmp_path, late, short, baseline_model=False)
+    assert (StandaloneTrainer(config).run_training() / "report.html").is_file()
+    path = tmp_path / "run.yaml"
+    path.write_text(config.to_yaml())
+    assert trainer.main(["--config", str(path), "--config-test"]) == 0
+    times = {
+        t for _, _, own in load(config).each_pair() for t in moments_of_the_test(own)
+    }
+    horizons = f"{len(times) / 6:.0f} horizons"
+    assert horizons in capsys.readouterr().out
+
+
+def moments_of_the_test(own):
+    return own.timeline.at(own.parts["test"].targets).tolist()
+
+
 def test_sweeps_and_searches_are_of_one_pair(tmp_path):
     config = pool_of(tmp_path, model="lightgbm")
     with pytest.raises(ConfigError, match="pooled_pairs: expected none in a sweep"):
@@ -238,6 +257,33 @@ def test_sweeps_and_searches_are_of_one_pair(tmp_path):
 
 
 # Judging
+
+
+@pytest.mark.parametrize("target", ["signal", "return"])
+def test_what_is_by_chance_is_said_of_each_pair(tmp_path, target):
+    config = pool_of(tmp_path, target=target, model="gradient_boosting")
+    for seed, pair in enumerate(PAIRS):
+        drift = np.exp(np.linspace(0, 15 * seed, 2400))
+        table = make_candles(2400, seed=5 + seed)
+        prices = ["open", "high", "low", "close"]
+        table[prices] = table[prices].mul(drift, axis=0)
+        build_training_file(table, member_config(config, pair))
+    data, rng = load(config), np.random.default_rng(1)
+    said = {
+        name: rng.dirichlet(np.ones(3), len(part.targets)).astype(np.float32)
+        for name, part in data.parts.items()
+        if name != "train"
+    }
+    if target == "return":
+        said = {name: each[:, 0] - 0.4 for name, each in said.items()}
+    quiet = config.replace(baseline_model=False)
+    results = evaluate(decide(data, said, quiet), data, quiet)
+    key = "log_loss_own_mix" if target == "signal" else "sign_expected"
+    apart = [results["pairs"][pair]["test"] for pair in PAIRS]
+    counts = [each["num_samples"] for each in apart]
+    found = np.average([each[key] for each in apart], weights=counts)
+    assert results["test"][key] == pytest.approx(found, abs=2e-3)
+    assert apart[0][key] != pytest.approx(apart[1][key], abs=1e-2)
 
 
 @pytest.mark.parametrize("target", ["signal", "return"])
@@ -364,6 +410,8 @@ def test_each_pair_gets_the_answers_of_the_report(finished, markets):
 
 
 def test_a_pair_that_was_never_seen_is_said(finished, caplog):
+    known = Predictor(finished.artifact_dir, pair="sol/usdt")
+    assert known.notes == [] and known.pair == "SOLUSDT"
     predictor = Predictor(finished.artifact_dir, pair="XRP/USDT")
     [note] = predictor.notes
     assert "learned from ADAUSDT, SOLUSDT, never from XRP_USDT" in note
