@@ -162,6 +162,7 @@ class Agent:
 
     config = Config(model="ppo")
     window_bars = 3
+    has_classes = True
 
     def predict_windows(self, windows):
         position = np.sign(windows[:, -1, 0])
