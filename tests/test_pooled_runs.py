@@ -32,6 +32,7 @@ from utils import ConfigError, DataError, RefusedArtifactError
 PAIRS = ("ADAUSDT", "SOLUSDT")
 RUN = {k: v for k, v in TINY.items() if k != "pair"} | {"pooled_pairs": PAIRS}
 RUN |= {"model": "logistic", "timeframe": "4h", "importance_windows": None}
+RUN |= {"baseline_model": False, "tensorboard": False}
 MINUTES = {"timeframe": "1m", "sequence_length": 10, "future_window": 6}
 
 
@@ -232,7 +233,7 @@ def test_a_finished_pool_is_not_trained_again_unless_a_file_changed(tmp_path):
 
 def test_pairs_may_begin_and_end_at_other_times_in_any_order(tmp_path, capsys):
     late, short = make_own_frame(2400, seed=3)[500:], make_own_frame(2380, seed=4)
-    config = minutes(tmp_path, late, short, baseline_model=False)
+    config = minutes(tmp_path, late, short)
     assert (StandaloneTrainer(config).run_training() / "report.html").is_file()
     path = tmp_path / "run.yaml"
     path.write_text(config.to_yaml())
