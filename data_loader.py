@@ -24,7 +24,6 @@ from config import DATASET_FIELDS, Config
 from dataset import training_file
 from dataset.columns import has_labels, name_columns
 from dataset.features import find_feature_sets
-from dataset.lengths import warm_up_words
 from dataset.sidecar import read_sidecar, sidecar_path
 from files import tables
 from files.locks import folder_lock
@@ -46,7 +45,7 @@ from preprocessing.pooling import (
 )
 from preprocessing.sample_weights import sample_weights
 from preprocessing.targets import (
-    helpful_warm_ups,
+    refusal_words,
     segment_starts_of,
     split_targets,
     tell_few_targets,
@@ -179,12 +178,7 @@ class TrainingDataLoader:
             if pool is not None:
                 require_targets(pool, parts)
         except DataError as error:
-            path, warm_up = map(rows.source.get, ("path", "warm_up_bars"))
-            text = f"{path}: {error}" if path else str(error)
-            if warm_up and (shorter := helpful_warm_ups(ranges, warm_up, config)):
-                text += (
-                    f" Before its first row, {warm_up_words(warm_up, shorter, config)}."
-                )
+            text = refusal_words(error, ranges, rows.source, config)
             raise DataError(text) from error
         if is_whole_run:  # of folds it would be said again and again
             tell_few_targets(breaks, eligible, config.sequence_length)
@@ -194,9 +188,8 @@ class TrainingDataLoader:
         train, width = parts["train"].targets, config.sequence_length
         golden = cut_windows(features, golden_targets(parts), window_bars=width)
         outcomes = {name: column[kept] for name, column in rows.outcomes.items()}
-        weigh = partial(
-            sample_weights, timeline=timeline, outcomes=outcomes, config=config
-        )
+        known = {"timeline": timeline, "outcomes": outcomes, "config": config}
+        weigh = partial(sample_weights, **known)
         if rows.log_returns is None:
             learned = class_fields(rows.labels[kept], train, config, weigh)
         else:

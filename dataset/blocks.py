@@ -53,6 +53,21 @@ def blocks_of(config: Config, feature_sets: Sequence[str] = ()) -> list[Block]:
         ConfigError: If a set is unknown, there is no column at all, or none of the
             pairs that are asked for.
     """
+    asked = _asked_blocks(config, feature_sets)
+    found = [block for block in asked if block.names(config)]
+    if not found:
+        raise ConfigError(
+            f"feature_sets: expected a set with a column at {config.timeframe}. "
+            f"Received: {', '.join(feature_sets or config.feature_sets)}"
+        )
+    return found
+
+
+def _asked_blocks(config: Config, feature_sets: Sequence[str]) -> list[Block]:
+    """Returns `blocks_of`, of sets without a column, too.
+
+    To name columns the set is computed, which may need a library that is not there.
+    """
     sets = tuple(feature_sets) or config.feature_sets
     found = features.find_feature_sets(sets)
     market = tuple(item.name for item in found if item.reads_prices)
@@ -74,13 +89,7 @@ def blocks_of(config: Config, feature_sets: Sequence[str] = ()) -> list[Block]:
             blocks.append(Block(config.timeframe, market, end, pair))
         for higher in config.higher_timeframes:
             blocks.append(Block(higher, market, f"_{higher}{end}", pair))
-    blocks = [block for block in blocks if block.feature_sets and block.names(config)]
-    if not blocks:
-        raise ConfigError(
-            f"feature_sets: expected a set with a column at {config.timeframe}. "
-            f"Received: {', '.join(sets)}"
-        )
-    return blocks
+    return [block for block in blocks if block.feature_sets]
 
 
 def beside_columns(config: Config) -> tuple[str, ...]:
@@ -207,7 +216,7 @@ def warm_up_bars(config: Config, feature_sets: Sequence[str] = ()) -> int:
     `feature_sets` are others than those of the configuration.
     """
     needed = []
-    for block in blocks_of(config, feature_sets):
+    for block in _asked_blocks(config, feature_sets):
         bars = features.warm_up_bars(block.feature_sets, block.timeframe)
         ratio = utils.duration_seconds(block.timeframe) // config.bar_seconds
         needed.append((bars + 1) * ratio - 1)

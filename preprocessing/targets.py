@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from config import Config
+from dataset.lengths import warm_up_words
 from dataset.rows import shorter_warm_ups
 from preprocessing.parts import PART_NAMES, chronological_ranges, spans_of
 from preprocessing.training_data import Part
@@ -134,7 +135,28 @@ def tell_few_targets(
         logger.info("%s", text)
 
 
-def helpful_warm_ups(
+def refusal_words(
+    error: DataError,
+    ranges: Mapping[str, Any],
+    source: Mapping[str, Any],
+    config: Config,
+) -> str:
+    """Returns a refusal of parts with the file, and the warm-ups that would help.
+
+    Args:
+        error: Of `split_targets`.
+        ranges: Rows of each part.
+        source: What is known of the file.
+        config: The run.
+    """
+    path, warm_up = map(source.get, ("path", "warm_up_bars"))
+    text = f"{path}: {error}" if path else str(error)
+    if warm_up and (shorter := _helpful_warm_ups(ranges, warm_up, config)):
+        text += f" Before its first row, {warm_up_words(warm_up, shorter, config)}."
+    return text
+
+
+def _helpful_warm_ups(
     ranges: Mapping[str, Any], warm_up_bars: int, config: Config
 ) -> dict[str, int]:
     """Returns the shorter warm-ups of feature sets that leave each part its window.

@@ -1,15 +1,17 @@
 """The builder, a table of new candles and a stream of them give the same features."""
 
+import sys
+
 import numpy as np
 import pytest
 from world.signals import make_candles, make_recipe
 
 from config import Config
-from dataset import blocks
+from dataset import blocks, feature_sets
 from dataset.builder import build_training_frame
 from dataset.context import join_context
 from preprocessing.bar_stream import BarStream
-from utils import ConfigError
+from utils import ConfigError, DependencyError
 
 
 def test_the_clock_is_read_once_for_all_timeframes():
@@ -24,6 +26,15 @@ def test_the_clock_is_read_once_for_all_timeframes():
     assert "calendar" not in blocks.shorter_warm_ups(config, 10**6)
     with pytest.raises(ConfigError, match="a set with a column at 1w"):
         blocks.feature_names(Config(feature_sets=("calendar",), timeframe="1w"))
+
+
+def test_other_sets_are_named_where_their_library_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "talib", None)
+    feature_sets._names_of.cache_clear()
+    named = blocks.shorter_warm_ups(Config(timeframe="5m"), 10**6)
+    assert {"core8_7d", "ray12", "indicators34"} <= {*named}
+    with pytest.raises(DependencyError, match="requirements-features.txt"):
+        blocks.feature_names(Config(feature_sets=("indicators34",)))
 
 
 CONTEXT = {"context_pairs": ["OTHERUSDT"]}
