@@ -188,8 +188,9 @@ class TrainingDataLoader:
         train, width = parts["train"].targets, config.sequence_length
         golden = cut_windows(features, golden_targets(parts), window_bars=width)
         outcomes = {name: column[kept] for name, column in rows.outcomes.items()}
-        known = {"timeline": timeline, "outcomes": outcomes, "config": config}
-        weigh = partial(sample_weights, **known)
+        weigh = partial(
+            sample_weights, timeline=timeline, outcomes=outcomes, config=config
+        )
         if rows.log_returns is None:
             learned = class_fields(rows.labels[kept], train, config, weigh)
         else:
