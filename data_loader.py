@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,10 @@ from preprocessing.targets import (
     segment_starts_of,
     split_targets,
     tell_few_targets,
+    tell_silent_features,
 )
 from preprocessing.templates import run_pipeline
-from preprocessing.training_data import PairRows, TrainingData, golden_targets
+from preprocessing.training_data import PairRows, Part, TrainingData, golden_targets
 from preprocessing.windows import cut_windows
 from settings import names as file_names
 from settings import sources
@@ -158,31 +159,15 @@ class TrainingDataLoader:
         kept = slice(0, len(rows.timestamps))  # of pools, cut where they were joined
         if pool is None:
             kept = used_rows(rows.timestamps, config)
-        eligible = rows.is_target[kept]
         features = rows.features[kept]
-        breaks = segment_starts_of(rows.segment_ids[kept])
-        is_whole_run = ranges is None
         timeline = Timeline.from_array(
             rows.timestamps[kept],
             bar_seconds=config.bar_seconds,
             cuts=[start for start, _ in pool.stretches.values()] if pool else (),
         )
-        # What follows the file's last row is in no part; a date cut has rows behind it.
-        ends = [len(features)] if kept.stop == len(rows.timestamps) else []
-        if pool is not None:
-            ranges, ends = pooled_ranges(pool, timeline, config), [*pool.open_ends]
-        elif ranges is None:
-            ranges = self._inherited.rows_left(timeline, config)
-        try:
-            parts = split_targets(ranges, breaks, eligible, config, open_ends=ends)
-            if pool is not None:
-                require_targets(pool, parts)
-        except DataError as error:
-            text = refusal_words(error, ranges, rows.source, config)
-            raise DataError(text) from error
-        if is_whole_run:  # of folds it would be said again and again
-            tell_few_targets(breaks, eligible, config.sequence_length)
-            _warn_of_silent_features(parts["train"].take(features), rows.feature_names)
+        parts = self._parts(rows, kept, timeline, ranges)
+        if ranges is None:  # of folds it would be said again and again
+            tell_silent_features(parts["train"].take(features), rows.feature_names)
         pipeline = run_pipeline(config, rows.feature_names, rows.source)
         pipeline = self._inherited.fitted(pipeline, parts["train"].take(features))
         train, width = parts["train"].targets, config.sequence_length
@@ -215,6 +200,37 @@ class TrainingDataLoader:
             golden_windows=golden,
             **learned,
         )
+
+    def _parts(
+        self,
+        rows: training_file.Rows,
+        kept: slice,
+        timeline: Timeline,
+        ranges: Mapping[str, Any] | None,
+    ) -> dict[str, Part]:
+        """Gives each part of the rows that are used its targets."""
+        config, is_whole_run = self.config, ranges is None
+        breaks, eligible = (
+            segment_starts_of(rows.segment_ids[kept]),
+            rows.is_target[kept],
+        )
+        pool = rows if isinstance(rows, PooledRows) else None
+        # What follows the file's last row is in no part; a date cut has rows behind it.
+        ends = [len(eligible)] if kept.stop == len(rows.timestamps) else []
+        if pool is not None:
+            ranges, ends = pooled_ranges(pool, timeline, config), [*pool.open_ends]
+        elif ranges is None:
+            ranges = self._inherited.rows_left(timeline, config)
+        try:
+            parts = split_targets(ranges, breaks, eligible, config, open_ends=ends)
+            if pool is not None:
+                require_targets(pool, parts)
+        except DataError as error:
+            text = refusal_words(error, ranges, rows.source, config)
+            raise DataError(text) from error
+        if is_whole_run:
+            tell_few_targets(breaks, eligible, config.sequence_length)
+        return parts
 
     def load_with_folds(
         self,
@@ -377,18 +393,3 @@ def used_rows(timestamps: np.ndarray, config: DataFields) -> slice:
             f"Received: a file from {span}. Change start_date or end_date."
         )
     return slice(first, last)
-
-
-def _warn_of_silent_features(train: np.ndarray, names: Sequence[str]) -> None:
-    low, high = train.min(axis=0), train.max(axis=0)
-    silent = [
-        f"{name} (always {value:g})"
-        for name, value, other in zip(names, low, high, strict=True)
-        if value == other
-    ]
-    if silent:
-        logger.warning(
-            "nothing to learn from in all %s training rows: %s",
-            f"{len(train):,}",
-            ", ".join(silent),
-        )

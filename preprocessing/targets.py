@@ -179,3 +179,19 @@ def _helpful_warm_ups(
     if fits(num_rows):
         return {}
     return {k: v for k, v in shorter.items() if fits(num_rows + warm_up_bars - v)}
+
+
+def tell_silent_features(train: np.ndarray, names: Sequence[str]) -> None:
+    """Warns of training columns (num_rows, num_features) that never change."""
+    low, high = train.min(axis=0), train.max(axis=0)
+    silent = [
+        f"{name} (always {value:g})"
+        for name, value, other in zip(names, low, high, strict=True)
+        if value == other
+    ]
+    if silent:
+        logger.warning(
+            "nothing to learn from in all %s training rows: %s",
+            f"{len(train):,}",
+            ", ".join(silent),
+        )
