@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure, SubFigure
 
 from evaluation.evaluate import task_of_results
 from settings.tree_fields import TABULAR_MODELS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
 
 NOTHING = "–"
 """Shown where a number does not exist."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,8 +28,11 @@ from reports.blocks import (
     TableRow,
 )
 from reports.outlook import outlook_table
-from reports.plots import SKILL_NAMES, Figure
+from reports.plots import SKILL_NAMES
 from reports.text import TRADES, chosen_thresholds, format_table, number_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COMPARED: Rows = {
     "skill vs train prior": ("intervals.skill_vs_train_prior", "{:+.3f}"),

@@ -8,16 +8,18 @@ figure and sections of the page. Out: measuring them (`evaluation.importance`,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from evaluation.evaluate import task_of_results
 from metrics.wording import interval, number
 from reports.blocks import Block, Material, Numbers, Rows, Section, Table
 from reports.plots import BLUE, GREY, INK, new_axes
 from reports.text import format_table, number_table, wrap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_FEATURES = 20
 """Features that a figure and the terminal have room for."""

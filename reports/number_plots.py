@@ -7,17 +7,19 @@ classes have, too (`plots`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from evaluation.numbers import Numbers
 from metrics.wording import number
 from reports import plots
 from reports.plots import BLUE, CLASS_COLORS, GREY, INK
 from reports.time_plots import mark_parts, name_moments
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def part_figures(result: Mapping[str, Any], part: str) -> dict[str, Figure]:

@@ -12,19 +12,19 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backend_bases import FigureCanvasBase
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
 
 from config import CLASS_NAMES
 from evaluation.classes import Classes
 from files.atomic import atomic_path
 from preprocessing.parts import spans_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import FigureCanvasBase
+    from matplotlib.figure import Figure, SubFigure
 
 SKILL_NAMES = {"": "all of it", "activity_": "activity", "direction_": "direction"}
 """Prefix of a key of the results -> the part of the log-loss that it measures."""
@@ -63,6 +63,13 @@ def plot_confusion_matrix(
     return figure
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of so many inches, which gives its parts their places."""
+    from matplotlib.figure import Figure  # a run with a light report never needs it
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def new_axes(
     width: float, height: float, *shape: int, grid: str | None = "both", **options: Any
 ) -> tuple[Figure, Any]:
@@ -71,7 +78,7 @@ def new_axes(
     `shape` has rows and columns of axes, `grid` the directions that have lines ("both",
     "x", "y" or None), `options` are those of `Figure.subplots`.
     """
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = new_figure(width, height)
     found = figure.subplots(*shape, **options)
     for axes in np.ravel(found) if grid else ():
         axes.grid(alpha=0.3, axis=grid)
@@ -102,6 +109,8 @@ def lay_out(figure: Figure, canvas: type[FigureCanvasBase]) -> None:
 
     A figure with a layout is drawn twice by each `savefig`, the first time for them.
     """
+    import matplotlib as mpl
+
     engine = figure.get_layout_engine()
     if engine is not None:
         canvas(figure)
@@ -112,6 +121,8 @@ def lay_out(figure: Figure, canvas: type[FigureCanvasBase]) -> None:
 
 def save_png(figure: Figure, path: Path, *, dpi: int) -> None:
     """Writes a figure on white, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with atomic_path(path) as temporary, any_letters():
         figure.dpi = dpi
         lay_out(figure, FigureCanvasAgg)
@@ -140,7 +151,7 @@ def plot_reliability(result: Mapping[str, Any], *, title: str = "") -> Figure:
 
     The area of a dot is the share of the rows in its bin.
     """
-    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    figure = new_figure(9, 4.6)
     names = {"raw": "before calibration", "calibrated": "after"}
     bins = [_filled_bins(result, k, c) for k in names for c in CLASS_COLORS]
     top = max(max(a.max(), b[s > 0.001].max(initial=0.0)) for a, b, s in bins)
@@ -226,7 +237,7 @@ def plot_learning_curves(
     dropout; they need not lie below the validation values.
     """
     metrics = curve_metrics(history)
-    figure = Figure(figsize=(4.5 * len(metrics), 3.8), layout="constrained")
+    figure = new_figure(4.5 * len(metrics), 3.8)
     panels = panels_of(figure, len(metrics))
     for (_, axes), name in zip(panels, metrics, strict=True):
         lines = {"training": (name, GREY), "validation": (f"val_{name}", BLUE)}

@@ -28,9 +28,7 @@ from reports.composition import (
     format_parents,
     format_position,
 )
-from reports.figures import save_figures
 from reports.outlook import confirmation, outlook_text, promised_text
-from reports.page import gather, render_page
 from reports.text import day, format_table, wrap
 from reports.time_plots import label_mix_over_time
 from reports.trade_plots import list_trades
@@ -177,6 +175,9 @@ def write_report(
     `confusion_matrix_report.json`, `plots/*.png`, and `report.html`, which is one page
     of the same numbers. See `reports.blocks.Material` for the arguments.
     """
+    from reports.figures import save_figures
+    from reports.page import gather, render_page
+
     write_json(folder / NUMBERS, results)
     material = gather(
         results,

@@ -7,17 +7,17 @@ In: cutting time into stretches, drawing what happened in each. Out: figures of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from config import CLASS_NAMES
 from reports.plots import CLASS_COLORS, INK, legend_below, new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def period_edges(times: np.ndarray, num_periods: int) -> np.ndarray:
@@ -73,9 +73,11 @@ def plot_label_mix(mix: pd.DataFrame) -> Figure:
 
 def mark_parts(axes: Axes, starts: Mapping[str, Any]) -> None:
     """Draws a line where each part starts, with its name above."""
+    from matplotlib import dates
+
     places = axes.get_xaxis_transform()
     for name, moment in starts.items():
-        start = date2num(pd.Timestamp(moment).tz_localize(None))
+        start = dates.date2num(pd.Timestamp(moment).tz_localize(None))
         axes.axvline(start, color=INK, linewidth=1)
         axes.text(start, 1.01, f" {name}", fontsize=8, va="bottom", transform=places)
 
@@ -86,7 +88,7 @@ def draw_label_mix(axes: Axes, mix: pd.DataFrame) -> None:
     colors = {name: CLASS_COLORS[name] for name in mix.columns}
     draw_steps(axes, edges, mix.to_numpy().T, colors)
     axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter("{x:.0%}")
     style_time_axis(axes)
 
 
@@ -113,6 +115,8 @@ def style_time_axis(axes: Axes) -> None:
 
 def name_moments(axes: Axes, *, most: int = 8) -> None:
     """Gives an axis of moments few, short labels."""
-    locator = AutoDateLocator(minticks=4, maxticks=most)
+    from matplotlib import dates
+
+    locator = dates.AutoDateLocator(minticks=4, maxticks=most)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))

@@ -6,14 +6,10 @@ In: lists and pictures of money. Out: those of forecasts (`plots`, `number_plots
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from config import CLASS_NAMES, Config
 from data_loader import TrainingData
@@ -23,6 +19,10 @@ from evaluation.trading import TradeOutcomes
 from reports import plots
 from reports.plots import BLUE, CLASS_COLORS, GREY, INK
 from reports.time_plots import name_moments, period_edges
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 EXITS = {TIMEOUT: "horizon", TAKE_PROFIT: "take profit", STOP_LOSS: "stop loss"}
 """Exit code -> where a trade ended, in words."""
@@ -89,7 +89,7 @@ def plot_thresholds(search: Mapping[str, Any]) -> Figure:
     the net return a trade where only one side trades, by the share of rows signalled;
     left out where none does.
     """
-    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
+    figure = plots.new_figure(10.5, 4.6)
     figure.suptitle(search["statement"])
     table = pd.DataFrame(search["tried"])
     is_alone = table[["short_share", "long_share"]].min(axis=1) == 0
@@ -116,8 +116,8 @@ def _draw_sides(panel: SubFigure, curve: Axes, table: pd.DataFrame) -> None:
             label.set(color=color, fontsize=7, ha="center", va=align, transform=edges)
     curve.axhline(0, color=INK, linewidth=1)
     curve.set_xscale("log")
-    curve.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-    curve.xaxis.set_minor_formatter(NullFormatter())
+    curve.xaxis.set_major_formatter("{x:.1%}")
+    curve.xaxis.set_minor_formatter("")
     curve.set_title("one side alone; small figures: trades")
     curve.set_xlabel("share of rows that reach the threshold")
     curve.set_ylabel("net return a trade (bps)")
@@ -130,6 +130,8 @@ def _draw_pairs(
     axes: Axes, table: pd.DataFrame, search: Mapping[str, Any], panel: SubFigure
 ) -> None:
     """Draws the total net return of every pair of thresholds."""
+    from matplotlib import colormaps
+
     enough = table[table["num_trades"] >= search["min_trades"]]
     shorts, longs = (
         np.unique(table[side].to_numpy(dtype=float))

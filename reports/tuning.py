@@ -6,17 +6,18 @@ In: showing `tuning` of the results. Out: searching (`tuning`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from metrics.wording import interval, number
 from reports.blocks import Block, Material, Number, Rows, Section, TableRow
 from reports.blocks import Table as _Table
 from reports.plots import BLUE, GREY, INK, new_axes
 from reports.text import format_table, wrap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FORM = "{:.5f}"
 _OPEN_ROWS = 12
@@ -74,7 +75,7 @@ def plot_tuning(tuning: Mapping[str, Any]) -> Figure:
             tuning["default_value"], color=INK, linestyle="--", label="default"
         )
     axes.set(xlabel="trial", ylabel=tuning["objective"])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.locator_params(axis="x", integer=True)
     axes.legend(frameon=False)
     return figure
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from evaluation.classes import Classes
 from evaluation.evaluate import task_of_results
@@ -19,6 +17,9 @@ from evaluation.task import Task
 from reports import class_forecasts, number_forecasts, number_plots
 from reports.blocks import Material, Section
 from reports.plots import SKILL_NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ Source of the index: Siddiqi (2006), "Credit risk scorecards", chapter 9.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -47,10 +47,26 @@ def stability_index(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
         quantiles: Of the training rows, evenly spaced from the least to the largest
             (num_features, num_levels). Equal ones are one bin of as much share.
     """
+    return stability_indices(rows, [(0, len(rows))], quantiles)[0]
+
+
+def stability_indices(
+    rows: np.ndarray, blocks: Sequence[tuple[int, int]], quantiles: np.ndarray
+) -> np.ndarray:
+    """Returns `stability_index` of many blocks of rows (num_blocks, num_features).
+
+    `blocks` are (first row, one past the last), and may overlap.
+    """
     levels = np.linspace(0, 1, quantiles.shape[1])
-    found = np.zeros(len(quantiles))
-    for k, edges in enumerate(quantiles):
-        values, first = np.unique(edges, return_index=True)
+    spans = np.array(blocks, dtype=np.int64).reshape(-1, 2)
+    # Rows between two edges are counted once, however many blocks they are part of.
+    edges, ends = np.unique(np.append(spans, [[0, len(rows)]], 0), return_inverse=True)
+    ends = ends.reshape(-1, 2)[:-1].T
+    piece = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    num_rows = np.diff(spans)
+    found = np.zeros((len(blocks), len(quantiles)))
+    for k, steps in enumerate(quantiles):
+        values, first = np.unique(steps, return_index=True)
         if len(values) < 2:
             continue  # one value alone: nothing can be compared
         # A bin begins with its value; the largest is one where many rows have it.
@@ -59,11 +75,18 @@ def stability_index(rows: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
             bounds = np.append(bounds, 1.0)
         else:
             cuts = cuts[:-1]
-        expected = np.diff(bounds)
+        num_bins = len(bounds) - 1
         places = np.searchsorted(cuts, rows[:, k], side="right")
-        seen = np.bincount(places, minlength=len(expected)) / len(rows)
-        seen, expected = (np.maximum(x, _LEAST_SHARE) for x in (seen, expected))
-        found[k] = ((seen - expected) * np.log(seen / expected)).sum()
+        counts = np.bincount(
+            piece * num_bins + places, minlength=(len(edges) - 1) * num_bins
+        )
+        before = np.zeros((len(edges), num_bins))
+        np.cumsum(counts.reshape(-1, num_bins), axis=0, out=before[1:])
+        shares = np.diff(before[ends], axis=0)[0] / num_rows
+        seen, expected = (
+            np.maximum(x, _LEAST_SHARE) for x in (shares, np.diff(bounds))
+        )
+        found[:, k] = ((seen - expected) * np.log(seen / expected)).sum(axis=1)
     return found
 
 
@@ -113,19 +136,16 @@ class UsualDrift:
             newest = int(np.searchsorted(times, times[-1] - span))
             firsts = np.unique(np.linspace(0, newest, count).astype(int))
             after = np.searchsorted(times, times[firsts] + span)
-            found = [
-                stability_index(rows[a:b], quantiles)
-                for a, b in zip(firsts, after, strict=True)
-                if b - a >= LEAST_ROWS
-            ]
+            long = after - firsts >= LEAST_ROWS
+            spans = list(zip(firsts[long], after[long], strict=True))
+            found = stability_indices(rows, spans, quantiles)
             blocks[length * unit] = np.sort(found, axis=0)
         last = range(max(0, len(units) - _MOST_DAYS), len(units))
-        whole = [k for k in last if ends[k] - starts[k] >= LEAST_ROWS]
-        daily = [
-            log_index(stability_index(rows[starts[k] : ends[k]], quantiles))
-            for k in whole
+        whole = [
+            (starts[k], ends[k]) for k in last if ends[k] - starts[k] >= LEAST_ROWS
         ]
-        return cls(unit_days=unit, blocks=blocks, daily=np.array(daily))
+        daily = log_index(stability_indices(rows, whole, quantiles))
+        return cls(unit_days=unit, blocks=blocks, daily=daily)
 
     def p_values(self, found: np.ndarray, days: int) -> np.ndarray:
         """Returns how often blocks of so many days were as far (num_features,)."""
@@ -155,9 +175,9 @@ class UsualDrift:
         return cls(unit_days=int(values["unit_days"]), blocks=blocks, daily=daily)
 
 
-def log_index(found: np.ndarray) -> float:
-    """Returns the mean over features of the index's logarithm."""
-    return float(np.log(np.maximum(found, _LEAST_SHARE)).mean())
+def log_index(found: np.ndarray) -> np.ndarray:
+    """Returns the mean over features (the last axis) of the index's logarithm."""
+    return np.log(np.maximum(found, _LEAST_SHARE)).mean(axis=-1)
 
 
 def daily_drift(
@@ -174,10 +194,9 @@ def daily_drift(
     units, starts = _units(times, unit)
     ends = np.append(starts[1:], len(rows))
     kept = np.flatnonzero(ends - starts >= LEAST_ROWS)
-    found = [
-        log_index(stability_index(rows[starts[k] : ends[k]], quantiles)) for k in kept
-    ]
-    return moments_of(units[kept], unit), np.array(found)
+    spans = list(zip(starts[kept], ends[kept], strict=True))
+    found = log_index(stability_indices(rows, spans, quantiles))
+    return moments_of(units[kept], unit), found
 
 
 def units_of(times: np.ndarray, unit: int) -> np.ndarray:

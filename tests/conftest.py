@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 
@@ -6,6 +7,9 @@ from world.frames import SHARED_DATA
 from world.pictures import pictures
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A seventh of a run's time is collections that find nothing; a command sets the same
+# (`networks.allocator`). What tests leave behind is collected after each module.
+gc.set_threshold(1_000_000)
 
 
 LONGEST = ("test_faults_sample.py", "test_notebooks.py", "test_docs.py")
@@ -26,6 +30,12 @@ def pytest_collection_finish(session):
         from model_builder import configure_runtime
 
         configure_runtime(Config())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected_garbage():
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
