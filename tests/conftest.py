@@ -23,8 +23,10 @@ def pytest_collection_modifyitems(items):
 def pytest_collection_finish(session):
     """Sets threads as a run does: TensorFlow takes them before its first operation.
 
-    A resumed run compares them; which test comes first must not decide it.
+    A resumed run compares them; which test comes first must not decide it. What the
+    tests have imported is no garbage: a run that collects need not look through it.
     """
+    gc.freeze()
     if "tensorflow" in sys.modules:
         from config import Config
         from model_builder import configure_runtime
