@@ -7,6 +7,7 @@ knows (`context`), reading a file of candles (`candles.sources`).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from dataset.context import columns_of, join_context
 from files.tables import from_pandas, open_table
 from settings.names import plain_pair
 from utils import ConfigError, DataError, MissingInputError
+
+logger = logging.getLogger(__name__)
 
 ContextSource = Mapping[str, CandleSource]
 """Candles by their pair; by the name of one of `EXTRAS` its values with their times."""
@@ -280,7 +283,19 @@ def read_with_context(
     table = read_checked(source, config)
     found = find_context(given, config, beside=source, data_dir=DATA_DIR)
     others = read_context(found, config)
-    return join_context(last_common(table, others), others, config.timeframe)
+    common = last_common(table, others)
+    # One bar that is not there yet is the rule while a market is followed.
+    if (missing := len(table) - len(common)) > 1 and len(common):
+        logger.warning(
+            "context: candles of %s end %d bars before %s, the newest of %s: the last "
+            "bar of all, %s, is the newest that is read",
+            " or ".join(_pairs_of(others)),
+            missing,
+            table["timestamp"].iloc[-1],
+            config.pair,
+            common["timestamp"].iloc[-1],
+        )
+    return join_context(common, others, config.timeframe)
 
 
 def require_current(

@@ -174,7 +174,7 @@ def test_new_candles_need_those_of_the_other_pair(recipe):
     assert stream.update(later, now=LATER, context={PAIR: None})["status"] == "ok"
 
 
-def test_growing_candles_wait_for_the_other_pair(recipe, tmp_path):
+def test_growing_candles_wait_for_the_other_pair(recipe, tmp_path, caplog):
     candles, other = make_candles(290), make_candles(290, seed=1)
     own = tmp_path / "TESTUSDT-4h.csv"
     candles[:280].to_csv(own, index=False)
@@ -191,6 +191,11 @@ def test_growing_candles_wait_for_the_other_pair(recipe, tmp_path):
     table = join_context(candles, {PAIR: other}, "4h")
     expected = answer(recipe, table[:280], last=1)
     assert [row["p_short"].iloc[0] for row in found] == [expected["p_short"][0]]
+    # One bar may come; a file that has ended earlier is told.
+    assert not caplog.records
+    other[:270].to_csv(path, index=False)
+    assert len(GrowingCandles([own], recipe.config).read()) == 270
+    assert "candles of OTHERUSDT end 10 bars before" in caplog.text
 
 
 def test_a_pair_that_is_left_out_has_no_features():
