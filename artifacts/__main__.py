@@ -226,12 +226,14 @@ def _info(registry: Registry, options: argparse.Namespace) -> Answer:
     verdict = results.get("verdict") if isinstance(results, dict) else None
     verdict = verdict if isinstance(verdict, list) else []
     aliases = registry.aliases_of(entry)
+    pooled = entry.training_config.get("pooled_pairs") or ()
     lines = [
         entry.display_name,
         f"  grade: {entry.performance_grade}, {entry.grade_reason}",
         *(f"  {line}" for line in verdict),
         f"  run: {entry.run_id}, trained {entry.trained_at or 'at a time not told'}, "
         f"{entry.training_duration or 0:.0f} s",
+        *([f"  pairs: {', '.join(pooled)}"] if pooled else []),
         f"  artifact: {registry.outputs / entry.artifact}",
         f"  code: {entry.git_commit or 'commit not known'}",
         f"  hardware: {_machine_words(entry.hardware_info)}",

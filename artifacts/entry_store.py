@@ -126,6 +126,10 @@ class EntryStore:
             if parse_version(version)
         ]
 
+    def _pooled_pairs(self, entry: ModelSummary) -> Sequence[str]:
+        folder = self.root / entry.group / entry.version
+        return self._read(folder).training_config.get("pooled_pairs") or ()
+
     def _read(self, folder: Path) -> ModelMetadata:
         try:
             entry = ModelMetadata.from_dict(read_vouched(folder, _ENTRY), folder)

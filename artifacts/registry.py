@@ -309,7 +309,7 @@ class Registry(EntryStore):
 
         Args:
             family: Model family.
-            pair: Trading pair.
+            pair: Trading pair, or one of a pool's.
             timeframe: Length of a bar.
             target: What is predicted.
             least_grade: Grade, or a better one; `ungraded` models have none.
@@ -324,19 +324,19 @@ class Registry(EntryStore):
         """
         if limit is not None and limit < 1:
             raise ConfigError(f"limit: expected at least 1. Received: {limit}")
-        market = (pair, timeframe, target)
         least = least_grade and parse_grade(least_grade)
         found = [
             entry
             for entry in self.entries(skips_broken=True)
             if family in (None, entry.model_type)
-            and all(
-                wanted in (None, own)
-                for wanted, own in zip(market, entry.market, strict=True)
+            and (
+                pair in (None, entry.market[0])
+                or entry.market[0].startswith("POOL-")
+                and pair in self._pooled_pairs(entry)
             )
+            and {timeframe, target, status} - {None} <= {*entry.market, entry.status}
             and (not least or entry.grade.is_at_least(least))
             and set(tags) <= set(entry.tags)
-            and status in (None, entry.status)
         ]
         return sorted_models(found, sort)[:limit]
 

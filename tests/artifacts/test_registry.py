@@ -204,6 +204,11 @@ def test_lists_filter_and_sort(registry):
         registry.best("logloss")
     registry.archive(low.model_id)
     assert found(status="archived") == ["low"]
+    fields = {"pair": Config.pair, "pooled_pairs": ("ETHUSDT", "ADAUSDT")}
+    pool = register(registry, fields=fields)
+    names[pool.model_id] = "pool"
+    assert found(pair="ETHUSDT") == ["pool", "other"]
+    assert found(pair="ADAUSDT") == ["pool"]
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"entries": 3}', "[" * 9999, "\xff"])
