@@ -6,16 +6,18 @@ In: pictures. Out: the numbers (`judging`, `learned`), where they stand (`views`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from positions.claims import NAMES
 from reports import plots
 from reports.plots import BLUE, CLASS_COLORS, GREY, INK, VIOLET
 from reports.time_plots import name_moments
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LINES = {
     "always_long": (CLASS_COLORS["LONG"], ":"),

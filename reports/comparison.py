@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 import utils
 from files.atomic import atomic_write
@@ -19,6 +18,9 @@ from files.strict import write_json
 from metrics.wording import interval, number
 from reports.plots import BLUE, GREY, INK, draw_interval, name_rows, new_axes, save_png
 from reports.text import day, format_table, spread, wrap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _WIDTH = 118
 _SIGNIFICANT = 0.05

@@ -110,6 +110,20 @@ def test_only_the_networks_import_keras(path):
     assert top_of(path) in HAVE_KERAS or not found & {"keras", "tensorflow"}
 
 
+def test_what_only_writes_numbers_loads_nothing_that_draws():
+    """A run with a light report goes through these modules, and those they import."""
+    waiting, seen = ["reports.report", "positions.report", "reports.comparison"], set()
+    while waiting:
+        name = waiting.pop()
+        assert not name.startswith("matplotlib"), seen
+        for each in (name, name.rpartition(".")[0]):
+            path = PROJECT / f"{each.replace('.', '/')}.py"
+            if path.is_file() and path not in seen:
+                seen.add(path)
+                waiting += imports(path, top_only=True)
+    assert PROJECT / "reports/plots.py" in seen
+
+
 def test_every_module_has_a_storey():
     packages = {path.parent.name for path in PROJECT.glob("*/__init__.py")}
     modules = {path.stem for path in PROJECT.glob("*.py")}
