@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from killing import references
-from scene import Child, Row, World, digests, final_problem, prepare, tail, train
+from scene import Child, Row, World, digests, final_problem, tail, train
 
 from artifacts import manifest, run_folder
 from config import Config
@@ -65,7 +65,7 @@ def _one_size(
     world: World, fraction: float, old: Path, size: int, reference: dict[str, Any]
 ) -> tuple[str | None, bool]:
     folder = world.folder / f"disk-{fraction}"
-    config = prepare(folder, 0)
+    config = world.prepare(folder, 0)
     disk = folder / "outputs"
     room = int(size + fraction * size) // PAGE * PAGE
     with small_disk(disk, room):

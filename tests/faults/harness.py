@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scene import Child, Row, World, import_everything, outcome, prepare, say, train
+from scene import Child, Row, World, import_everything, outcome, say, train
 from world.pictures import pictures
 
 ROOMS = {
@@ -79,11 +79,11 @@ def main() -> int:
 def prove_that_forking_is_sound(world: World) -> None:
     """A forked child and a process of its own end with the same bytes."""
     forked, own = world.folder / "reference-0", world.folder / "own"
-    prepare(forked, 0)
+    world.prepare(forked, 0)
     child = Child(lambda tell: train(forked, tell), forked / "log")
     if (code := child.wait()) != 0:
         raise SystemExit(f"a plain training ends with {code}: {forked / 'log'}")
-    prepare(own, 0)
+    world.prepare(own, 0)
     command = [sys.executable, __file__, "--reference", str(own)]
     subprocess.run(command, check=True, capture_output=True)
     if outcome(forked) != outcome(own):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scene import Child, Row, World, final_problem, outcome, prepare, tail, train
+from scene import Child, Row, World, final_problem, outcome, tail, train
 
 import utils
 from config import Config
@@ -29,7 +29,7 @@ def references(world: World, count: int) -> list[dict[str, Any]]:
     for seed in range(count):
         folder = world.folder / f"reference-{seed}"
         if not folder.exists():
-            prepare(folder, seed)
+            world.prepare(folder, seed)
             child = Child(lambda tell, f=folder: train(f, tell), folder / "log")
             if (code := child.wait()) != 0:
                 raise SystemExit(f"no reference: {code}, {tail(folder / 'log')}")
@@ -60,7 +60,7 @@ def _one_run(
 ) -> tuple[str | None, int]:
     rng = world.rng(1, run)
     folder = world.folder / f"kill-{run}"
-    config = prepare(folder, run % NUM_SEEDS)
+    config = world.prepare(folder, run % NUM_SEEDS)
     deaths, told = 0, []
     for attempt in range(kills):
         is_last = attempt + 1 == kills
@@ -206,7 +206,7 @@ def _one_signal(
         event = events[rng.integers(0, len(events))]
         delay = float(rng.uniform(0, 1.5 if event in ("main", "trained") else 0.1))
         folder = world.folder / f"signal-{moment}-{rng.integers(0, 2**40):x}"
-        config = prepare(folder, 0)
+        config = world.prepare(folder, 0)
         child = Child(lambda tell, f=folder: train(f, tell), folder / "log")
         child.wait_for(event)
         time.sleep(delay)

@@ -1,7 +1,7 @@
 """Rooms: kill, ENOSPC, EIO at each write, fsync, rename, ... of a publication.
 
 As a program, it is that of a run or of an evaluation:
-`publication.py OUTPUTS run|evaluation [CALL NTH FAULT]`.
+`publication.py OUTPUTS run|evaluation`, for strace to trace.
 """
 
 from __future__ import annotations
@@ -85,12 +85,11 @@ def evaluate(outputs: str) -> Path:
 WORKS = {"run": publish, "evaluation": evaluate}
 
 
-def main() -> int:
+def run_work(outputs: str, work: str, point: tuple[str, int, str] | None = None) -> int:
     """The program: publishes, then acknowledges with one line."""
-    outputs, work, *shim = sys.argv[1:]
-    if shim:
-        _install(shim[0], int(shim[1]), shim[2])
     utils.configure_logging()
+    if point is not None:
+        _install(*point)
 
     def run() -> None:
         folder = WORKS[work](outputs)
@@ -146,11 +145,11 @@ def _room(world: Any, work: str) -> Any:
         f"publication, {work}", "0 torn, 0 acknowledged but missing, old version intact"
     )
     old = world.folder / f"old-{work}"
-    _run_program(old, work, [])
+    WORKS[work](str(old))
     mode = "strace" if has_strace() and not world.is_sample else "shim"
     points = list(_points(world, mode, old, work))
-    chosen = world.rng(3).permutation(len(points))[: world.count(len(points), 6)]
-    with ThreadPoolExecutor(2) as pool:
+    chosen = world.rng(3).permutation(len(points))[: world.count(len(points), 12)]
+    with ThreadPoolExecutor(2 if mode == "strace" else 1) as pool:
         for problem in pool.map(
             lambda i: _one_point(world, mode, points[i], old, work), sorted(chosen)
         ):
@@ -190,15 +189,27 @@ def _points(world: Any, mode: str, old: Path, work: str) -> list[tuple[str, int,
 
 
 def _run_program(
-    outputs: Path, work: str, before: list[str], after: tuple[str, ...] = ()
+    outputs: Path, work: str, before: list[str]
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*before, sys.executable, "-B", __file__, str(outputs), work, *after],
+        [*before, sys.executable, "-B", __file__, str(outputs), work],
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
+
+
+def _run_child(
+    outputs: Path, work: str, point: tuple[str, int, str]
+) -> subprocess.CompletedProcess[str]:
+    """The program in a forked child, where one call fails."""
+    from scene import Child
+
+    log = outputs.with_name(f"{outputs.name}.log")
+    code = Child(lambda _: run_work(str(outputs), work, point), log).wait()
+    said = log.read_text()
+    return subprocess.CompletedProcess([], code, stdout=said, stderr=said)
 
 
 def _one_point(
@@ -211,7 +222,7 @@ def _one_point(
     shutil.copytree(old, folder, symlinks=True)
     before = digests(folder)
     if mode == "shim":
-        result = _run_program(folder, work, [], (call, str(nth), fault))
+        result = _run_child(folder, work, point)
     else:
         how = "signal=KILL" if fault == "KILL" else f"error={fault}"
         inject = f"inject={call}:{how}:when={nth}"
@@ -302,4 +313,4 @@ def _publish_again(folder: Path, before: dict[str, str], work: str) -> str | Non
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_work(*sys.argv[1:]))

@@ -1,29 +1,24 @@
-"""Room: processes that register models at once, a quarter of them killed.
-
-As a program, it is one of eight: `registry.py OUTPUTS ARTIFACT COUNT SEED`.
-"""
+"""Room: processes that register models at once, a quarter of them killed."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
-from sharing import KILLED_SHARE as AIMED_SHARE  # noqa: E402
-from sharing import PROCESSES, Mortals  # noqa: E402
+from scene import Child, Row, World
+from sharing import KILLED_SHARE as AIMED_SHARE
+from sharing import PROCESSES, Mortals
+from world.artifacts import publish
 
-import utils  # noqa: E402
-from artifacts.registry import Registry  # noqa: E402
+import utils
+from artifacts.registry import Registry
 
 GROUP = "lstm/TESTUSDT-1m-signal"
 
 
-def register(outputs: Path, artifact: str) -> None:
+def register(outputs: Path, artifact: Path) -> None:
     """One registration; what was acknowledged is written down."""
     entry = Registry(outputs).register(artifact)
     _tell(outputs, f"registered {entry.version}")
@@ -36,12 +31,11 @@ def _tell(outputs: Path, line: str) -> None:
     os.close(told)
 
 
-def main() -> int:
-    """The program: registers `COUNT` times, a share of them killed at any moment."""
-    outputs, artifact, count, seed = Path(sys.argv[1]), *sys.argv[2:]
+def register_all(outputs: Path, artifact: Path, count: int, seed: str) -> int:
+    """One of eight: registers so often, a share of it killed at any moment."""
     mortals = Mortals(random.Random(seed), AIMED_SHARE, usual_seconds=0.1)
     utils.configure_logging()
-    for _ in range(int(count)):
+    for _ in range(count):
         was_killed, code = mortals.run(register, outputs, artifact)
         if was_killed:
             _tell(outputs, "killed")
@@ -50,25 +44,21 @@ def main() -> int:
     return 0
 
 
-def registry_room(world: Any) -> Any:
+def registry_room(world: World) -> Row:
     """Registrations side by side; what was acknowledged is there, whole, once."""
-    from scene import Row
-    from world.artifacts import publish
-
     row = Row("8 processes register", "each whole or absent, none lost, none twice")
     outputs = world.folder / "registry"
     artifact, each = publish(outputs), world.count(100, 5)
-    command = [sys.executable, "-B", __file__, str(outputs), str(artifact), str(each)]
     workers = [
-        subprocess.Popen(
-            [*command, f"{world.seed}-{worker}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        Child(
+            lambda _, seed=f"{world.seed}-{k}": register_all(
+                outputs, artifact, each, seed
+            ),
+            world.folder / "registry.log",
         )
-        for worker in range(PROCESSES)
+        for k in range(PROCESSES)
     ]
-    said = "".join(worker.communicate()[0] for worker in workers)
+    codes, said = [worker.wait() for worker in workers], workers[0].log.read_text()
     told = (outputs / "told").read_text().splitlines()
     versions = [line.split()[1] for line in told if line.startswith("registered")]
     killed, failed = told.count("killed"), [t for t in told if t.startswith("failed")]
@@ -81,6 +71,7 @@ def registry_room(world: Any) -> Any:
     registry.register(artifact)
     left = [path.name for path in (registry.root / GROUP).glob(".tmp-*")]
     row.failures += [f"{each}: {said[-300:]}" for each in failed]
+    row.failures += [f"a worker ended with {code}: {said}" for code in codes if code]
     row.failures += ["a version was given twice"] * (len({*versions}) < len(versions))
     row.failures += [f"{extra} entries, {killed} killed"] * (extra > killed)
     row.failures += [f"left behind: {left}"] * bool(left)
@@ -94,7 +85,3 @@ def _fault_of(registry: Registry, version: str) -> str | None:
     except Exception as error:
         return f"{version}: {error}"
     return None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,4 @@
-"""Room: processes that publish runs of one configuration at once, and are killed.
-
-As a program, it is one of them: `sharing.py FOLDER WORKER SEED KILLED_SHARE`.
-"""
+"""Room: processes that publish runs of one configuration at once, and are killed."""
 
 from __future__ import annotations
 
@@ -11,23 +8,20 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(path) for path in Path(__file__).resolve().parents[1:3]]
-# The program has nothing of the harness: it starts in half a second.
-from world.artifacts import SCALER  # noqa: E402
+from scene import Child, Row, World
+from world.artifacts import SCALER
 
-import utils  # noqa: E402
-from artifacts import resuming, run_folder  # noqa: E402
-from artifacts.artifact import load_artifact  # noqa: E402
-from config import Config  # noqa: E402
-from files.atomic import atomic_write, require_creatable  # noqa: E402
-from files.strict import write_json  # noqa: E402
+import utils
+from artifacts import resuming, run_folder
+from artifacts.artifact import load_artifact
+from config import Config
+from files.atomic import atomic_write, require_creatable
+from files.strict import write_json
 
 PROCESSES = 8
 KILLED_SHARE = 0.36
@@ -104,12 +98,9 @@ def _tell(folder: Path, line: str) -> None:
     os.close(descriptor)
 
 
-def main() -> int:
-    """The program: publishes until all jobs are taken, a share of them killed."""
-    folder, worker, seed, share = Path(sys.argv[1]), *sys.argv[2:]
-    mortals = Mortals(
-        random.Random(f"{seed}-{worker}"), float(share), usual_seconds=0.2
-    )
+def publish_all(folder: Path, seed: str) -> int:
+    """One of the processes: publishes until all jobs are taken, a share killed."""
+    mortals = Mortals(random.Random(seed), KILLED_SHARE, usual_seconds=0.2)
     utils.configure_logging()
     for number in range(10**6):
         try:
@@ -129,10 +120,8 @@ def main() -> int:
 # The room
 
 
-def sharing_room(world: Any) -> Any:
+def sharing_room(world: World) -> Row:
     """Runs of one configuration, begun and killed side by side."""
-    from scene import Row
-
     row = Row("8 processes, one configuration", "none lost, none shared, latest valid")
     folder = world.folder / "sharing"
     for name in ("jobs", "taken"):
@@ -140,21 +129,18 @@ def sharing_room(world: Any) -> Any:
     jobs = world.count(1000, 48)
     for number in range(jobs):
         (folder / "jobs" / f"{number}").touch()
-    arguments = [str(world.seed), str(KILLED_SHARE)]
     workers = [
-        subprocess.Popen(
-            [sys.executable, "-B", __file__, str(folder), str(worker), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        Child(
+            lambda _, seed=f"{world.seed}-{worker}": publish_all(folder, seed),
+            folder / f"{worker}.log",
         )
         for worker in range(PROCESSES)
     ]
     looks = _watch_latest(config_of(folder), workers, row)
-    said = [worker.communicate()[0] for worker in workers]
-    for worker, text in zip(workers, said, strict=True):
-        if worker.returncode or "Traceback" in text or "error" in text:
-            row.failures.append(f"a worker ended with {worker.returncode}: {text}")
+    for worker in workers:
+        code, text = worker.wait(), worker.log.read_text()
+        if code or "Traceback" in text or "error" in text:
+            row.failures.append(f"a worker ended with {code}: {text}")
     _finish_the_dead(folder)
     _compare(folder, jobs, row)
     killed = len(re.findall("^killed", (folder / "told").read_text(), re.MULTILINE))
@@ -162,10 +148,10 @@ def sharing_room(world: Any) -> Any:
     return row
 
 
-def _watch_latest(config: Config, workers: list[Any], row: Any) -> int:
+def _watch_latest(config: Config, workers: list[Child], row: Row) -> int:
     """Opens what latest names until the workers are done; returns how often."""
     looks = 0
-    while any(worker.poll() is None for worker in workers):
+    while not all(worker.is_over() for worker in workers):
         time.sleep(0.02)
         if looks or (config.model_dir / config.latest_name).exists():
             looks += 1
@@ -184,7 +170,7 @@ def _finish_the_dead(folder: Path) -> None:
     run_folder.sweep(config, min_age_seconds=-1)
 
 
-def _compare(folder: Path, jobs: int, row: Any) -> None:
+def _compare(folder: Path, jobs: int, row: Row) -> None:
     """Holds what was published against what was told."""
     config = config_of(folder)
     told = [line.split() for line in (folder / "told").read_text().splitlines()]
@@ -215,7 +201,3 @@ def _compare(folder: Path, jobs: int, row: Any) -> None:
     left = [path.name for path in config.runs_dir.iterdir()]
     left += [path.name for path in config.model_dir.glob(".tmp-*")]
     row.failures += [f"left: {left}"] if left else []
-
-
-if __name__ == "__main__":
-    sys.exit(main())
