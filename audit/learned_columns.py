@@ -245,11 +245,10 @@ def _form(column: np.ndarray, prices: tuple[np.ndarray, ...], *, until: int) -> 
     rows = slice(None, None, max(1, len(column) // _SPACED_ROWS))
     terms = [column[rows], *(time[rows] ** k for k in range(_ORDERS))]
     table = np.column_stack(terms)
-    for price in prices:
-        weights = np.linalg.lstsq(table, price[rows], rcond=None)[0]
-        if (price[rows] - table @ weights).std() < _CURVE_LEFT * price.std():
-            return "less a curve fitted"
-    return ""
+    fitted = np.column_stack([price[rows] for price in prices])
+    left = fitted - table @ np.linalg.lstsq(table, fitted, rcond=None)[0]
+    spreads = _CURVE_LEFT * np.std(prices, axis=1)
+    return "less a curve fitted" * bool((left.std(axis=0) < spreads).any())
 
 
 def _is_ordered(column: np.ndarray, price: np.ndarray) -> bool:

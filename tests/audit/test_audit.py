@@ -22,6 +22,7 @@ from audit import (
     gap_fills,
     label_timing,
     leading,
+    learned_columns,
     lookahead,
     recomputed,
     run,
@@ -76,8 +77,12 @@ def remembered():
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_news", "_leads"):
-            patch.setattr(leading, name, once(getattr(leading, name)))
+        for owner, name in (
+            (leading, "_news"),
+            (leading, "_leads"),
+            (learned_columns, "_form"),
+        ):
+            patch.setattr(owner, name, once(getattr(owner, name)))
         yield
 
 
