@@ -18,6 +18,7 @@ import zipfile
 import pandas as pd
 import pytest
 from world.frames import PROJECT
+from world.programs import run_python
 
 from candles import synthetic_candles
 from settings import options
@@ -63,18 +64,25 @@ def shape(text):
     return [re.sub(r"[#\s\[\]]+", " ", line).strip() for line in lines]
 
 
-def run(command, folder):
+def run(words, folder):
+    code, printed = run_python(words, folder)
+    assert code == 0, printed[-3000:]
+    return printed
+
+
+def run_alone(words, folder):
+    """One that starts itself anew with another allocator."""
     result = subprocess.run(
-        command,
+        [sys.executable, *words],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    printed = result.stdout + result.stderr
-    assert result.returncode == 0, printed[-3000:]
-    return printed
+    assert result.returncode == 0, result.stdout[-3000:]
+    return result.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
@@ -86,7 +94,7 @@ def test_code_runs_and_prints_what_is_shown(page, tmp_path):
         for text, small in FEWER.items():
             assert text in code
             code = code.replace(text, small)
-    printed = set(shape(run([sys.executable, "-c", BLANK + code], tmp_path)))
+    printed = set(shape(run(["-c", BLANK + code], tmp_path)))
     if page.name == "README.md":
         # Numbers, and which warnings come, differ from machine to machine.
         [shown] = [b for b in blocks(page, "text") if "Skill" in b]
@@ -113,7 +121,7 @@ def test_an_own_family_trains(tmp_path, name, kind):
         f"assert type(model).__name__ == {kind!r}, model\n"
         "assert run.results['importance']['features']\n"
     )
-    run([sys.executable, "-c", code], tmp_path)
+    run(["-c", code], tmp_path)
 
 
 class Nothing(http.server.BaseHTTPRequestHandler):
@@ -156,14 +164,14 @@ def test_the_way_from_candles_to_a_signal_works(tmp_path):
     for command in commands(PROJECT / "README.md"):
         if not command.startswith("python "):
             continue
-        words = command.removeprefix("python ")
-        place = "" if words.startswith("-m") else f"{PROJECT}/"
-        shell = f"{sys.executable} {place}{words}"
+        _, first, *words = shlex.split(command)
+        first = first if first == "-m" else f"{PROJECT}/{first}"
+        act = run
         if "trainer.py" in command:
-            shell += f" {SMALL}"
+            words, act = words + shlex.split(SMALL), run_alone
         if "download" in command:
-            shell += f" --base-url http://127.0.0.1:{host.server_port}"
-        done.append(run(["bash", "-c", shell], tmp_path))
+            words += ["--base-url", f"http://127.0.0.1:{host.server_port}"]
+        done.append(act([first, *words], tmp_path))
     host.shutdown()
     host.server_close()
     assert len(done) == 5 and "no leak found" in done[2]
@@ -175,7 +183,7 @@ def test_the_way_from_candles_to_a_signal_works(tmp_path):
 @functools.cache
 def help_of(*words):
     """What a program says of itself; pages name the same ones."""
-    return run([sys.executable, *words, "--help"], PROJECT)
+    return run([*words, "--help"], PROJECT)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
