@@ -824,19 +824,19 @@ def activity(monkeypatch):
         )
 
 
+# As the study's, with a quarter of its steps, each four times as far.
+STUDY = {"feature_sets": ("activity",), "batch_size": 2048, "learning_rate": 0.004}
+
+
 def test_sharpe_earns_more_than_squared_error(activity):
-    planted = run_market(
-        seed=3, strength=2.0, num_bars=40_000, feature_sets=("activity",)
-    )
+    planted = run_market(seed=3, strength=2.0, num_bars=40_000, **STUDY)
     assert planted["sharpe"]["low"] > 0
     assert planted["sharpe"]["estimate"] > planted["mse"]["estimate"]
     assert planted["sharpe"]["turnover"] < planted["mse, sign"]["turnover"]
 
 
 def test_sharpe_earns_nothing_on_noise(activity):
-    noise = run_market(
-        seed=2, strength=0.0, num_bars=60_000, feature_sets=("activity",)
-    )
+    noise = run_market(seed=2, strength=0.0, num_bars=60_000, **STUDY)
     assert noise["sharpe"]["low"] <= 0 <= noise["sharpe"]["high"]
     assert noise["mse"]["high"] < 0  # trades on what is not there, and pays for it
 
