@@ -165,6 +165,7 @@ def test_epochs_may_grow(frame, tmp_path):
 
 COURSES = {
     "momentum, a cosine after a warm-up, two early stoppings": {
+        "model": "lstm",
         "optimizer": "sgd",
         "lr_schedule": "cosine",
         "warmup_epochs": 2,
@@ -297,7 +298,7 @@ def test_checkpoint_of_another_network_is_refused(frame, tmp_path):
     dead = make_trainer(frame, tmp_path)
     run_and_die(dead, 1)
     state = checkpoints.read_newest(dead.run.checkpoints)
-    other = make_trainer(frame, tmp_path, lstm_units=(5,))
+    other = make_trainer(frame, tmp_path, dense_units=(5,))
     other.initialize_components()
     other.load_and_validate_data()
     model = other.build_model()

@@ -8,6 +8,8 @@ from model_builder import DualWindowLSTMBuilder
 from world.frames import TINY
 
 RUN = TINY | {
+    "model": "mlp",  # of all families the soonest traced
+    "mlp_inputs": "bars",
     "dropout_rate": 0.3,
     "epochs": 12,
     "windows_per_epoch": 200,
@@ -15,6 +17,7 @@ RUN = TINY | {
     "early_stopping_patience": 3,
     "learning_rate": 0.02,
     "report": "light",
+    "baseline_model": False,
 }
 
 
