@@ -18,6 +18,7 @@ SMALL = TINY | {
     "cnn_filters": (4,),
     "cnn_kernels": (3,),
     "stage_share": 0.5,
+    "optimizer": "sgd",  # with momentum: it has much to remember, and is soon traced
     "baseline_model": False,
     "epochs": 1,
 }
