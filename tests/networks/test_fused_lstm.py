@@ -111,6 +111,8 @@ def test_training_learns_what_the_plain_network_learns():
         model = BranchedTraining(network, num_branches=2)
         model.fused = model.fused if is_fused else None
         model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+        model.build((None, 20, 3))
+        model.optimizer.build(model.trainable_variables)  # or it is traced twice
         record = model.fit(windows, labels, epochs=3, batch_size=32, verbose=0)
         histories.append(record.history["loss"])
     # Not equal: each shuffles and drops with the generators it finds. As good.

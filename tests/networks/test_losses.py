@@ -630,6 +630,7 @@ def test_branches_of_a_batch_earn_what_one_network_earns(target):
             **TINY
             | {"dropout_rate": 0.0, "num_branches": branches, "batch_size": 67}
             | {"target": target, "loss": "sharpe", "loss_cost_bps": 1.0}
+            | {"model": "mlp", "mlp_inputs": "bars"}
         )
         model = NetworkBuilder(config, num_features=3).build_model()
         for _ in range(5):
@@ -667,8 +668,9 @@ def steep_loss(name):
 
 
 def own_run(outputs, **fields):
-    values = TINY | {"windows_per_epoch": 200, "report": "light"} | fields
-    return Config(**values, outputs_dir=str(outputs))
+    values = {"windows_per_epoch": 200, "report": "light", "baseline_model": False}
+    network = {"model": "mlp", "mlp_inputs": "bars"}
+    return Config(**TINY | values | network | fields, outputs_dir=str(outputs))
 
 
 def test_a_loss_of_ones_own_trains(tmp_path, own_losses):

@@ -116,21 +116,29 @@ class Killed(Exception):
     """What stands for a kill."""
 
 
-@pytest.mark.parametrize("after", [3, 9])
-def test_a_killed_training_ends_with_the_same_bytes(after, tmp_path, monkeypatch):
-    def run(folder=None):
-        return training.train(
-            "ppo",
-            readable_market(num_rows=1200),
-            train=slice(0, 800),
-            validation=slice(800, 1000),
-            settings=AgentSettings(hidden=(8,), num_steps=8 * 256),
-            around=MarketSettings(cost=0.0, episode_bars=60, num_envs=4),
-            seeds=[1, 2],
-            folder=folder,
-            minutes=0.0,
-        )
+def short_training(folder=None):
+    return training.train(
+        "ppo",
+        readable_market(num_rows=1200),
+        train=slice(0, 800),
+        validation=slice(800, 1000),
+        settings=AgentSettings(hidden=(8,), num_steps=8 * 256),
+        around=MarketSettings(cost=0.0, episode_bars=60, num_envs=4),
+        seeds=[1, 2],
+        folder=folder,
+        minutes=0.0,
+    )
 
+
+@pytest.fixture(scope="module")
+def whole():
+    return short_training()
+
+
+@pytest.mark.parametrize("after", [3, 9])
+def test_a_killed_training_ends_with_the_same_bytes(
+    after, tmp_path, monkeypatch, whole
+):
     def advance(agent):
         nonlocal left
         left -= 1
@@ -138,12 +146,12 @@ def test_a_killed_training_ends_with_the_same_bytes(after, tmp_path, monkeypatch
             raise Killed
         return learn(agent)
 
-    whole, learn, left = run(), ALGORITHMS["ppo"].advance, after
+    learn, left = ALGORITHMS["ppo"].advance, after
     monkeypatch.setattr(ALGORITHMS["ppo"], "advance", advance)
     with pytest.raises(Killed):
-        run(tmp_path)
+        short_training(tmp_path)
     left = 99
-    again = run(tmp_path)
+    again = short_training(tmp_path)
     assert 99 - left == 16 - after  # nothing is learned twice
     for one, other in zip(whole.candidates, again.candidates, strict=True):
         assert (one.seed, one.steps) == (other.seed, other.steps)
