@@ -4,7 +4,9 @@ import jupytext
 import nbclient
 import nbformat
 import pytest
+from jupyter_client.provisioning import local_provisioner
 from world.frames import PROJECT
+from world.programs import Kernel
 
 SMALL = {
     "demo_candles()": "demo_candles(num_bars=60_000)",
@@ -39,7 +41,7 @@ def test_notebook_is_generated_from_its_source_without_outputs(source):
 def test_notebook_runs(source, tmp_path, monkeypatch):
     monkeypatch.setenv("TRAINER_WORK_DIR", str(tmp_path))
     monkeypatch.setenv("TRAINER_EPOCHS", "1")
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT / "tests"))
+    monkeypatch.setattr(local_provisioner, "launch_kernel", Kernel)
     notebook = jupytext.read(source)
     for cell in notebook.cells:
         for text, small in SMALL.items():

@@ -15,17 +15,22 @@ import types
 
 LIBRARIES = ["tensorflow", "keras", "pyarrow.dataset", "pandas", "matplotlib.figure"]
 LIBRARIES += ["sklearn.linear_model", "sklearn.ensemble", "scipy.stats"]
+LIBRARIES += ["ipykernel.kernelapp"]
+
+
+def context():
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(LIBRARIES)
+    return found
 
 
 def run_python(words, folder):
     """Returns the exit code, and what was printed; `*` in a word names files."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
     if words[0] != "-c":
         found = [sorted(glob.glob(word, root_dir=folder)) or [word] for word in words]
         words = sum(found, [])
     with tempfile.NamedTemporaryFile("r") as log:
-        child = context.Process(target=_be_python, args=(words, folder, log.name))
+        child = context().Process(target=_be_python, args=(words, folder, log.name))
         child.start()
         child.join()
         return child.exitcode, log.read()
@@ -48,3 +53,36 @@ def _be_python(words, folder, log):
     else:
         sys.argv = words
         runpy.run_path(kind, run_name="__main__")
+
+
+class Kernel:
+    """A forked kernel, for `jupyter_client` to have as it has one of `subprocess`."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, command, *, env, cwd, **_):
+        ours, theirs = context().Pipe(duplex=False)
+        given = (command[command.index("-f") :], env, cwd, theirs)
+        self._process = context().Process(target=_be_kernel, args=given)
+        self._process.start()
+        theirs.close()
+        ours.recv()
+        self.pid = self._process.pid
+
+    def poll(self):
+        self._process.join(0)
+        return self._process.exitcode
+
+    def wait(self):
+        self._process.join()
+        return self._process.exitcode
+
+
+def _be_kernel(words, environment, folder, ready):
+    os.setsid()  # it is ended with its group
+    ready.send(True)
+    os.environ.update(environment)
+    os.chdir(folder)
+    gc.set_threshold(1_000_000)
+    sys.argv = ["ipykernel_launcher", *words]
+    runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
