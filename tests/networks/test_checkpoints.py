@@ -248,22 +248,27 @@ def test_other_runs_are_refused_or_marked(frame, tmp_path):
     assert all(message in " ".join(note["differences"]) for _, message in CHANGES)
 
 
-def test_a_living_run_is_not_resumed(frame, tmp_path):
-    trainer = make_trainer(frame, tmp_path)
-    run_and_die(trainer, 1)
-    assert trainer.run.lock()
-    for which in ("newest", trainer.run.path):
-        with pytest.raises(InUseError, match=f"process {os.getpid()} on ") as caught:
-            resuming.find_resumable(trainer.config, which)
-        assert caught.value.exit_code == 75
-
-
-def test_the_last_two_checkpoints_are_kept(frame, tmp_path):
-    trainer = make_trainer(frame, tmp_path)
+@pytest.fixture(scope="module")
+def dead(frame, tmp_path_factory):
+    """A run that died after three epochs; nobody goes on with it."""
+    trainer = make_trainer(frame, tmp_path_factory.mktemp("dead"))
     run_and_die(trainer, 3)
-    names = [path.name for path in list_checkpoints(trainer.run.checkpoints)]
+    return trainer
+
+
+def test_a_living_run_is_not_resumed(dead):
+    assert dead.run.lock()
+    for which in ("newest", dead.run.path):
+        with pytest.raises(InUseError, match=f"process {os.getpid()} on ") as caught:
+            resuming.find_resumable(dead.config, which)
+        assert caught.value.exit_code == 75
+    dead.run.unlock()
+
+
+def test_the_last_two_checkpoints_are_kept(dead):
+    names = [path.name for path in list_checkpoints(dead.run.checkpoints)]
     assert names == ["epoch_00002.ckpt", "epoch_00003.ckpt"]
-    assert (trainer.run.path / "best_model_checkpoint.keras").exists()
+    assert (dead.run.path / "best_model_checkpoint.keras").exists()
 
 
 def test_torn_checkpoint_falls_back_to_the_one_before(
@@ -294,9 +299,7 @@ def test_checkpoint_file_round_trip(tmp_path):
         data[position] ^= 1
 
 
-def test_checkpoint_of_another_network_is_refused(frame, tmp_path):
-    dead = make_trainer(frame, tmp_path)
-    run_and_die(dead, 1)
+def test_checkpoint_of_another_network_is_refused(frame, tmp_path, dead):
     state = checkpoints.read_newest(dead.run.checkpoints)
     other = make_trainer(frame, tmp_path, dense_units=(5,))
     other.initialize_components()
@@ -498,10 +501,8 @@ def test_out_of_memory_names_the_batch_size_to_try(frame, tmp_path, monkeypatch)
         trainer.train_model()
 
 
-def test_state_names_its_environment(frame, tmp_path):
-    trainer = make_trainer(frame, tmp_path)
-    run_and_die(trainer, 1)
-    state = json.loads((trainer.run.path / run_folder.STATE).read_text())
+def test_state_names_its_environment(dead):
+    state = json.loads((dead.run.path / run_folder.STATE).read_text())
     assert set(state) == {"configuration", "data", "environment"}
     assert {"num_threads", "onednn", "deterministic_ops", "tensorflow"} <= set(
         state["environment"]
@@ -531,14 +532,13 @@ def test_patience_and_best_weights_survive_a_death(frame, tmp_path, uninterrupte
     assert outcome(trainer) == uninterrupted
 
 
-def test_sweep_leaves_a_dead_run_that_can_go_on(frame, tmp_path):
-    trainer = make_trainer(frame, tmp_path)
-    run_and_die(trainer, 1)
-    leftover = trainer.run.path / ".tmp-torn"
+def test_sweep_leaves_a_dead_run_that_can_go_on(dead):
+    leftover = dead.run.path / ".tmp-torn"
     leftover.write_bytes(b"x")
-    assert run_folder.sweep(trainer.config, min_age_seconds=-1) == [leftover]
-    found = resuming.find_resumable(trainer.config, "newest")
-    assert found.path == trainer.run.path
+    assert run_folder.sweep(dead.config, min_age_seconds=-1) == [leftover]
+    found = resuming.find_resumable(dead.config, "newest")
+    assert found.path == dead.run.path
+    found.unlock()
 
 
 def test_a_time_limit_ends_as_early_stopping_does(frame, tmp_path, monkeypatch):
