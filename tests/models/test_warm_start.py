@@ -62,7 +62,8 @@ def test_a_family_that_does_not_read_it_says_so(fields, name):
 
 def test_a_run_begins_with_the_published_weights(tmp_path):
     frame = make_own_frame(900)
-    fields = TINY | {"epochs": 1, "report": "light", "outputs_dir": str(tmp_path)}
+    fields = TINY | {"model": "mlp", "epochs": 1, "outputs_dir": str(tmp_path)}
+    fields |= {"report": "light", "baseline_model": False}
     first = StandaloneTrainer(Config(**fields), frame=frame).run_training()
     known = load_adapter(load_artifact(first)).network.get_weights()
     config = Config(**fields | {"init_from": str(first), "seed": 7})
