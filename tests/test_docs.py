@@ -168,7 +168,8 @@ def test_the_way_from_candles_to_a_signal_works(tmp_path):
         first = first if first == "-m" else f"{PROJECT}/{first}"
         act = run
         if "trainer.py" in command:
-            words, act = words + shlex.split(SMALL), run_alone
+            act = run if "--audit" in words else run_alone
+            words += shlex.split(SMALL)
         if "download" in command:
             words += ["--base-url", f"http://127.0.0.1:{host.server_port}"]
         done.append(act([first, *words], tmp_path))
