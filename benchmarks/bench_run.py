@@ -94,7 +94,7 @@ def run(inputs_dir, kind):
         + ["--outputs-dir", folder.name, "--report", kind, "--allocator", "system"]
     )
     allocator.prepare_process(config, can_restart=False)
-    import_all()
+    import_all(kind)
     clock.add("imports", now() - began)
 
     from artifacts.run_folder import RunFolder
@@ -102,7 +102,7 @@ def run(inputs_dir, kind):
     from evaluation import backtest, class_scores, evaluate, part_scores
     from models.keras_adapter import KerasAdapter
     from networks.callbacks import CollapseMonitor
-    from reports import page, report
+    from reports import report
     from trainer import StandaloneTrainer
 
     for owner, name, phase in (
@@ -123,11 +123,17 @@ def run(inputs_dir, kind):
         (backtest, "cosine_interval", "intervals"),
         (audit, "quick_audit", "audit"),
         (report, "write_run_report", "page"),
-        (report, "save_figures", "pictures"),
-        (page, "draw_figures", "pictures"),
-        (page, "to_svg", "pictures"),
     ):
         setattr(owner, name, clock.phase(phase, getattr(owner, name)))
+    if kind == "full":
+        from reports import figures, page
+
+        for owner, name in (
+            (figures, "save_figures"),
+            (page, "draw_figures"),
+            (page, "to_svg"),
+        ):
+            setattr(owner, name, clock.phase("pictures", getattr(owner, name)))
     for owner, name, step in (
         (KerasAdapter, "predict_windows", "importance"),
         (CollapseMonitor, "on_epoch_end", "watch for collapse"),
@@ -141,7 +147,7 @@ def run(inputs_dir, kind):
     return {name: seconds.tolist() for name, seconds in clock.seconds.items()}
 
 
-def import_all():
+def import_all(kind):
     """Imports what a run imports, without TensorFlow's chatter, as a run does."""
     import importlib
 
@@ -156,6 +162,7 @@ def import_all():
         "models",
         "model_builder",
         "artifacts.run_folder",
+        *(["reports.page"] if kind == "full" else []),
     ):
         importlib.import_module(name)
 
