@@ -35,8 +35,8 @@ def recurrent():
 
 def drawing_at_inference():
     """Keras draws the masks of recurrent dropout outside training, too."""
-    fields = {"recurrent_dropout": 0.3, "dropout_rate": 0.3, "optimizer": "adamw"}
-    return build(num_branches=1, lstm_units=(3,), **fields)
+    fields = {"bidirectional": True, "recurrent_dropout": 0.3, "dropout_rate": 0.3}
+    return build(num_branches=1, lstm_units=(3,), optimizer="adamw", **fields)
 
 
 @pytest.mark.parametrize(
