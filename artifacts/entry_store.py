@@ -127,8 +127,8 @@ class EntryStore:
         ]
 
     def _pooled_pairs(self, entry: ModelSummary) -> Sequence[str]:
-        folder = self.root / entry.group / entry.version
-        return self._read(folder).training_config.get("pooled_pairs") or ()
+        known = self.get(entry.model_id) if "/POOL-" in entry.group else entry
+        return getattr(known, "training_config", {}).get("pooled_pairs") or ()
 
     def _read(self, folder: Path) -> ModelMetadata:
         try:

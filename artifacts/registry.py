@@ -329,12 +329,10 @@ class Registry(EntryStore):
             entry
             for entry in self.entries(skips_broken=True)
             if family in (None, entry.model_type)
-            and (
-                pair in (None, entry.market[0])
-                or entry.market[0].startswith("POOL-")
-                and pair in self._pooled_pairs(entry)
-            )
-            and {timeframe, target, status} - {None} <= {*entry.market, entry.status}
+            and (pair in (None, entry.market[0]) or pair in self._pooled_pairs(entry))
+            and timeframe in (None, entry.market[1])
+            and target in (None, entry.market[2])
+            and status in (None, entry.status)
             and (not least or entry.grade.is_at_least(least))
             and set(tags) <= set(entry.tags)
         ]

@@ -36,8 +36,9 @@ def test_commands_take_no_module_of_the_folder_they_run_in(folder):
     )
     assert done.returncode == 0, done.stderr
     assert "inputs/ETHUSDT_TF-1m" in done.stdout + done.stderr
-    done = run(folder, str(PROJECT / "dataset_builder.py"), "--help")
-    assert (done.returncode, done.stderr) == (0, "")
+    for face in ("dataset_builder.py", "predictor.py"):
+        done = run(folder, str(PROJECT / face), "--help")
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_two_lines_are_enough_beside_modules_of_the_same_names(folder):

@@ -195,6 +195,7 @@ def test_lists_filter_and_sort(registry):
     assert found(sort="grade", limit=2) == ["other", "high"]
     assert found(least_grade="C") == ["other", "high"]  # low: its interval has 0
     assert found(pair="ETHUSDT", timeframe="1h") == ["other"]
+    assert found(target="1h") == found(timeframe="signal") == []
     with pytest.raises(ConfigError, match="limit: expected at least 1"):
         found(limit=0)
     assert found(tags=["low"]) == ["low"] and found(family="gru") == []
