@@ -6,11 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import utils
+from config import Config
 from executors import preloading
 from networks import allocator
 from networks.allocator import keep_freed_memory
+from networks.runtime import configure_runtime
 from settings.machine_fields import MachineFields
 
 
@@ -35,6 +38,13 @@ def test_what_a_step_frees_is_there_for_the_next(num_blocks):
     given_back = _faults(step)
     assert given_back >= 32
     assert kept < given_back / 4
+
+
+def test_a_graph_goes_through_no_passes_on_a_cpu():
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    device = configure_runtime(Config())["device"]
+    options = tf.config.optimizer.get_experimental_options()
+    assert options["disable_meta_optimizer"] == (device == "CPU")
 
 
 def test_a_program_starts_anew_once_where_tcmalloc_is(monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ from signals.drift import (
     daily_drift,
     log_index,
     stability_index,
+    stability_indices,
     unit_days,
 )
 
@@ -33,6 +34,14 @@ def test_the_index_is_that_of_counted_bins():
     found = stability_index(block, QUANTILES[:1])
     assert found[0] == pytest.approx(index_by_counting(block[:, 0], QUANTILES[0]))
     assert stability_index(ROWS[:, :1], QUANTILES[:1])[0] < 1e-6
+
+
+def test_blocks_that_overlap_are_counted_each_for_itself():
+    spans = [(3, 700), (90, 150), (90, 700), (500, 19_200)]
+    found = stability_indices(ROWS[:, :1], spans, QUANTILES[:1])
+    for row, (first, stop) in zip(found, spans, strict=True):
+        column = ROWS[first:stop, 0]
+        assert row[0] == pytest.approx(index_by_counting(column, QUANTILES[0]))
 
 
 def test_equal_quantiles_are_one_bin():
