@@ -8,7 +8,7 @@ import tensorflow as tf
 from config import Config
 from model_builder import NetworkBuilder
 from networks.branched import BranchedTraining
-from networks.fused_lstm import FusedLSTM
+from networks.fused_lstm import FusedLSTM, _tanh
 
 SMALL = {"sequence_length": 20, "lstm_units": (7, 6, 5), "dense_units": (4,)}
 
@@ -54,6 +54,20 @@ def test_loss_and_gradient_are_the_networks(units, dropout_rate):
     for ours, own in zip(fused[2], gradients, strict=True):
         assert np.abs(own).max() > 0
         np.testing.assert_allclose(ours, own, rtol=0, atol=2e-5 * np.abs(own).max())
+
+
+def test_tanh_is_as_near_as_tensorflows():
+    rng = np.random.default_rng(0)
+    x = np.float32([10.0, 1.0, 0.1, 1e-5])[:, None] * rng.uniform(-1, 1, 200_000)
+    x, compiled = x.astype(np.float32), tf.function(_tanh, jit_compile=True)
+    exact = np.tanh(x.astype(np.float64))
+    off = np.abs(compiled(x) - exact)
+    last_place = np.spacing(np.abs(exact).astype(np.float32))
+    assert (off / last_place).max() < 6
+    assert off.max() <= np.abs(tf.tanh(x) - exact).max()
+    assert np.abs(compiled(x)).max() <= 1.0
+    ends = compiled(np.float32([np.inf, -np.inf, 0.0, np.nan])).numpy()
+    np.testing.assert_allclose(ends, [1.0, -1.0, 0.0, np.nan], rtol=0, atol=3e-7)
 
 
 @pytest.mark.parametrize("units", [(7, 6, 5), (5,)])

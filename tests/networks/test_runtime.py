@@ -3,10 +3,12 @@
 import os
 import resource
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from world.programs import run_python
 
 import utils
 from config import Config
@@ -45,6 +47,42 @@ def test_a_graph_goes_through_no_passes_on_a_cpu():
     device = configure_runtime(Config())["device"]
     options = tf.config.optimizer.get_experimental_options()
     assert options["disable_meta_optimizer"] == (device == "CPU")
+
+
+STEPS = """
+import hashlib, os, sys
+sys.path.insert(0, {project!r})
+os.environ["XLA_FLAGS"] = "--xla_cpu_prefer_vector_width={width}"
+import numpy as np
+from networks.fused_lstm import _cell, _cell_gradient, _state_gradient
+rng = np.random.default_rng(0)
+wide, *narrow = (rng.standard_normal((24, n * 17), np.float32) for n in (4, 1, 1, 2))
+gates, cell, _ = _cell(wide, narrow[0])
+parts = _state_gradient(gates, cell, *narrow[1:])
+for each in (cell, *parts, *_cell_gradient(gates, narrow[0], *parts)):
+    print(hashlib.sha256(each.numpy()).hexdigest())
+"""
+
+
+def test_the_width_of_vectors_does_not_change_the_bits(tmp_path):
+    project = str(Path(__file__).parents[2])
+    said = [
+        run_python(["-c", STEPS.format(project=project, width=width)], str(tmp_path))
+        for width in (128, 512)
+    ]
+    assert said[0] == said[1]
+    assert said[0][0] == 0 and said[0][1].count("\n") == 5
+
+
+@pytest.mark.parametrize("given", [None, "--xla_cpu_enable_fast_math=false"])
+def test_wide_vectors_unless_other_flags_are_given(monkeypatch, given):
+    monkeypatch.setenv("XLA_FLAGS", given or "")
+    if given is None:
+        monkeypatch.delenv("XLA_FLAGS")
+    configure_runtime(Config())
+    ours = "--xla_cpu_prefer_vector_width=512"
+    is_on_a_cpu = not tf.config.list_physical_devices("GPU")
+    assert os.environ.get("XLA_FLAGS") == (given or (ours if is_on_a_cpu else None))
 
 
 def test_a_program_starts_anew_once_where_tcmalloc_is(monkeypatch, tmp_path):
