@@ -44,6 +44,9 @@ def write_file(path, rows):
 
 
 def run(path, batch_size, model):
+    from networks import allocator
+
+    allocator.share_heaps()  # as a command does
     import keras  # noqa: F401
     import pandas as pd  # noqa: F401
     import pyarrow.feather  # noqa: F401

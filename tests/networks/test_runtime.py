@@ -42,6 +42,25 @@ def test_what_a_step_frees_is_there_for_the_next(num_blocks):
     assert kept < given_back / 4
 
 
+def test_threads_share_a_heap_for_each_four_cores(monkeypatch):
+    told = []
+
+    class Library:
+        gnu_get_libc_version = None
+
+        def mallopt(self, *words):
+            told.append(words)
+
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: Library())
+    monkeypatch.setattr(utils, "available_cores", lambda: 6)
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    allocator.share_heaps()
+    assert told == [(-8, 2)]
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    allocator.share_heaps()
+    assert len(told) == 1
+
+
 def test_a_graph_goes_through_no_passes_on_a_cpu():
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
     device = configure_runtime(Config())["device"]
