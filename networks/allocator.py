@@ -59,12 +59,13 @@ def keep_freed_memory() -> str:
 
 
 def share_heaps() -> None:
-    """Has threads take memory from one heap for each four cores, in place of 32.
+    """Has threads take memory from one heap for four cores, not from eight for each.
 
     What one thread frees is then there for the others: 60 MB less at the peak of a
     training step. For threads that start later; a user's own setting stays.
     """
-    if "MALLOC_ARENA_MAX" in os.environ:
+    own = os.environ.get("GLIBC_TUNABLES", "")
+    if "MALLOC_ARENA_MAX" in os.environ or "malloc.arena_max" in own:
         return
     with contextlib.suppress(OSError, TypeError):
         library = ctypes.CDLL(None)

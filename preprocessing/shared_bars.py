@@ -69,7 +69,7 @@ def _used_bars(
 ) -> np.ndarray:
     """Returns which bars the samples use; index 0 is bar -(window_bars - 1)."""
     length = last + window_bars + future_window
-    changes = np.zeros(length + 1, np.int32)  # of every row there is: no wider ones
-    np.add.at(changes, rows, 1)
-    np.add.at(changes[window_bars + future_window :], rows, -1)
-    return np.cumsum(changes, out=changes)[:length] > 0
+    changes = np.zeros(length + 1, np.int8)
+    changes[rows] += 1  # a row that repeats counts once, here and there
+    changes[window_bars + future_window :][rows] -= 1
+    return np.cumsum(changes, dtype=np.int32)[:length] > 0

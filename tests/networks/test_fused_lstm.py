@@ -18,7 +18,7 @@ def network_of(**fields):
     return NetworkBuilder(Config(**SMALL | fields), 3).build_network()
 
 
-def loss_and_gradients(network, *, fused, branches=1):
+def loss_and_gradients(network, *, fused, branches=1, size=1.0):
     """Of one batch, with the dropout masks of one fixed state."""
     for state in network.non_trainable_variables:
         state.assign(np.array([7, 9], np.uint32))
@@ -27,7 +27,7 @@ def loss_and_gradients(network, *, fused, branches=1):
     if not fused:
         model.fused = None
     rng = np.random.default_rng(0)
-    windows = tf.constant(rng.standard_normal((33, 20, 3)), tf.float32)
+    windows = tf.constant(size * rng.standard_normal((33, 20, 3)), tf.float32)
     labels = tf.constant(rng.integers(0, 3, 33))
 
     @tf.function
@@ -66,8 +66,19 @@ def test_tanh_is_as_near_as_tensorflows():
     assert (off / last_place).max() < 6
     assert off.max() <= np.abs(tf.tanh(x) - exact).max()
     assert np.abs(compiled(x)).max() <= 1.0
-    ends = compiled(np.float32([np.inf, -np.inf, 0.0, np.nan])).numpy()
-    np.testing.assert_allclose(ends, [1.0, -1.0, 0.0, np.nan], rtol=0, atol=3e-7)
+    ends = np.float32([8.0, 1e30, np.inf])  # saturated: no gradient passes
+    ends = compiled(np.float32([*ends, *-ends, 0.0, np.nan])).numpy()
+    np.testing.assert_array_equal(ends, [1, 1, 1, -1, -1, -1, 0, np.nan])
+
+
+def test_saturated_gates_pass_no_gradient():
+    network = network_of(dropout_rate=0.0, lstm_units=(3,))
+    own, ours = (
+        loss_and_gradients(network, fused=fused, size=1e6)[2] for fused in (False, True)
+    )
+    for one, other in zip(ours, own, strict=True):
+        at_most = 1e-6 + 2e-5 * np.abs(other).max()
+        np.testing.assert_allclose(one, other, rtol=0, atol=at_most)
 
 
 @pytest.mark.parametrize("units", [(7, 6, 5), (5,)])
