@@ -54,7 +54,7 @@ def test_threads_share_a_heap_for_each_four_cores(monkeypatch):
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: Library())
     monkeypatch.setattr(utils, "available_cores", lambda: 6)
     monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
-    allocator.share_heaps()
+    allocator.prepare_process(Config(allocator="system"), can_restart=False)
     assert told == [(-8, 2)]
     for name, value in (
         ("MALLOC_ARENA_MAX", "3"),
